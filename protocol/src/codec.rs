@@ -1,0 +1,93 @@
+//! The one place that names bincode: bytes to values and back, with a limit on every decode.
+//!
+//! Integers are varints, lengths are checked before memory is taken, and trailing bytes are an error. A compatible successor of
+//! bincode can replace it here without a migration, because the golden files in `protocol/golden` pin the bytes.
+
+use crate::limits::FORMAT_VERSION;
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use bincode::{Decode, Encode, config};
+use core::fmt;
+
+/// Bytes that do not decode, or a value over its limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecError {
+    /// The bytes are not a value of the type.
+    Malformed(String),
+    /// The value would be larger than the limit.
+    TooLarge {
+        /// The limit, in bytes.
+        limit_bytes: usize,
+    },
+    /// Bytes were left over after the value.
+    Trailing {
+        /// How many.
+        bytes: usize,
+    },
+    /// The version byte is not one that this build reads.
+    Version {
+        /// The version found.
+        found: u8,
+    },
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CodecError::Malformed(why) => write!(f, "malformed bytes: {why}"),
+            CodecError::TooLarge { limit_bytes } => write!(f, "larger than the limit of {limit_bytes} bytes"),
+            CodecError::Trailing { bytes } => write!(f, "{bytes} bytes left over after the value"),
+            CodecError::Version { found } => write!(f, "format version {found}, but this build reads version {FORMAT_VERSION}"),
+        }
+    }
+}
+
+impl core::error::Error for CodecError {}
+
+/// The largest value that any decode accepts; narrower limits are given per call.
+const LIMIT_BYTES_MAX: usize = 1 << 30;
+
+fn config() -> config::Configuration<config::LittleEndian, config::Varint, config::Limit<LIMIT_BYTES_MAX>> {
+    config::standard().with_limit::<LIMIT_BYTES_MAX>()
+}
+
+/// The bytes of `value`.
+pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
+    bincode::encode_to_vec(value, config()).expect("encoding to memory fails only over the 1 GiB limit")
+}
+
+/// Appends the bytes of `value` to `out`.
+pub fn encode_into<T: Encode>(value: &T, out: &mut Vec<u8>) {
+    out.extend_from_slice(&encode(value));
+}
+
+/// The value that `bytes` hold, all of them; at most `limit_bytes`.
+pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
+    if bytes.len() > limit_bytes {
+        return Err(CodecError::TooLarge { limit_bytes });
+    }
+    let (value, used) = bincode::decode_from_slice(bytes, config()).map_err(|e| CodecError::Malformed(e.to_string()))?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        bytes => Err(CodecError::Trailing { bytes }),
+    }
+}
+
+/// The bytes of `value` behind a version byte: the form of everything that leaves a process or reaches a disk.
+pub fn seal<T: Encode>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    out.push(FORMAT_VERSION);
+    encode_into(value, &mut out);
+    out
+}
+
+/// The value behind a version byte; the inverse of [`seal`].
+pub fn open<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
+    match bytes.split_first() {
+        None => Err(CodecError::Malformed("no bytes".to_string())),
+        Some((&FORMAT_VERSION, body)) => decode(body, limit_bytes),
+        Some((&found, _)) => Err(CodecError::Version { found }),
+    }
+}
