@@ -1,0 +1,159 @@
+//! One client's conversation: its operations in, its messages out, and an orderly end for one that breaks the protocol.
+
+use super::{
+    CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX,
+    exchange::{Client, Exchange},
+    parser::{self, Operation, Violation},
+    subject,
+};
+use bytes::BytesMut;
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::{sleep, timeout},
+};
+
+const READ_BYTES: usize = 64 << 10;
+const GRACE: Duration = Duration::from_millis(CLOSE_GRACE_MS);
+
+/// Talks with one client until it leaves, breaks the protocol, or falls too far behind.
+pub async fn converse(stream: TcpStream, exchange: Arc<Exchange>, id: u64, address: SocketAddr, room: bool) {
+    let _ = stream.set_nodelay(true);
+    let client = Arc::new(Client::new(id));
+    client.outbox.push(&[info(id, address).as_bytes()]);
+    let (mut reader, mut writer) = stream.into_split();
+    let written = {
+        let writing = write_all(&client, &mut writer);
+        tokio::pin!(writing);
+        if room {
+            tokio::select! {
+                read = read_all(&client, &exchange, &mut reader) => match read {
+                    Ok(violation) => {
+                        client.outbox.close(violation.words());
+                        writing.await
+                    }
+                    Err(gone) => Err(gone),
+                },
+                written = &mut writing => written,
+            }
+        } else {
+            tracing::warn!(clients_max = CLIENTS_MAX, "a bus client was refused");
+            client.outbox.close("maximum connections exceeded");
+            writing.await
+        }
+    };
+    exchange.leave(&client);
+    if written.is_ok() {
+        // The rest of what it sent is read and dropped: closing over unread bytes would reset the connection, and the client might
+        // never see the last words.
+        let farewell = async {
+            writer.shutdown().await?;
+            tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
+        };
+        let _ = timeout(GRACE, farewell).await;
+    }
+}
+
+fn info(id: u64, address: SocketAddr) -> String {
+    let info = serde_json::json!({
+        "server_id": "muster-embedded-broker",
+        "server_name": "muster-embedded-broker",
+        "version": "2.9.0",
+        "proto": 1,
+        "host": address.ip().to_string(),
+        "port": address.port(),
+        "headers": true,
+        "max_payload": PAYLOAD_BYTES_MAX,
+        "client_id": id,
+    });
+    format!("INFO {info}\r\n")
+}
+
+/// Writes what waits until the outbox is closed and empty. Once it is closed, a client that takes nothing has a short grace.
+async fn write_all(client: &Client, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+    while let Some(bytes) = client.outbox.take().await {
+        let given_up = async {
+            client.outbox.closed().await;
+            sleep(GRACE).await;
+        };
+        tokio::select! {
+            written = writer.write_all(&bytes) => written?,
+            () = given_up => return Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads and does what the client says, until it breaks the protocol (`Ok`) or leaves (`Err`).
+async fn read_all(client: &Arc<Client>, exchange: &Exchange, reader: &mut OwnedReadHalf) -> io::Result<Violation> {
+    let mut input = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        loop {
+            match parser::next(&mut input) {
+                Ok(Some(operation)) => {
+                    if let Err(violation) = perform(client, exchange, operation) {
+                        return Ok(violation);
+                    }
+                }
+                Ok(None) => break,
+                Err(violation) => return Ok(violation),
+            }
+        }
+        input.reserve(READ_BYTES);
+        if reader.read_buf(&mut input).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn perform(client: &Arc<Client>, exchange: &Exchange, operation: Operation) -> Result<(), Violation> {
+    let answered = match operation {
+        Operation::Connect(options) => {
+            client.set_options(options);
+            true
+        }
+        Operation::Ping => {
+            client.outbox.push(&[b"PONG\r\n"]);
+            false
+        }
+        Operation::Ignored => false,
+        Operation::Publish(message) => {
+            if message.header_bytes > 0 && !client.options().headers {
+                return Err(Violation::Headers);
+            }
+            // As nats-server: the publisher hears of it, and whoever is subscribed to these very words still gets it.
+            if !subject::is_literal(&message.subject) {
+                client.outbox.push(&[b"-ERR 'Invalid Publish Subject'\r\n"]);
+            }
+            // Its own copy of the message, if it is subscribed, comes after the word that the message was taken.
+            if client.options().verbose {
+                client.outbox.push(&[b"+OK\r\n"]);
+            }
+            exchange.publish(client, &message);
+            false
+        }
+        Operation::Subscribe { pattern, queue, sid } => {
+            if !subject::is_pattern(&pattern) {
+                client.outbox.push(&[b"-ERR 'Invalid Subject'\r\n"]);
+                return Ok(());
+            }
+            if !exchange.subscribe(client, sid, pattern, queue) {
+                client.outbox.push(&[b"-ERR 'maximum subscriptions exceeded'\r\n"]);
+                return Ok(());
+            }
+            true
+        }
+        Operation::Unsubscribe { sid, deliveries_max } => {
+            exchange.unsubscribe(client, &sid, deliveries_max);
+            true
+        }
+    };
+    if answered && client.options().verbose {
+        client.outbox.push(&[b"+OK\r\n"]);
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! Who is subscribed to what, and delivery. One mutex orders everything, so that each subscriber hears a publisher's messages in
+//! the order in which they were published.
+
+use super::{
+    SUBSCRIPTIONS_PER_CLIENT_MAX,
+    outbox::Outbox,
+    parser::{ConnectOptions, Publication},
+    subject,
+};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// What a subscriber without an answer to a request is told.
+const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
+
+/// A client as publishers see it.
+#[derive(Debug, Default)]
+pub struct Client {
+    /// Drawn once per connection.
+    pub id: u64,
+    /// What it is to be told.
+    pub outbox: Outbox,
+    options: Mutex<ConnectOptions>,
+    /// Its subscriptions: their patterns by its names for them. Taken only under the exchange's own lock.
+    patterns: Mutex<HashMap<Box<[u8]>, Box<[u8]>>>,
+}
+
+impl Client {
+    /// A client that has not said how it wants to be spoken to.
+    pub fn new(id: u64) -> Client {
+        Client { id, ..Client::default() }
+    }
+
+    /// How it wants to be spoken to.
+    pub fn options(&self) -> ConnectOptions {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It said how it wants to be spoken to.
+    pub fn set_options(&self, options: ConnectOptions) {
+        *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
+    }
+}
+
+impl Client {
+    fn patterns(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Box<[u8]>>> {
+        self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All subscriptions.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    routes: Mutex<Routes>,
+}
+
+#[derive(Debug, Default)]
+struct Routes {
+    /// Patterns without a wildcard: looked up, never iterated.
+    exact: HashMap<Box<[u8]>, Vec<Subscription>>,
+    /// Patterns with one: tried one by one.
+    wild: Vec<Subscription>,
+    /// Takes turns among the members of a queue group.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    client: Arc<Client>,
+    sid: Box<[u8]>,
+    pattern: Box<[u8]>,
+    queue: Option<Box<[u8]>>,
+    delivered: u64,
+    deliveries_max: Option<u64>,
+}
+
+impl Subscription {
+    fn is(&self, client: u64, sid: &[u8]) -> bool {
+        self.client.id == client && *self.sid == *sid
+    }
+
+    fn is_spent(&self) -> bool {
+        self.deliveries_max.is_some_and(|max| self.delivered >= max)
+    }
+
+    /// Gives it the message, and says whether anybody got it.
+    fn deliver(&mut self, from: &Client, message: &Publication) -> bool {
+        let options = self.client.options();
+        if self.is_spent() || (self.client.id == from.id && !options.echo) {
+            return false;
+        }
+        self.delivered += 1;
+        push_message(&self.client.outbox, &message.subject, &self.sid, message, options.headers);
+        true
+    }
+}
+
+/// Writes `MSG` or `HMSG`; a client that does not understand headers gets the body alone.
+fn push_message(outbox: &Outbox, subject: &[u8], sid: &[u8], message: &Publication, headers: bool) {
+    let (space, reply): (&[u8], &[u8]) = message.reply.as_deref().map_or((b"", b""), |reply| (b" ", reply));
+    let (body, verb, sizes) = match (message.header_bytes, headers) {
+        (0, _) => (&message.payload[..], "MSG ", format!(" {}\r\n", message.payload.len())),
+        (header_bytes, false) => (&message.payload[header_bytes..], "MSG ", format!(" {}\r\n", message.payload.len() - header_bytes)),
+        (header_bytes, true) => (&message.payload[..], "HMSG ", format!(" {header_bytes} {}\r\n", message.payload.len())),
+    };
+    outbox.push(&[verb.as_bytes(), subject, b" ", sid, space, reply, sizes.as_bytes(), body, b"\r\n"]);
+}
+
+impl Exchange {
+    /// Subscribes; `pattern` is valid. A name that the client uses already changes nothing. `false`: it has too many.
+    pub fn subscribe(&self, client: &Arc<Client>, sid: Box<[u8]>, pattern: Box<[u8]>, queue: Option<Box<[u8]>>) -> bool {
+        let mut routes = self.lock();
+        let mut patterns = client.patterns();
+        if patterns.contains_key(&sid) {
+            return true;
+        }
+        if patterns.len() >= SUBSCRIPTIONS_PER_CLIENT_MAX {
+            return false;
+        }
+        patterns.insert(sid.clone(), pattern.clone());
+        let (client, key) = (Arc::clone(client), pattern.clone());
+        let subscription = Subscription { client, sid, pattern, queue, delivered: 0, deliveries_max: None };
+        if subject::has_wildcard(&key) {
+            routes.wild.push(subscription);
+        } else {
+            routes.exact.entry(key).or_default().push(subscription);
+        }
+        true
+    }
+
+    /// Ends a subscription: at once, or after so many deliveries in all.
+    pub fn unsubscribe(&self, client: &Client, sid: &[u8], deliveries_max: Option<u64>) {
+        let mut routes = self.lock();
+        let Some(pattern) = client.patterns().get(sid).cloned() else {
+            return;
+        };
+        let subscriptions = if subject::has_wildcard(&pattern) { Some(&mut routes.wild) } else { routes.exact.get_mut(&pattern) };
+        if let Some(subscription) = subscriptions.and_then(|all| all.iter_mut().find(|one| one.is(client.id, sid))) {
+            subscription.deliveries_max = Some(deliveries_max.unwrap_or(0));
+            routes.drop_spent(&pattern);
+        }
+    }
+
+    /// Delivers a message to everybody who is subscribed to its subject.
+    pub fn publish(&self, from: &Arc<Client>, message: &Publication) {
+        let mut routes = self.lock();
+        let routes = &mut *routes;
+        routes.turn = routes.turn.wrapping_add(1);
+        let exact = routes.exact.get_mut(&message.subject[..]).into_iter().flatten();
+        let wild = routes.wild.iter_mut().filter(|one| subject::matches(&one.pattern, &message.subject));
+        let mut heard = false;
+        let mut spent: Vec<Box<[u8]>> = Vec::new();
+        let mut groups: Vec<(Box<[u8]>, Vec<&mut Subscription>)> = Vec::new();
+        for subscription in exact.chain(wild) {
+            if let Some(queue) = subscription.queue.clone() {
+                match groups.iter_mut().find(|(name, _)| *name == queue) {
+                    Some((_, members)) => members.push(subscription),
+                    None => groups.push((queue, vec![subscription])),
+                }
+                continue;
+            }
+            heard |= subscription.deliver(from, message);
+            if subscription.is_spent() {
+                spent.push(subscription.pattern.clone());
+            }
+        }
+        for (_, mut members) in groups {
+            let count = members.len();
+            // The next in turn that takes it: one that is spent or hears nothing of its own is passed over.
+            for step in 0..count {
+                let member = &mut members[(routes.turn.wrapping_add(step)) % count];
+                if member.deliver(from, message) {
+                    heard = true;
+                    if member.is_spent() {
+                        spent.push(member.pattern.clone());
+                    }
+                    break;
+                }
+            }
+        }
+        for pattern in spent {
+            routes.drop_spent(&pattern);
+        }
+        let options = from.options();
+        if let (false, true, true, Some(reply)) = (heard, options.headers, options.no_responders, &message.reply) {
+            routes.say_no_responders(from, reply);
+        }
+    }
+
+    /// Ends every subscription of a client that is gone.
+    pub fn leave(&self, client: &Client) {
+        let mut routes = self.lock();
+        for (_, pattern) in client.patterns().drain() {
+            routes.retain(&pattern, |one| one.client.id != client.id);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Routes {
+    /// Drops the subscriptions to `pattern` that have had all that they wanted.
+    fn drop_spent(&mut self, pattern: &[u8]) {
+        self.retain(pattern, |one| {
+            if one.is_spent() {
+                one.client.patterns().remove(&one.sid);
+            }
+            !one.is_spent()
+        });
+    }
+
+    /// Keeps, of the subscriptions to `pattern` (or to any pattern with a wildcard), those that `keep` says.
+    fn retain(&mut self, pattern: &[u8], keep: impl FnMut(&Subscription) -> bool) {
+        if subject::has_wildcard(pattern) {
+            self.wild.retain(keep);
+        } else if let Some(all) = self.exact.get_mut(pattern) {
+            all.retain(keep);
+            if all.is_empty() {
+                self.exact.remove(pattern);
+            }
+        }
+    }
+
+    /// Tells the asker itself, on the subscription where it waits for its answer.
+    fn say_no_responders(&self, from: &Client, reply: &bytes::Bytes) {
+        let exact = self.exact.get(&reply[..]).into_iter().flatten();
+        let wild = self.wild.iter().filter(|one| subject::matches(&one.pattern, reply));
+        if let Some(waiting) = exact.chain(wild).find(|one| one.client.id == from.id) {
+            let message = Publication {
+                subject: reply.clone(),
+                reply: None,
+                header_bytes: NO_RESPONDERS.len(),
+                payload: bytes::Bytes::from_static(NO_RESPONDERS),
+            };
+            push_message(&from.outbox, reply, &waiting.sid, &message, true);
+        }
+    }
+}

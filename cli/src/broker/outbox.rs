@@ -1,0 +1,92 @@
+//! What waits to be written to one client: bounded, filled by whoever publishes, emptied by the client's own writer.
+
+use super::OUT_BYTES_MAX;
+use bytes::BytesMut;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, watch};
+
+/// What waits to be written to one client.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: Mutex<Queue>,
+    filled: Notify,
+    closing: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: BytesMut,
+    /// Taken by the writer, not yet in the socket.
+    in_flight_bytes: usize,
+    closed: bool,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Outbox { queue: Mutex::default(), filled: Notify::new(), closing: watch::Sender::new(false) }
+    }
+}
+
+impl Outbox {
+    /// Appends the parts of one message. One over the limit closes the outbox instead: what waited is dropped, as the client would
+    /// only fall further behind, and the client is told why.
+    pub fn push(&self, parts: &[&[u8]]) {
+        let bytes: usize = parts.iter().map(|part| part.len()).sum();
+        let mut queue = self.lock();
+        if queue.closed {
+            return;
+        }
+        if queue.waiting.len() + queue.in_flight_bytes + bytes > OUT_BYTES_MAX {
+            queue.waiting.clear();
+            self.end(&mut queue, "Slow Consumer");
+            return;
+        }
+        for part in parts {
+            queue.waiting.extend_from_slice(part);
+        }
+        self.filled.notify_one();
+    }
+
+    /// Takes nothing more; what waits is still written, and `words` after it.
+    pub fn close(&self, words: &str) {
+        let mut queue = self.lock();
+        if !queue.closed {
+            self.end(&mut queue, words);
+        }
+    }
+
+    fn end(&self, queue: &mut Queue, words: &str) {
+        queue.waiting.extend_from_slice(format!("-ERR '{words}'\r\n").as_bytes());
+        queue.closed = true;
+        self.filled.notify_one();
+        self.closing.send_replace(true);
+    }
+
+    /// Everything that waits, once something does; `None` when the outbox is closed and empty. For one writer only; each call says
+    /// that what the last one gave has been written.
+    pub async fn take(&self) -> Option<BytesMut> {
+        loop {
+            {
+                let mut queue = self.lock();
+                queue.in_flight_bytes = queue.waiting.len();
+                if queue.in_flight_bytes > 0 {
+                    return Some(queue.waiting.split());
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    /// Returns once the outbox is closed.
+    pub async fn closed(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
