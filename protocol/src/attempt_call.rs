@@ -148,8 +148,32 @@ tagged! {
         4 => Sealed(Taken),
         /// The stage.
         5 => Found(Found),
-        /// No.
+        /// No. In JSON the rejection stands under a key of its own, since both have a `type`.
+        #[serde(with = "under_rejection")]
         6 => Rejected(Rejection),
+    }
+}
+
+mod under_rejection {
+    use crate::rejection::Rejection;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Shown<'a> {
+        rejection: &'a Rejection,
+    }
+
+    #[derive(Deserialize)]
+    struct Read {
+        rejection: Rejection,
+    }
+
+    pub fn serialize<S: Serializer>(rejection: &Rejection, serializer: S) -> Result<S::Ok, S::Error> {
+        Shown { rejection }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rejection, D::Error> {
+        Ok(Read::deserialize(deserializer)?.rejection)
     }
 }
 

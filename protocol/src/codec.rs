@@ -48,14 +48,17 @@ impl core::error::Error for CodecError {}
 
 /// The largest value that any decode accepts; narrower limits are given per call.
 const LIMIT_BYTES_MAX: usize = 1 << 30;
+/// Memory that a decode may take, for each byte that it was given: a hostile length in a small message takes little. An element of a
+/// list takes at least one byte on the wire, and hardly any takes a kilobyte in memory.
+const MEMORY_PER_BYTE: usize = 1 << 10;
 
-fn config() -> config::Configuration<config::LittleEndian, config::Varint, config::Limit<LIMIT_BYTES_MAX>> {
-    config::standard().with_limit::<LIMIT_BYTES_MAX>()
+fn config<const LIMIT_BYTES: usize>() -> config::Configuration<config::LittleEndian, config::Varint, config::Limit<LIMIT_BYTES>> {
+    config::standard().with_limit::<LIMIT_BYTES>()
 }
 
 /// The bytes of `value`.
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    bincode::encode_to_vec(value, config()).expect("encoding to memory fails only over the 1 GiB limit")
+    bincode::encode_to_vec(value, config::<LIMIT_BYTES_MAX>()).expect("encoding to memory fails only over the 1 GiB limit")
 }
 
 /// Appends the bytes of `value` to `out`.
@@ -68,7 +71,14 @@ pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, Code
     if bytes.len() > limit_bytes {
         return Err(CodecError::TooLarge { limit_bytes });
     }
-    let (value, used) = bincode::decode_from_slice(bytes, config()).map_err(|e| CodecError::Malformed(e.to_string()))?;
+    // bincode takes its limit as a constant: the smallest step that allows for the bytes at hand.
+    let decoded = match bytes.len().saturating_mul(MEMORY_PER_BYTE) {
+        ..=0x10_0000 => bincode::decode_from_slice(bytes, config::<0x10_0000>()),
+        0x10_0001..=0x100_0000 => bincode::decode_from_slice(bytes, config::<0x100_0000>()),
+        0x100_0001..=0x1000_0000 => bincode::decode_from_slice(bytes, config::<0x1000_0000>()),
+        _ => bincode::decode_from_slice(bytes, config::<LIMIT_BYTES_MAX>()),
+    };
+    let (value, used) = decoded.map_err(|e| CodecError::Malformed(e.to_string()))?;
     match bytes.len() - used {
         0 => Ok(value),
         bytes => Err(CodecError::Trailing { bytes }),
