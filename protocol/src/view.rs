@@ -293,9 +293,12 @@ pub struct LogView {
     pub attempt: AttemptId,
     /// Which stream.
     pub stream: Stream,
-    /// Where it begins.
+    /// Where it begins, in bytes of the stream.
     pub offset: u64,
-    /// The output, lossily as UTF-8.
+    /// Where the next piece begins: a reader whose connection broke goes on from there. The text cannot say it, since it is lossy.
+    #[serde(default)]
+    pub next: u64,
+    /// The output, lossily as UTF-8; a character is never cut in two.
     pub text: String,
     /// Nothing comes after it.
     pub end: bool,
