@@ -1,2 +1,94 @@
-//! Habits.
-fn main() {}
+//! The project's own habits: `cargo xtask verify | test | sim | demo | bench`.
+//!
+//! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything is built with the one
+//! profile `ci`, for the whole workspace, so that features are unified once and candle is compiled once. It must never install
+//! anything by `cargo install`, and never hide that a check was left out.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
+
+mod cargo;
+mod house;
+mod nats;
+mod packages;
+mod policy;
+mod spdx;
+mod suite;
+mod verify;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own habits")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Format, house rules, dependencies, clippy and docs; nothing is run.
+    Verify,
+    /// Every test of the workspace, then 200 simulated clusters, then the demo.
+    Test {
+        /// Leave the simulator out.
+        #[arg(long)]
+        no_sim: bool,
+        /// Leave the demo out.
+        #[arg(long)]
+        no_demo: bool,
+        /// Passed on to `cargo test`.
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Simulated clusters, one per seed.
+    Sim {
+        /// `A..B`, B not included; or one seed.
+        #[arg(long, default_value = "0..200")]
+        seeds: String,
+        /// Passed on to the simulator.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// The demo, from the binary of the profile `ci`.
+    Demo {
+        /// Passed on to `muster demo`.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+    /// Measures, on real processes: `cargo xtask bench spine --json`.
+    Bench {
+        /// Which bench: `spine`.
+        name: String,
+        /// Print one JSON object on standard output, and everything else on standard error.
+        #[arg(long)]
+        json: bool,
+        /// The profile that the measured binaries are built with.
+        #[arg(long, default_value = "ci")]
+        profile: String,
+        /// Passed on to the bench.
+        #[arg(last = true)]
+        rest: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::Verify => verify::verify(),
+        Task::Test { no_sim, no_demo, filter } => suite::test(!no_sim, !no_demo, &filter),
+        Task::Sim { seeds, rest } => suite::sim(&seeds, &rest),
+        Task::Demo { rest } => suite::demo(&rest),
+        Task::Bench { name, json, profile, rest } => suite::bench(&name, json, &profile, &rest),
+    }
+}

@@ -1,0 +1,45 @@
+//! Runs cargo, with the one profile, and other programs.
+
+use anyhow::{Context, Result};
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, ExitStatus},
+};
+
+/// Tests, clippy, docs and the demo share this profile: dependencies are built once.
+pub const PROFILE: &str = "ci";
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    // The manifest's parent: xtask lies directly in the root.
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// `cargo` in the workspace's root.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).args(arguments);
+    command
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A binary that was built with `profile`.
+pub fn binary(profile: &str, name: &str) -> PathBuf {
+    let directory = if profile == "dev" { "debug" } else { profile };
+    target_directory().join(directory).join(name)
+}
+
+/// Runs a command to its end.
+pub fn status(command: &mut Command) -> Result<ExitStatus> {
+    command.status().with_context(|| format!("start {:?}", command.get_program()))
+}
+
+/// Builds everything there is to build, tests included, so that features are unified as in every other step.
+pub fn build(profile: &str) -> Result<bool> {
+    Ok(status(&mut cargo(&["build", "--workspace", "--all-targets", "--profile", profile]))?.success())
+}
