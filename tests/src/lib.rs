@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The process harness, the simulator, and what end-to-end tests share.
+
+pub mod cluster;

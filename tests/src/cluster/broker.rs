@@ -1,0 +1,41 @@
+//! The broker of a cluster: a real `nats-server`, or the embedded one in a process of its own.
+
+use super::{Error, Process, wait_for};
+use std::{
+    net::{SocketAddr, TcpStream},
+    path::Path,
+};
+
+/// Which broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerKind {
+    /// `nats-server` from the PATH.
+    NatsServer,
+    /// The one that `muster up` uses where there is no `nats-server`.
+    Embedded,
+}
+
+/// A running broker.
+pub struct Broker {
+    _process: Process,
+}
+
+impl Broker {
+    /// Starts a broker on loopback, and returns once it takes clients.
+    pub fn start(kind: BrokerKind, port: u16, binary: &Path, directory: &Path) -> Result<Broker, Error> {
+        let log = directory.join("broker.log");
+        let process = match kind {
+            BrokerKind::NatsServer => {
+                let arguments = ["--addr", "127.0.0.1", "--port", &port.to_string()].map(str::to_string);
+                Process::start(Path::new("nats-server"), &arguments, &log)?
+            }
+            BrokerKind::Embedded => {
+                let arguments = ["broker", "--listen", &format!("127.0.0.1:{port}")].map(str::to_string);
+                Process::start(binary, &arguments, &log)?
+            }
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        wait_for("the broker", || TcpStream::connect(address).map(drop).map_err(|error| error.to_string()));
+        Ok(Broker { _process: process })
+    }
+}

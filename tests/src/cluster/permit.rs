@@ -1,0 +1,20 @@
+//! One cluster at a time on this machine: a lock on a file, which the system gives back however its holder ends.
+
+use super::Error;
+use std::{env, fs::File};
+
+/// The permission to run a cluster, until it is dropped.
+pub struct Permit {
+    _file: File,
+}
+
+impl Permit {
+    /// Waits until no other test runs a cluster.
+    pub fn take() -> Result<Permit, Error> {
+        let path = env::temp_dir().join("muster-one-cluster.lock");
+        let what = || format!("lock {}", path.display());
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(what()))?;
+        file.lock().map_err(Error::io(what()))?;
+        Ok(Permit { _file: file })
+    }
+}
