@@ -14,7 +14,9 @@ use std::{net::SocketAddr, sync::OnceLock, time::Duration};
 
 /// A request that gets no answer for so long has failed.
 const ANSWER_TIMEOUT_MS: u64 = 20_000;
-/// Most answers come in this many events.
+/// Folding a long ledger takes its time.
+const REPLAY_TIMEOUT_MS: u64 = 600_000;
+/// Events are asked for in pages of so many.
 const EVENTS_PER_PAGE: u32 = 10_000;
 
 /// Why there is no answer, or not the one that was wanted.
@@ -47,14 +49,12 @@ impl Error {
 #[derive(Clone, Debug)]
 pub struct Api {
     base: String,
+    timeout: Duration,
 }
 
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
-    CLIENT.get_or_init(|| {
-        let timeout = Duration::from_millis(ANSWER_TIMEOUT_MS);
-        Client::builder().timeout(timeout).tcp_nodelay(true).no_proxy().build().expect("a client without TLS can be made")
-    })
+    CLIENT.get_or_init(|| Client::builder().tcp_nodelay(true).no_proxy().build().expect("a client without TLS can be made"))
 }
 
 /// A request id of our own: a UUIDv7.
@@ -65,17 +65,22 @@ pub fn new_request() -> RequestId {
 impl Api {
     /// The API at `address`.
     pub fn new(address: SocketAddr) -> Api {
-        Api { base: format!("http://{address}") }
+        Api { base: format!("http://{address}"), timeout: Duration::from_millis(ANSWER_TIMEOUT_MS) }
+    }
+
+    /// The same, with less patience: for a client that asks another coordinator instead.
+    pub fn with_timeout_ms(self, timeout_ms: u64) -> Api {
+        Api { timeout: Duration::from_millis(timeout_ms), ..self }
     }
 
     /// A GET of `path`, for what is not in the methods below.
     pub fn get(&self, path: &str) -> RequestBuilder {
-        client().get(format!("{}{path}", self.base))
+        client().get(format!("{}{path}", self.base)).timeout(self.timeout)
     }
 
     /// A POST to `path`.
     pub fn post(&self, path: &str) -> RequestBuilder {
-        client().post(format!("{}{path}", self.base))
+        client().post(format!("{}{path}", self.base)).timeout(self.timeout)
     }
 
     /// How this coordinator sees the cluster.
@@ -144,7 +149,12 @@ impl Api {
 
     /// Folds this coordinator's ledger from zero, and decides every command again.
     pub fn replay(&self) -> Result<ReplayView, Error> {
-        read(self.get("/v1/replay?verify=true").timeout(Duration::from_secs(300)))
+        read(self.get("/v1/replay?verify=true").timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)))
+    }
+
+    /// Folds this coordinator's ledger from zero.
+    pub fn replay_without_verifying(&self) -> Result<ReplayView, Error> {
+        read(self.get("/v1/replay").timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)))
     }
 }
 
