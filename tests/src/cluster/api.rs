@@ -1,7 +1,7 @@
 //! A coordinator's HTTP API, as a program uses it.
 
 use muster_protocol::{
-    ids::{JobId, RequestId, TaskId},
+    ids::{JobId, LogIndex, RequestId, TaskId},
     spec::{JobSpec, ProcessWork, StageSpec, Work},
     view::{AcceptedView, ErrorView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView, WorkerView},
 };
@@ -147,9 +147,9 @@ impl Api {
         }
     }
 
-    /// Folds this coordinator's ledger from zero, and decides every command again.
-    pub fn replay(&self) -> Result<ReplayView, Error> {
-        read(self.get("/v1/replay?verify=true").timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)))
+    /// Folds this coordinator's ledger from zero up to an index, and decides every command again.
+    pub fn replay_until(&self, until: LogIndex) -> Result<ReplayView, Error> {
+        read(self.get(&format!("/v1/replay?verify=true&until={until}")).timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)))
     }
 
     /// Folds this coordinator's ledger from zero.

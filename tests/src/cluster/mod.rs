@@ -256,7 +256,7 @@ impl Cluster {
     /// Runs a verb of the client against a coordinator, to its end.
     pub fn muster_at(&self, index: usize, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("MUSTER_API", format!("http://{}", self.members[index].http)).env_remove("RUST_LOG");
+        command.args(arguments).env("MUSTER_URL", format!("http://{}", self.members[index].http)).env_remove("RUST_LOG");
         command.stdin(Stdio::null()).output().expect("the binary can be run")
     }
 
