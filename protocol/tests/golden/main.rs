@@ -93,8 +93,12 @@ fn no_golden_file_is_left_over() {
     for kind in kinds() {
         known.extend(kind.tags.iter().map(|(tag, name)| path(&kind, *tag, name)));
     }
-    for kind in fs::read_dir(directory()).unwrap() {
-        for file in fs::read_dir(kind.unwrap().path()).unwrap() {
+    for kind in fs::read_dir(directory()).unwrap().map(|kind| kind.unwrap().path()) {
+        // Another test's: what programs read over HTTP.
+        if kind.ends_with("json") {
+            continue;
+        }
+        for file in fs::read_dir(kind).unwrap() {
             let file = file.unwrap().path();
             assert!(known.contains(&file), "{} pins a tag that is gone: what was once written must stay readable", file.display());
         }
