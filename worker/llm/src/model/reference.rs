@@ -1,0 +1,134 @@
+//! The same model from plain candle operations, whose backward is candle's own: the oracle for our layers.
+
+use super::ops::Rows;
+use super::weights::initial;
+use super::{Llama, ModelConfig};
+use candle_core::{D, Device, Result, Tensor};
+
+fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    x.broadcast_div(&(mean_square + eps)?.sqrt()?)?.broadcast_mul(weight)
+}
+
+fn softmax(x: &Tensor) -> Result<Tensor> {
+    let e = x.broadcast_sub(&x.max_keepdim(D::Minus1)?.detach())?.exp()?;
+    e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
+}
+
+/// `[batch * time, heads * dim]` to `[batch, heads, time, dim]`, turned by position.
+fn heads(x: &Tensor, rows: Rows, dim: usize, theta: Option<f64>) -> Result<Tensor> {
+    let count = x.dim(1)? / dim;
+    let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
+    let Some(theta) = theta else { return Ok(x) };
+    let half = dim / 2;
+    let angles: Vec<f32> = (0..rows.time)
+        .flat_map(|t| (0..half).map(move |i| (t as f64 / theta.powf(2.0 * i as f64 / dim as f64)) as f32))
+        .collect();
+    let angles = Tensor::from_vec(angles, (rows.time, half), &Device::Cpu)?;
+    let (cos, sin) = (angles.cos()?, angles.sin()?);
+    let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
+    let left = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
+    let right = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
+    Tensor::cat(&[left, right], 3)
+}
+
+fn loss(model: &Llama, tokens: &[u32], targets: &[u32], rows: Rows) -> Result<Tensor> {
+    let config = model.config();
+    let weight = |name: String| model.weights().get(&name).expect("the model has it").as_tensor().clone();
+    let layer_weight = |layer: usize, part: &str| weight(format!("model.layers.{layer}.{part}.weight"));
+    let (dim, group) = (config.head_dim(), config.num_attention_heads / config.num_key_value_heads);
+    let mask: Vec<f32> = (0..rows.time)
+        .flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
+        .collect();
+    let mask = Tensor::from_vec(mask, (rows.time, rows.time), &Device::Cpu)?;
+    let embedding = weight("model.embed_tokens.weight".to_owned());
+    let mut x = embedding.index_select(&Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?, 0)?;
+    for layer in 0..config.num_hidden_layers {
+        let w = |part: &str| layer_weight(layer, part);
+        let h = norm(&x, &w("input_layernorm"), config.rms_norm_eps)?;
+        let project = |part: &str| h.matmul(&w(part).t()?);
+        let q = heads(&project("self_attn.q_proj")?, rows, dim, Some(config.rope_theta))?;
+        let k = heads(&project("self_attn.k_proj")?, rows, dim, Some(config.rope_theta))?;
+        let v = heads(&project("self_attn.v_proj")?, rows, dim, None)?;
+        let repeat = |x: Tensor| -> Result<Tensor> {
+            let (b, n, t, d) = x.dims4()?;
+            x.unsqueeze(2)?.expand((b, n, group, t, d))?.reshape((b, n * group, t, d))
+        };
+        let (k, v) = (repeat(k)?, repeat(v)?);
+        let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * (1.0 / (dim as f64).sqrt()))?;
+        let attended = softmax(&scores.broadcast_add(&mask)?)?.matmul(&v.contiguous()?)?;
+        let attended = attended.transpose(1, 2)?.reshape(x.shape())?;
+        x = (x + attended.matmul(&w("self_attn.o_proj").t()?)?)?;
+        let h = norm(&x, &w("post_attention_layernorm"), config.rms_norm_eps)?;
+        let gate = h.matmul(&w("mlp.gate_proj").t()?)?;
+        let gated = (gate.silu()? * h.matmul(&w("mlp.up_proj").t()?)?)?;
+        x = (x + gated.matmul(&w("mlp.down_proj").t()?)?)?;
+    }
+    let x = norm(&x, &weight("model.norm.weight".to_owned()), config.rms_norm_eps)?;
+    let logits = x.matmul(&embedding.t()?)?;
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?.detach())?;
+    let log_total = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
+    let picked = shifted.gather(&Tensor::from_slice(targets, (targets.len(), 1), &Device::Cpu)?, 1)?;
+    (log_total - picked)?.mean_all()
+}
+
+/// Tokens without meaning but with variety.
+fn tokens(count: usize, vocab: usize, salt: usize) -> Vec<u32> {
+    (0..count).map(|i| ((i * i * 31 + i * 7 + salt) % vocab) as u32).collect()
+}
+
+#[test]
+fn the_loss_and_every_gradient_agree_with_plain_operations() {
+    // (query heads, key/value heads, head width, inner, batch, time)
+    let table = [(4, 2, 8, 40, 3, 17), (2, 2, 16, 24, 1, 5), (6, 1, 4, 50, 2, 70)];
+    for (query, key_value, dim, inner, batch, time) in table {
+        let config = ModelConfig {
+            vocab_size: 61,
+            hidden_size: query * dim,
+            intermediate_size: inner,
+            num_hidden_layers: 2,
+            num_attention_heads: query,
+            num_key_value_heads: key_value,
+            initializer_range: 0.2,
+            ..ModelConfig::default()
+        };
+        let mut flat = initial(&config, 3);
+        // Norm weights of 1 would hide an error in their use.
+        for (i, x) in flat.iter_mut().enumerate() {
+            *x *= 1.0 + 0.1 * (i as f32).sin();
+        }
+        let model = Llama::new(config.clone(), &flat).expect("builds");
+        let rows = Rows { batch, time };
+        let (inputs, targets) = (tokens(batch * time, 61, 1), tokens(batch * time, 61, 5));
+        let ours = model.loss(&inputs, targets.clone(), rows).expect("runs");
+        let plain = loss(&model, &inputs, &targets, rows).expect("runs");
+        let (a, b) = (ours.to_scalar::<f32>().expect("scalar"), plain.to_scalar::<f32>().expect("scalar"));
+        assert!((a - b).abs() < 1e-5 * b.abs(), "{a} against {b}");
+        let each = model.token_losses(&inputs, &targets, rows).expect("runs");
+        let mean = each.iter().sum::<f32>() / each.len() as f32;
+        assert!((mean - b).abs() < 1e-5 * b.abs(), "{mean} against {b}");
+
+        let (ours, plain) = (ours.backward().expect("backward"), plain.backward().expect("backward"));
+        for (name, var) in model.weights().iter() {
+            let values = |grads: &candle_core::backprop::GradStore| {
+                let grad = grads.get(var).unwrap_or_else(|| panic!("no gradient for {name}"));
+                grad.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("reads")
+            };
+            let (ours, plain) = (values(&ours), values(&plain));
+            let norm = plain.iter().map(|x| x * x).sum::<f32>().sqrt();
+            let off = ours.iter().zip(&plain).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
+            assert!(norm > 0.0, "{name} has a gradient");
+            assert!(off < 2e-5 * norm, "{name}: off by {off} of {norm}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_model_is_refused_by_name() {
+    let config = ModelConfig { vocab_size: 16, hidden_size: 16, ..ModelConfig::default() };
+    let model = Llama::new(config.clone(), &initial(&config, 0)).expect("builds");
+    let refused = |tokens: &[u32], rows| model.hidden(tokens, rows).expect_err("refused").to_string();
+    assert!(refused(&[16], Rows { batch: 1, time: 1 }).contains("outside the vocabulary"));
+    assert!(refused(&[0; 129], Rows { batch: 1, time: 129 }).contains("longer than the context"));
+    assert!(refused(&[0; 3], Rows { batch: 1, time: 2 }).contains("3 tokens"));
+}
