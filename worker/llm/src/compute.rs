@@ -33,9 +33,7 @@ impl Compute {
             .thread_name(|index| format!("compute-{index}"))
             .build()
             .map_err(|source| Error { threads, source })?;
-        Ok(Self {
-            pool: Arc::new(pool),
-        })
+        Ok(Self { pool: Arc::new(pool) })
     }
 
     /// Runs `work` so that all parallel work inside it stays on this pool.

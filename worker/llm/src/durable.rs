@@ -12,9 +12,7 @@ use std::path::Path;
 /// # Errors
 /// Any failure of the file system; the old file, if any, is then still in place.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path
-        .file_name()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"))?;
     let mut staged_name = std::ffi::OsString::from(".staged-");
     staged_name.push(name);
     staged_name.push(format!("-{}", std::process::id()));

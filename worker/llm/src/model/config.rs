@@ -93,15 +93,9 @@ impl ModelConfig {
             ));
         }
         if !self.head_dim().is_multiple_of(2) {
-            return wrong(format!(
-                "the head width {} must be even for rotary positions",
-                self.head_dim()
-            ));
+            return wrong(format!("the head width {} must be even for rotary positions", self.head_dim()));
         }
-        if !self
-            .num_attention_heads
-            .is_multiple_of(self.num_key_value_heads)
-        {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return wrong(format!(
                 "num_attention_heads {} is not a multiple of num_key_value_heads {}",
                 self.num_attention_heads, self.num_key_value_heads
@@ -111,10 +105,7 @@ impl ModelConfig {
             return wrong("tie_word_embeddings = false is not supported".to_owned());
         }
         if self.model_type != "llama" {
-            return wrong(format!(
-                "model_type {:?} is not supported; use \"llama\"",
-                self.model_type
-            ));
+            return wrong(format!("model_type {:?} is not supported; use \"llama\"", self.model_type));
         }
         Ok(())
     }
@@ -122,18 +113,9 @@ impl ModelConfig {
     /// The names and shapes of all weights, sorted by name: the order of every flat vector.
     #[must_use]
     pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
-        let (hidden, inner, key_value) = (
-            self.hidden_size,
-            self.intermediate_size,
-            self.key_value_size(),
-        );
-        let mut shapes = vec![
-            (
-                "model.embed_tokens.weight".to_owned(),
-                vec![self.vocab_size, hidden],
-            ),
-            ("model.norm.weight".to_owned(), vec![hidden]),
-        ];
+        let (hidden, inner, key_value) = (self.hidden_size, self.intermediate_size, self.key_value_size());
+        let mut shapes =
+            vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden]), ("model.norm.weight".to_owned(), vec![hidden])];
         for layer in 0..self.num_hidden_layers {
             let mut add = |part: &str, shape: Vec<usize>| {
                 shapes.push((format!("model.layers.{layer}.{part}.weight"), shape));
@@ -155,10 +137,7 @@ impl ModelConfig {
     /// How many numbers the model holds.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
-        self.weight_shapes()
-            .iter()
-            .map(|(_, shape)| shape.iter().product::<usize>())
-            .sum()
+        self.weight_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 }
 
@@ -168,7 +147,8 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let table: [(&str, fn(&mut ModelConfig)); 5] = [
+        type Break = fn(&mut ModelConfig);
+        let table: [(&str, Break); 5] = [
             ("vocab_size must not be 0", |c| c.vocab_size = 0),
             ("num_attention_heads 3", |c| c.num_attention_heads = 3),
             ("num_key_value_heads 3", |c| c.num_key_value_heads = 3),

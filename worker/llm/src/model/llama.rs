@@ -1,12 +1,12 @@
 //! The forward pass: embedding, blocks of attention and gated feed-forward, a final norm, the tied head.
 
+use super::ops::Rows;
 use super::ops::attention::{Heads, causal_attention};
 use super::ops::head_loss::{self, head_loss};
 use super::ops::linear::linear;
 use super::ops::rms_norm::rms_norm;
 use super::ops::rope::{Rotation, rope};
 use super::ops::swiglu::swiglu;
-use super::ops::Rows;
 use super::{Error, ModelConfig, Weights};
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
@@ -25,16 +25,8 @@ impl Llama {
     /// When the configuration contradicts itself or the vector does not fit it.
     pub fn new(config: ModelConfig, flat: &[f32]) -> Result<Self, Error> {
         let weights = Weights::from_flat(&config, flat)?;
-        let rotation = Arc::new(Rotation::new(
-            config.head_dim(),
-            config.max_position_embeddings,
-            config.rope_theta,
-        ));
-        Ok(Self {
-            config,
-            weights,
-            rotation,
-        })
+        let rotation = Arc::new(Rotation::new(config.head_dim(), config.max_position_embeddings, config.rope_theta));
+        Ok(Self { config, weights, rotation })
     }
 
     /// The model's shape.
@@ -52,11 +44,7 @@ impl Llama {
     /// How the widths divide into heads.
     #[must_use]
     pub fn heads(&self) -> Heads {
-        Heads {
-            query: self.config.num_attention_heads,
-            key_value: self.config.num_key_value_heads,
-            dim: self.config.head_dim(),
-        }
+        Heads { query: self.config.num_attention_heads, key_value: self.config.num_key_value_heads, dim: self.config.head_dim() }
     }
 
     /// The final hidden states `[batch * time, hidden]` of `tokens`, row by row.
@@ -75,9 +63,7 @@ impl Llama {
             )));
         }
         if let Some(token) = tokens.iter().find(|t| **t as usize >= vocab) {
-            return Err(Error::Tokens(format!(
-                "token {token} is outside the vocabulary of {vocab}"
-            )));
+            return Err(Error::Tokens(format!("token {token} is outside the vocabulary of {vocab}")));
         }
         let ids = Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?;
         let embedding = self.weights.get("model.embed_tokens.weight")?;

@@ -21,9 +21,8 @@ fn heads(x: &Tensor, rows: Rows, dim: usize, theta: Option<f64>) -> Result<Tenso
     let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
     let Some(theta) = theta else { return Ok(x) };
     let half = dim / 2;
-    let angles: Vec<f32> = (0..rows.time)
-        .flat_map(|t| (0..half).map(move |i| (t as f64 / theta.powf(2.0 * i as f64 / dim as f64)) as f32))
-        .collect();
+    let angles: Vec<f32> =
+        (0..rows.time).flat_map(|t| (0..half).map(move |i| (t as f64 / theta.powf(2.0 * i as f64 / dim as f64)) as f32)).collect();
     let angles = Tensor::from_vec(angles, (rows.time, half), &Device::Cpu)?;
     let (cos, sin) = (angles.cos()?, angles.sin()?);
     let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
@@ -37,9 +36,7 @@ fn loss(model: &Llama, tokens: &[u32], targets: &[u32], rows: Rows) -> Result<Te
     let weight = |name: String| model.weights().get(&name).expect("the model has it").as_tensor().clone();
     let layer_weight = |layer: usize, part: &str| weight(format!("model.layers.{layer}.{part}.weight"));
     let (dim, group) = (config.head_dim(), config.num_attention_heads / config.num_key_value_heads);
-    let mask: Vec<f32> = (0..rows.time)
-        .flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
-        .collect();
+    let mask: Vec<f32> = (0..rows.time).flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 })).collect();
     let mask = Tensor::from_vec(mask, (rows.time, rows.time), &Device::Cpu)?;
     let embedding = weight("model.embed_tokens.weight".to_owned());
     let mut x = embedding.index_select(&Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?, 0)?;

@@ -82,11 +82,7 @@ impl Weights {
     pub fn from_flat(config: &ModelConfig, flat: &[f32]) -> Result<Self, Error> {
         config.validate()?;
         if flat.len() != config.parameter_count() {
-            return Err(Error::Weights(format!(
-                "{} numbers for a model of {}",
-                flat.len(),
-                config.parameter_count()
-            )));
+            return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
         }
         let by_name = slots(config)
             .into_iter()
@@ -103,9 +99,7 @@ impl Weights {
     /// # Errors
     /// When there is none of that name.
     pub fn get(&self, name: &str) -> Result<&Var, Error> {
-        self.by_name
-            .get(name)
-            .ok_or_else(|| Error::Weights(format!("there is no {name}")))
+        self.by_name.get(name).ok_or_else(|| Error::Weights(format!("there is no {name}")))
     }
 
     /// All weights in order of name.
@@ -126,11 +120,7 @@ impl Weights {
             var.set(&Tensor::from_slice(mine, var.shape(), var.device())?)?;
             rest = others;
         }
-        if rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Weights("the flat vector is too long".to_owned()))
-        }
+        if rest.is_empty() { Ok(()) } else { Err(Error::Weights("the flat vector is too long".to_owned())) }
     }
 }
 
@@ -140,10 +130,7 @@ impl Weights {
 /// When the format refuses a tensor.
 pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])]) -> Result<Vec<u8>, Error> {
     let refuse = |e: safetensors::SafeTensorError| Error::Weights(e.to_string());
-    let bytes: Vec<Vec<u8>> = parts
-        .iter()
-        .map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect())
-        .collect();
+    let bytes: Vec<Vec<u8>> = parts.iter().map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let mut views = Vec::new();
     for ((prefix, _), bytes) in parts.iter().zip(&bytes) {
         for slot in slots(config) {
@@ -164,15 +151,9 @@ pub fn from_safetensors(config: &ModelConfig, bytes: &[u8], prefix: &str) -> Res
     let mut flat = vec![0f32; config.parameter_count()];
     for slot in slots(config) {
         let name = format!("{prefix}{}", slot.name);
-        let tensor = file
-            .tensor(&name)
-            .map_err(|_| Error::Weights(format!("the file has no tensor {name}")))?;
+        let tensor = file.tensor(&name).map_err(|_| Error::Weights(format!("the file has no tensor {name}")))?;
         if tensor.shape() != slot.shape {
-            return Err(Error::Weights(format!(
-                "{name} has shape {:?} where the configuration wants {:?}",
-                tensor.shape(),
-                slot.shape
-            )));
+            return Err(Error::Weights(format!("{name} has shape {:?} where the configuration wants {:?}", tensor.shape(), slot.shape)));
         }
         if tensor.dtype() != Dtype::F32 {
             return Err(Error::Weights(format!("{name} is {:?}, not {:?}", tensor.dtype(), DType::F32)));
@@ -190,13 +171,7 @@ mod tests {
     use super::*;
 
     fn small() -> ModelConfig {
-        ModelConfig {
-            vocab_size: 32,
-            hidden_size: 16,
-            intermediate_size: 24,
-            num_hidden_layers: 2,
-            ..ModelConfig::default()
-        }
+        ModelConfig { vocab_size: 32, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, ..ModelConfig::default() }
     }
 
     #[test]

@@ -31,13 +31,7 @@ struct HeadLoss {
 /// # Errors
 /// When the shapes don't match or a target is outside the vocabulary.
 pub fn head_loss(x: &Tensor, weight: &Tensor, targets: Vec<u32>) -> Result<Tensor> {
-    x.apply_op2(
-        weight,
-        HeadLoss {
-            targets,
-            gradients: Mutex::new(None),
-        },
-    )
+    x.apply_op2(weight, HeadLoss { targets, gradients: Mutex::new(None) })
 }
 
 fn check(targets: &[u32], rows: usize, vocab: usize) -> Result<()> {
@@ -95,10 +89,7 @@ impl HeadLoss {
         let (mut dx, mut dw) = (vec![0f32; x.len()], vec![0f32; weight.len()]);
         let mut logits = vec![0f32; ROWS_PER_CHUNK * vocab];
         let mut total_loss = 0f64;
-        let chunks = x
-            .chunks(ROWS_PER_CHUNK * width)
-            .zip(dx.chunks_mut(ROWS_PER_CHUNK * width))
-            .zip(self.targets.chunks(ROWS_PER_CHUNK));
+        let chunks = x.chunks(ROWS_PER_CHUNK * width).zip(dx.chunks_mut(ROWS_PER_CHUNK * width)).zip(self.targets.chunks(ROWS_PER_CHUNK));
         for ((x, dx), targets) in chunks {
             let rows = targets.len();
             let logits = &mut logits[..rows * vocab];
@@ -118,22 +109,8 @@ impl HeadLoss {
                 row[*target as usize] -= share;
             }
             let slopes = View::dense(logits, rows, vocab);
-            product(
-                ViewMut::dense(dx, rows, width),
-                Into::Replace,
-                1.0,
-                slopes,
-                View::dense(weight, vocab, width),
-                Spread::Pool,
-            );
-            product(
-                ViewMut::dense(&mut dw, vocab, width),
-                Into::Add,
-                1.0,
-                slopes.t(),
-                View::dense(x, rows, width),
-                Spread::Pool,
-            );
+            product(ViewMut::dense(dx, rows, width), Into::Replace, 1.0, slopes, View::dense(weight, vocab, width), Spread::Pool);
+            product(ViewMut::dense(&mut dw, vocab, width), Into::Add, 1.0, slopes.t(), View::dense(x, rows, width), Spread::Pool);
         }
         ((total_loss * f64::from(share)) as f32, Gradients { dx, dw })
     }

@@ -26,10 +26,7 @@ pub struct ViewMut<'a> {
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     assert!(rows > 0 && cols > 0, "a matrix has rows and columns");
     assert!(row_stride >= cols, "rows must not overlap");
-    assert!(
-        (rows - 1) * row_stride + cols <= len,
-        "a {rows} x {cols} matrix with row stride {row_stride} does not fit {len} numbers"
-    );
+    assert!((rows - 1) * row_stride + cols <= len, "a {rows} x {cols} matrix with row stride {row_stride} does not fit {len} numbers");
 }
 
 impl<'a> View<'a> {
@@ -37,13 +34,7 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
-        Self {
-            data,
-            rows,
-            cols,
-            row_stride,
-            col_stride: 1,
-        }
+        Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
     /// Rows that follow each other.
@@ -55,13 +46,7 @@ impl<'a> View<'a> {
     /// The transpose, without a copy.
     #[must_use]
     pub fn t(self) -> Self {
-        Self {
-            data: self.data,
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-        }
+        Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
     }
 }
 
@@ -70,12 +55,7 @@ impl<'a> ViewMut<'a> {
     #[must_use]
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         check(data.len(), rows, cols, row_stride);
-        Self {
-            data,
-            rows,
-            cols,
-            row_stride,
-        }
+        Self { data, rows, cols, row_stride }
     }
 
     /// Rows that follow each other.
@@ -111,15 +91,8 @@ pub fn product(dst: ViewMut<'_>, into: Into, scale: f32, lhs: View<'_>, rhs: Vie
         Spread::Pool => rayon::current_num_threads(),
         Spread::Here => 1,
     };
-    let parallelism = if threads > 1 {
-        Parallelism::Rayon(threads)
-    } else {
-        Parallelism::None
-    };
-    #[expect(
-        unsafe_code,
-        reason = "gemm takes pointers; each view was checked against its slice, and dst is borrowed mutably"
-    )]
+    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    #[expect(unsafe_code, reason = "gemm takes pointers; each view was checked against its slice, and dst is borrowed mutably")]
     // SAFETY: all offsets reached are (rows-1)*row_stride + (cols-1)*col_stride at most, which `check` bounded;
     // dst can't alias lhs or rhs, because it is a mutable borrow, and its rows don't overlap.
     unsafe {
@@ -157,21 +130,10 @@ mod tests {
         let a: Vec<f32> = (0..m * 4).map(|i| i as f32).collect();
         let b: Vec<f32> = (0..n * 6).map(|i| (i as f32).sin()).collect();
         let mut out = vec![1f32; m * 9];
-        product(
-            ViewMut::new(&mut out, m, n, 9),
-            Into::Add,
-            0.5,
-            View::new(&a, m, k, 4),
-            View::new(&b, n, k, 6).t(),
-            Spread::Here,
-        );
+        product(ViewMut::new(&mut out, m, n, 9), Into::Add, 0.5, View::new(&a, m, k, 4), View::new(&b, n, k, 6).t(), Spread::Here);
         for i in 0..m {
             for j in 0..9 {
-                let expected = if j < n {
-                    1.0 + 0.5 * (0..k).map(|l| a[i * 4 + l] * b[j * 6 + l]).sum::<f32>()
-                } else {
-                    1.0
-                };
+                let expected = if j < n { 1.0 + 0.5 * (0..k).map(|l| a[i * 4 + l] * b[j * 6 + l]).sum::<f32>() } else { 1.0 };
                 assert!((out[i * 9 + j] - expected).abs() < 1e-4);
             }
         }

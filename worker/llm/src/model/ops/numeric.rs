@@ -23,11 +23,7 @@ pub fn exp(x: f32) -> f32 {
     let series = series * rest + 1.666_666_5e-1;
     let series = series * rest + 0.5;
     let value = series * rest * rest + rest + 1.0;
-    let exponent = shifted
-        .to_bits()
-        .wrapping_sub(ROUNDING.to_bits())
-        .wrapping_add(127)
-        << 23;
+    let exponent = shifted.to_bits().wrapping_sub(ROUNDING.to_bits()).wrapping_add(127) << 23;
     value * f32::from_bits(exponent)
 }
 
@@ -44,12 +40,7 @@ pub fn sigmoid(x: f32) -> f32 {
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_chunks
-        .remainder()
-        .iter()
-        .zip(b_chunks.remainder())
-        .map(|(x, y)| x * y)
-        .sum();
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in a_chunks.zip(b_chunks) {
         for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
             *lane += x * y;
@@ -79,10 +70,7 @@ pub fn sum(values: &[f32]) -> f32 {
 pub fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let chunks = values.chunks_exact(LANES);
-    let rest = chunks
-        .remainder()
-        .iter()
-        .fold(f32::NEG_INFINITY, |greatest, x| greatest.max(*x));
+    let rest = chunks.remainder().iter().fold(f32::NEG_INFINITY, |greatest, x| greatest.max(*x));
     for chunk in chunks {
         for (lane, x) in lanes.iter_mut().zip(chunk) {
             *lane = if *x > *lane { *x } else { *lane };

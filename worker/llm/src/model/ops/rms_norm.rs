@@ -45,13 +45,11 @@ impl CustomOp2 for RmsNorm {
             candle_core::bail!("a norm of width {} was given rows of width {width}", w.len());
         }
         let mut out = vec![0f32; rows * width];
-        out.par_chunks_mut(ROWS_PER_CHUNK * width)
-            .zip(x.par_chunks(ROWS_PER_CHUNK * width))
-            .for_each(|(out, x)| {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    row(x, w, self.eps, out);
-                }
-            });
+        out.par_chunks_mut(ROWS_PER_CHUNK * width).zip(x.par_chunks(ROWS_PER_CHUNK * width)).for_each(|(out, x)| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                row(x, w, self.eps, out);
+            }
+        });
         Ok(output(out, (rows, width)))
     }
 

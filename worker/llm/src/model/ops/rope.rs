@@ -18,11 +18,8 @@ impl Rotation {
     #[must_use]
     pub fn new(head_dim: usize, positions: usize, theta: f64) -> Self {
         let half = head_dim / 2;
-        let angles = (0..positions).flat_map(|position| {
-            (0..half).map(move |pair| {
-                position as f64 / theta.powf(2.0 * pair as f64 / head_dim as f64)
-            })
-        });
+        let angles = (0..positions)
+            .flat_map(|position| (0..half).map(move |pair| position as f64 / theta.powf(2.0 * pair as f64 / head_dim as f64)));
         let (cos, sin) = angles.map(|a| (a.cos() as f32, a.sin() as f32)).unzip();
         Self { half, cos, sin }
     }
@@ -53,14 +50,12 @@ impl Rotation {
     fn rows(&self, x: &[f32], rows: Rows, direction: f32) -> Vec<f32> {
         let width = x.len() / (rows.batch * rows.time);
         let mut out = vec![0f32; x.len()];
-        out.par_chunks_mut(rows.time * width)
-            .zip(x.par_chunks(rows.time * width))
-            .for_each(|(out, x)| {
-                let positions = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate();
-                for (position, (out, x)) in positions {
-                    self.row(x, position, direction, out);
-                }
-            });
+        out.par_chunks_mut(rows.time * width).zip(x.par_chunks(rows.time * width)).for_each(|(out, x)| {
+            let positions = out.chunks_exact_mut(width).zip(x.chunks_exact(width)).enumerate();
+            for (position, (out, x)) in positions {
+                self.row(x, position, direction, out);
+            }
+        });
         out
     }
 }
@@ -75,10 +70,7 @@ struct Rope {
 /// # Errors
 /// When the rows don't divide into heads, or the sequence is longer than the tables.
 pub fn rope(x: &Tensor, rotation: &Arc<Rotation>, rows: Rows) -> Result<Tensor> {
-    x.apply_op1(Rope {
-        rotation: Arc::clone(rotation),
-        rows,
-    })
+    x.apply_op1(Rope { rotation: Arc::clone(rotation), rows })
 }
 
 impl CustomOp1 for Rope {
@@ -92,11 +84,7 @@ impl CustomOp1 for Rope {
             candle_core::bail!("rope on {rows} rows of width {width} with {:?}", self.rows);
         }
         if self.rows.time > self.rotation.positions() {
-            candle_core::bail!(
-                "a sequence of {} is longer than the context of {}",
-                self.rows.time,
-                self.rotation.positions()
-            );
+            candle_core::bail!("a sequence of {} is longer than the context of {}", self.rows.time, self.rotation.positions());
         }
         let out = self.rotation.rows(floats(x, layout)?, self.rows, 1.0);
         Ok(output(out, (rows, width)))
