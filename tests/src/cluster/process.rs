@@ -99,3 +99,36 @@ pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::wait_for;
+
+    #[test]
+    fn a_process_ends_with_the_value_that_stands_for_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("sleeper.log");
+        let arguments = ["-c", "echo awake; exec sleep 1000"].map(str::to_string);
+        let mut process = Process::start(Path::new("/bin/sh"), &arguments, &log).unwrap();
+        wait_for("its first words", || fs::read_to_string(&log).ok().filter(|text| text == "awake\n").ok_or(()));
+        let pid = process.pid();
+        process.freeze();
+        assert!(is_alive(pid) && process.exit().is_none(), "a frozen process has not ended");
+        process.thaw();
+        drop(process);
+        assert!(!is_alive(pid));
+        let absent = Process::start(Path::new("/no/such/program"), &[], &log);
+        assert!(absent.is_err());
+    }
+
+    #[test]
+    fn a_process_that_was_asked_to_end_is_seen_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = ["1000".to_string()];
+        let mut process = Process::start(Path::new("sleep"), &arguments, &directory.path().join("sleeper.log")).unwrap();
+        process.terminate();
+        let exit = wait_for("its end", || process.exit().ok_or(()));
+        assert!(!exit.success());
+    }
+}
