@@ -1,0 +1,171 @@
+//! What a coordinator is told at its start, and whether that can be.
+
+use muster_protocol::{ids::RaftId, limits::NAME_BYTES_MAX, subjects};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+
+/// More members than this make every commit slower, and no cluster safer.
+pub const MEMBERS_MAX: usize = 9;
+
+/// Why a coordinator cannot be started as it was told to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The cluster's name becomes part of subjects.
+    #[error("use {0:?} as the cluster's name: 1 to 64 of a-z, 0-9 and '-' are possible")]
+    Cluster(String),
+    /// A member's name.
+    #[error("use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are possible")]
+    Name(String),
+    /// Two members have the same name or address.
+    #[error("tell members apart: {0:?} stands twice in the list of members")]
+    Repeated(String),
+    /// This coordinator is not in the list.
+    #[error("find {name:?} among the members, which are {members}")]
+    NotAMember {
+        /// Its name.
+        name: String,
+        /// The members' names.
+        members: String,
+    },
+    /// An even number of members survives no more failures than one member less.
+    #[error("run {0} members: one, or an odd number up to {MEMBERS_MAX}")]
+    Count(usize),
+    /// One entry of a list of members.
+    #[error("read the member {0:?}: it is written NAME=PEER/HTTP, as in c1=10.0.0.1:7501/10.0.0.1:7401")]
+    Member(String),
+    /// An address without a port.
+    #[error("use {0:?} as an address: it is written HOST:PORT")]
+    Address(String),
+}
+
+/// A coordinator of the cluster, as every other one knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberConfig {
+    /// Its number in Raft: its position in the list of members, counted from 1.
+    pub raft_id: RaftId,
+    /// Its name.
+    pub name: String,
+    /// Where the other coordinators reach it.
+    pub peer: String,
+    /// Where people and programs reach it.
+    pub http: String,
+}
+
+impl MemberConfig {
+    /// Reads a list of members: `c1=10.0.0.1:7501/10.0.0.1:7401,c2=…`. Their numbers follow from their positions.
+    pub fn list(text: &str) -> Result<Vec<MemberConfig>, ConfigError> {
+        let members = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).zip(1..);
+        members.map(|(entry, number)| MemberConfig::read(entry, RaftId(number))).collect()
+    }
+
+    fn read(entry: &str, raft_id: RaftId) -> Result<MemberConfig, ConfigError> {
+        let wrong = || ConfigError::Member(entry.to_string());
+        let (name, addresses) = entry.split_once('=').ok_or_else(wrong)?;
+        let (peer, http) = addresses.split_once('/').ok_or_else(wrong)?;
+        Ok(MemberConfig { raft_id, name: name.to_string(), peer: peer.to_string(), http: http.to_string() })
+    }
+}
+
+/// A coordinator as it is started.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its name; one of the members'.
+    pub name: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where its data lies; nobody else's does.
+    pub data: PathBuf,
+    /// Where it serves people and programs.
+    pub http: SocketAddr,
+    /// Where it serves the other coordinators.
+    pub peer: SocketAddr,
+    /// All coordinators, itself included; the same list in the same order everywhere.
+    pub members: Vec<MemberConfig>,
+    /// The broker: `nats://host:port`, or several with a comma between.
+    pub nats: String,
+}
+
+impl Config {
+    /// Checks everything that can be checked without looking at the world.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if !subjects::is_cluster_name(&self.cluster) {
+            return Err(ConfigError::Cluster(self.cluster.clone()));
+        }
+        let count = self.members.len();
+        if count == 0 || count > MEMBERS_MAX || count.is_multiple_of(2) {
+            return Err(ConfigError::Count(count));
+        }
+        let mut seen = BTreeSet::new();
+        for member in &self.members {
+            let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if member.name.is_empty() || member.name.len() > NAME_BYTES_MAX || !member.name.chars().all(fits) {
+                return Err(ConfigError::Name(member.name.clone()));
+            }
+            for address in [&member.peer, &member.http] {
+                let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+                if !matches!(port, Some(Ok(1..))) {
+                    return Err(ConfigError::Address(address.clone()));
+                }
+            }
+            if let Some(twice) = [&member.name, &member.peer, &member.http].into_iter().find(|text| !seen.insert(*text)) {
+                return Err(ConfigError::Repeated(twice.clone()));
+            }
+        }
+        self.me().map(|_| ())
+    }
+
+    /// This coordinator among the members.
+    pub fn me(&self) -> Result<&MemberConfig, ConfigError> {
+        let names = || self.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
+        let me = self.members.iter().find(|member| member.name == self.name);
+        me.ok_or_else(|| ConfigError::NotAMember { name: self.name.clone(), members: names() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, members: &str) -> Config {
+        let members = MemberConfig::list(members).unwrap();
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
+        Config {
+            name: name.into(),
+            cluster: "test".into(),
+            data: "data".into(),
+            http: loopback,
+            peer: loopback,
+            members,
+            nats: "nats://127.0.0.1:4222".into(),
+        }
+    }
+
+    #[test]
+    fn numbers_follow_positions() {
+        let members = MemberConfig::list("c1=h:1/h:2, c2=h:3/h:4,c3=[::1]:5/[::1]:6").unwrap();
+        assert_eq!(members.iter().map(|member| member.raft_id.0).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(members[2].http, "[::1]:6");
+        for wrong in ["c1", "c1=h:1", "=,"] {
+            assert!(MemberConfig::list(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_said() {
+        let three = "c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6";
+        let table: [(&str, &str, &str); 7] = [
+            ("c1", three, ""),
+            ("c4", three, "find \"c4\" among the members, which are c1, c2, c3"),
+            ("c1", "c1=h:1/h:2,c2=h:3/h:4", "run 2 members: one, or an odd number up to 9"),
+            ("c1", "c1=h:1/h:2,c2=h:3/h:4,c1=h:5/h:6", "tell members apart: \"c1\" stands twice in the list of members"),
+            ("c1", "c1=h:1/h:2,c2=h:1/h:4,c3=h:5/h:6", "tell members apart: \"h:1\" stands twice in the list of members"),
+            ("c1", "c1=h:0/h:2", "use \"h:0\" as an address: it is written HOST:PORT"),
+            ("c/1", "c/1=h:1/h:2", "use \"c/1\" as a member's name: 1 to 128 of letters, digits, '-', '_' and '.' are possible"),
+        ];
+        for (name, members, expected) in table {
+            let found = config(name, members).validate().err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(found, expected, "{members}");
+        }
+        let other = Config { cluster: "Prod".into(), ..config("c1", three) };
+        assert!(matches!(other.validate(), Err(ConfigError::Cluster(_))));
+    }
+}
