@@ -3,11 +3,21 @@
 //! This library knows nothing of jobs, clusters or processes: it is given paths, parameters and a
 //! thread count, and gives back files and plain results. Whoever schedules the work joins the parts.
 //!
+//! - `data`: from source files to packed tokens: scan, dedup, tokenizer, pack, manifest.
 //! - `model`: a llama-style model from our own trainable layers.
+//! - `train`: one rank's share of deterministic data-parallel training.
+//! - `eval`: held-out bits per byte, against baselines of the same tokens.
+//! - `generate`: seeded sampling from a model.
+//! - `verify`: cheap checks of a completed line of Rust.
 //!
 //! **Invariant.** The same inputs, parameters and thread count give the same bytes: every order is fixed,
 //! every generator is seeded, and no clock is read.
 
 pub mod compute;
+pub mod data;
 pub mod durable;
+pub mod eval;
+pub mod generate;
 pub mod model;
+pub mod train;
+pub mod verify;

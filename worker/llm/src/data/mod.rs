@@ -1,0 +1,53 @@
+//! From source files to packed tokens, in steps that can run on different machines.
+//!
+//! `scan` (one task per split) → `dedup` and `tokenizer` (one task, over all scans) → `pack` (one task per
+//! split) → `manifest` (one task). Each step's result is bytes that the next one reads; nothing is shared
+//! but those.
+
+pub mod dedup;
+pub mod documents;
+pub mod filters;
+pub mod manifest;
+pub mod pack;
+pub mod scan;
+pub mod shard;
+pub mod tokenizer;
+
+use std::path::PathBuf;
+
+/// What can fail in preparing data.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file system refused.
+    #[error("read {path}: {source}")]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The parameters contradict each other.
+    #[error("use the parameters: {0}")]
+    Parameters(String),
+    /// A file of ours is damaged or of another kind.
+    #[error("read {what}, line {line}: {reason}")]
+    Damaged {
+        /// Which kind of file.
+        what: &'static str,
+        /// Counted from 1; 0 where the file has no lines.
+        line: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The tokenizer library refused.
+    #[error("{doing} the tokenizer: {reason}")]
+    Tokenizer {
+        /// What was tried.
+        doing: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+    /// Counts that must agree do not.
+    #[error("balance the books: {0}")]
+    Books(String),
+}

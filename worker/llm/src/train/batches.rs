@@ -1,0 +1,1 @@
+//! Which sequences a step reads: a pure function of the seed and the step.
