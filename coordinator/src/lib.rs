@@ -1,6 +1,11 @@
-//! A Muster coordinator: replica, store, ledger, peers, leader duties, bus and API.
+//! A Muster coordinator: the replica that decides, the store that keeps, and the doors to peers, workers and clients.
+//!
+//! The [`core`] is a synchronous state machine without clock and IO, except through a [`disk::Disk`] that it is given; the process
+//! around it and the simulator drive the very same code.
 
+pub mod apply;
 pub mod config;
+pub mod core;
 pub mod disk;
 pub mod process;
 pub mod replay;
