@@ -1,0 +1,106 @@
+//! Data directories that are not what they should be: one message that says what is wrong and where, and a non-zero exit.
+
+use crate::{await_end, leader_api};
+use muster_protocol::spec::{Noop, Work};
+use muster_tests::cluster::{
+    Cluster, Shape,
+    api::{job_of, new_request, stage_of},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// Starts a coordinator that is expected not to come up, and gives what it said.
+fn refused(cluster: &Cluster, arguments: &[String]) -> (Option<i32>, String) {
+    let output: Output = Command::new("timeout").arg("30").arg(cluster.binary()).args(arguments).stdin(Stdio::null()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.metadata().unwrap().is_dir() { copy(&entry.path(), &target) } else { fs::copy(entry.path(), target).map(drop).unwrap() }
+    }
+}
+
+fn files_under(directory: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_under(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[test]
+fn a_directory_in_use_of_another_or_from_the_future_is_refused() {
+    let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
+    let job = leader_api(&cluster).submit(&job_of("some", stage_of("only", 5, Work::Noop(Noop {}))), new_request()).unwrap();
+    await_end(&cluster, job);
+    let pid = cluster.coordinator(0).pid();
+    let own = cluster.coordinator_arguments(0);
+
+    let (code, said) = refused(&cluster, &own);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("in use") && said.contains(&pid.to_string()), "{said}");
+    let (code, said) = refused(&cluster, &["replay".into(), "--data".into(), cluster.coordinator_data(0).display().to_string()]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("in use"), "{said}");
+
+    cluster.kill_coordinator(0);
+    let renamed: Vec<String> =
+        own.iter().map(|argument| argument.replace("c1=", "c9=")).map(|a| if a == "c1" { "c9".to_string() } else { a }).collect();
+    let (code, said) = refused(&cluster, &renamed);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("c1") && said.contains("c9"), "{said}");
+    let other: Vec<String> = own.iter().map(|argument| if argument == "test" { "another".to_string() } else { argument.clone() }).collect();
+    let (code, said) = refused(&cluster, &other);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("another") && said.contains("test"), "{said}");
+
+    // The directory itself took no harm.
+    cluster.start_coordinator(0).unwrap();
+    assert_eq!(leader_api(&cluster).job(job).unwrap().job.tasks.succeeded, 5);
+}
+
+#[test]
+fn an_offline_replay_gives_the_same_hash_and_names_a_corrupted_block() {
+    let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
+    let job = leader_api(&cluster).submit(&job_of("some", stage_of("only", 300, Work::Noop(Noop {}))), new_request()).unwrap();
+    await_end(&cluster, job);
+    let until = leader_api(&cluster).status().unwrap().applied;
+    let live = leader_api(&cluster).replay_until(until).unwrap();
+    cluster.coordinator(0).terminate();
+    let exit = muster_tests::cluster::wait_for("the coordinator's exit", || cluster.coordinator(0).exit().ok_or(()));
+    assert!(exit.success(), "{exit:?}");
+    let taken = cluster.directory().join("taken");
+    copy(&cluster.coordinator_data(0), &taken);
+    let offline = |directory: &Path| {
+        let until = until.to_string();
+        let arguments = ["replay", "--data", directory.to_str().unwrap(), "--until", &until, "--verify", "--json"].map(str::to_string);
+        Command::new(cluster.binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
+    };
+    let output = offline(&taken);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let replay: muster_protocol::view::ReplayView = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((replay.state_hash, replay.chain, replay.verified), (live.state_hash, live.chain, Some(true)));
+
+    // Every byte of the ledger's largest file counts: flip one in the middle of what was written.
+    let ledger = files_under(&taken)
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains("ledger"))
+        .max_by_key(|path| fs::metadata(path).unwrap().len());
+    let ledger = ledger.expect("a data directory has a ledger");
+    let mut bytes = fs::read(&ledger).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end / 2] ^= 0x40;
+    fs::write(&ledger, bytes).unwrap();
+    let output = offline(&taken);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(taken.to_str().unwrap()) && said.contains("corrupt"), "{said}");
+}

@@ -1,0 +1,45 @@
+//! Real processes: what a cluster does when its parts are killed, hang, are fed garbage, or find their files not as they left them.
+//!
+//! One file per danger. Every test starts its own cluster on loopback, waits for progress, and ends its processes by id.
+
+mod attempts;
+mod broker;
+mod coordinators;
+mod data;
+mod faces;
+mod garbage;
+mod logs;
+mod workers;
+
+use muster_protocol::{
+    ids::{JobId, TaskId},
+    view::{JobView, TaskView},
+};
+use muster_tests::cluster::{Cluster, api::Api, wait_for};
+
+/// The leader's API.
+fn leader_api(cluster: &Cluster) -> Api {
+    cluster.api(cluster.leader())
+}
+
+/// Waits until a job has ended, whoever leads.
+fn await_end(cluster: &Cluster, job: JobId) -> JobView {
+    wait_for(&format!("the end of {job}"), || {
+        let view = leader_api(cluster).job(job).map_err(|error| error.to_string())?.job;
+        if view.terminal.is_some() { Ok(view) } else { Err(format!("{:?}", view.tasks)) }
+    })
+}
+
+/// Waits until all tasks of a job run, and gives them.
+fn await_running(cluster: &Cluster, job: JobId) -> Vec<TaskView> {
+    wait_for(&format!("{job} to run"), || {
+        let tasks = leader_api(cluster).tasks(job).map_err(|error| error.to_string())?;
+        let states: Vec<_> = tasks.iter().map(|task| (task.attempt, task.state.clone())).collect();
+        if !tasks.is_empty() && tasks.iter().all(|task| task.state == "running") { Ok(tasks) } else { Err(format!("{states:?}")) }
+    })
+}
+
+/// One task, as the leader sees it; waits for a leader that answers.
+fn task(cluster: &Cluster, task: TaskId) -> TaskView {
+    wait_for("the task", || leader_api(cluster).task(task).map_err(|error| error.to_string()))
+}
