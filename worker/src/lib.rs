@@ -4,9 +4,12 @@
 //! the agent says, in order. **Boundary**: only [`bus`] knows NATS, and nothing here knows the coordinator's crates.
 
 pub mod agent;
+pub mod artifacts;
 mod attempts;
 mod bus;
+pub mod collective;
 mod config;
+pub mod executors;
 mod process;
 pub mod socket;
 
