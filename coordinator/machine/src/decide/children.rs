@@ -7,7 +7,7 @@ use muster_protocol::{
     command::{AddTasks, SealStage},
     envelope::{Reply, TasksAdded},
     event::{Event, TasksAddedEvent},
-    ids::{AttemptId, RequestId, StageIndex},
+    ids::{AttemptId, RequestId},
     limits,
     rejection::{Invalid, Rejection},
     spec::{ChildSpec, TaskNumber, TaskRef},
@@ -98,25 +98,11 @@ fn checked_child(job: &Job, first: u32, at: usize, child: &ChildSpec, all: &[Chi
             TaskRef::New(place) if (place.index as usize) < at => (first + place.index, all[place.index as usize].stage),
             TaskRef::New(place) => return invalid(path("after"), format!("child {} does not stand before it", place.index)),
         };
-        if needs(job, its_stage, child.stage) {
-            return invalid(path("after"), format!("{}.{index} itself waits for all of `{name}`", job.id));
+        // Needs go to earlier stages, too: so nothing ever waits in a circle.
+        if its_stage > child.stage {
+            return invalid(path("after"), format!("{}.{index} is in a later stage than `{name}`", job.id));
         }
         after.push(TaskRef::Existing(TaskNumber { index }));
     }
     Ok(ChildSpec { stage: child.stage, params: child.params.clone(), after })
-}
-
-/// Whether `stage` needs `other`, directly or not.
-fn needs(job: &Job, stage: StageIndex, other: StageIndex) -> bool {
-    // Needs have smaller indices: one walk down is enough.
-    let mut needed = alloc::vec![false; usize::from(stage.0) + 1];
-    needed[usize::from(stage.0)] = true;
-    for at in (0..=usize::from(stage.0)).rev().filter(|at| *at > usize::from(other.0)) {
-        if needed[at] {
-            for need in &job.spec.stages[at].needs {
-                needed[usize::from(need.0)] = true;
-            }
-        }
-    }
-    other < stage && needed[usize::from(other.0)]
 }
