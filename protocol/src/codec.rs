@@ -68,6 +68,15 @@ pub fn encode_into<T: Encode>(value: &T, out: &mut Vec<u8>) {
 
 /// The value that `bytes` hold, all of them; at most `limit_bytes`.
 pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
+    let (value, used) = decode_front(bytes, limit_bytes)?;
+    match bytes.len() - used {
+        0 => Ok(value),
+        bytes => Err(CodecError::Trailing { bytes }),
+    }
+}
+
+/// The value that `bytes` begin with, and how many bytes it took.
+fn decode_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<(T, usize), CodecError> {
     if bytes.len() > limit_bytes {
         return Err(CodecError::TooLarge { limit_bytes });
     }
@@ -78,11 +87,7 @@ pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, Code
         0x100_0001..=0x1000_0000 => bincode::decode_from_slice(bytes, config::<0x1000_0000>()),
         _ => bincode::decode_from_slice(bytes, config::<LIMIT_BYTES_MAX>()),
     };
-    let (value, used) = decoded.map_err(|e| CodecError::Malformed(e.to_string()))?;
-    match bytes.len() - used {
-        0 => Ok(value),
-        bytes => Err(CodecError::Trailing { bytes }),
-    }
+    decoded.map_err(|e| CodecError::Malformed(e.to_string()))
 }
 
 /// The bytes of `value` behind a version byte: the form of everything that leaves a process or reaches a disk.
@@ -98,6 +103,15 @@ pub fn open<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecE
     match bytes.split_first() {
         None => Err(CodecError::Malformed("no bytes".to_string())),
         Some((&FORMAT_VERSION, body)) => decode(body, limit_bytes),
+        Some((&found, _)) => Err(CodecError::Version { found }),
+    }
+}
+
+/// The first fields of a value behind a version byte, without reading the rest of it.
+pub fn open_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
+    match bytes.split_first() {
+        None => Err(CodecError::Malformed("no bytes".to_string())),
+        Some((&FORMAT_VERSION, body)) => decode_front(body, limit_bytes).map(|(value, _)| value),
         Some((&found, _)) => Err(CodecError::Version { found }),
     }
 }

@@ -60,6 +60,26 @@ impl Batch {
     }
 }
 
+/// The first fields of a [`Batch`]: folding a ledger needs to know when, not what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Decode)]
+pub struct BatchStamp {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The term in which the leader stamped it.
+    pub term: Term,
+    /// The moment, in log time.
+    pub log_ms: LogMs,
+    /// The leader's wall clock.
+    pub wall_ms: WallMs,
+}
+
+impl BatchStamp {
+    /// Reads the beginning of the bytes of a Raft entry.
+    pub fn from_bytes(bytes: &[u8]) -> Result<BatchStamp, CodecError> {
+        codec::open_front(bytes, limits::PEER_FRAME_BYTES_MAX)
+    }
+}
+
 /// What the caller of an accepted command gets.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Accepted {
@@ -136,4 +156,19 @@ pub struct ChainHead {
     pub index: LogIndex,
     /// The chained hash.
     pub hash: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_stamp_is_how_a_batch_begins() {
+        let batch =
+            Batch { cluster: "local".to_string(), term: Term(7), log_ms: LogMs(70_000), wall_ms: WallMs(1 << 40), commands: Vec::new() };
+        let expected = BatchStamp { cluster: "local".to_string(), term: Term(7), log_ms: LogMs(70_000), wall_ms: WallMs(1 << 40) };
+        assert_eq!(BatchStamp::from_bytes(&batch.to_bytes()), Ok(expected));
+        assert!(BatchStamp::from_bytes(&[]).is_err());
+    }
 }
