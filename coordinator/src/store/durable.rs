@@ -1,0 +1,68 @@
+//! Files and directories that are there after a power cut: written aside, synced, renamed, and the directory synced too.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+/// Syncs a directory: the names in it.
+pub fn sync_directory(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// The path that something has until it is whole.
+pub fn unfinished(path: &Path) -> PathBuf {
+    with_suffix(path, "new")
+}
+
+/// The path that something has once it is given up.
+pub fn given_up(path: &Path) -> PathBuf {
+    with_suffix(path, "old")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether a name is of something unfinished or given up.
+pub fn is_leftover(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "new" || extension == "old")
+}
+
+/// Gives something whole its name.
+pub fn finish(path: &Path) -> io::Result<()> {
+    fs::rename(unfinished(path), path)?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes a file that is either there with all of `parts`, or not at all.
+pub fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = File::create(unfinished(path))?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()?;
+    finish(path)
+}
+
+/// Removes a directory that may be large: it loses its name at once.
+pub fn remove_directory(path: &Path) -> io::Result<()> {
+    let old = given_up(path);
+    fs::rename(path, &old)?;
+    fs::remove_dir_all(&old)
+}
+
+/// Removes what an earlier process left unfinished in `dir`.
+pub fn remove_leftovers(dir: &Path) -> io::Result<()> {
+    for item in fs::read_dir(dir)? {
+        let path = item?.path();
+        if is_leftover(&path) {
+            if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Whose data a directory holds, and who has it now.
+
+use super::{durable, error::StoreError};
+use crate::store::error::corrupt;
+use muster_protocol::ids::RaftId;
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, Write},
+    path::Path,
+};
+
+/// The format of data directories that this build writes, and the newest that it reads.
+pub const DATA_FORMAT: u32 = 1;
+
+/// A longer file is not one of ours.
+const IDENTITY_BYTES_MAX: u64 = 4096;
+
+/// Whose data a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The coordinator's name.
+    pub name: String,
+    /// Its number in Raft.
+    pub raft_id: RaftId,
+}
+
+/// A data directory held by this process. Dropping it, or the end of the process however it comes, gives it back.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes a data directory, and writes down who has it.
+    pub fn take(dir: &Path) -> Result<Lock, StoreError> {
+        let path = dir.join("lock");
+        let wrong = |source| StoreError::io(&path, source);
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(wrong)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let read = file.take(IDENTITY_BYTES_MAX).read_to_string(&mut text);
+                let pid = read.ok().and_then(|_| text.trim().parse().ok());
+                return Err(StoreError::InUse { dir: dir.to_path_buf(), pid });
+            }
+            Err(TryLockError::Error(source)) => return Err(wrong(source)),
+        }
+        let mut write = || {
+            file.set_len(0)?;
+            file.rewind()?;
+            writeln!(file, "{}", std::process::id())
+        };
+        write().map_err(wrong)?;
+        Ok(Lock { _file: file })
+    }
+}
+
+/// Makes the directory itself when there is none.
+pub fn make_directory(dir: &Path) -> Result<(), StoreError> {
+    let make = || {
+        fs::create_dir_all(dir)?;
+        durable::sync_directory(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+    };
+    if dir.is_dir() { Ok(()) } else { make().map_err(|source| StoreError::io(dir, source)) }
+}
+
+/// Checks that a directory is this coordinator's; a new one becomes it.
+pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
+    let Some(found) = read(dir)? else {
+        // Whatever else is in there is not ours to write beside.
+        let mut items = fs::read_dir(dir).map_err(|source| StoreError::io(dir, source))?;
+        let ours = |item: io::Result<fs::DirEntry>| item.is_ok_and(|item| item.file_name() == "lock" || item.file_name() == "identity.new");
+        if !items.all(ours) {
+            return Err(StoreError::NotAStore { dir: dir.to_path_buf() });
+        }
+        let path = dir.join("identity");
+        return durable::write_file(&path, &[to_text(identity).as_bytes()]).map_err(|source| StoreError::io(&path, source));
+    };
+    let other = |field, found: &dyn ToString, expected: &dyn ToString| {
+        Err(StoreError::OtherIdentity { dir: dir.to_path_buf(), field, found: found.to_string(), expected: expected.to_string() })
+    };
+    if found.cluster != identity.cluster {
+        return other("cluster", &found.cluster, &identity.cluster);
+    }
+    if found.name != identity.name {
+        return other("coordinator", &found.name, &identity.name);
+    }
+    if found.raft_id != identity.raft_id {
+        return other("raft id", &found.raft_id, &identity.raft_id);
+    }
+    Ok(())
+}
+
+/// Whose data a directory holds; `None`: it has no identity.
+pub fn read(dir: &Path) -> Result<Option<StoreIdentity>, StoreError> {
+    let path = dir.join("identity");
+    let mut text = String::new();
+    match File::open(&path).and_then(|file| file.take(IDENTITY_BYTES_MAX).read_to_string(&mut text)) {
+        Ok(_) => {}
+        Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+            return Err(corrupt(path.display().to_string(), "it is not text").into());
+        }
+        Err(source) => return Err(StoreError::io(&path, source)),
+    }
+    // The first line is all that every later format has to keep.
+    let format = text.lines().next().and_then(|line| line.strip_prefix("format ")).and_then(|n| n.parse::<u32>().ok());
+    match format {
+        Some(DATA_FORMAT) => {}
+        Some(found) if found > DATA_FORMAT => return Err(StoreError::NewerFormat { dir: dir.to_path_buf(), found, known: DATA_FORMAT }),
+        Some(_) | None => return Err(corrupt(path.display().to_string(), "its first line is not \"format N\"").into()),
+    }
+    from_text(&text).map(Some).ok_or_else(|| corrupt(path.display().to_string(), "it is not what was written").into())
+}
+
+fn to_text(identity: &StoreIdentity) -> String {
+    let StoreIdentity { cluster, name, raft_id } = identity;
+    let mut text = format!("format {DATA_FORMAT}\ncluster {cluster}\ncoordinator {name}\nraft_id {}\n", raft_id.0);
+    let crc = crc32fast::hash(text.as_bytes());
+    text.push_str(&format!("crc32 {crc:08x}\n"));
+    text
+}
+
+fn from_text(text: &str) -> Option<StoreIdentity> {
+    let lines: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once(' ')).collect();
+    let identity = StoreIdentity {
+        cluster: lines.get("cluster")?.to_string(),
+        name: lines.get("coordinator")?.to_string(),
+        raft_id: RaftId(lines.get("raft_id")?.parse().ok()?),
+    };
+    (to_text(&identity) == text).then_some(identity)
+}

@@ -1,0 +1,31 @@
+//! A handle on the ledger for other threads: it reads while the store writes.
+
+use super::{ledger::Shared, snapshots::Snapshots};
+use crate::disk::{Block, DiskError, LedgerSpan};
+use raft::eraftpb::Snapshot;
+use std::sync::Arc;
+
+/// A handle on the ledger for other threads.
+#[derive(Clone, Debug)]
+pub struct LedgerReader {
+    pub(super) ledger: Arc<Shared>,
+    pub(super) snapshots: Arc<Snapshots>,
+}
+
+impl LedgerReader {
+    /// Which blocks there are.
+    pub fn span(&self) -> LedgerSpan {
+        self.ledger.span()
+    }
+
+    /// Blocks without a gap from `from` on, their checksums verified: about `bytes_max` bytes, but at least one block; none if the ledger does not
+    /// hold `from`.
+    pub fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {
+        self.ledger.read_blocks(from, bytes_max)
+    }
+
+    /// The newest snapshot that is whole.
+    pub fn snapshot(&self) -> Result<Option<Snapshot>, DiskError> {
+        self.snapshots.newest(|_| true)
+    }
+}
