@@ -11,13 +11,15 @@ mod answer;
 mod decide;
 mod evolve;
 pub mod invariants;
+mod outcomes;
 mod range_set;
+mod room;
 mod schedule;
 mod state;
 pub mod views;
 
 pub use answer::answer;
-pub use decide::{Decision, decide, fault};
+pub use decide::{Decision, check_spec, decide, fault};
 pub use range_set::RangeSet;
 pub use schedule::schedule;
 pub use state::{Moment, State, Usage, Worker};

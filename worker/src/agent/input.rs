@@ -64,7 +64,7 @@ pub enum Input {
     },
     /// Take no new work, wait for what runs, then [`Action::Exit`].
     Drain,
-    /// End what runs with its grace, and then [`Action::Exit`], without waiting for acknowledgements for long.
+    /// End what runs at once, then [`Action::Exit`].
     Hurry,
     /// The bus is there again: what was said meanwhile may be lost.
     Reconnected,
@@ -92,7 +92,12 @@ pub enum Action {
         frame: AgentFrame,
     },
     /// Begin a tail of an attempt's output, or give it more credit, or keep it alive.
-    Tail(Tail),
+    Tail {
+        /// What was asked for.
+        tail: Tail,
+        /// More output may come: the attempt waits or runs here.
+        alive: bool,
+    },
     /// End a tail.
     EndTail(EndTail),
     /// The lease holds for so long from now: attempts with `OnPartition::Stop` must be dead by then, even if the agent is not heard of.

@@ -10,7 +10,7 @@ mod worker;
 
 pub(crate) use index::{ClassKey, Index, ReadyKey, Timer};
 pub(crate) use job::{Child, Gang, Job, Phase, Stage};
-pub(crate) use requests::Requests;
+pub(crate) use requests::{Remembered, Requests};
 pub(crate) use task::{Live, Progress, Step, Task, TaskState};
 pub use worker::{Usage, Worker};
 

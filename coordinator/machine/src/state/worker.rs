@@ -52,13 +52,14 @@ impl Worker {
         self.hello.queue.min(limits::QUEUED_PER_WORKER_MAX)
     }
 
-    /// The next free rendezvous port.
-    pub fn free_port(&self) -> Option<u16> {
+    /// The rendezvous port of the next gang, once `taken` more have met here: the free ones in turn.
+    pub fn free_port_after(&self, taken: u32) -> Option<u16> {
         let count = u32::from(self.hello.rendezvous_ports);
         (0..count)
             .map(|offset| u32::from(self.hello.rendezvous_port_first) + (self.gangs_met % count + offset) % count)
             .filter_map(|port| u16::try_from(port).ok())
-            .find(|port| !self.ports_used.contains(port))
+            .filter(|port| !self.ports_used.contains(port))
+            .nth(taken as usize)
     }
 
     /// What is free, for display.

@@ -12,6 +12,7 @@ pub mod pack;
 pub mod scan;
 pub mod shard;
 pub mod tokenizer;
+mod words;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,113 @@
+//! The requests of the API, by name.
+
+use super::{Client, Error};
+use muster_protocol::{
+    ids::{JobId, RequestId, TaskId, WorkerId},
+    spec::JobSpec,
+    view::{AcceptedView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView, WorkerView},
+};
+use serde_json::json;
+use std::time::Duration;
+
+/// Tasks are asked for in pages of so many.
+const TASKS_PER_PAGE: u32 = 1_000;
+/// Events are asked for in pages of so many.
+pub const EVENTS_PER_PAGE: u32 = 10_000;
+/// Folding a long ledger takes its time.
+const REPLAY_TIMEOUT_MS: u64 = 600_000;
+
+/// A request id of our own: a UUIDv7.
+pub fn new_request() -> RequestId {
+    RequestId(uuid::Uuid::now_v7().as_u128())
+}
+
+impl Client {
+    /// How a coordinator sees the cluster.
+    pub async fn status(&self) -> Result<StatusView, Error> {
+        self.get("/v1/status").await
+    }
+
+    /// Asks a coordinator for the others, so that a long wait outlives the one that it began with.
+    pub async fn learn_members(&self) {
+        // Without an answer there is nothing to learn; whoever needs one will say so.
+        if let Ok(status) = self.status().await {
+            self.learn(status.members.iter().map(|member| format!("http://{}", member.http)));
+        }
+    }
+
+    /// The newest jobs.
+    pub async fn jobs(&self, state: Option<&str>, limit: u32) -> Result<Vec<JobView>, Error> {
+        let state = state.map_or(String::new(), |state| format!("&state={state}"));
+        self.get(&format!("/v1/jobs?limit={limit}{state}")).await
+    }
+
+    /// A job with its stages.
+    pub async fn job(&self, job: JobId) -> Result<JobDetail, Error> {
+        self.get(&format!("/v1/jobs/{job}")).await
+    }
+
+    /// Some tasks of a job, at most so many from a number on.
+    pub async fn task_page(&self, job: JobId, from: u32, limit: u32) -> Result<TaskPage, Error> {
+        self.get(&format!("/v1/jobs/{job}/tasks?from={from}&limit={limit}")).await
+    }
+
+    /// The tasks of a job from a number on, at most so many.
+    pub async fn tasks(&self, job: JobId, from: u32, limit: u32) -> Result<TaskPage, Error> {
+        let mut all = self.task_page(job, from, limit.min(TASKS_PER_PAGE)).await?;
+        while let Some(from) = all.next {
+            let left = limit.saturating_sub(u32::try_from(all.tasks.len()).unwrap_or(u32::MAX));
+            if left == 0 {
+                break;
+            }
+            let page = self.task_page(job, from, left.min(TASKS_PER_PAGE)).await?;
+            // A page that leads nowhere would be asked for without end.
+            all.next = page.next.filter(|next| *next > from);
+            all.tasks.extend(page.tasks);
+        }
+        Ok(all)
+    }
+
+    /// One task.
+    pub async fn task(&self, task: TaskId) -> Result<Option<TaskView>, Error> {
+        let page = self.task_page(task.job, task.index, 1).await?;
+        Ok(page.tasks.into_iter().find(|found| found.id == task))
+    }
+
+    /// All workers.
+    pub async fn workers(&self) -> Result<Vec<WorkerView>, Error> {
+        self.get("/v1/workers").await
+    }
+
+    /// A page of events from a log index on.
+    pub async fn events(&self, from: u64, job: Option<JobId>, limit: u32) -> Result<Vec<EventView>, Error> {
+        let job = job.map_or(String::new(), |job| format!("&job={job}"));
+        self.get(&format!("/v1/events?from={from}&limit={limit}{job}")).await
+    }
+
+    /// Submits a job.
+    pub async fn submit(&self, spec: &JobSpec) -> Result<AcceptedView, Error> {
+        let body = serde_json::to_value(spec).map_err(|error| Error::Unreadable { url: "the job".to_string(), why: error.to_string() })?;
+        self.post("/v1/jobs", &body, new_request()).await
+    }
+
+    /// Cancels a job.
+    pub async fn cancel(&self, job: JobId, reason: &str) -> Result<AcceptedView, Error> {
+        self.post(&format!("/v1/jobs/{job}/cancel"), &json!({ "reason": reason }), new_request()).await
+    }
+
+    /// Runs the failed and cancelled tasks of an ended job again.
+    pub async fn retry(&self, job: JobId) -> Result<AcceptedView, Error> {
+        self.post(&format!("/v1/jobs/{job}/retry"), &json!({}), new_request()).await
+    }
+
+    /// Gives a worker no new work, or does again.
+    pub async fn drain(&self, worker: WorkerId, drain: bool) -> Result<AcceptedView, Error> {
+        self.post(&format!("/v1/workers/{worker}/drain"), &json!({ "drain": drain }), new_request()).await
+    }
+
+    /// Folds the ledger of one coordinator.
+    pub async fn replay(&self, base: &str, until: Option<&str>, verify: bool) -> Result<ReplayView, Error> {
+        let until = until.map_or(String::new(), |until| format!("&until={until}"));
+        self.get_of(base, &format!("/v1/replay?verify={verify}{until}"), Duration::from_millis(REPLAY_TIMEOUT_MS)).await
+    }
+}

@@ -1,0 +1,81 @@
+//! Events as they happen: a stream that goes on at another coordinator when it breaks, with nothing lost and nothing twice.
+
+use super::{Client, Error, sse::Sse};
+use muster_protocol::{ids::JobId, view::EventView};
+use std::time::{Duration, Instant};
+
+/// Between two attempts to go on.
+const PAUSE_MS: u64 = 200;
+
+/// Every event from a log index on.
+pub struct EventTail<'a> {
+    client: &'a Client,
+    job: Option<JobId>,
+    from: u64,
+    last: Option<(u64, u32)>,
+    heard: Instant,
+    sse: Option<Sse>,
+}
+
+impl<'a> EventTail<'a> {
+    /// Events from `from` on, of one job or of all.
+    pub fn new(client: &'a Client, from: u64, job: Option<JobId>) -> EventTail<'a> {
+        EventTail { client, job, from, last: None, heard: Instant::now(), sse: None }
+    }
+
+    /// Opens the stream: what happens from now on will be seen.
+    pub async fn open(&mut self) -> Result<(), Error> {
+        let job = self.job.map_or(String::new(), |job| format!("&job={job}"));
+        let path = format!("/v1/events?from={}&follow=true{job}", self.from);
+        self.sse = Some(self.client.open(&path).await?);
+        Ok(())
+    }
+
+    /// The next event.
+    pub async fn next(&mut self) -> Result<EventView, Error> {
+        loop {
+            let Some(sse) = &mut self.sse else {
+                self.open().await?;
+                continue;
+            };
+            let Some(data) = sse.next().await else {
+                self.sse = None;
+                self.broken("the stream of events breaks").await?;
+                continue;
+            };
+            let Ok(event) = serde_json::from_str::<EventView>(&data) else {
+                self.sse = None;
+                self.broken(&format!("the stream of events has {data:.80}")).await?;
+                continue;
+            };
+            self.heard = Instant::now();
+            let place = (event.index.0, event.ordinal);
+            // An entry that was cut in two comes again from its beginning.
+            if self.last.is_some_and(|last| place <= last) {
+                continue;
+            }
+            self.last = Some(place);
+            self.from = event.index.0;
+            return Ok(event);
+        }
+    }
+
+    /// A stream that was open and ended: once more, unless that has been so for too long.
+    async fn broken(&mut self, last: &str) -> Result<(), Error> {
+        let silent = self.heard.elapsed();
+        // A quiet stream that ran for a while had its time: only one that ends again and again is given up.
+        if silent > self.client.patience() && silent < self.client.patience() * 2 {
+            return Err(Error::Unreachable {
+                urls: self.client.base(),
+                patience_s: self.client.patience().as_secs(),
+                last: last.to_string(),
+            });
+        }
+        if silent >= self.client.patience() * 2 {
+            self.heard = Instant::now();
+        }
+        self.client.turn();
+        tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
+        Ok(())
+    }
+}

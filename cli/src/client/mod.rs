@@ -1,0 +1,263 @@
+//! The HTTP API as the CLI uses it: any coordinator will do, and another one when that is gone.
+//!
+//! Its one job is to ask until there is an answer or its patience ends. A failed call is unknown, never absent: the same request goes
+//! out again, under the same id, to the next coordinator. It must never send a changed request under an old id.
+
+mod api;
+mod events;
+mod logs;
+mod sse;
+
+pub use api::EVENTS_PER_PAGE;
+pub use events::EventTail;
+pub use logs::LogTail;
+
+use muster_protocol::{ids::RequestId, view::ErrorView};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use std::{
+    future::Future,
+    sync::{
+        RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Where a cluster on this machine is, unless it is said.
+pub const URL_DEFAULT: &str = "http://127.0.0.1:7401";
+/// One attempt at a request; longer than a coordinator waits for a commit.
+const ATTEMPT_TIMEOUT_MS: u64 = 12_000;
+/// To get a connection.
+const CONNECT_TIMEOUT_MS: u64 = 2_000;
+/// Between two attempts, at first and at most.
+const PAUSE_MS_MIN: u64 = 50;
+const PAUSE_MS_MAX: u64 = 1_000;
+/// A coordinator is not asked again while so many others are left.
+const COORDINATORS_MAX: usize = 64;
+
+/// Why there is no answer, or not the one that was wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address is none.
+    #[error("{url:?} is no address of a coordinator: {why}")]
+    Url {
+        /// What was given.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Nobody answered in time.
+    #[error("no answer from {urls} for {patience_s} s (last: {last}); the outcome is unknown, and the same may be tried again")]
+    Unreachable {
+        /// Who was asked.
+        urls: String,
+        /// For how long.
+        patience_s: u64,
+        /// What was heard last.
+        last: String,
+    },
+    /// It was refused.
+    #[error("{}", refusal(view))]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// What was said.
+        view: ErrorView,
+    },
+    /// The answer is no answer.
+    #[error("{url} does not answer as a coordinator does: {why}")]
+    Unreadable {
+        /// Who answered.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+fn refusal(view: &ErrorView) -> String {
+    if view.field.is_empty() { view.message.clone() } else { format!("{}: {}", view.field, view.message) }
+}
+
+/// A client of one cluster.
+pub struct Client {
+    http: reqwest::Client,
+    bases: RwLock<Vec<String>>,
+    current: AtomicUsize,
+    patience: Duration,
+    actor: String,
+}
+
+impl Client {
+    /// A client of the coordinators at these addresses, with commas between.
+    pub fn new(urls: &str, patience: Duration) -> Result<Client, Error> {
+        let bases = urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(base_of).collect::<Result<Vec<_>, _>>()?;
+        if bases.is_empty() {
+            return Err(Error::Url { url: urls.to_string(), why: "it names none".to_string() });
+        }
+        let http = reqwest::Client::builder()
+            .tcp_nodelay(true)
+            .no_proxy()
+            .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+            .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::Url { url: urls.to_string(), why: error.to_string() })?;
+        let actor = std::env::var("USER").ok().filter(|user| user.is_ascii() && !user.is_empty()).unwrap_or_else(|| "unknown".to_string());
+        Ok(Client { http, bases: RwLock::new(bases), current: AtomicUsize::new(0), patience, actor })
+    }
+
+    /// The coordinator that is asked next.
+    pub fn base(&self) -> String {
+        let bases = self.bases.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        bases[self.current.load(Ordering::Relaxed) % bases.len()].clone()
+    }
+
+    /// Asks another one from now on.
+    pub fn turn(&self) {
+        self.current.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Also asks these, after those it knows.
+    fn learn(&self, more: impl IntoIterator<Item = String>) {
+        let mut bases = self.bases.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for base in more {
+            if !bases.contains(&base) && bases.len() < COORDINATORS_MAX {
+                bases.push(base);
+            }
+        }
+    }
+
+    /// How long it goes on asking.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// A GET, read as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.answer(|base| self.request(Method::GET, base, path)).await
+    }
+
+    /// A POST under a request id, read as JSON.
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value, id: RequestId) -> Result<T, Error> {
+        self.answer(|base| {
+            let request = self.request(Method::POST, base, path);
+            request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).json(body)
+        })
+        .await
+    }
+
+    /// A GET of one coordinator, once, with a time limit of its own: what it says of itself is wanted, not what another says.
+    pub async fn get_of<T: DeserializeOwned>(&self, base: &str, path: &str, timeout: Duration) -> Result<T, Error> {
+        let sent = self.request(Method::GET, base, path).timeout(timeout).send().await;
+        match read(base, sent).await {
+            Ok(value) => Ok(value),
+            Err(Unanswered::Final(error)) => Err(error),
+            Err(Unanswered::Passing(last)) => Err(Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last }),
+        }
+    }
+
+    fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{base}{path}"))
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, make: impl Fn(&str) -> RequestBuilder) -> Result<T, Error> {
+        let timeout = Duration::from_millis(ATTEMPT_TIMEOUT_MS).min(self.patience.max(Duration::from_millis(CONNECT_TIMEOUT_MS)));
+        let make = &make;
+        self.persist(|base| async move { read(&base, make(&base).timeout(timeout).send().await).await }).await
+    }
+
+    /// Tries again, elsewhere, until there is a final answer or the patience ends.
+    async fn persist<T, F: Future<Output = Result<T, Unanswered>>>(&self, attempt: impl Fn(String) -> F) -> Result<T, Error> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(PAUSE_MS_MIN);
+        loop {
+            let last = match attempt(self.base()).await {
+                Ok(value) => return Ok(value),
+                Err(Unanswered::Final(error)) => return Err(error),
+                Err(Unanswered::Passing(last)) => last,
+            };
+            self.turn();
+            if began.elapsed() + pause > self.patience {
+                let bases = self.bases.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+                return Err(Error::Unreachable { urls: bases.join(", "), patience_s: self.patience.as_secs(), last });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
+        }
+    }
+}
+
+/// No answer that was wanted.
+enum Unanswered {
+    /// Another attempt may do better.
+    Passing(String),
+    /// None will.
+    Final(Error),
+}
+
+fn base_of(url: &str) -> Result<String, Error> {
+    let with_scheme = if url.contains("://") { url.to_string() } else { format!("http://{url}") };
+    let wrong = |why: &str| Error::Url { url: url.to_string(), why: why.to_string() };
+    let parsed = reqwest::Url::parse(&with_scheme).map_err(|error| wrong(&error.to_string()))?;
+    if parsed.scheme() != "http" {
+        return Err(wrong("coordinators speak http"));
+    }
+    Ok(with_scheme.trim_end_matches('/').to_string())
+}
+
+/// The answer if it is a good one; else whether it is worth another attempt.
+async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<Response, Unanswered> {
+    let response = sent.map_err(|error| Unanswered::Passing(deepest(&error)))?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let text = response.text().await.unwrap_or_default();
+    let view: Option<ErrorView> = serde_json::from_str(&text).ok();
+    let passing = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+        || view.as_ref().is_some_and(|view| ["no_leader", "timed_out", "overloaded"].contains(&view.error.as_str()));
+    if passing {
+        let said = view.map_or(status.to_string(), |view| view.message);
+        return Err(Unanswered::Passing(format!("{base} says: {said}")));
+    }
+    Err(Unanswered::Final(match view {
+        Some(view) => Error::Refused { status, view },
+        None => Error::Unreadable { url: base.to_string(), why: status.to_string() },
+    }))
+}
+
+async fn read<T: DeserializeOwned>(base: &str, sent: Result<Response, reqwest::Error>) -> Result<T, Unanswered> {
+    let response = checked(base, sent).await?;
+    let bytes = response.bytes().await.map_err(|error| Unanswered::Passing(deepest(&error)))?;
+    serde_json::from_slice(&bytes).map_err(|error| Unanswered::Final(Error::Unreadable { url: base.to_string(), why: error.to_string() }))
+}
+
+/// What was wrong at the bottom of it: `connection refused` says more than `error sending request`.
+fn deepest(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let table: &[(&str, Option<&str>)] = &[
+            ("http://127.0.0.1:7401", Some("http://127.0.0.1:7401")),
+            ("http://127.0.0.1:7401/", Some("http://127.0.0.1:7401")),
+            ("node:7401", Some("http://node:7401")),
+            ("https://node", None),
+            ("http://", None),
+            ("http://node:port", None),
+        ];
+        for (url, expected) in table {
+            assert_eq!(base_of(url).ok().as_deref(), *expected, "{url}");
+        }
+        assert!(Client::new(" , ", Duration::ZERO).is_err());
+    }
+}

@@ -1,0 +1,191 @@
+//! A table of a job file as typed fields. Every complaint has a place and names the key.
+
+use super::diagnostic::{Wrong, instead};
+use serde_json::{Map, Value};
+use std::ops::{Range, RangeInclusive};
+use toml::{
+    Spanned,
+    de::{DeInteger, DeTable, DeValue},
+};
+
+/// Deeper parameters are refused.
+const PARAMS_DEPTH_MAX: usize = 32;
+
+/// A value with its place.
+pub type Placed<T> = (T, Range<usize>);
+
+/// A table whose keys are known.
+pub struct Fields<'a> {
+    what: &'static str,
+    table: &'a DeTable<'a>,
+    at: Range<usize>,
+}
+
+impl<'a> Fields<'a> {
+    /// Takes a table that may have these keys only. `what` completes "unknown key `x` of ..".
+    pub fn new(what: &'static str, table: &'a DeTable<'a>, at: Range<usize>, keys: &[&str]) -> Result<Self, Wrong> {
+        let mut unknown: Vec<_> = table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())).collect();
+        // The table is sorted by name; the first of the file is what the user looks for first.
+        unknown.sort_by_key(|key| key.span().start);
+        if let Some(key) = unknown.first() {
+            let name = key.get_ref().as_ref();
+            return Err(Wrong::at(key.span(), format!("unknown key `{name}` of {what}{}", instead(name, keys.iter().copied()))));
+        }
+        Ok(Fields { what, table, at })
+    }
+
+    /// Where the table begins.
+    pub fn place(&self) -> Range<usize> {
+        self.at.clone()
+    }
+
+    /// A value as it stands.
+    pub fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.table.get(key)
+    }
+
+    /// Where a key stands; where the table begins if it does not.
+    pub fn key_place(&self, key: &str) -> Range<usize> {
+        self.table.get_key_value(key).map_or(self.at.clone(), |(key, _)| key.span())
+    }
+
+    /// That a key must be there and is not.
+    pub fn missing(&self, key: &str) -> Wrong {
+        Wrong::at(self.at.clone(), format!("missing key `{key}` of {}", self.what))
+    }
+
+    /// A text.
+    pub fn text(&self, key: &str) -> Result<Option<Placed<String>>, Wrong> {
+        self.map(key, "a text", |value| value.as_str().map(str::to_string))
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, key: &str) -> Result<Option<Placed<bool>>, Wrong> {
+        self.map(key, "true or false", DeValue::as_bool)
+    }
+
+    /// An integer within bounds.
+    pub fn integer(&self, key: &str, within: RangeInclusive<i64>) -> Result<Option<Placed<i64>>, Wrong> {
+        let Some((integer, at)) = self.map(key, "an integer", |value| value.as_integer().cloned())? else { return Ok(None) };
+        Ok(Some((bounded(key, &integer, within, &at)?, at)))
+    }
+
+    /// A number.
+    pub fn number(&self, key: &str) -> Result<Option<Placed<f64>>, Wrong> {
+        self.map(key, "a number", |value| match value {
+            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+        })
+    }
+
+    /// A list of texts.
+    pub fn texts(&self, key: &str) -> Result<Option<Placed<Vec<Placed<String>>>>, Wrong> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(array) = value.get_ref().as_array() else {
+            return Err(type_error(key, "an array of texts", value));
+        };
+        let mut texts = Vec::new();
+        for item in array.iter() {
+            let text = item.get_ref().as_str().ok_or_else(|| type_error(key, "an array of texts", item))?;
+            texts.push((text.to_string(), item.span()));
+        }
+        Ok(Some((texts, value.span())))
+    }
+
+    /// A table of texts, by name.
+    pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, Wrong> {
+        let mut texts = Vec::new();
+        for (name, value) in self.table_at(key, "a table of texts")? {
+            let text = value.get_ref().as_str().ok_or_else(|| type_error(&format!("{key}.{name}"), "a text", value))?;
+            texts.push((name, text.to_string()));
+        }
+        Ok(texts)
+    }
+
+    /// A table of amounts, by name.
+    pub fn table_of_amounts(&self, key: &str) -> Result<Vec<(String, u32)>, Wrong> {
+        let mut amounts = Vec::new();
+        for (name, value) in self.table_at(key, "a table of integers")? {
+            let full = format!("{key}.{name}");
+            let integer = value.get_ref().as_integer().ok_or_else(|| type_error(&full, "an integer", value))?;
+            let amount = bounded(&full, integer, 0..=u32::MAX.into(), &value.span())?;
+            amounts.push((name, u32::try_from(amount).map_err(|error| Wrong::at(value.span(), error.to_string()))?));
+        }
+        Ok(amounts)
+    }
+
+    /// A table as a JSON object in text; empty if it is absent. At most so many bytes.
+    pub fn json(&self, key: &str, bytes_max: usize) -> Result<String, Wrong> {
+        let Some(value) = self.get(key) else { return Ok(String::new()) };
+        if value.get_ref().as_table().is_none() {
+            return Err(type_error(key, "a table", value));
+        }
+        let text = json_of(key, value, 0)?.to_string();
+        if text.len() > bytes_max {
+            return Err(Wrong::at(self.key_place(key), format!("`{key}` is {} bytes as JSON; at most {bytes_max} are taken", text.len())));
+        }
+        Ok(text)
+    }
+
+    fn table_at(&self, key: &str, expected: &str) -> Result<Vec<(String, &'a Spanned<DeValue<'a>>)>, Wrong> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let table = value.get_ref().as_table().ok_or_else(|| type_error(key, expected, value))?;
+        Ok(table.iter().map(|(name, value)| (name.get_ref().to_string(), value)).collect())
+    }
+
+    fn map<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a DeValue<'a>) -> Option<T>) -> Result<Option<Placed<T>>, Wrong> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match read(value.get_ref()) {
+            Some(read) => Ok(Some((read, value.span()))),
+            None => Err(type_error(key, expected, value)),
+        }
+    }
+}
+
+/// That a value is of another type.
+pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> Wrong {
+    let found_word = match found.get_ref() {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    Wrong::at(found.span(), format!("`{key}` must be {expected}, and is {found_word}"))
+}
+
+fn bounded(key: &str, integer: &DeInteger<'_>, within: RangeInclusive<i64>, at: &Range<usize>) -> Result<i64, Wrong> {
+    let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| within.contains(number));
+    let (least, most) = (within.start(), within.end());
+    number.ok_or_else(|| Wrong::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}")))
+}
+
+fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Wrong> {
+    if depth > PARAMS_DEPTH_MAX {
+        return Err(Wrong::at(value.span(), format!("`{key}` is nested more than {PARAMS_DEPTH_MAX} deep")));
+    }
+    Ok(match value.get_ref() {
+        DeValue::String(text) => Value::from(text.as_ref()),
+        DeValue::Integer(integer) => Value::from(bounded(key, integer, i64::MIN..=i64::MAX, &value.span())?),
+        DeValue::Float(float) => {
+            let finite = float.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
+            let number =
+                finite.ok_or_else(|| Wrong::at(value.span(), format!("`{key}` must be a number that JSON has, and is {float}")))?;
+            Value::Number(number)
+        }
+        DeValue::Boolean(truth) => Value::from(*truth),
+        DeValue::Datetime(date) => Value::from(date.to_string()),
+        DeValue::Array(items) => Value::Array(items.iter().map(|item| json_of(key, item, depth + 1)).collect::<Result<_, _>>()?),
+        DeValue::Table(table) => {
+            let mut object = Map::new();
+            for (name, value) in table.iter() {
+                let full = format!("{key}.{}", name.get_ref());
+                object.insert(name.get_ref().to_string(), json_of(&full, value, depth + 1)?);
+            }
+            Value::Object(object)
+        }
+    })
+}

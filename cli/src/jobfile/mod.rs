@@ -1,0 +1,170 @@
+//! The job file: TOML in, a job as the API takes it out, or one message that says what is wrong and where.
+//!
+//! Its one job is to read `docs/job-file.md`'s language. It sends nothing and prints nothing.
+//!
+//! - [`fields`]: a table as typed fields.
+//! - [`stage`]: one `[[stage]]`.
+//! - [`order`]: stages in the order of their needs.
+//! - [`diagnostic`]: what a user is told.
+
+mod diagnostic;
+mod fields;
+mod order;
+mod stage;
+
+use diagnostic::{Diagnostic, Wrong, instead};
+use fields::{Fields, type_error};
+use muster_protocol::{
+    ids::StageIndex,
+    limits,
+    spec::{JobSpec, StageSpec},
+};
+use stage::Stage;
+use std::{
+    fs, io,
+    io::Read,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+use toml::de::{DeTable, DeValue};
+
+const JOB_KEYS: &[&str] = &["name", "priority", "params", "stage"];
+
+/// Why there is no job.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is too large.
+    #[error("{} is larger than {} KiB, the most that a job file may have: larger inputs belong into files that tasks read", path.display(), limits::JOB_FILE_BYTES_MAX >> 10)]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file is not text.
+    #[error("{}:{line}: a job file is UTF-8, and this is not", path.display())]
+    NotText {
+        /// Which.
+        path: PathBuf,
+        /// The line of the first wrong byte.
+        line: usize,
+    },
+    /// Something in it is wrong.
+    #[error("{0}")]
+    Wrong(Diagnostic),
+}
+
+/// Reads a job file.
+pub fn read(path: &Path) -> Result<JobSpec, Error> {
+    let failed = |source| Error::Read { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    let most = limits::JOB_FILE_BYTES_MAX as u64;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > limits::JOB_FILE_BYTES_MAX {
+        return Err(Error::TooLarge { path: path.to_path_buf() });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Error::NotText { path: path.to_path_buf(), line }
+    })?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    parse(text, directory).map_err(|wrong| Error::Wrong(Diagnostic::new(&path.display().to_string(), text, wrong)))
+}
+
+/// Reads the text of a job file that lies in `directory`.
+pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, Wrong> {
+    let document = DeTable::parse(text).map_err(|error| {
+        let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        Wrong::at(error.span().unwrap_or(0..0), message)
+    })?;
+    let job = Fields::new("the job", document.get_ref(), 0..0, JOB_KEYS)?;
+    let (name, name_at) = job.text("name")?.ok_or_else(|| job.missing("name"))?;
+    check_name("name", &name, name_at)?;
+    let priority = job.integer("priority", i32::MIN.into()..=i32::MAX.into())?;
+    let params = job.json("params", limits::PARAMS_BYTES_MAX)?;
+    let stages = in_order(stages(&job, directory)?)?;
+    let tasks: u64 = stages.iter().map(|stage| u64::from(stage.tasks)).sum();
+    if tasks > limits::TASKS_PER_JOB_MAX.into() {
+        let message = format!("the job has {tasks} tasks; at most {} are taken", limits::TASKS_PER_JOB_MAX);
+        return Err(Wrong::at(job.key_place("stage"), message));
+    }
+    let priority = priority.and_then(|(priority, _)| i32::try_from(priority).ok()).unwrap_or(0);
+    Ok(JobSpec { name, priority, params, stages })
+}
+
+/// A name is not empty, not too long, and one line.
+fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Wrong> {
+    let most = limits::NAME_BYTES_MAX;
+    if name.is_empty() || name.len() > most || name.contains(char::is_control) {
+        return Err(Wrong::at(at, format!("`{key}` must be 1 to {most} bytes of text on one line")));
+    }
+    Ok(())
+}
+
+fn stages(job: &Fields<'_>, directory: &Path) -> Result<Vec<Stage>, Wrong> {
+    let value =
+        job.get("stage").ok_or_else(|| Wrong::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`"))?;
+    let array = value.get_ref().as_array().ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
+    if array.is_empty() || array.len() > limits::STAGES_MAX {
+        let message = format!("a job has 1 to {} stages, and this has {}", limits::STAGES_MAX, array.len());
+        return Err(Wrong::at(job.key_place("stage"), message));
+    }
+    let mut stages: Vec<Stage> = Vec::with_capacity(array.len());
+    for value in array.iter() {
+        let DeValue::Table(table) = value.get_ref() else { return Err(type_error("stage", "an array of tables", value)) };
+        let stage = Stage::read(table, value.span(), directory)?;
+        if stages.iter().any(|earlier| earlier.spec.name == stage.spec.name) {
+            return Err(Wrong::at(stage.name_at, format!("there is another stage named `{}`: names are unique in a job", stage.spec.name)));
+        }
+        stages.push(stage);
+    }
+    Ok(stages)
+}
+
+/// Resolves the names of `needs`, and puts every stage after those it needs.
+fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
+    let find = |name: &str| stages.iter().position(|stage| stage.spec.name == name);
+    let mut needs = Vec::with_capacity(stages.len());
+    for stage in &stages {
+        let mut positions = Vec::with_capacity(stage.needs.len());
+        for (name, at) in &stage.needs {
+            let others = stages.iter().map(|stage| stage.spec.name.as_str()).filter(|other| *other != stage.spec.name);
+            let unknown = || {
+                let message = format!("`needs` of stage `{}` names `{name}`, which is no stage{}", stage.spec.name, instead(name, others));
+                Wrong::at(at.clone(), message)
+            };
+            let position = find(name).ok_or_else(unknown)?;
+            if positions.contains(&position) {
+                return Err(Wrong::at(at.clone(), format!("`needs` of stage `{}` names `{name}` twice", stage.spec.name)));
+            }
+            positions.push(position);
+        }
+        needs.push(positions);
+    }
+    let order = order::order(&needs).map_err(|circle| {
+        let names: Vec<&str> = circle.iter().map(|at| stages[*at].spec.name.as_str()).collect();
+        let first = circle.first().map(|at| &stages[*at]);
+        let at =
+            first.and_then(|stage| stage.needs.iter().find(|(need, _)| Some(&need.as_str()) == names.get(1))).map(|(_, at)| at.clone());
+        Wrong::at(at.unwrap_or(0..0), format!("`needs` goes round in a circle: {}", names.join(" needs ")))
+    })?;
+    let mut place = vec![StageIndex(0); order.len()];
+    for (new, old) in order.iter().enumerate() {
+        place[*old] = StageIndex(u16::try_from(new).unwrap_or(u16::MAX));
+    }
+    let mut stages: Vec<Option<StageSpec>> = stages.into_iter().map(|stage| Some(stage.spec)).collect();
+    let taken = order.into_iter().filter_map(|old| {
+        let mut spec = stages[old].take()?;
+        spec.needs = needs[old].iter().map(|need| place[*need]).collect();
+        spec.needs.sort();
+        Some(spec)
+    });
+    Ok(taken.collect())
+}

@@ -1,0 +1,182 @@
+//! Coordinators and workers of one machine, by their place: started, killed, started again.
+
+use super::{bus::Bus, child::Child, ports};
+use anyhow::{Context, Result, bail};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+/// How long a coordinator or a worker may take to end in order.
+const END_MS_MAX: u64 = 4_000;
+/// Each worker has ports of its own for gangs to meet at.
+const RENDEZVOUS_PORT_FIRST: u16 = 29_400;
+const RENDEZVOUS_PORTS: u16 = 32;
+/// What a worker does not offer: the rest of the machine needs it.
+const MEMORY_KEPT_MIB: u64 = 1_024;
+
+/// What is wanted.
+pub struct Shape {
+    /// The cluster's name.
+    pub name: &'static str,
+    /// How many coordinators.
+    pub coordinators: usize,
+    /// By how many workers the machine is shared.
+    pub workers: usize,
+    /// The first coordinator's port, if it is free.
+    pub port: Option<u16>,
+}
+
+/// A cluster of child processes.
+pub struct Cluster {
+    shape: Shape,
+    directory: PathBuf,
+    program: PathBuf,
+    http: Vec<u16>,
+    peer: Vec<u16>,
+    /// By place; `None`: it does not run.
+    pub coordinators: Vec<Option<Child>>,
+    /// By place; `None`: it does not run.
+    pub workers: Vec<Option<Child>>,
+    /// Kept last: it ends after those who use it.
+    pub bus: Bus,
+}
+
+impl Cluster {
+    /// Starts a broker and the coordinators.
+    pub async fn start(shape: Shape, directory: &Path) -> Result<Cluster> {
+        fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
+        let directory = fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
+        let http = ports::free(shape.coordinators, shape.port)?;
+        let peer = ports::free(shape.coordinators, shape.port.map(|port| port.saturating_add(100)))?;
+        let port = ports::free(1, None)?[0];
+        let bus = Bus::start(port, &directory).await?;
+        let program = env::current_exe().context("find this program")?;
+        let coordinators = (0..shape.coordinators).map(|_| None).collect();
+        let mut cluster = Cluster { shape, directory, program, http, peer, coordinators, workers: Vec::new(), bus };
+        for place in 0..cluster.shape.coordinators {
+            cluster.start_coordinator(place)?;
+        }
+        Ok(cluster)
+    }
+
+    /// A coordinator's name.
+    pub fn coordinator_name(place: usize) -> String {
+        format!("c{}", place + 1)
+    }
+
+    /// A coordinator's address.
+    pub fn url(&self, place: usize) -> String {
+        format!("http://127.0.0.1:{}", self.http[place])
+    }
+
+    /// All coordinators' addresses, with commas between.
+    pub fn urls(&self) -> String {
+        (0..self.http.len()).map(|place| self.url(place)).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where everything lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts a coordinator, for the first time or again.
+    pub fn start_coordinator(&mut self, place: usize) -> Result<()> {
+        let name = Cluster::coordinator_name(place);
+        let member = |place: usize| {
+            let (peer, http) = (self.peer[place], self.http[place]);
+            format!("{}=127.0.0.1:{peer}/127.0.0.1:{http}", Cluster::coordinator_name(place))
+        };
+        let members: Vec<String> = (0..self.http.len()).map(member).collect();
+        let flags = [
+            ("--name", name.clone()),
+            ("--cluster", self.shape.name.to_string()),
+            ("--data", self.path(&name)?),
+            ("--http", format!("127.0.0.1:{}", self.http[place])),
+            ("--peer", format!("127.0.0.1:{}", self.peer[place])),
+            ("--members", members.join(",")),
+            ("--nats", self.bus.url()),
+        ];
+        self.coordinators[place] = Some(self.spawn("coordinator", &name, &flags)?);
+        Ok(())
+    }
+
+    /// Starts a worker, for the first time or again; one more than there are makes a new one.
+    pub fn start_worker(&mut self, place: usize) -> Result<()> {
+        let name = format!("w{}", place + 1);
+        let share = self.shape.workers.max(1);
+        let cpus = thread::available_parallelism().map_or(1, usize::from).div_ceil(share);
+        let port = usize::from(RENDEZVOUS_PORT_FIRST) + place * usize::from(RENDEZVOUS_PORTS);
+        let mut flags = vec![
+            ("--cluster", self.shape.name.to_string()),
+            ("--data", self.path(&name)?),
+            ("--nats", self.bus.url()),
+            ("--name", name.clone()),
+            ("--address", "127.0.0.1".to_string()),
+            ("--cpus", cpus.to_string()),
+            ("--artifacts", self.path("artifacts")?),
+            ("--rendezvous-port", port.to_string()),
+            ("--rendezvous-ports", RENDEZVOUS_PORTS.to_string()),
+            ("--drain", "2s".to_string()),
+        ];
+        if let Some(memory) = memory_mib() {
+            flags.push(("--memory", format!("{}MiB", memory.saturating_sub(MEMORY_KEPT_MIB).max(512) / share as u64)));
+        }
+        let child = self.spawn("worker", &name, &flags)?;
+        if place == self.workers.len() {
+            self.workers.push(None);
+        }
+        match self.workers.get_mut(place) {
+            Some(worker) => *worker = Some(child),
+            None => bail!("there is no place for worker {name} yet"),
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> Result<String> {
+        let path = self.directory.join(name);
+        path.to_str().map(str::to_string).with_context(|| format!("use {}, which is no UTF-8", path.display()))
+    }
+
+    fn spawn(&self, verb: &str, name: &str, flags: &[(&str, String)]) -> Result<Child> {
+        let flags = flags.iter().flat_map(|(flag, value)| [flag.to_string(), value.clone()]);
+        let arguments: Vec<String> = std::iter::once(verb.to_string()).chain(flags).collect();
+        Child::start(name, &self.program, &arguments, &self.directory.join(format!("{name}.log")))
+    }
+
+    /// A child that ended although nobody told it to: its name, how it ended, and its last words.
+    pub fn fallen(&mut self) -> Option<String> {
+        let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
+        for child in children {
+            if let Some(exit) = child.exit() {
+                return Some(format!("{} ended ({exit}); the end of {}:\n{}", child.name, child.log().display(), child.last_words()));
+            }
+        }
+        (!self.bus.is_running()).then(|| format!("{} ended", self.bus.name()))
+    }
+
+    /// Ends everything in order: workers first, then coordinators, the broker last. What does not end in time is killed.
+    pub async fn end(&mut self) {
+        for children in [&mut self.workers, &mut self.coordinators] {
+            for child in children.iter().flatten() {
+                child.terminate();
+            }
+            for child in children.iter_mut().flatten() {
+                if !child.await_end(Duration::from_millis(END_MS_MAX)).await {
+                    child.kill();
+                }
+            }
+            children.iter_mut().for_each(|child| drop(child.take()));
+        }
+    }
+}
+
+/// The memory of this machine that processes can have.
+fn memory_mib() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib / 1024)
+}

@@ -1,0 +1,166 @@
+//! How a job goes on: bars on a terminal, plain lines in a pipe.
+
+use super::{
+    jobs,
+    style::{Style, short},
+};
+use crate::failure::Failure;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use muster_protocol::view::{JobDetail, StageView};
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal},
+    time::{Duration, Instant},
+};
+
+const NAME_CHARS_MAX: usize = 20;
+const NOTE_CHARS_MAX: usize = 60;
+/// In a pipe, a stage whose counts stay the same is not told more often.
+const NOTE_INTERVAL_MS: u64 = 5_000;
+
+/// Where the course of a job is shown.
+pub enum Board {
+    /// Bars, one for each stage.
+    Bars {
+        /// All of them.
+        all: MultiProgress,
+        /// By stage.
+        bars: Vec<ProgressBar>,
+    },
+    /// Lines, one for each change.
+    Lines {
+        /// What was said last of each stage, and when.
+        said: BTreeMap<String, (String, String, Instant)>,
+        /// To standard error.
+        aside: bool,
+    },
+    /// The whole job at each change, as JSON.
+    Json {
+        /// What was said last.
+        said: String,
+    },
+    /// Nowhere.
+    Silent,
+}
+
+impl Board {
+    /// Bars or lines on standard output.
+    pub fn of_stdout() -> Board {
+        if io::stdout().is_terminal() { Board::bars(ProgressDrawTarget::stdout()) } else { Board::lines(false) }
+    }
+
+    /// Bars on standard error if it is a terminal, else nothing.
+    pub fn of_stderr() -> Board {
+        if io::stderr().is_terminal() { Board::bars(ProgressDrawTarget::stderr()) } else { Board::Silent }
+    }
+
+    /// Lines.
+    pub fn lines(aside: bool) -> Board {
+        Board::Lines { said: BTreeMap::new(), aside }
+    }
+
+    /// JSON lines.
+    pub fn json() -> Board {
+        Board::Json { said: String::new() }
+    }
+
+    /// Nothing.
+    pub fn silent() -> Board {
+        Board::Silent
+    }
+
+    /// Bars.
+    pub fn bars(target: ProgressDrawTarget) -> Board {
+        Board::Bars { all: MultiProgress::with_draw_target(target), bars: Vec::new() }
+    }
+
+    /// Whether it shows what tasks say of themselves.
+    pub fn wants_notes(&self) -> bool {
+        matches!(self, Board::Bars { .. } | Board::Lines { .. })
+    }
+
+    /// Shows how a job stands; `notes` by stage.
+    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), Failure> {
+        match self {
+            Board::Silent => Ok(()),
+            Board::Json { said } => {
+                let text = serde_json::to_string(detail).unwrap_or_default();
+                if *said != text {
+                    said.clone_from(&text);
+                    super::line(&text)?;
+                }
+                Ok(())
+            }
+            Board::Bars { all, bars } => {
+                while bars.len() < detail.stages.len() {
+                    bars.push(all.add(ProgressBar::no_length().with_style(bar_style())));
+                }
+                for (bar, stage) in bars.iter().zip(&detail.stages) {
+                    let note = notes.get(&stage.name).map(String::as_str).unwrap_or_default();
+                    bar.set_length(jobs::total(&stage.tasks).max(1));
+                    bar.set_position(stage.tasks.succeeded);
+                    bar.set_prefix(format!("{:<NAME_CHARS_MAX$}", short(&stage.name, NAME_CHARS_MAX)));
+                    bar.set_message(format!("{} {}", Style::of_stdout().state(&stage.state), short(note, NOTE_CHARS_MAX)));
+                }
+                Ok(())
+            }
+            Board::Lines { said, aside } => {
+                for stage in detail.stages.iter().filter(|stage| stage.state != "waiting") {
+                    let note = notes.get(&stage.name).cloned().unwrap_or_default();
+                    let text = stage_line(detail, stage);
+                    let again = match said.get(&stage.name) {
+                        None => true,
+                        Some((last, _, _)) if *last != text => true,
+                        Some((_, last, when)) => *last != note && when.elapsed() > Duration::from_millis(NOTE_INTERVAL_MS),
+                    };
+                    if again {
+                        let line = format!("{text} {}", short(&note, NOTE_CHARS_MAX));
+                        if *aside {
+                            super::err(line.trim_end())
+                        } else {
+                            super::line(line.trim_end())?
+                        }
+                        said.insert(stage.name.clone(), (text, note, Instant::now()));
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A line that stays, above the bars.
+    pub fn say(&self, text: &str, aside: bool) -> Result<(), Failure> {
+        match self {
+            Board::Bars { all, .. } => {
+                // A terminal that is gone takes no lines.
+                let _ = all.println(text);
+                Ok(())
+            }
+            Board::Lines { .. } | Board::Json { .. } | Board::Silent if aside => {
+                super::err(text);
+                Ok(())
+            }
+            Board::Lines { .. } | Board::Json { .. } | Board::Silent => super::line(text),
+        }
+    }
+
+    /// Takes the bars away.
+    pub fn finish(&mut self) {
+        if let Board::Bars { all, bars } = self {
+            for bar in bars.iter() {
+                bar.finish_and_clear();
+            }
+            // As above.
+            let _ = all.clear();
+        }
+    }
+}
+
+fn stage_line(detail: &JobDetail, stage: &StageView) -> String {
+    format!("{} {} {}: {}", detail.job.id, short(&stage.name, NAME_CHARS_MAX), stage.state, jobs::counted(&stage.tasks))
+}
+
+fn bar_style() -> ProgressStyle {
+    let style = ProgressStyle::with_template("  {prefix} {bar:24.green} {pos:>4}/{len:<4} {msg}");
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏░")
+}

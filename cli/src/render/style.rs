@@ -1,0 +1,107 @@
+//! Colours: on a terminal only, and never where `NO_COLOR` is set.
+
+use std::io::{self, IsTerminal};
+
+/// Whether there are colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    colours: bool,
+}
+
+impl Style {
+    /// No colours.
+    pub const PLAIN: Style = Style { colours: false };
+
+    /// As standard output wants it.
+    pub fn of_stdout() -> Style {
+        Style { colours: wanted(io::stdout().is_terminal()) }
+    }
+
+    /// As standard error wants it.
+    pub fn of_stderr() -> Style {
+        Style { colours: wanted(io::stderr().is_terminal()) }
+    }
+
+    /// Good: it succeeded, it is alive.
+    pub fn good(self, text: &str) -> String {
+        self.paint("32", text)
+    }
+
+    /// Bad: it failed.
+    pub fn bad(self, text: &str) -> String {
+        self.paint("1;31", text)
+    }
+
+    /// Between: it is on its way, or somebody should look.
+    pub fn between(self, text: &str) -> String {
+        self.paint("33", text)
+    }
+
+    /// What moves.
+    pub fn moving(self, text: &str) -> String {
+        self.paint("36", text)
+    }
+
+    /// What matters.
+    pub fn strong(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// What matters less.
+    pub fn faint(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// A state in its colour: of jobs, stages, tasks, workers, coordinators.
+    pub fn state(self, word: &str) -> String {
+        match word {
+            "succeeded" | "alive" | "leader" | "connected" => self.good(word),
+            "failed" | "lost" | "timed-out" | "not-started" => self.bad(word),
+            "cancelled" | "cancelling" | "suspect" | "backoff" | "stopping" | "draining" | "candidate" => self.between(word),
+            "running" | "assigned" | "queued" => self.moving(word),
+            _ => word.to_string(),
+        }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colours && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+}
+
+fn wanted(terminal: bool) -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Text of others, made harmless for a terminal: control characters are shown, not obeyed.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// At most so many characters, with a mark where something is missing.
+pub fn short(text: &str, chars_max: usize) -> String {
+    let text = harmless(text);
+    if text.chars().count() <= chars_max {
+        return text;
+    }
+    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        assert_eq!(harmless("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(short("abcdef", 4), "abc…");
+        assert_eq!(short("abcd", 4), "abcd");
+    }
+
+    #[test]
+    fn plain_is_plain() {
+        assert_eq!(Style::PLAIN.state("failed"), "failed");
+        assert_eq!(Style { colours: true }.good(""), "");
+        assert_eq!(Style { colours: true }.good("x"), "\x1b[32mx\x1b[0m");
+    }
+}

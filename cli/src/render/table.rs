@@ -1,0 +1,110 @@
+//! Columns that line up.
+
+use super::style::Style;
+
+/// Two columns are so far apart.
+const GAP: &str = "  ";
+
+/// A cell: what is read, and how it is painted.
+pub struct Cell {
+    text: String,
+    painted: String,
+}
+
+impl Cell {
+    /// A plain cell.
+    pub fn new(text: impl Into<String>) -> Cell {
+        let text = text.into();
+        Cell { painted: text.clone(), text }
+    }
+
+    /// A state in its colour.
+    pub fn state(word: &str, style: Style) -> Cell {
+        Cell { text: word.to_string(), painted: style.state(word) }
+    }
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell::new(text)
+    }
+}
+
+/// Rows under headings. A heading that begins with `>` is of a column that is aligned to the right.
+pub struct Table {
+    headings: Vec<(String, bool)>,
+    rows: Vec<Vec<Cell>>,
+    style: Style,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(headings: &[&str], style: Style) -> Table {
+        let heading = |text: &&str| (text.trim_start_matches('>').to_string(), text.starts_with('>'));
+        Table { headings: headings.iter().map(heading).collect(), rows: Vec::new(), style }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The lines of the table, each ended; columns that are empty in every row are left out.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        let columns: Vec<(usize, usize)> = (0..self.headings.len()).filter_map(|column| Some((column, self.width(column)?))).collect();
+        let mut line = String::new();
+        for (column, width) in &columns {
+            let (heading, right) = &self.headings[*column];
+            push(&mut line, heading, heading.chars().count(), *width, *right);
+        }
+        text.push_str(&self.style.faint(line.trim_end()));
+        text.push('\n');
+        for row in &self.rows {
+            let mut line = String::new();
+            for (column, width) in &columns {
+                let right = self.headings[*column].1;
+                match row.get(*column) {
+                    Some(cell) => push(&mut line, &cell.painted, cell.text.chars().count(), *width, right),
+                    None => push(&mut line, "", 0, *width, right),
+                }
+            }
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+
+    fn width(&self, column: usize) -> Option<usize> {
+        let widest = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+        (widest > 0 || self.rows.is_empty()).then(|| widest.max(self.headings[column].0.chars().count()))
+    }
+}
+
+fn push(line: &mut String, painted: &str, chars: usize, width: usize, right: bool) {
+    if !line.is_empty() {
+        line.push_str(GAP);
+    }
+    let padding = " ".repeat(width - chars.min(width));
+    if right {
+        line.push_str(&padding);
+        line.push_str(painted);
+    } else {
+        line.push_str(painted);
+        line.push_str(&padding);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_empty_ones_are_left_out() {
+        let mut table = Table::new(&["NAME", "NOTE", ">COUNT"], Style::PLAIN);
+        table.row(["a".into(), "".into(), "7".into()]);
+        table.row(["long name".into(), "".into(), "12345678".into()]);
+        assert_eq!(table.render(), "NAME          COUNT\na                 7\nlong name  12345678\n");
+        assert_eq!(Table::new(&["A", "B"], Style::PLAIN).render(), "A  B\n");
+    }
+}

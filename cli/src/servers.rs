@@ -1,0 +1,87 @@
+//! The processes of a cluster, one verb each: flags in, the other rooms' `run` called. Nothing else knows those rooms' entrances.
+
+use crate::{
+    args::{BrokerArgs, CoordinatorArgs, WorkerArgs},
+    broker,
+    failure::Failure,
+    logging,
+};
+use anyhow::{Context, anyhow};
+use muster_coordinator::{Config, MemberConfig, RunError};
+use muster_worker::WorkerConfig;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// SIGTERM or SIGINT.
+pub async fn told_to_end() -> anyhow::Result<()> {
+    let (mut term, mut int) =
+        (signal(SignalKind::terminate()).context("listen for SIGTERM")?, signal(SignalKind::interrupt()).context("listen for SIGINT")?);
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    Ok(())
+}
+
+async fn until_told() {
+    if let Err(error) = told_to_end().await {
+        tracing::warn!("no signal will end this process in an orderly way: {error:#}");
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Runs a coordinator.
+pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
+    logging::start(arguments.log_format);
+    let members = MemberConfig::list(&arguments.members).map_err(|error| Failure::Input(format!("cannot {error}")))?;
+    let config = Config {
+        name: arguments.name,
+        cluster: arguments.cluster,
+        data: arguments.data,
+        http: arguments.http,
+        peer: arguments.peer,
+        members,
+        nats: arguments.nats,
+    };
+    config.validate().map_err(|error| Failure::Input(format!("cannot {error}")))?;
+    muster_coordinator::run(config, until_told()).await.map_err(|error| {
+        let message = format!("cannot {error}");
+        if matches!(error, RunError::Config(_)) { Failure::Input(message) } else { Failure::Broken(anyhow!(message)) }
+    })
+}
+
+/// Runs a worker.
+pub async fn worker(arguments: WorkerArgs) -> Result<(), Failure> {
+    logging::start(arguments.log_format);
+    let mut config = WorkerConfig::new(arguments.cluster, arguments.data, arguments.nats);
+    config.name = arguments.name;
+    config.address = arguments.address;
+    config.cpus = arguments.cpus;
+    config.memory_mib = arguments.memory;
+    config.counters = arguments.counter.into_iter().collect();
+    config.labels = arguments.label.into_iter().collect();
+    config.artifacts = arguments.artifacts.unwrap_or(config.artifacts);
+    config.drain_ms = arguments.drain.unwrap_or(config.drain_ms);
+    config.rendezvous_port_first = arguments.rendezvous_port.unwrap_or(config.rendezvous_port_first);
+    config.rendezvous_ports = arguments.rendezvous_ports.unwrap_or(config.rendezvous_ports);
+    muster_worker::run(config, until_told()).await.map_err(|error| Failure::Broken(anyhow!("cannot {error}")))
+}
+
+/// Runs the embedded broker alone.
+pub async fn broker(arguments: BrokerArgs) -> Result<(), Failure> {
+    let input = |error: broker::Error| match error {
+        broker::Error::NotLoopback { .. } => Failure::Input(format!("cannot {error}")),
+        broker::Error::Listen(_) => Failure::Broken(anyhow!("cannot {error}")),
+    };
+    let listener = broker::bind(arguments.listen).await.map_err(input)?;
+    tokio::select! {
+        ended = broker::serve(listener) => ended.map_err(input),
+        told = told_to_end() => Ok(told?),
+    }
+}
+
+/// Runs one of the worker's executors.
+pub fn executor(name: &str) -> ExitCode {
+    let _ = name;
+    ExitCode::FAILURE
+}

@@ -1,0 +1,67 @@
+//! Verbs that change something: each is one request under one id, however often it has to be sent.
+
+use super::client;
+use crate::{
+    args::{CancelArgs, DrainArgs, JobArgs},
+    client::Client,
+    failure::Failure,
+    render,
+};
+use muster_protocol::ids::WorkerId;
+
+/// Cancels jobs, one after the other.
+pub async fn cancel(arguments: CancelArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    let mut accepted = Vec::new();
+    for job in arguments.jobs {
+        accepted.push(client.cancel(job, &arguments.reason).await?);
+        if !arguments.server.json {
+            render::line(&format!("{job} is being cancelled"))?;
+        }
+    }
+    if !arguments.server.json {
+        return Ok(());
+    }
+    match accepted.as_slice() {
+        [one] => render::json(one),
+        more => render::json(more),
+    }
+}
+
+/// Runs the failed and cancelled tasks of a job again.
+pub async fn retry(arguments: JobArgs) -> Result<(), Failure> {
+    let accepted = client(&arguments.server)?.retry(arguments.job).await?;
+    if arguments.server.json {
+        return render::json(&accepted);
+    }
+    render::line(&format!("{} runs again", arguments.job))
+}
+
+/// Gives a worker no new work, or does again.
+pub async fn drain(arguments: DrainArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    let worker = find(&client, &arguments.worker).await?;
+    let accepted = client.drain(worker, !arguments.undo).await?;
+    if arguments.server.json {
+        return render::json(&accepted);
+    }
+    let what = if arguments.undo { "gets work again" } else { "gets no new work" };
+    render::line(&format!("{worker} {what}"))
+}
+
+/// A worker by id, or by a name that only one has.
+async fn find(client: &Client, text: &str) -> Result<WorkerId, Failure> {
+    if let Ok(worker) = text.parse() {
+        return Ok(worker);
+    }
+    let workers = client.workers().await?;
+    let named: Vec<WorkerId> = workers.iter().filter(|worker| worker.name == text).map(|worker| worker.id).collect();
+    match named.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(Failure::Input(format!("there is no worker {text:?}: `muster workers` lists them"))),
+        more => {
+            let ids: Vec<String> = more.iter().map(ToString::to_string).collect();
+            Err(Failure::Input(format!("{} workers are named {text:?}: say which of {}", more.len(), ids.join(", "))))
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! `muster events`.
+
+use super::client;
+use crate::{
+    args::EventsArgs,
+    client::{EVENTS_PER_PAGE, EventTail},
+    failure::Failure,
+    render::{self, events, style::Style},
+};
+use muster_protocol::{event::Event, view::EventView};
+
+/// Shows what happened, and with `--follow` what happens.
+pub async fn events(arguments: EventsArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    let mut shown = 0;
+    let limit = arguments.limit.unwrap_or(u64::MAX);
+    if arguments.follow {
+        client.learn_members().await;
+        let from = match (arguments.from, arguments.job) {
+            (Some(from), _) => from,
+            (None, Some(_)) => 1,
+            (None, None) => client.status().await?.applied.0 + 1,
+        };
+        let mut tail = EventTail::new(&client, from, arguments.job);
+        while shown < limit {
+            shown += show(&tail.next().await?, &arguments)?;
+        }
+        return Ok(());
+    }
+    let mut from = arguments.from.unwrap_or(1);
+    while shown < limit {
+        let page = client.events(from, arguments.job, EVENTS_PER_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        from = last.index.0 + 1;
+        for event in &page {
+            if shown < limit {
+                shown += show(event, &arguments)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows an event; how many were shown.
+fn show(event: &EventView, arguments: &EventsArgs) -> Result<u64, Failure> {
+    if arguments.server.json {
+        render::json_line(event)?;
+        return Ok(1);
+    }
+    let for_machines = matches!(event.event, Event::RequestAnswered(_) | Event::HintsUsed(_));
+    if for_machines && !arguments.all {
+        return Ok(0);
+    }
+    render::line(&events::line(event, Style::of_stdout()))?;
+    Ok(1)
+}

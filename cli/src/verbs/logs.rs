@@ -1,0 +1,228 @@
+//! `muster logs`: what tasks printed, and what they print.
+
+use super::client;
+use crate::{
+    args::{LogsArgs, LogsOf},
+    client::{Client, LogTail},
+    failure::Failure,
+    render::{self, style},
+};
+use anyhow::Context;
+use muster_protocol::{
+    bus::Stream,
+    ids::{AttemptId, JobId, TaskId},
+    view::{LogView, TaskView},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::mpsc, task::JoinSet};
+
+/// Tasks of a job whose output is shown; more have to be asked for one by one.
+const TASKS_MAX: u32 = 1_000;
+/// Streams that are open at a time.
+const STREAMS_MAX: usize = 32;
+/// Between two looks for new attempts.
+const LOOK_MS: u64 = 500;
+/// Pieces that wait to be printed.
+const PIECES_MAX: usize = 256;
+/// A line longer than this is printed in parts.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// Shows what tasks printed.
+pub async fn logs(arguments: LogsArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    let stream = if arguments.stderr { Stream::Stderr } else { Stream::Stdout };
+    let show = Show { json: arguments.server.json, stream, follow: arguments.follow };
+    if arguments.follow {
+        client.learn_members().await;
+    }
+    match arguments.of {
+        LogsOf::Attempt(attempt) => show.attempt(&client, attempt).await,
+        LogsOf::Task(task) => show.task(&client, task).await,
+        LogsOf::Job(job) => show.job(&client, job).await,
+    }
+}
+
+/// Shows what a job prints, until it has ended.
+pub async fn follow_job(client: &Arc<Client>, job: JobId) -> Result<(), Failure> {
+    Show { json: false, stream: Stream::Stdout, follow: true }.job(client, job).await
+}
+
+#[derive(Clone, Copy)]
+struct Show {
+    json: bool,
+    stream: Stream,
+    follow: bool,
+}
+
+/// Whether there is, or will soon be, output of a task's newest attempt.
+fn has_run(task: &TaskView) -> bool {
+    task.attempt.is_some() && !["assigned", "queued"].contains(&task.state.as_str())
+}
+
+fn has_ended(task: &TaskView) -> bool {
+    ["succeeded", "failed", "cancelled"].contains(&task.state.as_str())
+}
+
+impl Show {
+    async fn attempt(self, client: &Client, attempt: AttemptId) -> Result<(), Failure> {
+        let mut tail = LogTail::new(client, attempt.to_string(), self.stream, self.follow);
+        while let Some(piece) = tail.next().await? {
+            self.print(&piece)?;
+            if !piece.error.is_empty() {
+                return Err(Failure::Input(format!("no output of {attempt}: {}", style::harmless(&piece.error))));
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest attempt, and with `--follow` the next ones too.
+    async fn task(self, client: &Client, task: TaskId) -> Result<(), Failure> {
+        let mut last = None;
+        loop {
+            let view = client.task(task).await?.ok_or_else(|| Failure::Input(format!("there is no task {task}")))?;
+            if let Some(attempt) = view.attempt.filter(|attempt| has_run(&view) && last != Some(*attempt)) {
+                self.attempt(client, attempt).await?;
+                last = Some(attempt);
+            } else if !self.follow {
+                return match last {
+                    Some(_) => Ok(()),
+                    None => Err(Failure::Input(format!("{task} has not started yet: --follow waits for it"))),
+                };
+            } else if has_ended(&view) {
+                return Ok(());
+            } else {
+                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            }
+        }
+    }
+
+    /// All tasks: the lines of each under its name, unless there is only one.
+    async fn job(self, client: &Arc<Client>, job: JobId) -> Result<(), Failure> {
+        let detail = client.job(job).await?;
+        let one = detail.spec.stages.len() == 1 && detail.spec.stages.iter().all(|stage| stage.tasks == 1 && !stage.open);
+        if one {
+            return self.task(client, TaskId { job, index: 0 }).await;
+        }
+        let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
+        let asked = tokio::spawn(self.ask_all(client.clone(), job, sender));
+        let mut lines = Lines::default();
+        while let Some(piece) = pieces.recv().await {
+            if self.json {
+                render::json_line(&piece)?;
+            } else {
+                render::out(&lines.push(&piece))?;
+            }
+        }
+        render::out(&lines.rest())?;
+        asked.await.context("ask for all the output")?
+    }
+
+    /// Opens the output of attempt after attempt, a bounded number at a time.
+    async fn ask_all(self, client: Arc<Client>, job: JobId, sender: mpsc::Sender<LogView>) -> Result<(), Failure> {
+        let mut seen: BTreeSet<AttemptId> = BTreeSet::new();
+        let mut open: JoinSet<Result<(), Failure>> = JoinSet::new();
+        loop {
+            // Looked at before the tasks: what has ended by then has all its attempts in the list.
+            let ended = client.job(job).await?.job.terminal.is_some();
+            let page = client.tasks(job, 0, TASKS_MAX).await?;
+            if page.next.is_some() && seen.is_empty() {
+                render::note(&format!("only the first {TASKS_MAX} tasks of {job} are shown"));
+            }
+            for attempt in page.tasks.iter().filter(|task| has_run(task)).filter_map(|task| task.attempt) {
+                if !seen.insert(attempt) {
+                    continue;
+                }
+                while open.len() >= STREAMS_MAX {
+                    joined(open.join_next().await)?;
+                }
+                open.spawn(self.ask(client.clone(), attempt, sender.clone()));
+            }
+            if ended || !self.follow {
+                while let Some(next) = open.join_next().await {
+                    joined(Some(next))?;
+                }
+                return Ok(());
+            }
+            while let Some(next) = open.try_join_next() {
+                joined(Some(next))?;
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    }
+
+    async fn ask(self, client: Arc<Client>, attempt: AttemptId, sender: mpsc::Sender<LogView>) -> Result<(), Failure> {
+        let mut tail = LogTail::new(&client, attempt.to_string(), self.stream, self.follow);
+        while let Some(piece) = tail.next().await? {
+            if sender.send(piece).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn print(self, piece: &LogView) -> Result<(), Failure> {
+        if self.json { render::json_line(piece) } else { render::out(&piece.text) }
+    }
+}
+
+fn joined(next: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Result<(), Failure> {
+    match next {
+        Some(ended) => ended.context("read the output of an attempt")?,
+        None => Ok(()),
+    }
+}
+
+/// Pieces of many attempts as whole lines, each under the name of its task.
+#[derive(Default)]
+struct Lines {
+    begun: BTreeMap<AttemptId, String>,
+}
+
+impl Lines {
+    fn push(&mut self, piece: &LogView) -> String {
+        let begun = self.begun.entry(piece.attempt).or_default();
+        begun.push_str(&piece.text);
+        if !piece.error.is_empty() {
+            begun.push_str(&format!("(no output: {})", style::harmless(&piece.error)));
+        }
+        let last = piece.end || !piece.error.is_empty() || begun.len() > LINE_BYTES_MAX;
+        let end = if last { begun.len() } else { begun.rfind('\n').map_or(0, |newline| newline + 1) };
+        let whole: String = begun.drain(..end).collect();
+        whole.lines().map(|line| format!("{} | {line}\n", piece.attempt.task)).collect()
+    }
+
+    fn rest(&mut self) -> String {
+        let rest = std::mem::take(&mut self.begun);
+        let lines = rest.iter().flat_map(|(attempt, text)| text.lines().map(move |line| (attempt, line)));
+        lines.map(|(attempt, line)| format!("{} | {line}\n", attempt.task)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_two_tasks_become_whole_lines() {
+        let piece = |index, text: &str, end| LogView {
+            attempt: AttemptId { task: TaskId { job: JobId(1), index }, epoch: 1 },
+            stream: Stream::Stdout,
+            offset: 0,
+            next: 0,
+            text: text.to_string(),
+            end,
+            error: String::new(),
+        };
+        let mut lines = Lines::default();
+        assert_eq!(lines.push(&piece(0, "a", false)), "");
+        assert_eq!(lines.push(&piece(1, "x\ny", false)), "job-1.1 | x\n");
+        assert_eq!(lines.push(&piece(0, "b\n", false)), "job-1.0 | ab\n");
+        assert_eq!(lines.push(&piece(1, "z", true)), "job-1.1 | yz\n");
+        assert_eq!(lines.push(&piece(0, "last", false)), "");
+        assert_eq!(lines.rest(), "job-1.0 | last\n");
+    }
+}

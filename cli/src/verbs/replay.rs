@@ -1,0 +1,35 @@
+//! `muster replay`: through the API, or offline from a data directory.
+
+use super::client;
+use crate::{
+    args::ReplayArgs,
+    failure::Failure,
+    offline,
+    render::{self, replay, style::Style},
+};
+use anyhow::anyhow;
+use muster_protocol::view::ReplayView;
+
+/// Folds a ledger, and shows what it comes to.
+pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
+    let until = arguments.until.as_deref().map(offline::canonical).transpose()?;
+    let view: ReplayView = match &arguments.data {
+        Some(directory) => offline::fold(directory, until.as_deref(), arguments.verify)?,
+        None => {
+            let client = client(&arguments.server)?;
+            // Any answer tells that this one serves.
+            client.status().await?;
+            client.replay(&client.base(), until.as_deref(), arguments.verify).await?
+        }
+    };
+    if arguments.server.json {
+        render::json(&view)?;
+    } else {
+        let with_jobs = arguments.jobs || arguments.until.is_some();
+        render::out(&replay::replay(&view, with_jobs, Style::of_stdout()))?;
+    }
+    match view.verified {
+        Some(false) => Err(Failure::Broken(anyhow!("the events of the ledger are not those that its commands lead to"))),
+        Some(true) | None => Ok(()),
+    }
+}

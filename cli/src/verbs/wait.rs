@@ -1,0 +1,119 @@
+//! `muster wait` and `muster watch`: until a job has ended.
+
+use super::client;
+use crate::{
+    args::{JobArgs, WaitArgs},
+    client::{Client, EventTail},
+    failure::Failure,
+    render::{self, bars::Board, jobs, style::Style},
+};
+use muster_protocol::{
+    event::Event,
+    ids::{JobId, TaskId},
+    outcome::Terminal,
+    view::{JobDetail, JobView},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Looked at again after so long, whatever the events say.
+const LOOK_MS_MAX: u64 = 2_000;
+/// Many events in a row are one reason to look.
+const LOOK_MS_MIN: u64 = 100;
+
+/// Waits until all these jobs have ended.
+pub async fn wait(arguments: WaitArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    if !arguments.server.json {
+        return wait_for(&client, &arguments.jobs).await;
+    }
+    client.learn_members().await;
+    let mut ended = Vec::new();
+    for job in arguments.jobs {
+        ended.push(until_ended(&client, job, &mut Board::silent()).await?);
+    }
+    render::json(&ended)?;
+    verdict(&ended)
+}
+
+/// Waits for jobs, with bars on a terminal, and says how each ended.
+pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), Failure> {
+    client.learn_members().await;
+    let mut ended = Vec::new();
+    for job in jobs {
+        let view = until_ended(client, *job, &mut Board::of_stderr()).await?;
+        render::line(&jobs::outcome(&view, Style::of_stdout()))?;
+        ended.push(view);
+    }
+    verdict(&ended)
+}
+
+/// Waits for a job whose output is shown: how it ended is said aside.
+pub async fn wait_for_quietly(client: &Client, job: JobId) -> Result<(), Failure> {
+    let view = until_ended(client, job, &mut Board::silent()).await?;
+    render::note(&jobs::outcome(&view, Style::PLAIN));
+    verdict([&view])
+}
+
+/// Watches a job: bars on a terminal, lines in a pipe.
+pub async fn watch(arguments: JobArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    client.learn_members().await;
+    if arguments.server.json {
+        let view = until_ended(&client, arguments.job, &mut Board::json()).await?;
+        return verdict([&view]);
+    }
+    let view = until_ended(&client, arguments.job, &mut Board::of_stdout()).await?;
+    render::line(&jobs::outcome(&view, Style::of_stdout()))?;
+    verdict([&view])
+}
+
+/// Whether all succeeded.
+pub fn verdict<'a>(jobs: impl IntoIterator<Item = &'a JobView>) -> Result<(), Failure> {
+    let good = jobs.into_iter().all(|job| job.terminal == Some(Terminal::Succeeded));
+    if good { Ok(()) } else { Err(Failure::Job) }
+}
+
+/// Waits until a job has ended, and shows on the way how it stands.
+pub async fn until_ended(client: &Client, job: JobId, board: &mut Board) -> Result<JobView, Failure> {
+    // What this coordinator has not applied yet will come as an event; what it has applied, the leader has too.
+    let from = client.status().await?.applied.0 + 1;
+    let mut tail = EventTail::new(client, from, Some(job));
+    loop {
+        let detail = client.job(job).await?;
+        let notes = if board.wants_notes() { notes(client, &detail).await? } else { BTreeMap::new() };
+        board.show(&detail, &notes)?;
+        if detail.job.terminal.is_some() {
+            board.finish();
+            return Ok(detail.job);
+        }
+        until_something_happens(&mut tail).await?;
+    }
+}
+
+/// Returns at the end of the job at once; otherwise after a while in which something happened, or a longer one in which nothing did.
+async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), Failure> {
+    let began = tokio::time::Instant::now();
+    let mut until = began + Duration::from_millis(LOOK_MS_MAX);
+    while let Ok(event) = tokio::time::timeout_at(until, tail.next()).await {
+        if matches!(event?.event, Event::JobEnded(_)) {
+            return Ok(());
+        }
+        until = until.min(tokio::time::Instant::now() + Duration::from_millis(LOOK_MS_MIN)).max(began + Duration::from_millis(LOOK_MS_MIN));
+    }
+    Ok(())
+}
+
+/// For each running stage, how far its first task says that it is.
+async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, Failure> {
+    let mut notes = BTreeMap::new();
+    let mut first = 0u32;
+    for (stage, spec) in detail.stages.iter().zip(&detail.spec.stages) {
+        if stage.state == "running" && spec.tasks > 0 {
+            let task = client.task(TaskId { job: detail.job.id, index: first }).await?;
+            let note = task.map(|task| jobs::progress(&task)).unwrap_or_default();
+            notes.insert(stage.name.clone(), note);
+        }
+        first = first.saturating_add(spec.tasks);
+    }
+    Ok(notes)
+}

@@ -1,0 +1,165 @@
+//! The list of executors and their parameters: what each key may be, its default, and what it is for.
+
+/// An executor.
+#[derive(Debug)]
+pub struct Executor {
+    /// Its name in a job file.
+    pub name: &'static str,
+    /// What it does.
+    pub about: &'static str,
+    /// Its keys, in groups that several executors may share.
+    groups: &'static [&'static [Key]],
+}
+
+impl Executor {
+    /// All its keys.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.groups.iter().flat_map(|group| group.iter())
+    }
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// What a parameter may be.
+#[derive(Debug)]
+pub enum Kind {
+    /// A whole number.
+    Whole {
+        /// If it is not given.
+        default: u64,
+        /// At least.
+        min: u64,
+        /// At most.
+        max: u64,
+    },
+    /// A number.
+    Number {
+        /// If it is not given.
+        default: f64,
+        /// At least.
+        min: f64,
+        /// At most.
+        max: f64,
+    },
+    /// A text.
+    Text {
+        /// If it is not given.
+        default: &'static str,
+    },
+    /// A list of texts; empty if it is not given.
+    Texts,
+}
+
+const fn whole(name: &'static str, default: u64, min: u64, max: u64, about: &'static str) -> Key {
+    Key { name, kind: Kind::Whole { default, min, max }, about }
+}
+
+const fn number(name: &'static str, default: f64, min: f64, max: f64, about: &'static str) -> Key {
+    Key { name, kind: Kind::Number { default, min, max }, about }
+}
+
+const fn text(name: &'static str, default: &'static str, about: &'static str) -> Key {
+    Key { name, kind: Kind::Text { default }, about }
+}
+
+const SEED: &[Key] = &[whole("seed", 1, 0, u32::MAX as u64, "draws everything that is drawn")];
+const SCAN: &[Key] = &[
+    Key { name: "roots", kind: Kind::Texts, about: "directories to read; none: the sources that cargo fetched" },
+    Key { name: "extensions", kind: Kind::Texts, about: "endings of the files to read; none: rs" },
+    whole("max_mib", 24, 1, 1 << 20, "most text of each split, in MiB"),
+    whole("held_out_per_mille", 30, 1, 500, "of a thousand documents, how many are kept from training"),
+];
+const TOKENIZER: &[Key] = &[
+    whole("vocab_size", 2048, 300, 65_536, "tokens, with the 256 bytes"),
+    whole("sample_mib", 4, 1, 1 << 12, "most text to learn merges from, in MiB"),
+];
+const FROM_SCAN: &[Key] = &[text("scan_stage", "scan", "the stage that ran data.scan")];
+const FROM_TOKENIZER: &[Key] = &[text("tokenizer_stage", "tokenizer", "the stage that ran data.tokenizer")];
+const FROM_PACK: &[Key] = &[text("pack_stage", "pack", "the stage that ran data.pack")];
+const FROM_MANIFEST: &[Key] = &[text("manifest_stage", "manifest", "the stage that ran data.manifest")];
+const FROM_TRAIN: &[Key] = &[text("train_stage", "train", "the stage that ran train")];
+const TRAIN: &[Key] = &[
+    whole("steps", 600, 1, 10_000_000, "steps of the whole run"),
+    whole("context", 128, 8, 8192, "tokens of a sequence"),
+    whole("microbatches", 4, 1, 4096, "parts of a step's batch, over all ranks; a power of two"),
+    whole("sequences", 8, 1, 4096, "sequences of a microbatch"),
+    whole("hidden_size", 128, 16, 8192, "width of the model"),
+    whole("intermediate_size", 352, 16, 65_536, "width of its feed-forward layers"),
+    whole("layers", 4, 1, 256, "blocks of the model"),
+    whole("heads", 4, 1, 256, "query heads"),
+    whole("kv_heads", 2, 1, 256, "key and value heads"),
+    number("learning_rate", 3e-3, 0.0, 1.0, "the greatest"),
+    whole("warmup_steps", 40, 0, 1_000_000, "steps until it is reached"),
+    number("weight_decay", 0.1, 0.0, 1.0, "pull of the matrices towards zero"),
+    number("clip_norm", 1.0, 1e-6, 1e6, "greatest norm of the gradient"),
+    whole("checkpoint_every", 50, 1, 10_000_000, "steps between two checkpoints"),
+    whole("metrics_every", 10, 1, 1_000_000, "steps between two records of the metrics"),
+];
+const EVAL: &[Key] = &[
+    whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most"),
+    whole("sample_tokens", 96, 0, 4096, "tokens of the sample"),
+    text("prompt", "pub fn ", "what the sample goes on from"),
+    number("temperature", 0.8, 0.0, 10.0, "of the sample; 0 takes the likeliest token"),
+    whole("top_k", 40, 0, 1 << 20, "of the sample; 0 draws from all tokens"),
+];
+const STAGES_OF_AGENT: &[Key] = &[
+    text("complete_stage", "complete", "the open stage of agent.complete"),
+    text("verify_stage", "verify", "the open stage of agent.verify"),
+    text("join_stage", "join", "the open stage of agent.join"),
+];
+const PLAN: &[Key] = &[
+    whole("lines", 8, 1, 500, "held-out lines to complete"),
+    whole("context_bytes", 400, 0, 1 << 16, "text before the line that the model sees, at most"),
+];
+const COMPLETE: &[Key] = &[
+    whole("samples", 4, 1, 64, "candidates for each line"),
+    number("temperature", 0.8, 0.0, 10.0, "of the candidates"),
+    whole("top_k", 40, 0, 1 << 20, "of the candidates; 0 draws from all tokens"),
+    whole("line_tokens", 32, 1, 4096, "tokens of a candidate, at most"),
+];
+/// What the planner says to each of its subtasks.
+const SUBTASK: &[Key] =
+    &[whole("n", 0, 0, u32::MAX as u64, "which line; set by agent.plan"), text("line", "", "the artifact of the line; set by agent.plan")];
+
+/// Every executor.
+pub const EXECUTORS: &[Executor] = &[
+    Executor { name: "data.scan", about: "reads and filters one split of the input files", groups: &[SEED, SCAN] },
+    Executor {
+        name: "data.tokenizer",
+        about: "drops duplicates over all splits, and trains a tokenizer",
+        groups: &[SEED, TOKENIZER, FROM_SCAN],
+    },
+    Executor { name: "data.pack", about: "tokenizes one split into shards", groups: &[SEED, FROM_SCAN, FROM_TOKENIZER] },
+    Executor {
+        name: "data.manifest",
+        about: "joins the shards into a data set, with its account",
+        groups: &[SEED, FROM_SCAN, FROM_TOKENIZER, FROM_PACK],
+    },
+    Executor { name: "train", about: "trains a small llama-style model from scratch, as a gang", groups: &[SEED, TRAIN, FROM_MANIFEST] },
+    Executor {
+        name: "eval",
+        about: "measures a model on held-out text, and samples from it",
+        groups: &[SEED, EVAL, FROM_MANIFEST, FROM_TRAIN],
+    },
+    Executor {
+        name: "agent.plan",
+        about: "plans the completion of held-out lines; plain code, no model",
+        groups: &[SEED, PLAN, STAGES_OF_AGENT, FROM_MANIFEST],
+    },
+    Executor {
+        name: "agent.complete",
+        about: "samples candidates for one line from the model",
+        groups: &[SEED, COMPLETE, SUBTASK, FROM_MANIFEST, FROM_TRAIN],
+    },
+    Executor { name: "agent.verify", about: "judges the candidates for one line", groups: &[SEED, SUBTASK, STAGES_OF_AGENT] },
+    Executor { name: "agent.join", about: "reports one sample against the best of n", groups: &[SEED, STAGES_OF_AGENT] },
+];

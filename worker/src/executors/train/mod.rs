@@ -1,0 +1,146 @@
+//! `train`: one rank of a gang that trains a model from scratch, in step with the others.
+//!
+//! All ranks hold the same weights; each computes the gradients of its share of a step's microbatches, the gang sums them, and each
+//! makes the same update, so that the result does not depend on how many ranks there are. Rank 0 writes checkpoints to the artifacts and
+//! their hashes into the log, and after a restart decides for all where to go on.
+
+mod journal;
+
+use super::{
+    attempt::Attempt,
+    error::Error,
+    model::{corpus, data_set},
+    wire::{DataSet, TrainOutput},
+};
+use crate::collective::{Gang, Timing};
+use journal::{Journal, Resume};
+use muster_llm::{
+    model::ModelConfig,
+    train::{TrainConfig, Trainer, reduce},
+};
+use muster_protocol::limits::WORKER_LEASE_MS;
+use std::{ops::Range, sync::Arc, thread, time::Duration};
+
+/// How long a rank of a broken gang waits to be stopped, before it fails: if another's worker was lost, that is known after a lease, and
+/// costs no retry.
+const LINGER: Duration = Duration::from_millis(WORKER_LEASE_MS + 1_000);
+
+/// Runs it.
+pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
+    let ended = train(attempt);
+    if let Err(error @ Error::Gang(_)) = &ended {
+        attempt.say(&format!("the gang broke: failed to {error}; waiting for {LINGER:?} to be stopped"));
+        thread::sleep(LINGER);
+    }
+    ended
+}
+
+fn train(attempt: &mut Attempt) -> Result<(), Error> {
+    let (rank, world) = (attempt.launch.rank, attempt.launch.world);
+    let data = data_set(attempt)?;
+    let config = config(attempt, &data);
+    let share = share(&config, rank, world)?;
+    let mut gang = form(attempt)?;
+    attempt.say(&format!("rank {rank} of {world} has joined formation {}", attempt.member().formation));
+
+    let mut journal = if rank == 0 { Some(Journal::open(attempt)?) } else { None };
+    let resume = match &journal {
+        Some(journal) => journal.resume().to_bytes(),
+        None => Vec::new(),
+    };
+    let resume = Resume::from_bytes(&gang.from_rank_0(resume)?)?;
+    let tokens = Arc::new(corpus(&attempt.artifacts, &data.train)?);
+    let compute = attempt.compute()?;
+    let mut trainer = match resume.checkpoint {
+        None => Trainer::new(config, tokens, compute)?,
+        Some(hash) => Trainer::from_checkpoint(config, tokens, compute, &attempt.artifacts.get(hash)?)?,
+    };
+    attempt.say(&format!(
+        "{} parameters, {} tokens a step, from step {} to {}",
+        trainer.parameter_count(),
+        trainer.tokens_per_step(),
+        trainer.step(),
+        trainer.config().steps
+    ));
+    // Ranks that would go on from different weights would ruin them in silence.
+    gang.agree(trainer.weights_hash().as_bytes())?;
+    if let Some(journal) = &mut journal {
+        journal.started(attempt, &trainer)?;
+    }
+
+    let every = attempt.params.whole("checkpoint_every");
+    let microbatches = trainer.config().microbatches as f64;
+    while trainer.step() < trainer.config().steps {
+        let step = trainer.step();
+        let mut gradients = trainer.loss_and_gradients(step, share.clone())?;
+        let mut scalars = vec![gradients.loss_sum];
+        gang.all_reduce(&mut gradients.flat, &mut scalars)?;
+        let applied = trainer.apply(step, &gradients.flat)?;
+        if let Some(journal) = &mut journal {
+            journal.stepped(attempt, &trainer, scalars[0] / microbatches, applied)?;
+        }
+        let done = trainer.step();
+        if done.is_multiple_of(every) || done == trainer.config().steps {
+            gang.agree(trainer.weights_hash().as_bytes())?;
+            if let Some(journal) = &mut journal {
+                journal.checkpoint(attempt, &trainer)?;
+            }
+        }
+    }
+    let last = match journal {
+        Some(journal) => gang.from_rank_0(journal.last(&trainer).to_bytes())?,
+        None => gang.from_rank_0(Vec::new())?,
+    };
+    let last = Resume::from_bytes(&last)?;
+    let checkpoint = last.checkpoint.ok_or_else(|| Error::Unfit("end the training: it has left no checkpoint".to_owned()))?;
+    let output = TrainOutput {
+        rank,
+        checkpoint,
+        step: trainer.step(),
+        loss: last.loss,
+        parameters: trainer.parameter_count() as u64,
+        tokens: trainer.step() * trainer.tokens_per_step(),
+        tokens_per_s: last.tokens_per_s,
+    };
+    attempt.output(&output)
+}
+
+fn form(attempt: &Attempt) -> Result<Gang, Error> {
+    match &attempt.launch.gang {
+        Some(gang) => Ok(Gang::form(&attempt.member(), &format!("{}:{}", gang.address, gang.port), Timing::default())?),
+        None if attempt.launch.world == 1 => Ok(Gang::alone()),
+        None => Err(Error::Unfit("find the other ranks: a stage of more than one trainer must say `gang = true`".to_owned())),
+    }
+}
+
+fn share(config: &TrainConfig, rank: u32, world: u32) -> Result<Range<usize>, Error> {
+    reduce::share(config.microbatches, rank as usize, world as usize)
+        .ok_or_else(|| Error::Unfit(format!("share `microbatches` = {} among {world} ranks: it must be a multiple", config.microbatches)))
+}
+
+fn config(attempt: &Attempt, data: &DataSet) -> TrainConfig {
+    let params = &attempt.params;
+    let model = ModelConfig {
+        vocab_size: data.manifest.vocab_size as usize,
+        hidden_size: params.size("hidden_size"),
+        intermediate_size: params.size("intermediate_size"),
+        num_hidden_layers: params.size("layers"),
+        num_attention_heads: params.size("heads"),
+        num_key_value_heads: params.size("kv_heads"),
+        max_position_embeddings: params.size("context"),
+        ..ModelConfig::default()
+    };
+    TrainConfig {
+        model,
+        seed: params.whole("seed"),
+        steps: params.whole("steps"),
+        context: params.size("context"),
+        microbatches: params.size("microbatches"),
+        sequences: params.size("sequences"),
+        learning_rate: params.number("learning_rate"),
+        warmup_steps: params.whole("warmup_steps"),
+        weight_decay: params.number("weight_decay"),
+        clip_norm: params.number("clip_norm"),
+        ..TrainConfig::default()
+    }
+}

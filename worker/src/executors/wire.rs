@@ -1,0 +1,204 @@
+//! What one executor leaves for another: outputs, which hold hashes and figures, and JSON artifacts.
+
+use muster_llm::{data::manifest::Manifest, generate::Completion, verify::Verdict};
+use muster_protocol::ids::Digest;
+use serde::{Deserialize, Serialize};
+
+/// The output of `data.scan`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ScanOutput {
+    /// The artifact with the texts.
+    pub scan: Digest,
+    /// Documents kept so far.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files seen.
+    pub seen: u64,
+}
+
+/// The output of `data.tokenizer`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TokenizerOutput {
+    /// The artifact `tokenizer.json`.
+    pub tokenizer: Digest,
+    /// The artifact that says which documents are kept.
+    pub choice: Digest,
+    /// Tokens in the vocabulary.
+    pub vocab_size: u64,
+    /// Documents dropped as duplicates.
+    pub duplicates: u64,
+}
+
+/// The two artifacts of a shard.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ShardRef {
+    /// Its index.
+    pub index: Digest,
+    /// Its packed tokens.
+    pub tokens: Digest,
+}
+
+/// The output of `data.pack`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PackOutput {
+    /// To train on.
+    pub train: ShardRef,
+    /// To measure with.
+    pub held_out: ShardRef,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Tokens to measure with.
+    pub held_out_tokens: u64,
+}
+
+/// The artifact that is a data set.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DataSet {
+    /// Its account.
+    pub manifest: Manifest,
+    /// The artifact `tokenizer.json`.
+    pub tokenizer: Digest,
+    /// To train on, by split.
+    pub train: Vec<ShardRef>,
+    /// To measure with, by split.
+    pub held_out: Vec<ShardRef>,
+}
+
+/// The output of `data.manifest`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ManifestOutput {
+    /// The data set.
+    pub data: Digest,
+    /// Files seen.
+    pub seen: u64,
+    /// Documents kept.
+    pub documents: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Tokens to measure with.
+    pub held_out_tokens: u64,
+    /// Bytes per token of the training text.
+    pub bytes_per_token: f64,
+}
+
+/// The output of `train`, for each rank.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TrainOutput {
+    /// Whose.
+    pub rank: u32,
+    /// The last checkpoint.
+    pub checkpoint: Digest,
+    /// Steps done.
+    pub step: u64,
+    /// The last steps' mean loss, in nats per token.
+    pub loss: f64,
+    /// Parameters of the model.
+    pub parameters: u64,
+    /// Tokens learnt from, over all ranks.
+    pub tokens: u64,
+    /// Tokens per second of this attempt, over all ranks.
+    pub tokens_per_s: f64,
+}
+
+/// A line to complete: an artifact, since the log holds no texts.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// The document it is from.
+    pub path: String,
+    /// Which line there, from 1.
+    pub line: u64,
+    /// The text before it that the model sees.
+    pub context: String,
+    /// The line's beginning, which is given.
+    pub prefix: String,
+    /// The line's rest, which only the verifier sees.
+    pub rest: String,
+}
+
+/// The candidates for a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Candidates {
+    /// In the order in which they were drawn.
+    pub completions: Vec<Completion>,
+}
+
+/// The output of `agent.complete`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CompleteOutput {
+    /// Which line.
+    pub n: u64,
+    /// The artifact [`Candidates`].
+    pub candidates: Digest,
+    /// Model calls that this attempt made.
+    pub calls: u64,
+    /// Model calls that an earlier attempt had made, and that were not repeated.
+    pub reused: u64,
+}
+
+/// What the verifier found for a line: an artifact.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// For each candidate, against the real line.
+    pub verdicts: Vec<Verdict>,
+    /// The candidate that the verifier picks without a look at the real line.
+    pub picked: usize,
+    /// The candidate that is most like the real line.
+    pub best: usize,
+}
+
+/// The output of `agent.verify`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct VerifyOutput {
+    /// Which line.
+    pub n: u64,
+    /// The artifact [`Verdicts`].
+    pub verdicts: Digest,
+    /// Candidates.
+    pub candidates: u64,
+    /// How many of them pass the checks of form.
+    pub well_formed: u64,
+    /// The first candidate.
+    pub one: Judged,
+    /// The one that was picked by form and probability.
+    pub picked: Judged,
+    /// The one most like the real line: what a perfect pick would have.
+    pub best: Judged,
+}
+
+/// A candidate in the verifier's eyes.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Judged {
+    /// Whether it lexes and its brackets balance.
+    pub well_formed: bool,
+    /// How like it is to the real line, from 0 to 1.
+    pub agreement: f64,
+}
+
+/// The mean of several.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Mean {
+    /// The part that is well formed.
+    pub well_formed: f64,
+    /// The mean agreement.
+    pub agreement: f64,
+}
+
+/// The output of `agent.join`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct JoinOutput {
+    /// Lines completed.
+    pub lines: u64,
+    /// Candidates of each.
+    pub samples: u64,
+    /// With one sample.
+    pub one: Mean,
+    /// With the best of n as picked without the real line.
+    pub best_of_n: Mean,
+    /// With the best of n as a perfect pick would have it.
+    pub perfect_pick: Mean,
+    /// How the verifier picks.
+    pub verifier: String,
+}
