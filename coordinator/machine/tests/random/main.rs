@@ -142,8 +142,7 @@ fn random_commands_break_nothing() {
     let absent = ["CommandFaulted", "VersionRaised", "HintsUsed"];
     for (_, kind) in Event::TAGS.iter().filter(|(_, kind)| !absent.contains(kind)) {
         let count = kinds.get(kind).copied().unwrap_or(0);
-        assert!(count >= 2 * SEEDS, "{kind} happened only {count} times: {kinds:#?}");
+        assert!(count >= SEEDS, "{kind} happened only {count} times: {kinds:#?}");
     }
     assert!(transitions > SEEDS * STEPS, "too little happened: {transitions} transitions");
-    println!("{kinds:#?}");
 }
