@@ -86,11 +86,18 @@ impl Shard {
 
     /// The tokens, in order.
     pub fn tokens(&self) -> impl Iterator<Item = u32> {
-        let wide = self.index.token_bytes == 4;
-        self.packed.chunks_exact(self.index.token_bytes as usize).map(move |bytes| match (wide, bytes) {
-            (true, &[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]),
-            (false, &[a, b]) => u32::from(u16::from_le_bytes([a, b])),
-            (true | false, _) => unreachable!("a shard's tokens have 2 or 4 bytes"),
+        self.tokens_from(0)
+    }
+
+    /// The tokens from a position on; none when it is past the end.
+    pub fn tokens_from(&self, position: u64) -> impl Iterator<Item = u32> {
+        let width = self.index.token_bytes as usize;
+        let skipped = usize::try_from(position).ok().and_then(|position| position.checked_mul(width));
+        let packed = skipped.and_then(|skipped| self.packed.get(skipped..)).unwrap_or_default();
+        packed.chunks_exact(width).map(|bytes| match *bytes {
+            [a, b] => u32::from(u16::from_le_bytes([a, b])),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]),
+            _ => unreachable!("a shard's tokens have 2 or 4 bytes"),
         })
     }
 

@@ -1,7 +1,13 @@
 //! Seeded sampling from a model.
 
+mod cached;
+mod choose;
+
 use crate::data::tokenizer::Tokenizer;
 use crate::model::ModelConfig;
+use cached::{Cache, Cached};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 /// What can fail in sampling.
@@ -34,6 +40,12 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_k: 40, tokens_max: 48, one_line: true, seed: 0 }
+    }
+}
+
 /// What was sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
@@ -60,7 +72,9 @@ pub enum Ended {
 }
 
 /// A model ready to sample from.
-pub struct Generator {}
+pub struct Generator {
+    model: Cached,
+}
 
 impl Generator {
     /// A model of `config` with the weights of a flat vector, for instance of [`crate::train::checkpoint::weights`].
@@ -68,22 +82,140 @@ impl Generator {
     /// # Errors
     /// When the configuration contradicts itself or the vector does not fit it.
     pub fn new(config: ModelConfig, flat: &[f32]) -> Result<Self, Error> {
-        let _ = (config, flat);
-        todo!()
+        Ok(Self { model: Cached::new(config, flat.to_vec())? })
     }
 
-    /// Continues `prompt`. Of a long prompt, the last tokens that fit the context are seen.
+    /// Continues `prompt`, on the calling thread. Of a long prompt, the last tokens that leave room for `tokens_max` are seen.
+    ///
+    /// A prompt should not end in a space: the tokenizer gives a word the space before it.
     ///
     /// # Errors
-    /// When the tokenizer is not the model's.
+    /// When the tokenizer is not the model's, or the context has no room.
     pub fn complete(&self, tokenizer: &Tokenizer, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
-        let _ = (tokenizer, prompt, sampling);
-        todo!()
+        let context = self.model.config().max_position_embeddings;
+        if tokenizer.vocab_size() > self.model.config().vocab_size {
+            return Err(Error::Parameters(format!(
+                "a tokenizer of {} tokens for a model of {}",
+                tokenizer.vocab_size(),
+                self.model.config().vocab_size
+            )));
+        }
+        if !(sampling.temperature.is_finite() && sampling.temperature >= 0.0) {
+            return Err(Error::Parameters(format!("the temperature is {}", sampling.temperature)));
+        }
+        if sampling.tokens_max == 0 || sampling.tokens_max >= context {
+            return Err(Error::Parameters(format!("tokens_max {} is not from 1 to below the context of {context}", sampling.tokens_max)));
+        }
+        // A document follows a boundary, so the model has seen its beginnings behind one.
+        let mut seen = vec![tokenizer.boundary()];
+        seen.extend(tokenizer.encode(prompt)?);
+        let seen = &seen[seen.len().saturating_sub(context - sampling.tokens_max)..];
+
+        let mut cache = Cache::new(self.model.config());
+        for token in &seen[..seen.len() - 1] {
+            self.model.advance(&mut cache, *token)?;
+        }
+        self.sample(tokenizer, cache, seen[seen.len() - 1], sampling)
+    }
+
+    fn sample(&self, tokenizer: &Tokenizer, mut cache: Cache, mut last: u32, sampling: &Sampling) -> Result<Completion, Error> {
+        let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
+        let mut completion = Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: Ended::Limit };
+        let mut bytes = Vec::new();
+        while completion.tokens.len() < sampling.tokens_max {
+            let mut logits = self.model.advance(&mut cache, last)?;
+            // A model may have more tokens than its tokenizer; those have no text.
+            logits.truncate(tokenizer.vocab_size());
+            let (token, logprob) = choose::token(&logits, sampling, &mut rng);
+            completion.logprob += logprob;
+            if token == tokenizer.boundary() {
+                completion.ended = Ended::Boundary;
+                break;
+            }
+            completion.tokens.push(token);
+            bytes.extend(tokenizer.decode_bytes(&[token])?);
+            if sampling.one_line && bytes.contains(&b'\n') {
+                completion.ended = Ended::Line;
+                break;
+            }
+            last = token;
+        }
+        let line = if sampling.one_line { bytes.split(|byte| *byte == b'\n').next().unwrap_or_default() } else { &bytes };
+        completion.text = String::from_utf8_lossy(line).into_owned();
+        Ok(completion)
     }
 }
 
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { temperature: 0.8, top_k: 40, tokens_max: 48, one_line: true, seed: 0 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compute::Compute;
+    use crate::data::dedup::Choice;
+    use crate::data::documents::{Document, Entry, Scan};
+    use crate::data::tokenizer::TokenizerConfig;
+    use crate::model::weights::initial;
+
+    fn tokenizer() -> Tokenizer {
+        let entry = Entry { path: "a".to_owned(), hash: "h".to_owned(), bytes: 1, held_out: false };
+        let scan = Scan { documents: vec![Document { entry, text: "let x = 1;\nlet y = 2;\n".repeat(9) }], ..Scan::default() };
+        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let compute = Compute::new(1).expect("starts");
+        Tokenizer::train(&TokenizerConfig { vocab_size: 270, ..TokenizerConfig::default() }, &[scan], &choice, &compute).expect("trains")
+    }
+
+    fn generator(vocab_size: usize) -> Generator {
+        let config = ModelConfig {
+            vocab_size,
+            hidden_size: 16,
+            intermediate_size: 8,
+            max_position_embeddings: 32,
+            initializer_range: 0.3,
+            ..ModelConfig::default()
+        };
+        Generator::new(config.clone(), &initial(&config, 1)).expect("builds")
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_completion_and_another_a_different_one() {
+        let (tokenizer, generator) = (tokenizer(), generator(270));
+        let sample = |seed, prompt: &str| {
+            let sampling = Sampling { seed, one_line: false, tokens_max: 16, temperature: 1.0, top_k: 0 };
+            generator.complete(&tokenizer, prompt, &sampling).expect("samples")
+        };
+        let (one, again, other) = (sample(1, "let x"), sample(1, "let x"), sample(2, "let x"));
+        assert_eq!(one, again);
+        assert_ne!(one.tokens, other.tokens);
+        assert!(one.logprob < 0.0 && one.logprob.is_finite());
+        // A prompt beyond the context, and none at all.
+        assert_eq!(sample(1, &"let x = 1;\n".repeat(50)), sample(1, &"let x = 1;\n".repeat(51)));
+        sample(1, "");
+    }
+
+    #[test]
+    fn a_line_ends_the_completion() {
+        let (tokenizer, generator) = (tokenizer(), generator(270));
+        let lines = (0..40).map(|seed| {
+            let sampling = Sampling { seed, tokens_max: 30, temperature: 2.0, top_k: 0, ..Sampling::default() };
+            generator.complete(&tokenizer, "let", &sampling).expect("samples")
+        });
+        let mut ended = 0;
+        for completion in lines {
+            assert!(!completion.text.contains('\n'));
+            let all = tokenizer.decode(&completion.tokens).expect("decodes");
+            assert_eq!(completion.ended == Ended::Line, all.contains('\n'));
+            assert!(all.starts_with(&completion.text));
+            ended += usize::from(completion.ended == Ended::Line);
+        }
+        assert!(ended > 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let tokenizer = tokenizer();
+        let refused = |generator: &Generator, sampling| generator.complete(&tokenizer, "x", &sampling).expect_err("refused").to_string();
+        assert!(refused(&generator(269), Sampling::default()).contains("270 tokens"));
+        let generator = generator(270);
+        assert!(refused(&generator, Sampling { tokens_max: 32, ..Sampling::default() }).contains("tokens_max 32"));
+        assert!(refused(&generator, Sampling { temperature: -1.0, ..Sampling::default() }).contains("temperature"));
     }
 }

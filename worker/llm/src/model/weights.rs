@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// All weights of one model.
@@ -124,11 +124,14 @@ impl Weights {
     }
 }
 
-/// Writes a flat vector as a safetensors file's bytes, each name preceded by `prefix`.
+/// The key of the one line of metadata: with several, their order would differ from run to run.
+const ABOUT: &str = "muster";
+
+/// Writes flat vectors as a safetensors file's bytes, each name preceded by its part's prefix, with a text about them.
 ///
 /// # Errors
 /// When the format refuses a tensor.
-pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])]) -> Result<Vec<u8>, Error> {
+pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])], about: Option<&str>) -> Result<Vec<u8>, Error> {
     let refuse = |e: safetensors::SafeTensorError| Error::Weights(e.to_string());
     let bytes: Vec<Vec<u8>> = parts.iter().map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let mut views = Vec::new();
@@ -139,7 +142,8 @@ pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])]) -> Result<
             views.push((format!("{prefix}{}", slot.name), view));
         }
     }
-    safetensors::serialize(views, None).map_err(refuse)
+    let about = about.map(|about| HashMap::from([(ABOUT.to_owned(), about.to_owned())]));
+    safetensors::serialize(views, about).map_err(refuse)
 }
 
 /// Reads what [`to_safetensors`] wrote under `prefix`, checking each name and shape.
@@ -164,6 +168,16 @@ pub fn from_safetensors(config: &ModelConfig, bytes: &[u8], prefix: &str) -> Res
         }
     }
     Ok(flat)
+}
+
+/// The text that [`to_safetensors`] was given about the vectors.
+///
+/// # Errors
+/// When the bytes are no safetensors file, or it has no such text.
+pub fn about(bytes: &[u8]) -> Result<String, Error> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Error::Weights(e.to_string()))?;
+    let about = metadata.metadata().as_ref().and_then(|about| about.get(ABOUT).cloned());
+    about.ok_or_else(|| Error::Weights("the file says nothing about itself".to_owned()))
 }
 
 #[cfg(test)]
@@ -191,7 +205,7 @@ mod tests {
     fn safetensors_round_trip_and_name_what_is_wrong() {
         let config = small();
         let flat = initial(&config, 1);
-        let bytes = to_safetensors(&config, &[("", &flat)]).expect("serializes");
+        let bytes = to_safetensors(&config, &[("", &flat)], None).expect("serializes");
         assert_eq!(from_safetensors(&config, &bytes, "").expect("reads"), flat);
 
         let deeper = ModelConfig { num_hidden_layers: 3, ..config.clone() };

@@ -1,5 +1,6 @@
 //! The parameters of a run: model, batch, optimizer and schedule.
 
+use super::Error;
 use crate::model::ModelConfig;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Tokens of a sequence; at most the model's context.
     pub context: usize,
-    /// Microbatches of a step, over all ranks. A power of two, so that ranks divide it.
+    /// Microbatches of a step, over all ranks; the number of ranks divides it.
     pub microbatches: usize,
     /// Sequences of a microbatch.
     pub sequences: usize,
@@ -54,6 +55,49 @@ impl Default for TrainConfig {
             epsilon: 1e-8,
             weight_decay: 0.1,
             clip_norm: 1.0,
+        }
+    }
+}
+
+/// Most microbatches of a step.
+const MICROBATCHES_MAX: usize = 4096;
+/// Most tokens of a microbatch: its activations exist at the same time.
+const MICROBATCH_TOKENS_MAX: usize = 1 << 20;
+
+impl TrainConfig {
+    /// Tokens that one step learns from, over all ranks.
+    #[must_use]
+    pub fn tokens_per_step(&self) -> u64 {
+        (self.microbatches * self.sequences * self.context) as u64
+    }
+
+    /// Checks that the numbers make sense together.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] naming the first that does not.
+    pub fn validate(&self) -> Result<(), Error> {
+        self.model.validate()?;
+        let open = |x: f64| x.is_finite() && x > 0.0;
+        let part = |x: f64| (0.0..1.0).contains(&x);
+        let tokens = self.sequences.saturating_mul(self.context);
+        let context_max = self.model.max_position_embeddings;
+        let checks = [
+            ("steps", self.steps > 0 && self.steps < i32::MAX as u64),
+            ("context", (1..=context_max).contains(&self.context)),
+            ("microbatches", (1..=MICROBATCHES_MAX).contains(&self.microbatches)),
+            ("sequences", (1..=MICROBATCH_TOKENS_MAX).contains(&tokens)),
+            ("learning_rate", open(self.learning_rate)),
+            ("warmup_steps", self.warmup_steps <= self.steps),
+            ("final_rate", (0.0..=1.0).contains(&self.final_rate)),
+            ("beta1", part(self.beta1)),
+            ("beta2", part(self.beta2)),
+            ("epsilon", open(self.epsilon)),
+            ("weight_decay", self.weight_decay >= 0.0 && self.weight_decay * self.learning_rate < 1.0),
+            ("clip_norm", open(self.clip_norm)),
+        ];
+        match checks.iter().find(|(_, sound)| !sound) {
+            Some((name, _)) => Err(Error::Parameters(format!("{name} is out of bounds in {self:?}"))),
+            None => Ok(()),
         }
     }
 }

@@ -13,6 +13,9 @@ pub mod corpus;
 pub mod reduce;
 pub mod trainer;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 pub use config::TrainConfig;
 pub use corpus::Corpus;
 pub use trainer::{Applied, Gradients, Trainer};

@@ -2,16 +2,30 @@
 //!
 //! These judge form, not meaning: a line that passes may still not compile.
 
+pub mod agreement;
+pub mod brackets;
+pub mod lexer;
+
 use serde::{Deserialize, Serialize};
+
+/// What is wrong with a text, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{reason} at byte {at}")]
+pub struct Complaint {
+    /// Offset in bytes.
+    pub at: usize,
+    /// What is wrong there.
+    pub reason: String,
+}
 
 /// What the checks found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Whether prefix and completion lex.
     pub lexes: bool,
-    /// Whether no bracket is closed that is not open, and no kind by another.
+    /// Whether the completion closes no bracket that is not open, and no kind by another.
     pub balances: bool,
-    /// Likeness to the real line, from 0 to 1.
+    /// Likeness to the real line, from 0 to 1; 0 when that is not known.
     pub agreement: f64,
     /// All in one, from 0 to 1.
     pub score: f64,
@@ -19,9 +33,67 @@ pub struct Verdict {
     pub complaint: Option<String>,
 }
 
-/// Judges `prefix` + `completion` as one line; `real` is the real completion, when known.
+/// Longer texts are judged by their first bytes.
+const BYTES_MAX: usize = 4096;
+
+/// Checks that `text` is a row of Rust's tokens.
+///
+/// # Errors
+/// The first place that is none.
+pub fn lexes_as_rust(text: &str) -> Result<(), Complaint> {
+    lexer::tokens(text).map(|_| ())
+}
+
+/// Judges `prefix` + `completion`; `real` is the real completion, when known.
+///
+/// Form (lexing, brackets) gives one half of the score, and likeness to the real line the other; when there is no real
+/// line, form gives all. An empty completion gets nothing: saying nothing is never wrong.
 #[must_use]
 pub fn judge(prefix: &str, completion: &str, real: Option<&str>) -> Verdict {
-    let _ = (prefix, completion, real);
-    todo!()
+    let completion = head(completion);
+    let agreement = real.map_or(0.0, |real| agreement::agreement(completion, head(real)));
+    if completion.trim().is_empty() {
+        let complaint = Some("nothing was completed".to_owned());
+        return Verdict { lexes: false, balances: false, agreement, score: 0.0, complaint };
+    }
+    let (lexes, balances) = match lexer::tokens(&format!("{prefix}{completion}")) {
+        Ok(tokens) => (Ok(()), brackets::balance(&tokens, prefix.len())),
+        Err(complaint) => (Err(complaint.clone()), Err(complaint)),
+    };
+    let form = if lexes.is_ok() { 0.5 } else { 0.0 } + if balances.is_ok() { 0.5 } else { 0.0 };
+    let score = if real.is_some() { 0.5 * form + 0.5 * agreement } else { form };
+    let (lexes_well, balances_well) = (lexes.is_ok(), balances.is_ok());
+    let complaint = lexes.and(balances).err().map(|complaint| complaint.to_string());
+    Verdict { lexes: lexes_well, balances: balances_well, agreement, score, complaint }
+}
+
+/// The first bytes of a text, up to a whole character.
+fn head(text: &str) -> &str {
+    &text[..text.floor_char_boundary(BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts() {
+        // (prefix, completion, real, lexes, balances, score)
+        let table = [
+            ("let x =", " 1;", Some(" 1;"), true, true, 1.0),
+            ("let x =", " 1;", None, true, true, 1.0),
+            ("let x =", " \"1;", None, false, false, 0.0),
+            ("f(a", "));", None, true, false, 0.5),
+            ("f(a", ");", Some(");"), true, true, 1.0),
+            ("let x =", "  ", Some(" 1;"), false, false, 0.0),
+        ];
+        for (prefix, completion, real, lexes, balances, score) in table {
+            let verdict = judge(prefix, completion, real);
+            assert_eq!((verdict.lexes, verdict.balances, verdict.score), (lexes, balances, score), "{prefix}{completion}: {verdict:?}");
+            assert_eq!(verdict.complaint.is_none(), lexes && balances);
+        }
+        let (near, far) = (judge("x =", " abcd;", Some(" abce;")).score, judge("x =", " zzzz;", Some(" abce;")).score);
+        assert!(near > far && far >= 0.5 && near < 1.0, "{near} {far}");
+        judge("", &"\u{e9}".repeat(5000), Some(&"x".repeat(9000)));
+    }
 }
