@@ -10,6 +10,7 @@ use muster_protocol::{
     command::{Assign, Assignment},
     event::{Event, GangFormed, HintsUsed, TaskAssigned},
     ids::{StageIndex, TaskId, WorkerId},
+    rejection::Rejection,
 };
 
 /// The workers and tasks that assignments touched so far.
@@ -20,7 +21,7 @@ struct Given<'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub fn assign(&mut self, assign: &Assign) {
+    pub fn assign(&mut self, assign: &Assign) -> Result<(), Rejection> {
         let mut given = Given::default();
         let mut rest = assign.assignments.as_slice();
         while let Some(next) = rest.first() {
@@ -41,6 +42,7 @@ impl<'a> Draft<'a> {
         if !assign.hints.is_empty() && !self.events.is_empty() {
             self.events.push(Event::HintsUsed(HintsUsed { hints: assign.hints.clone() }));
         }
+        Ok(())
     }
 
     /// The job and stage of a task that waits for exactly this attempt.

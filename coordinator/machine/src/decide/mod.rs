@@ -106,12 +106,12 @@ fn command(draft: &mut Draft<'_>, envelope: &Envelope) -> Result<Reply, Rejectio
         Command::RegisterWorker(register) => draft.register_worker(&register.hello),
         Command::SetLiveness(set) => draft.set_liveness(set).map(done),
         Command::DrainWorker(drain) => draft.drain_worker(drain).map(done),
-        Command::Assign(assign) => Ok(done(draft.assign(assign))),
+        Command::Assign(assign) => draft.assign(assign).map(done),
         Command::ReportAttempts(report) => draft.report_attempts(report).map(done),
         Command::RecordProgress(record) => draft.record_progress(record).map(done),
         Command::AddTasks(add) => draft.add_tasks(envelope.request, add),
         Command::SealStage(seal) => draft.seal_stage(seal).map(done),
-        Command::AdvanceTime(_) => Ok(done(draft.advance_time())),
+        Command::AdvanceTime(_) => draft.advance_time().map(done),
         Command::TakeLeadership(take) => {
             if take.term < draft.state.core.leader_term {
                 return Err(stale(format!("term {} is over: {} leads", take.term, draft.state.core.leader_term)));

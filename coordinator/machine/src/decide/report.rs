@@ -59,7 +59,7 @@ impl<'a> Draft<'a> {
         let mut newest: BTreeMap<(AttemptId, &str), u64> = BTreeMap::new();
         let mut added: BTreeMap<AttemptId, usize> = BTreeMap::new();
         for record in &progress.records {
-            if !is_within_limits(record) || !self.live(record.attempt).is_some_and(|(_, live, _)| live.worker == worker.id) {
+            if !is_within_limits(record) || self.live(record.attempt).is_none_or(|(_, live, _)| live.worker != worker.id) {
                 continue;
             }
             let Some((_, task)) = self.state.task(record.attempt.task) else { continue };

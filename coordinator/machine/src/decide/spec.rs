@@ -98,7 +98,8 @@ pub(super) fn check_params(params: &str) -> Checked {
     if params.len() > limits::PARAMS_BYTES_MAX {
         return Err(format!("{} bytes; at most {}", params.len(), limits::PARAMS_BYTES_MAX));
     }
-    if !params.is_empty() && !(text.len() >= 2 && text.starts_with('{') && text.ends_with('}')) {
+    let is_object = text.len() >= 2 && text.starts_with('{') && text.ends_with('}');
+    if !params.is_empty() && !is_object {
         return Err("not a JSON object: it begins with `{` and ends with `}`".into());
     }
     Ok(())

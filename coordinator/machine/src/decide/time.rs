@@ -3,13 +3,16 @@
 use super::draft::{Draft, DraftTask};
 use crate::state::Timer;
 use alloc::format;
-use muster_protocol::outcome::{Outcome, Reason};
+use muster_protocol::{
+    outcome::{Outcome, Reason},
+    rejection::Rejection,
+};
 
 /// Timers that one command fires at most; the next command fires the rest.
 const TIMERS_MAX: usize = 4096;
 
 impl Draft<'_> {
-    pub fn advance_time(&mut self) {
+    pub fn advance_time(&mut self) -> Result<(), Rejection> {
         let now = self.state.now().log_ms;
         for (_, timer) in self.state.index.timers.iter().take_while(|(at, _)| *at <= now).take(TIMERS_MAX) {
             match timer {
@@ -24,5 +27,6 @@ impl Draft<'_> {
                 }
             }
         }
+        Ok(())
     }
 }

@@ -7,25 +7,24 @@ use muster_protocol::{event::WorkerRegistered, ids::WorkerId, limits, worker::Li
 impl State {
     pub(super) fn worker_registered(&mut self, event: &WorkerRegistered) {
         let id = event.worker;
-        if !self.core.workers.contains_key(&id) {
-            let worker = Worker {
-                id,
-                hello: event.hello.clone(),
-                // Lost until the change below: so that the counts follow.
-                liveness: Liveness::Lost,
-                draining: false,
-                held: BTreeSet::new(),
-                queued: 0,
-                used: Usage::default(),
-                running: Usage::default(),
-                wanted: Usage::default(),
-                gpus_used: BTreeSet::new(),
-                ports_used: BTreeSet::new(),
-                gangs_met: 0,
-            };
-            self.core.workers.insert(id, worker);
-            self.core.next_worker = self.core.next_worker.max(id.0 + 1);
-            self.index.identities.insert(event.hello.identity, id);
+        self.core.workers.entry(id).or_insert_with(|| Worker {
+            id,
+            hello: event.hello.clone(),
+            // Lost until the change below, so that the counts follow.
+            liveness: Liveness::Lost,
+            draining: false,
+            held: BTreeSet::new(),
+            queued: 0,
+            used: Usage::default(),
+            running: Usage::default(),
+            wanted: Usage::default(),
+            gpus_used: BTreeSet::new(),
+            ports_used: BTreeSet::new(),
+            gangs_met: 0,
+        });
+        self.index.identities.insert(event.hello.identity, id);
+        if id.0 >= self.core.next_worker {
+            self.core.next_worker = id.0 + 1;
             self.forget_lost();
         }
         self.change_worker(id, |worker| {
