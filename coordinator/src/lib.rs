@@ -3,10 +3,13 @@
 //! The [`core`] is a synchronous state machine without clock and IO, except through a [`disk::Disk`] that it is given; the process
 //! around it and the simulator drive the very same code.
 
+mod api;
 pub mod apply;
+mod bus;
 pub mod config;
 pub mod core;
 pub mod disk;
+mod peers;
 pub mod process;
 pub mod replay;
 pub mod store;

@@ -1,0 +1,159 @@
+//! The first words on a connection between coordinators: who speaks, to whom, of which cluster, in which version.
+
+use crate::config::{Config, MemberConfig};
+use bincode::{Decode, Encode};
+use muster_protocol::{
+    codec::{self, CodecError},
+    ids::RaftId,
+};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Begins every connection: something else than a coordinator is noticed at its first word.
+const MAGIC: [u8; 4] = *b"MSTR";
+/// The version of what follows it.
+const VERSION: u8 = 1;
+/// A hello holds a few names.
+const BYTES_MAX: usize = 1024;
+
+/// Why a caller was turned away.
+#[derive(Debug, thiserror::Error)]
+pub enum Stranger {
+    /// Not a coordinator.
+    #[error("it does not speak as a coordinator does")]
+    NotACoordinator,
+    /// A coordinator of another version.
+    #[error("it speaks version {found} between coordinators, and this one speaks {VERSION}")]
+    Version {
+        /// The version found.
+        found: u8,
+    },
+    /// Too long.
+    #[error("its hello has {bytes} bytes, and at most {BYTES_MAX} are possible")]
+    TooLong {
+        /// As announced.
+        bytes: usize,
+    },
+    /// Not a hello.
+    #[error("its hello cannot be read: {0}")]
+    Malformed(#[from] CodecError),
+    /// Another cluster.
+    #[error("it is of the cluster {0:?}")]
+    Cluster(String),
+    /// Not one of the members.
+    #[error("{raft_id} under the name {name:?} is not a member; is the list of members the same everywhere?")]
+    NotAMember {
+        /// As it says.
+        raft_id: RaftId,
+        /// As it says.
+        name: String,
+    },
+    /// It wanted another one.
+    #[error("it wanted to reach {0}; is the list of members the same everywhere?")]
+    NotMe(RaftId),
+    /// The connection ended.
+    #[error("the connection ended: {0}")]
+    Ended(#[from] std::io::Error),
+}
+
+/// What is said first.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+struct Hello {
+    cluster: String,
+    from: RaftId,
+    name: String,
+    to: RaftId,
+}
+
+/// This coordinator among the others.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// This one.
+    pub me: MemberConfig,
+    /// All, this one too.
+    pub members: Vec<MemberConfig>,
+}
+
+impl Identity {
+    /// As configured.
+    pub fn new(config: &Config, me: &MemberConfig) -> Identity {
+        Identity { cluster: config.cluster.clone(), me: me.clone(), members: config.members.clone() }
+    }
+
+    /// The first words to another member.
+    pub(super) fn hello_to(&self, to: RaftId) -> Vec<u8> {
+        let hello = Hello { cluster: self.cluster.clone(), from: self.me.raft_id, name: self.me.name.clone(), to };
+        let body = codec::seal(&hello);
+        let mut bytes = MAGIC.to_vec();
+        bytes.push(VERSION);
+        bytes.extend(u32::try_from(body.len()).expect("a hello holds a few names").to_be_bytes());
+        bytes.extend(body);
+        bytes
+    }
+
+    /// Reads a caller's first words, and says which member it is.
+    pub(super) async fn greet(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<RaftId, Stranger> {
+        let mut head = [0; MAGIC.len() + 1];
+        stream.read_exact(&mut head).await?;
+        if head[..MAGIC.len()] != MAGIC {
+            return Err(Stranger::NotACoordinator);
+        }
+        let found = head[MAGIC.len()];
+        if found != VERSION {
+            return Err(Stranger::Version { found });
+        }
+        let bytes = stream.read_u32().await? as usize;
+        if bytes > BYTES_MAX {
+            return Err(Stranger::TooLong { bytes });
+        }
+        let mut body = vec![0; bytes];
+        stream.read_exact(&mut body).await?;
+        self.check(codec::open(&body, BYTES_MAX)?)
+    }
+
+    fn check(&self, hello: Hello) -> Result<RaftId, Stranger> {
+        if hello.cluster != self.cluster {
+            return Err(Stranger::Cluster(hello.cluster));
+        }
+        if hello.to != self.me.raft_id {
+            return Err(Stranger::NotMe(hello.to));
+        }
+        let known = self.members.iter().any(|member| member.raft_id == hello.from && member.name == hello.name);
+        if !known || hello.from == self.me.raft_id {
+            return Err(Stranger::NotAMember { raft_id: hello.from, name: hello.name });
+        }
+        Ok(hello.from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(cluster: &str, position: usize) -> Identity {
+        let members = MemberConfig::list("c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6").unwrap();
+        Identity { cluster: cluster.to_string(), me: members[position].clone(), members }
+    }
+
+    #[tokio::test]
+    async fn members_are_let_in_and_others_are_told_apart() {
+        let me = identity("test", 0);
+        let good = identity("test", 1).hello_to(RaftId(1));
+        assert_eq!(me.greet(&mut good.as_slice()).await.unwrap(), RaftId(2));
+        let table: Vec<(Vec<u8>, &str)> = vec![
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not speak as a coordinator does"),
+            (b"MSTR\x02\0\0\0\x01\0".to_vec(), "it speaks version 2 between coordinators, and this one speaks 1"),
+            (b"MSTR\x01\xff\xff\xff\xff".to_vec(), "its hello has 4294967295 bytes, and at most 1024 are possible"),
+            (b"MSTR\x01\0\0\0\x02\x01\xff".to_vec(), "its hello cannot be read"),
+            (good[..good.len() - 1].to_vec(), "the connection ended"),
+            (identity("other", 1).hello_to(RaftId(1)), "it is of the cluster \"other\""),
+            (identity("test", 1).hello_to(RaftId(3)), "it wanted to reach raft-3"),
+            (identity("test", 0).hello_to(RaftId(1)), "raft-1 under the name \"c1\" is not a member"),
+        ];
+        for (bytes, expected) in table {
+            let said = me.greet(&mut bytes.as_slice()).await.unwrap_err().to_string();
+            assert!(said.starts_with(expected), "{said}");
+        }
+    }
+}
