@@ -9,9 +9,14 @@ mod attempts;
 mod bus;
 pub mod collective;
 mod config;
+mod data_dir;
 pub mod executors;
+mod hardware;
 mod process;
+mod seldom;
 pub mod socket;
 
+pub use bus::BusError;
 pub use config::{DRAIN_MS_DEFAULT, RENDEZVOUS_PORT_FIRST_DEFAULT, RENDEZVOUS_PORTS_DEFAULT, WorkerConfig};
+pub use data_dir::DataError;
 pub use process::{Error, run};

@@ -2,6 +2,7 @@
 
 mod client;
 mod frame;
+pub(crate) mod server;
 
 pub use client::{AttemptClient, ClientError, launch_from_env};
 pub use frame::{FRAME_BYTES_MAX, FrameError};
