@@ -20,9 +20,8 @@ use axum::{
 use muster_machine::views;
 use muster_protocol::{
     bus::{LogChunk, Stream},
-    ids::{AttemptId, RequestId, TaskId, WorkerId},
+    ids::{AttemptId, RequestId, TaskId},
     view::LogView,
-    worker::Liveness,
 };
 use serde::Deserialize;
 use std::{sync::Arc, time::Duration};
@@ -31,10 +30,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
+/// What is said when no more output can be read.
+const TOO_MANY: &str = "too much output is being read; ask again later";
 /// What a worker may send before more is asked for.
 const WINDOW_BYTES: u64 = 256 << 10;
-/// How often a worker hears that somebody still reads.
-const SAY_AGAIN_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether anything can still come.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A worker that says nothing for so long, although there must be something, does not answer.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Pieces that one connection may have waiting.
@@ -53,17 +54,14 @@ pub struct LogsQuery {
 struct Seen {
     attempt: Option<AttemptId>,
     started: bool,
-    worker: Option<(WorkerId, String, Liveness)>,
 }
 
 fn see(core: &Core, task: TaskId) -> Option<Seen> {
     let view = views::tasks(core.state(), task.job, task.index, 1)?.tasks.into_iter().next().filter(|view| view.id == task)?;
-    let worker = view.worker.and_then(|worker| views::worker(core.state(), worker));
     Some(Seen {
         attempt: view.attempt,
         // A task between two attempts shows its last one.
         started: !["waiting", "queued", "assigned"].contains(&view.state.as_str()),
-        worker: worker.map(|worker| (worker.id, worker.name, worker.liveness)),
     })
 }
 
@@ -82,8 +80,7 @@ pub async fn follow(State(shared): Door, Path(name): Path<String>, uri: Uri) -> 
         return Err(Complaint::unknown(format!("there is no {name} yet")));
     }
     let place = shared.place_for_a_stream()?;
-    let reader = shared.api.tails.open(RequestId(uuid::Uuid::now_v7().as_u128()));
-    let reader = reader.ok_or_else(|| Complaint::overloaded("too much output is being read"))?;
+    let reader = shared.reader().ok_or_else(|| Complaint::overloaded(TOO_MANY))?;
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
     let asked = Asked { task, named, stream, follow: query.follow };
     tokio::spawn(read(shared, asked, query.offset, reader, sender, place));
@@ -106,7 +103,6 @@ async fn read(
     sender: mpsc::Sender<Event>,
     _place: OwnedSemaphorePermit,
 ) {
-    let id = reader.id;
     let work = async {
         let attempt = match begin(&shared, asked).await {
             Ok(attempt) => attempt,
@@ -125,8 +121,7 @@ async fn read(
         () = ended(shared.api.ending.clone()) => {}
         () = sender.closed() => {}
     }
-    // An error means that the replica is gone, and the tail with it.
-    let _ = shared.api.inlet.note(Input::CloseTail { id });
+    shared.close(&reader);
 }
 
 /// Waits until this coordinator leads no more.
@@ -168,41 +163,29 @@ async fn begin(shared: &Shared, asked: Asked) -> Result<AttemptId, Last> {
             _ => {}
         }
         // Whatever happens to it is applied; the interval is for a task that is forgotten.
-        let _ = timeout(SAY_AGAIN_INTERVAL, applied.changed()).await;
+        let _ = timeout(LOOK_INTERVAL, applied.changed()).await;
+    }
+}
+
+impl Shared {
+    /// A reader of a tail that nobody else knows.
+    fn reader(&self) -> Option<Reader> {
+        self.api.tails.open(RequestId(uuid::Uuid::now_v7().as_u128()))
+    }
+
+    /// The core forgets a tail.
+    fn close(&self, reader: &Reader) {
+        // An error means that the replica is gone, and the tail with it; or a tail without credit, which costs nothing.
+        let _ = self.api.inlet.note(Input::CloseTail { id: reader.id });
     }
 }
 
 async fn pump(shared: &Shared, asked: Asked, text: &mut Text, reader: &mut Reader, sender: &mpsc::Sender<Event>) -> Result<(), Last> {
-    let mut say_again = interval(SAY_AGAIN_INTERVAL);
-    say_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut granted_from, mut heard, mut gap) = (None, Instant::now(), None);
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut granted_from, mut heard, mut was_gap) = (None, Instant::now(), false);
     loop {
-        let piece = tokio::select! {
-            piece = reader.pieces.recv() => piece,
-            _ = say_again.tick() => {
-                granted_from = None;
-                if let Some(error) = silent(shared, asked, text.attempt, heard).await {
-                    return Err(Last { attempt: text.attempt, error });
-                }
-                None
-            }
-        };
-        if let Some(piece) = piece {
-            heard = Instant::now();
-            if piece.offset > text.received() && !piece.bytes.is_empty() && gap != Some(piece.offset) {
-                // A piece was lost on the way. If what was asked for again does not come, it is gone at the worker too.
-                gap = Some(piece.offset);
-                granted_from = None;
-            } else if let Some(view) = text.take(piece) {
-                gap = None;
-                let end = view.end;
-                if sender.send(event_of(&view)).await.is_err() || end {
-                    return Ok(());
-                }
-            }
-        }
         if granted_from.is_none_or(|from| text.received() >= from + WINDOW_BYTES / 2) {
-            granted_from = Some(text.received());
             let more = Input::OpenTail {
                 token: 0,
                 id: reader.id,
@@ -212,23 +195,52 @@ async fn pump(shared: &Shared, asked: Asked, text: &mut Text, reader: &mut Reade
                 follow: asked.follow,
                 credit_bytes: WINDOW_BYTES,
             };
-            // One that is lost here is said again.
-            let _ = shared.api.inlet.note(more);
+            if shared.api.inlet.note(more).is_ok() {
+                granted_from = Some(text.received());
+            }
+        }
+        let piece = tokio::select! {
+            Some(piece) = reader.pieces.recv() => piece,
+            _ = look.tick() => {
+                if let Some(error) = silent(shared, asked, text.attempt, heard).await {
+                    return Err(Last { attempt: text.attempt, error });
+                }
+                continue;
+            }
+        };
+        heard = Instant::now();
+        if piece.offset > text.received() && !piece.bytes.is_empty() && !was_gap {
+            // A piece found no room here. The core never goes back, so what is missing is asked for as a new tail; if it does not
+            // come then, it is gone at the worker too.
+            shared.close(reader);
+            let again = shared.reader();
+            *reader = again.ok_or_else(|| Last { attempt: text.attempt, error: TOO_MANY.to_string() })?;
+            (granted_from, was_gap) = (None, true);
+            continue;
+        }
+        was_gap = false;
+        if piece.end && !piece.error.is_empty() && !shared.look(|core| core.is_serving()).await.unwrap_or_default() {
+            // Not the end of the output, only of this coordinator's lead.
+            return Ok(());
+        }
+        if let Some(view) = text.take(piece) {
+            let end = view.end;
+            if sender.send(event_of(&view)).await.is_err() || end {
+                return Ok(());
+            }
         }
     }
 }
 
-/// Why nothing can be expected of the attempt's worker, if so.
+/// Why nothing can be expected of the attempt's worker, if so. Of a lost one, the core says so itself.
 async fn silent(shared: &Shared, asked: Asked, attempt: AttemptId, heard: Instant) -> Option<String> {
+    if heard.elapsed() < SILENCE_MAX {
+        return None;
+    }
     let task = asked.task;
     let seen = shared.look(move |core| see(core, task)).await.ok().flatten()?;
-    if seen.attempt == Some(attempt)
-        && let Some((worker, name, Liveness::Lost)) = &seen.worker
-    {
-        return Some(format!("{worker} ({name}), which ran {attempt}, is lost; its output cannot be read"));
-    }
-    let over = !asked.follow || seen.attempt != Some(attempt);
-    (over && heard.elapsed() > SILENCE_MAX).then(|| format!("the worker of {attempt} does not answer"))
+    let expected = !asked.follow || seen.attempt != Some(attempt);
+    expected.then(|| format!("the worker of {attempt} does not answer"))
 }
 
 /// Output on its way to a reader: in order, without gaps, and without cut characters.

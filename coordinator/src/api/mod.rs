@@ -97,16 +97,13 @@ struct Shared {
 impl Shared {
     /// A look at the core.
     async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Complaint> {
-        let found = timeout(LOOK_TIMEOUT, self.api.inlet.read(move |core, _| look(core))).await;
+        let found = timeout(LOOK_TIMEOUT, self.api.inlet.read(look)).await;
         found.map_err(|_| Complaint::overloaded("the replica does not answer; its disk may be slow"))?.map_err(Complaint::from)
     }
 
     /// A look at the leader's core. A new leader has not yet applied all that was acknowledged before it: it must not say what there is.
     async fn look_as_leader<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Complaint> {
-        let found = self.look(move |core| {
-            let leads = core.role() == Role::Leader && core.state().now().term == core.term();
-            leads.then(|| look(core))
-        });
+        let found = self.look(move |core| core.is_serving().then(|| look(core)));
         found.await?.ok_or_else(|| Complaint::no_leader("the leader is only just taking over; ask again"))
     }
 

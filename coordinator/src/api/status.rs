@@ -11,20 +11,11 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The status.
 pub async fn status(State(shared): Door) -> Result<Json<StatusView>, Complaint> {
-    let look = shared.api.inlet.read(|core, disk| (core.status(), disk.counters()));
-    let found = timeout(super::LOOK_TIMEOUT, look).await;
-    let (mut status, disk) = found.map_err(|_| Complaint::overloaded("the replica does not answer; its disk may be slow"))??;
+    let mut status = shared.look(|core| core.status()).await?;
     status.bus = shared.api.bus.words();
     let (sent, dropped) = &shared.api.peer_counters;
-    let disk = [
-        ("raft_syncs", disk.raft_syncs),
-        ("ledger_syncs", disk.ledger_syncs),
-        ("log_bytes", disk.log_bytes),
-        ("ledger_bytes", disk.ledger_bytes),
-        ("peer_sent", sent.load(Ordering::Relaxed)),
-        ("peer_dropped", dropped.load(Ordering::Relaxed)),
-    ];
-    let counters = disk.into_iter().chain(shared.api.bus.counters());
+    let peers = [("peer_sent", sent.load(Ordering::Relaxed)), ("peer_dropped", dropped.load(Ordering::Relaxed))];
+    let counters = peers.into_iter().chain(shared.api.bus.counters());
     status.counters.extend(counters.map(|(name, count)| (name.to_string(), count)));
     Ok(Json(status))
 }
@@ -34,7 +25,7 @@ pub async fn health(State(shared): Door) -> Result<Json<BTreeMap<&'static str, S
     if *shared.api.ending.borrow() {
         return Err(Complaint::no_leader("this coordinator is ending"));
     }
-    let look = timeout(HEALTH_TIMEOUT, shared.api.inlet.read(|core, _| (core.role(), core.halted().map(str::to_string))));
+    let look = timeout(HEALTH_TIMEOUT, shared.api.inlet.read(|core| (core.role(), core.halted().map(str::to_string))));
     let (role, halted) = look.await.map_err(|_| Complaint::overloaded("the replica does not answer"))??;
     match halted {
         Some(reason) => Err(Complaint::internal(reason)),

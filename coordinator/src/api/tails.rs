@@ -8,7 +8,7 @@ use std::{
 use tokio::sync::mpsc;
 
 /// Pieces that wait for one reader. A piece that finds no room is dropped: its reader notices the gap and asks again.
-const PIECES_MAX: usize = 64;
+const PIECES_MAX: usize = 256;
 /// Readers at most.
 const READERS_MAX: usize = 1024;
 

@@ -1,9 +1,6 @@
 //! The one way to the replica's thread: bounded in messages and, per lane, in bytes, so that no kind of sender can crowd out another.
 
-use crate::{
-    core::{Core, Input, PeerMessage, Unanswered},
-    disk::Disk,
-};
+use crate::core::{Core, Input, PeerMessage, Unanswered};
 use muster_protocol::{
     bus::UpEnvelope,
     envelope::{Answer, Envelope},
@@ -32,7 +29,7 @@ const READS_MAX: usize = 1024;
 const FULL_RETRY: Duration = Duration::from_millis(1);
 
 /// A look at the core, on the replica's thread; it must be short.
-pub type Read = Box<dyn FnOnce(&Core, &dyn Disk) + Send>;
+pub type Read = Box<dyn FnOnce(&Core) + Send>;
 
 /// What the replica's thread is told.
 pub enum Told {
@@ -121,12 +118,12 @@ impl Inlet {
     }
 
     /// Looks at the core.
-    pub async fn read<T: Send + 'static>(&self, look: impl FnOnce(&Core, &dyn Disk) -> T + Send + 'static) -> Result<T, Refused> {
+    pub async fn read<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Refused> {
         let _one = self.reads.try_acquire().map_err(|_| Refused::Full)?;
         let (found, value) = oneshot::channel();
-        self.try_send(Told::Read(Box::new(move |core, disk| {
+        self.try_send(Told::Read(Box::new(move |core| {
             // An error means that nobody wants to know any more.
-            let _ = found.send(look(core, disk));
+            let _ = found.send(look(core));
         })))?;
         value.await.map_err(|_| Refused::Ended)
     }

@@ -114,7 +114,7 @@ impl<D: Disk> Replica<D> {
             let applied = self.core.state().applied();
             self.around.applied.send_if_modified(|known| std::mem::replace(known, applied) != applied);
             for read in reads.drain(..) {
-                read(&self.core, &self.disk);
+                read(&self.core);
             }
         }
         self.disk.sync_ledger()?;
