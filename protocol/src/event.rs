@@ -99,7 +99,7 @@ pub struct JobCancelled {
     pub reason: String,
 }
 
-/// A job ended.
+/// A job ended. Tasks of it that never had an attempt end with it, as cancelled: an array of a million is no event for each.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobEnded {
     /// Which.

@@ -4,11 +4,15 @@ use crate::state::{Usage, Worker};
 use alloc::{collections::BTreeSet, vec::Vec};
 use muster_protocol::resources::{Grant, Resources};
 
+/// Attempts that are not queued at one worker.
+const HOLDING_MAX: u32 = 1024;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Room<'a> {
     pub worker: &'a Worker,
     used: Usage,
+    long: Usage,
     wanted: Usage,
     gpus_used: BTreeSet<u16>,
     /// Gangs that were given a port since.
@@ -24,6 +28,7 @@ impl<'a> Room<'a> {
         Room {
             worker,
             used: worker.used.clone(),
+            long: worker.long.clone(),
             wanted: worker.wanted.clone(),
             gpus_used: worker.gpus_used.clone(),
             ports_taken: 0,
@@ -69,14 +74,29 @@ impl<'a> Room<'a> {
         Grant { gpus: free }
     }
 
-    /// Whether one more attempt may queue.
-    pub fn may_queue(&self, request: &Resources) -> bool {
-        request.gpus == 0 && self.queued < self.worker.queue_max() && Usage::default().leaves_room(&self.worker.hello.capacity, request)
+    /// Whether the scheduler may place something here now: there is room, the queue goes first, and there is an end even for tasks
+    /// that ask for nothing.
+    pub fn is_open(&self, request: &Resources) -> bool {
+        self.holding < HOLDING_MAX && self.fits_after_queue(request)
     }
 
-    /// An attempt holds `request`.
-    pub fn hold(&mut self, request: &Resources, grant: &Grant) {
+    /// Whether one more attempt may queue: it will have its turn soon.
+    pub fn may_queue(&self, request: &Resources) -> bool {
+        request.gpus == 0 && self.queued < self.worker.queue_max() && self.long.leaves_room(&self.worker.hello.capacity, request)
+    }
+
+    /// How many attempts like that run side by side in what is not held for long.
+    pub fn slots(&self, request: &Resources) -> u64 {
+        let cpu_milli = u64::from(self.worker.hello.capacity.cpu_milli).saturating_sub(self.long.cpu_milli);
+        cpu_milli.checked_div(u64::from(request.cpu_milli)).unwrap_or(1).max(1)
+    }
+
+    /// An attempt holds `request`, perhaps for long.
+    pub fn hold(&mut self, request: &Resources, grant: &Grant, long: bool) {
         self.used.add(request);
+        if long {
+            self.long.add(request);
+        }
         self.gpus_used.extend(&grant.gpus);
         self.holding += 1;
     }

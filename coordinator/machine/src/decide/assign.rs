@@ -72,7 +72,7 @@ impl<'a> Draft<'a> {
             if !room.fits(request) || !room.may_grant(request, &one.grant) {
                 return;
             }
-            room.hold(request, &one.grant);
+            room.hold(request, &one.grant, job.short_ms(usize::from(stage.0)).is_none());
         }
         given.tasks.insert(one.attempt.task);
         self.push_assigned(one);
@@ -94,7 +94,7 @@ impl<'a> Draft<'a> {
             if !room.fits(&spec.request) || !room.may_grant(&spec.request, &one.grant) {
                 return;
             }
-            room.hold(&spec.request, &one.grant);
+            room.hold(&spec.request, &one.grant, true);
         }
         let rendezvous_worker = gang[0].worker;
         let Some(rendezvous_port) = trial.get_mut(&rendezvous_worker).and_then(Room::take_port) else { return };

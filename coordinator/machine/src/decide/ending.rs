@@ -4,7 +4,7 @@ use super::draft::{Draft, DraftTask};
 use crate::{outcomes, state::Phase};
 use alloc::{format, string::ToString, vec::Vec};
 use muster_protocol::{
-    event::{AttemptEnded, Event, TaskRequeued},
+    event::{Event, TaskRequeued},
     ids::{AttemptId, JobId, StageIndex, TaskId},
     outcome::{Outcome, Reason, Terminal},
     spec::RetryPolicy,
@@ -111,11 +111,15 @@ impl Draft<'_> {
 
     /// How the last attempt of a task ended, as far as was decided.
     fn last_outcome(&self, task: TaskId) -> Option<&Outcome> {
-        let ended = |event: &&Event| matches!(event, Event::AttemptEnded(e) if e.attempt.task == task);
-        match self.events.iter().rev().find(ended) {
-            Some(Event::AttemptEnded(AttemptEnded { outcome, .. })) => Some(outcome),
-            _ => self.state.task(task).and_then(|(_, task)| task.outcome.as_ref()),
-        }
+        let drafted = self.events.iter().rev().find_map(|event| {
+            if let Event::AttemptEnded(ended) = event
+                && ended.attempt.task == task
+            {
+                return Some(&ended.outcome);
+            }
+            None
+        });
+        drafted.or_else(|| self.state.task(task).and_then(|(_, task)| task.outcome.as_ref()))
     }
 
     /// Ends what runs of a job, and what waits for another attempt. What never started ends with the job.

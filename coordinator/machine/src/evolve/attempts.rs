@@ -25,7 +25,8 @@ impl State {
             return;
         }
         let step = if event.queued { Step::Queued } else { Step::Assigned };
-        let live = Live { worker: event.worker, grant: event.grant.clone(), step, stopping: None };
+        let long = !event.queued && job.short_ms(at).is_none();
+        let live = Live { worker: event.worker, grant: event.grant.clone(), step, long, stopping: None };
         let task = job.records.entry(id.index).or_insert_with(|| Task {
             epoch: 0,
             retries: 0,
@@ -51,6 +52,9 @@ impl State {
             } else {
                 worker.used.add(request);
                 worker.gpus_used.extend(&event.grant.gpus);
+                if long {
+                    worker.long.add(request);
+                }
             }
         }
         note(&mut self.index, job, at, was_placeable);
@@ -75,6 +79,9 @@ impl State {
         let Some(task) = newest(&mut job.records, event.attempt) else { return };
         let TaskState::Live(live) = &mut task.state else { return };
         let before = live.step;
+        if matches!(before, Step::Running { .. }) {
+            return;
+        }
         let timeout_ms = job.spec.stages[at].timeout_ms;
         let deadline = (timeout_ms > 0).then(|| now.plus_ms(timeout_ms));
         live.step = Step::Running { pid: event.pid, deadline };
@@ -127,6 +134,9 @@ impl State {
                     worker.used.take(request);
                     worker.running.take(request);
                 }
+            }
+            if live.long {
+                worker.long.take(request);
             }
             for gpu in &live.grant.gpus {
                 worker.gpus_used.remove(gpu);
@@ -201,6 +211,9 @@ impl State {
         let stage_at = usize::from(stage_index.0);
         let was_placeable = job.is_placeable(stage_at);
         let Some(task) = job.records.get_mut(&id.index) else { return };
+        if matches!(task.state, TaskState::Live(_) | TaskState::Ended { .. }) {
+            return;
+        }
         let was_idle = task.state == TaskState::Idle;
         task.state = TaskState::Ended { terminal: event.terminal, at };
         job.active.remove(&id.index);

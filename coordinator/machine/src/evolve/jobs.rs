@@ -19,11 +19,14 @@ use muster_protocol::{
 
 impl State {
     pub(super) fn job_submitted(&mut self, event: &JobSubmitted) {
-        let mut first = 0;
+        if self.core.jobs.contains_key(&event.job) {
+            return;
+        }
+        let mut first: u32 = 0;
         let mut stages = Vec::with_capacity(event.spec.stages.len());
         for spec in &event.spec.stages {
             stages.push(new_stage(first, spec));
-            first += spec.tasks;
+            first = first.saturating_add(spec.tasks);
         }
         let job = Job {
             id: event.job,
@@ -160,7 +163,7 @@ fn new_stage(first: u32, spec: &StageSpec) -> Stage {
         sealed: !spec.open,
         ready: false,
         succeeded: false,
-        waiting: RangeSet::of(first, first + spec.tasks),
+        waiting: RangeSet::of(first, first.saturating_add(spec.tasks)),
         placeable: RangeSet::default(),
         failed: RangeSet::default(),
         cancelled: RangeSet::default(),

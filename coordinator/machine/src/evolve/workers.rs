@@ -17,6 +17,7 @@ impl State {
             queued: 0,
             used: Usage::default(),
             running: Usage::default(),
+            long: Usage::default(),
             wanted: Usage::default(),
             gpus_used: BTreeSet::new(),
             ports_used: BTreeSet::new(),

@@ -7,7 +7,7 @@ use muster_protocol::resources::Resources;
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     for worker in state.workers() {
         let (mut used, mut running, mut wanted) = (Usage::default(), Usage::default(), Usage::default());
-        let mut gpus = BTreeSet::new();
+        let (mut long, mut gpus) = (Usage::default(), BTreeSet::new());
         for attempt in &worker.held {
             let Some((job, stage, live)) = state.live(*attempt) else { continue };
             let request = &job.stage_spec(stage).request;
@@ -19,6 +19,9 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
                     running.add(request);
                 }
             }
+            if live.long {
+                long.add(request);
+            }
             for gpu in &live.grant.gpus {
                 if !gpus.insert(*gpu) {
                     broken.push(format!("resources: GPU {gpu} of {} is held twice", worker.id));
@@ -28,7 +31,8 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
         if !fits(&running, &worker.hello.capacity) {
             broken.push(format!("resources: more runs at {} than it has: {running:?}", worker.id));
         }
-        if (&used, &running, &wanted, &gpus) != (&worker.used, &worker.running, &worker.wanted, &worker.gpus_used) {
+        let sums = (&worker.used, &worker.running, &worker.long, &worker.wanted, &worker.gpus_used);
+        if (&used, &running, &long, &wanted, &gpus) != sums {
             broken.push(format!("resources: the sums of {} are wrong: {used:?} {running:?} {wanted:?} {gpus:?}", worker.id));
         }
     }

@@ -1,6 +1,6 @@
 //! Places a gang: every rank, or none.
 
-use super::{HOLDING_MAX, Table, single::next_attempt};
+use super::{Table, single::next_attempt};
 use crate::{room::Room, state::ReadyKey};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ impl Table<'_> {
         let Some(job) = self.state.core.jobs.get(&id) else { return true };
         let ranks: Vec<u32> = job.stages[usize::from(stage.0)].placeable.iter().collect();
         let mut open: BTreeSet<(u32, u64, u32, usize)> = BTreeSet::new();
-        for (at, room) in self.rooms.iter().enumerate().filter(|(_, room)| is_open(room, request)) {
+        for (at, room) in self.rooms.iter().enumerate().filter(|(_, room)| room.is_open(request)) {
             open.insert((0, room.load(), room.holding, at));
         }
         // Rank 0 is where the others meet: its worker has a port.
@@ -27,8 +27,8 @@ impl Table<'_> {
             open.remove(&(here, load, holding, at));
             let room = trial.entry(at).or_insert_with(|| self.rooms[at].clone());
             let grant = room.grant(request);
-            room.hold(request, &grant);
-            if is_open(room, request) {
+            room.hold(request, &grant, true);
+            if room.is_open(request) {
                 open.insert((here + 1, room.load(), room.holding, at));
             }
             match places.iter_mut().find(|(place, _)| *place == at) {
@@ -42,7 +42,7 @@ impl Table<'_> {
             let room = &mut self.rooms[at];
             for index in ranks.by_ref().take(count as usize) {
                 let grant = room.grant(request);
-                room.hold(request, &grant);
+                room.hold(request, &grant, true);
                 let assignment = Assignment { attempt: next_attempt(job, index), worker: room.worker.id, grant, queued: false };
                 self.assignments.push(assignment);
             }
@@ -50,8 +50,4 @@ impl Table<'_> {
         self.rooms[meeting.3].take_port();
         true
     }
-}
-
-fn is_open(room: &Room<'_>, request: &Resources) -> bool {
-    room.holding < HOLDING_MAX && room.fits_after_queue(request)
 }

@@ -17,8 +17,6 @@ use muster_protocol::command::{Assign, Assignment, LoadHint};
 
 /// Assignments of one command; a gang that begins below it is still placed as a whole.
 pub(crate) const ASSIGNMENTS_MAX: usize = 1024;
-/// Attempts that are not queued at one worker, for tasks that ask for nothing.
-pub(crate) const HOLDING_MAX: u32 = 1024;
 
 /// Proposes assignments; `None`: there is nothing to place, or no room. Costs what is ready and what is free, not what exists.
 ///

@@ -1,6 +1,6 @@
 //! Places the tasks of a stage that need nobody else: now where there is room, else, if they are short, in queues.
 
-use super::{ASSIGNMENTS_MAX, HOLDING_MAX, Table};
+use super::{ASSIGNMENTS_MAX, Table};
 use crate::{
     room::Room,
     state::{Job, ReadyKey},
@@ -8,13 +8,10 @@ use crate::{
 use alloc::collections::BTreeSet;
 use muster_protocol::{
     command::Assignment,
-    ids::{AttemptId, StageIndex, TaskId},
+    ids::{AttemptId, TaskId},
     resources::{Grant, Resources},
-    spec::Work,
 };
 
-/// Tasks that run longer on average do not queue.
-const SHORT_MS_MAX: u64 = 1_000;
 /// A queue holds at most about this much work for each slot.
 const QUEUE_MS_MAX: u64 = 1_000;
 
@@ -22,22 +19,23 @@ impl Table<'_> {
     /// Whether all of the stage's ready tasks found a place, so that another stage of the class may, too.
     pub fn place_singles(&mut self, (_, id, stage): ReadyKey, request: &Resources) -> bool {
         let Some(job) = self.state.core.jobs.get(&id) else { return true };
+        let short_ms = job.short_ms(usize::from(stage.0));
         let mut tasks = job.stages[usize::from(stage.0)].placeable.iter().peekable();
         // The least loaded worker first, again and again: equal tasks are spread.
         let mut open: BTreeSet<(u64, u32, usize)> =
-            self.rooms.iter().enumerate().filter(|(_, room)| is_open(room, request)).map(|(at, room)| rank(room, at)).collect();
+            self.rooms.iter().enumerate().filter(|(_, room)| room.is_open(request)).map(|(at, room)| rank(room, at)).collect();
         while tasks.peek().is_some() && self.assignments.len() < ASSIGNMENTS_MAX {
             let Some((_, _, at)) = open.pop_first() else { break };
             let Some(index) = tasks.next() else { break };
             let room = &mut self.rooms[at];
             let grant = room.grant(request);
-            room.hold(request, &grant);
-            if is_open(room, request) {
+            room.hold(request, &grant, short_ms.is_none());
+            if room.is_open(request) {
                 open.insert(rank(room, at));
             }
             self.assignments.push(assignment(job, index, room, grant, false));
         }
-        let Some(mean_ms) = short_ms(job, stage).filter(|_| tasks.peek().is_some()) else { return tasks.peek().is_none() };
+        let Some(mean_ms) = short_ms.filter(|_| tasks.peek().is_some()) else { return tasks.peek().is_none() };
         let mut queues: BTreeSet<(u32, usize)> = BTreeSet::new();
         for (at, room) in self.rooms.iter().enumerate().filter(|(_, room)| queues_more(room, request, mean_ms)) {
             queues.insert((room.queued, at));
@@ -56,10 +54,6 @@ impl Table<'_> {
     }
 }
 
-fn is_open(room: &Room<'_>, request: &Resources) -> bool {
-    room.holding < HOLDING_MAX && room.fits_after_queue(request)
-}
-
 fn rank(room: &Room<'_>, at: usize) -> (u64, u32, usize) {
     (room.load(), room.holding, at)
 }
@@ -74,18 +68,8 @@ pub(super) fn next_attempt(job: &Job, index: u32) -> AttemptId {
     AttemptId { task: TaskId { job: job.id, index }, epoch }
 }
 
-/// How long a task of the stage runs on average, if that is known and short.
-fn short_ms(job: &Job, stage: StageIndex) -> Option<u64> {
-    if matches!(job.stage_spec(stage).work, Work::Noop(_)) {
-        return Some(0);
-    }
-    let stage = &job.stages[usize::from(stage.0)];
-    stage.run_ms.checked_div(u64::from(stage.runs)).filter(|mean| *mean <= SHORT_MS_MAX)
-}
-
 /// Whether one more task is worth its place in the queue: not more than what the worker gets done in a moment.
 fn queues_more(room: &Room<'_>, request: &Resources, mean_ms: u64) -> bool {
-    let slots = u64::from(room.worker.hello.capacity.cpu_milli).checked_div(u64::from(request.cpu_milli)).unwrap_or(1).max(1);
-    let enough = slots.saturating_mul((QUEUE_MS_MAX / (mean_ms + 1)).max(1));
+    let enough = room.slots(request).saturating_mul((QUEUE_MS_MAX / (mean_ms + 1)).max(1));
     room.may_queue(request) && u64::from(room.queued) < enough
 }

@@ -13,9 +13,12 @@ use bincode::{Decode, Encode};
 use muster_protocol::{
     ids::{JobId, RequestId, StageIndex, WorkerId},
     outcome::Terminal,
-    spec::{JobSpec, StageSpec},
+    spec::{JobSpec, StageSpec, Work},
     time::{LogMs, WallMs},
 };
+
+/// Tasks that run longer on average do not queue, and nothing queues behind them.
+const SHORT_MS_MAX: u64 = 1_000;
 
 /// A job.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -162,6 +165,15 @@ impl Job {
     /// Tasks of a stage that have not succeeded.
     pub fn unfinished(&self, stage: usize) -> u32 {
         self.stage_tasks(stage) - self.stages[stage].successes
+    }
+
+    /// How long a task of the stage runs on average, if that is known and short.
+    pub fn short_ms(&self, stage: usize) -> Option<u64> {
+        if matches!(self.spec.stages[stage].work, Work::Noop(_)) {
+            return Some(0);
+        }
+        let stage = &self.stages[stage];
+        stage.run_ms.checked_div(u64::from(stage.runs)).filter(|mean| *mean <= SHORT_MS_MAX)
     }
 
     /// Whether the scheduler may place something of a stage.

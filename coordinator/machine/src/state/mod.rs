@@ -131,7 +131,7 @@ impl State {
         self.index.timers.first().map(|(at, _)| *at)
     }
 
-    /// Whether there is anything that [`schedule`](crate::schedule) might place: a task is ready, and a worker takes work.
+    /// Whether there is anything that [`schedule`](crate::schedule()) might place: a task is ready, and a worker takes work.
     pub fn has_ready(&self) -> bool {
         !self.index.ready.is_empty() && self.index.takers > 0
     }

@@ -48,6 +48,8 @@ pub(crate) struct Live {
     pub worker: WorkerId,
     pub grant: Grant,
     pub step: Step,
+    /// It may run for long: nothing is to wait for what it holds.
+    pub long: bool,
     /// It is to end, with this outcome.
     pub stopping: Option<Outcome>,
 }

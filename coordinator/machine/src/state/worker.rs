@@ -31,6 +31,8 @@ pub struct Worker {
     pub used: Usage,
     /// What the attempts hold that have started.
     pub running: Usage,
+    /// What attempts hold that may run for long: nothing queues for it.
+    pub long: Usage,
     /// What the queued attempts will want.
     pub wanted: Usage,
     /// Indices of the GPUs that attempts hold.
