@@ -23,7 +23,7 @@ use std::{ops::Range, sync::Arc, thread, time::Duration};
 
 /// How long a rank of a broken gang waits to be stopped, before it fails: if another's worker was lost, that is known after a lease, and
 /// costs no retry.
-const LINGER: Duration = Duration::from_millis(WORKER_LEASE_MS + 1_000);
+const LINGER: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_millis(WORKER_LEASE_MS + 1_000) };
 
 /// Runs it.
 pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
