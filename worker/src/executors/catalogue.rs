@@ -106,7 +106,7 @@ const TRAIN: &[Key] = &[
 ];
 const EVAL: &[Key] = &[
     whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most"),
-    whole("sample_tokens", 96, 0, 4096, "tokens of the sample"),
+    whole("sample_tokens", 96, 1, 4096, "tokens of the sample"),
     text("prompt", "pub fn ", "what the sample goes on from"),
     number("temperature", 0.8, 0.0, 10.0, "of the sample; 0 takes the likeliest token"),
     whole("top_k", 40, 0, 1 << 20, "of the sample; 0 draws from all tokens"),

@@ -6,7 +6,7 @@ use super::params::Params;
 use fake::Cluster;
 use serde_json::{Value, json};
 
-const TINY: &str = r#"{"steps": 10, "context": 32, "microbatches": 2, "sequences": 2, "hidden_size": 32, "intermediate_size": 48,
+const TINY: &str = r#"{"steps": 10, "context": 32, "microbatches": 4, "sequences": 2, "hidden_size": 32, "intermediate_size": 48,
     "layers": 1, "heads": 2, "kv_heads": 1, "warmup_steps": 2, "checkpoint_every": 4, "metrics_every": 2}"#;
 
 /// A cluster whose job is like `examples/code-model.toml`, on the sources of the vocabulary.
