@@ -82,6 +82,5 @@ pub async fn broker(arguments: BrokerArgs) -> Result<(), Failure> {
 
 /// Runs one of the worker's executors.
 pub fn executor(name: &str) -> ExitCode {
-    let _ = name;
-    ExitCode::FAILURE
+    muster_worker::executors::main(name)
 }

@@ -65,6 +65,9 @@ pub struct DemoArgs {
     /// Leave that directory behind
     #[arg(long)]
     pub keep: bool,
+    /// Another job than examples/code-model.toml; it must train, too
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub job: Option<PathBuf>,
     /// Give up after so long
     #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
     pub limit: u64,

@@ -27,6 +27,11 @@ impl Client {
         self.get("/v1/status").await
     }
 
+    /// How one coordinator sees the cluster.
+    pub async fn status_of(&self, base: &str, timeout: Duration) -> Result<StatusView, Error> {
+        self.get_of(base, "/v1/status", timeout).await
+    }
+
     /// Asks a coordinator for the others, so that a long wait outlives the one that it began with.
     pub async fn learn_members(&self) {
         // Without an answer there is nothing to learn; whoever needs one will say so.

@@ -8,7 +8,7 @@ mod events;
 mod logs;
 mod sse;
 
-pub use api::EVENTS_PER_PAGE;
+pub use api::{EVENTS_PER_PAGE, new_request};
 pub use events::EventTail;
 pub use logs::LogTail;
 
@@ -139,21 +139,31 @@ impl Client {
 
     /// A POST under a request id, read as JSON.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value, id: RequestId) -> Result<T, Error> {
-        self.answer(|base| {
-            let request = self.request(Method::POST, base, path);
-            request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).json(body)
-        })
-        .await
+        self.answer(|base| self.posted(base, path, body, id)).await
     }
 
     /// A GET of one coordinator, once, with a time limit of its own: what it says of itself is wanted, not what another says.
     pub async fn get_of<T: DeserializeOwned>(&self, base: &str, path: &str, timeout: Duration) -> Result<T, Error> {
         let sent = self.request(Method::GET, base, path).timeout(timeout).send().await;
-        match read(base, sent).await {
-            Ok(value) => Ok(value),
-            Err(Unanswered::Final(error)) => Err(error),
-            Err(Unanswered::Passing(last)) => Err(Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last }),
-        }
+        once(base, timeout, read(base, sent).await)
+    }
+
+    /// A POST to one coordinator, once, with a time limit of its own.
+    pub async fn post_of<T: DeserializeOwned>(
+        &self,
+        base: &str,
+        path: &str,
+        body: &serde_json::Value,
+        id: RequestId,
+        timeout: Duration,
+    ) -> Result<T, Error> {
+        let sent = self.posted(base, path, body, id).timeout(timeout).send().await;
+        once(base, timeout, read(base, sent).await)
+    }
+
+    fn posted(&self, base: &str, path: &str, body: &serde_json::Value, id: RequestId) -> RequestBuilder {
+        let request = self.request(Method::POST, base, path);
+        request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).json(body)
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
@@ -185,6 +195,14 @@ impl Client {
             pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
         }
     }
+}
+
+/// What one attempt came to.
+fn once<T>(base: &str, timeout: Duration, answer: Result<T, Unanswered>) -> Result<T, Error> {
+    answer.map_err(|unanswered| match unanswered {
+        Unanswered::Final(error) => error,
+        Unanswered::Passing(last) => Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last },
+    })
 }
 
 /// No answer that was wanted.

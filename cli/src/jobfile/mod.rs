@@ -4,10 +4,12 @@
 //!
 //! - [`fields`]: a table as typed fields.
 //! - [`stage`]: one `[[stage]]`.
+//! - [`executor`]: what Muster's own executors take.
 //! - [`order`]: stages in the order of their needs.
 //! - [`diagnostic`]: what a user is told.
 
 mod diagnostic;
+mod executor;
 mod fields;
 mod order;
 mod stage;
@@ -17,7 +19,7 @@ use fields::{Fields, type_error};
 use muster_protocol::{
     ids::StageIndex,
     limits,
-    spec::{JobSpec, StageSpec},
+    spec::{JobSpec, StageSpec, Work},
 };
 use stage::Stage;
 use std::{
@@ -78,6 +80,11 @@ pub fn read(path: &Path) -> Result<JobSpec, Error> {
     parse(text, directory).map_err(|wrong| Error::Wrong(Diagnostic::new(&path.display().to_string(), text, wrong)))
 }
 
+/// Reads the text of a job file that came with this program; `name` is what it is called.
+pub fn read_text(name: &str, text: &str) -> Result<JobSpec, Error> {
+    parse(text, Path::new(".")).map_err(|wrong| Error::Wrong(Diagnostic::new(name, text, wrong)))
+}
+
 /// Reads the text of a job file that lies in `directory`.
 pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, Wrong> {
     let document = DeTable::parse(text).map_err(|error| {
@@ -89,7 +96,7 @@ pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, Wrong> {
     check_name("name", &name, name_at)?;
     let priority = job.integer("priority", i32::MIN.into()..=i32::MAX.into())?;
     let params = job.json("params", limits::PARAMS_BYTES_MAX)?;
-    let stages = in_order(stages(&job, directory)?)?;
+    let stages = in_order(stages(&job, &params, directory)?)?;
     let tasks: u64 = stages.iter().map(|stage| u64::from(stage.tasks)).sum();
     if tasks > limits::TASKS_PER_JOB_MAX.into() {
         let message = format!("the job has {tasks} tasks; at most {} are taken", limits::TASKS_PER_JOB_MAX);
@@ -108,7 +115,7 @@ fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn stages(job: &Fields<'_>, directory: &Path) -> Result<Vec<Stage>, Wrong> {
+fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<Stage>, Wrong> {
     let value =
         job.get("stage").ok_or_else(|| Wrong::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`"))?;
     let array = value.get_ref().as_array().ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
@@ -120,6 +127,9 @@ fn stages(job: &Fields<'_>, directory: &Path) -> Result<Vec<Stage>, Wrong> {
     for value in array.iter() {
         let DeValue::Table(table) = value.get_ref() else { return Err(type_error("stage", "an array of tables", value)) };
         let stage = Stage::read(table, value.span(), directory)?;
+        if let Work::Builtin(work) = &stage.spec.work {
+            executor::check(work, job, job_params, table)?;
+        }
         if stages.iter().any(|earlier| earlier.spec.name == stage.spec.name) {
             return Err(Wrong::at(stage.name_at, format!("there is another stage named `{}`: names are unique in a job", stage.spec.name)));
         }

@@ -25,6 +25,8 @@ pub struct Shape {
     pub coordinators: usize,
     /// By how many workers the machine is shared.
     pub workers: usize,
+    /// What each worker offers; `None`: its share of the machine.
+    pub cpus: Option<usize>,
     /// The first coordinator's port, if it is free.
     pub port: Option<u16>,
 }
@@ -107,7 +109,7 @@ impl Cluster {
     pub fn start_worker(&mut self, place: usize) -> Result<()> {
         let name = format!("w{}", place + 1);
         let share = self.shape.workers.max(1);
-        let cpus = thread::available_parallelism().map_or(1, usize::from).div_ceil(share);
+        let cpus = self.shape.cpus.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from).div_ceil(share));
         let port = usize::from(RENDEZVOUS_PORT_FIRST) + place * usize::from(RENDEZVOUS_PORTS);
         let mut flags = vec![
             ("--cluster", self.shape.name.to_string()),

@@ -29,6 +29,7 @@ pub async fn up(arguments: UpArgs) -> Result<(), Failure> {
         name: "local",
         coordinators: usize::from(arguments.coordinators),
         workers: usize::from(arguments.workers),
+        cpus: None,
         port: Some(arguments.port),
     };
     let mut cluster = Cluster::start(shape, &arguments.data).await?;

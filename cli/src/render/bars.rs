@@ -54,6 +54,11 @@ impl Board {
         if io::stderr().is_terminal() { Board::bars(ProgressDrawTarget::stderr()) } else { Board::Silent }
     }
 
+    /// Bars on standard error if it is a terminal, else lines there.
+    pub fn of_stderr_always() -> Board {
+        if io::stderr().is_terminal() { Board::bars(ProgressDrawTarget::stderr()) } else { Board::lines(true) }
+    }
+
     /// Lines.
     pub fn lines(aside: bool) -> Board {
         Board::Lines { said: BTreeMap::new(), aside }
@@ -128,22 +133,6 @@ impl Board {
         }
     }
 
-    /// A line that stays, above the bars.
-    pub fn say(&self, text: &str, aside: bool) -> Result<(), Failure> {
-        match self {
-            Board::Bars { all, .. } => {
-                // A terminal that is gone takes no lines.
-                let _ = all.println(text);
-                Ok(())
-            }
-            Board::Lines { .. } | Board::Json { .. } | Board::Silent if aside => {
-                super::err(text);
-                Ok(())
-            }
-            Board::Lines { .. } | Board::Json { .. } | Board::Silent => super::line(text),
-        }
-    }
-
     /// Takes the bars away.
     pub fn finish(&mut self) {
         if let Board::Bars { all, bars } = self {
@@ -153,6 +142,44 @@ impl Board {
             // As above.
             let _ = all.clear();
         }
+    }
+}
+
+/// Bars or lines, and what is told in between.
+pub struct Narrator {
+    board: Board,
+    aside: bool,
+    style: Style,
+}
+
+impl Narrator {
+    /// Tells on standard output, or `aside`: on standard error.
+    pub fn new(board: Board, aside: bool, style: Style) -> Narrator {
+        Narrator { board, aside, style }
+    }
+
+    /// As [`Board::show`].
+    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), Failure> {
+        self.board.show(detail, notes)
+    }
+
+    /// A line that stays, above the bars.
+    pub fn say(&self, text: &str) -> Result<(), Failure> {
+        if let Board::Bars { all, .. } = &self.board {
+            // A terminal that is gone takes no lines.
+            let _ = all.println(self.style.strong(text));
+            return Ok(());
+        }
+        if self.aside {
+            super::err(text);
+            return Ok(());
+        }
+        super::line(text)
+    }
+
+    /// As [`Board::finish`].
+    pub fn finish(&mut self) {
+        self.board.finish();
     }
 }
 

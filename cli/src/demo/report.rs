@@ -1,0 +1,222 @@
+//! The figures of a demo, and whether everything was as it should be.
+
+use super::seen::Seen;
+use muster_protocol::{
+    ids::{Digest, JobId, LogIndex},
+    outcome::Terminal,
+    view::ReplayView,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+/// The model's bits per byte are at most this part of the unigram's: clearly better.
+const UNIGRAM_SHARE_MAX: f64 = 0.85;
+
+/// Something that had to be so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What.
+    pub what: String,
+    /// Whether it is so.
+    pub ok: bool,
+    /// What was found.
+    pub found: String,
+}
+
+/// What one coordinator's ledger came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Agreement {
+    /// Whose.
+    pub coordinator: String,
+    /// Up to here.
+    pub to: LogIndex,
+    /// The hash of the state there.
+    pub state_hash: Digest,
+    /// Whether deciding again led to the same events.
+    pub verified: Option<bool>,
+    /// Task transitions folded per second.
+    pub transitions_per_s: u64,
+    /// Events folded.
+    pub events: u64,
+}
+
+/// What was measured on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The leader that was killed.
+    pub leader_killed: String,
+    /// The one that followed.
+    pub leader_new: String,
+    /// From the kill until the next command was committed.
+    pub new_leader_ms: u64,
+    /// Attempts that ran when the leader was killed, and were lost by it.
+    pub restarted_by_failover: u64,
+    /// The worker that was killed.
+    pub worker_killed: String,
+    /// From its kill until its tasks ran again.
+    pub worker_lost_ms: u64,
+    /// Submits that were acknowledged.
+    pub acknowledged: Vec<JobId>,
+    /// Those of them that the cluster no longer knows, or that did not succeed.
+    pub missing: Vec<JobId>,
+    /// From the start to the end.
+    pub total_ms: u64,
+}
+
+/// Everything that the demo found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Everything was as it should be.
+    pub ok: bool,
+    /// How long it took.
+    pub seconds: u64,
+    /// What carried the messages.
+    pub broker: String,
+    /// The job.
+    pub job: JobId,
+    /// Loss by step.
+    pub loss_curve: Vec<(u64, f64)>,
+    /// Median speed of the training.
+    pub tokens_per_s: f64,
+    /// Output of `data.manifest`.
+    pub data: Value,
+    /// Output of `train`.
+    pub train: Value,
+    /// Output of `eval`.
+    pub eval: Value,
+    /// Output of `agent.join`.
+    pub agent: Value,
+    /// Model calls that the agent recorded.
+    pub model_calls: u64,
+    /// The leader that was killed, and the one that followed.
+    pub leaders: [String; 2],
+    /// From the kill until the next command was committed.
+    pub new_leader_ms: u64,
+    /// Attempts that the change of leaders restarted.
+    pub restarted_attempts: u64,
+    /// From the worker's kill until its tasks ran again.
+    pub worker_lost_ms: u64,
+    /// Training steps that were done twice.
+    pub steps_redone: u64,
+    /// Training steps in all.
+    pub steps: u64,
+    /// Acknowledged submits, and how many of them were lost.
+    pub acknowledged_submits: usize,
+    /// See there.
+    pub lost_submits: usize,
+    /// What the ledgers came to.
+    pub replays: Vec<Agreement>,
+    /// What had to be so.
+    pub checks: Vec<Check>,
+}
+
+/// The outputs of the stages that say something, by executor.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    /// `data.manifest`.
+    pub data: Value,
+    /// `train`, rank 0.
+    pub train: Value,
+    /// `eval`.
+    pub eval: Value,
+    /// `agent.join`.
+    pub agent: Value,
+}
+
+impl Report {
+    /// Puts together what was found, and judges it.
+    pub fn new(broker: &str, seen: &Seen, measured: &Measured, outputs: Outputs, replays: &[ReplayView]) -> Report {
+        let checks = checks(seen, measured, &outputs, replays);
+        let steps = seen.metrics.iter().map(|metrics| metrics.step).max().unwrap_or(0);
+        Report {
+            ok: checks.iter().all(|check| check.ok),
+            seconds: measured.total_ms / 1000,
+            broker: broker.to_string(),
+            job: seen.job,
+            loss_curve: seen.curve(),
+            tokens_per_s: seen.tokens_per_s(),
+            data: outputs.data,
+            train: outputs.train,
+            eval: outputs.eval,
+            agent: outputs.agent,
+            model_calls: seen.calls,
+            leaders: [measured.leader_killed.clone(), measured.leader_new.clone()],
+            new_leader_ms: measured.new_leader_ms,
+            restarted_attempts: measured.restarted_by_failover,
+            worker_lost_ms: measured.worker_lost_ms,
+            steps_redone: seen.steps_redone(),
+            steps,
+            acknowledged_submits: measured.acknowledged.len(),
+            lost_submits: measured.missing.len(),
+            replays: replays.iter().map(agreement).collect(),
+            checks,
+        }
+    }
+}
+
+fn agreement(replay: &ReplayView) -> Agreement {
+    Agreement {
+        coordinator: replay.coordinator.clone(),
+        to: replay.to,
+        state_hash: replay.state_hash,
+        verified: replay.verified,
+        transitions_per_s: crate::render::replay::per_second(replay),
+        events: replay.events,
+    }
+}
+
+fn checks(seen: &Seen, measured: &Measured, outputs: &Outputs, replays: &[ReplayView]) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut check = |what: &str, ok: bool, found: String| checks.push(Check { what: what.to_string(), ok, found });
+    let ended = seen.ended.map_or("still open".to_string(), |terminal| terminal.word().to_string());
+    let why = seen.last_failure.clone().filter(|_| seen.ended != Some(Terminal::Succeeded));
+    check("the job finished", seen.ended == Some(Terminal::Succeeded), why.map_or(ended.clone(), |why| format!("{ended}; {why}")));
+    let readers = seen.workers_that_read();
+    check("both workers read the input", readers >= 2, format!("{readers} did"));
+    let curve = seen.curve();
+    let (first, last) = (curve.first().map_or(f64::NAN, |point| point.1), curve.last().map_or(f64::NAN, |point| point.1));
+    check("the loss fell", last < first, format!("{first:.3} → {last:.3} nats per token"));
+    let took = crate::render::time::duration;
+    let led = !measured.leader_new.is_empty() && measured.leader_new != measured.leader_killed;
+    let change = format!("{} → {} in {}", measured.leader_killed, measured.leader_new, took(measured.new_leader_ms));
+    check("another leader followed the one that was killed in mid-training", led, change);
+    let restarted = measured.restarted_by_failover;
+    check("what ran went on without a leader", restarted == 0, format!("{restarted} attempts restarted"));
+    let resumed = seen.resumes.iter().find(|resume| resume.formation > 1);
+    let from = resumed.map_or("it did not".to_string(), |resume| format!("from step {} of {}", resume.step, resume.reached));
+    let went_on = resumed.is_some_and(|resume| resume.step > 0);
+    check("the training went on from its checkpoint after a worker was killed", went_on, from);
+    let (acknowledged, missing) = (measured.acknowledged.len(), measured.missing.len());
+    check("every acknowledged submit was done", missing == 0 && acknowledged > 0, format!("{} of {acknowledged}", acknowledged - missing));
+    let bits = |key: &str| outputs.eval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let (model, unigram) = (bits("model_bits_per_byte"), bits("unigram_bits_per_byte"));
+    let better = format!("{model:.3} against {unigram:.3} bits per byte");
+    check("the model is clearly better than a unigram", model <= unigram * UNIGRAM_SHARE_MAX, better);
+    let lines = outputs.agent.get("lines").and_then(Value::as_u64).unwrap_or(0);
+    check("the agent completed its lines", lines > 0 && seen.calls > 0, format!("{lines} lines, {} model calls recorded", seen.calls));
+    let same =
+        replays.iter().all(|replay| Some((replay.state_hash, replay.to)) == replays.first().map(|first| (first.state_hash, first.to)));
+    let verified = replays.iter().all(|replay| replay.verified == Some(true) && replay.from == LogIndex(1));
+    let three = replays.len() == super::story::COORDINATORS;
+    let found = match (three, same, verified) {
+        (false, _, _) => format!("{} ledgers", replays.len()),
+        (true, false, _) => "they differ".to_string(),
+        (true, true, false) => "the same, but not verified from zero".to_string(),
+        (true, true, true) => "three times the same, every command decided again".to_string(),
+    };
+    check("each coordinator's log folds from zero to the same state", three && same && verified, found);
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_found_is_not_well() {
+        let report = Report::new("none", &Seen::default(), &Measured::default(), Outputs::default(), &[]);
+        assert!(!report.ok);
+        let ok: Vec<&str> = report.checks.iter().filter(|check| check.ok).map(|check| check.what.as_str()).collect();
+        assert_eq!(ok, ["what ran went on without a leader"]);
+    }
+}

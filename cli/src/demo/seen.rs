@@ -1,0 +1,219 @@
+//! What the events of the cluster tell of the demo's job: a fold of its own, from outside, over the public API.
+
+use muster_protocol::{
+    event::Event,
+    ids::{AttemptId, JobId, WorkerId},
+    outcome::{Outcome, Terminal},
+    spec::{JobSpec, Work},
+    view::EventView,
+};
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
+
+/// The numbers of the tasks that a stage has from the start.
+pub fn tasks_of(spec: &JobSpec, executor: &str) -> Option<Range<u32>> {
+    let mut first = 0u32;
+    for stage in &spec.stages {
+        let next = first.saturating_add(stage.tasks);
+        if matches!(&stage.work, Work::Builtin(builtin) if builtin.executor == executor) {
+            return Some(first..next);
+        }
+        first = next;
+    }
+    None
+}
+
+/// A record `train`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+pub struct Metrics {
+    /// Steps done.
+    pub step: u64,
+    /// The mean loss.
+    pub loss: f64,
+    /// The speed.
+    #[serde(default)]
+    pub tokens_per_s: f64,
+}
+
+/// A record `resume`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Resume {
+    /// Which life of the gang.
+    pub formation: u32,
+    /// Where it went on.
+    pub step: u64,
+    /// How far the one before had come.
+    pub reached: u64,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    step: u64,
+}
+
+/// What was seen so far.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The job.
+    pub job: JobId,
+    /// The ranks of its training.
+    pub ranks: Range<u32>,
+    /// The tasks that read its input.
+    pub readers: Range<u32>,
+    /// Metrics in the order of the log.
+    pub metrics: Vec<Metrics>,
+    /// Steps of checkpoints.
+    pub checkpoints: Vec<u64>,
+    /// Starts of the gang.
+    pub resumes: Vec<Resume>,
+    /// Attempts of the job that run.
+    pub running: BTreeSet<AttemptId>,
+    /// Attempts of the job that were lost, and are no failure of theirs.
+    pub lost: Vec<AttemptId>,
+    /// Where attempts of the job were sent.
+    pub sent: BTreeMap<AttemptId, WorkerId>,
+    /// Leaders in the order of the log.
+    pub leaders: Vec<String>,
+    /// Model calls that were recorded.
+    pub calls: u64,
+    /// How the job ended.
+    pub ended: Option<Terminal>,
+    /// How its last failed attempt ended, for people.
+    pub last_failure: Option<String>,
+}
+
+impl Seen {
+    /// Takes one more event, in the order of the log.
+    pub fn take(&mut self, view: &EventView) {
+        match &view.event {
+            Event::LeaderTookOver(e) => self.leaders.push(e.name.clone()),
+            Event::TaskAssigned(e) if e.attempt.task.job == self.job => {
+                self.sent.insert(e.attempt, e.worker);
+            }
+            Event::AttemptStarted(e) if e.attempt.task.job == self.job => {
+                self.running.insert(e.attempt);
+            }
+            Event::AttemptEnded(e) if e.attempt.task.job == self.job => {
+                self.running.remove(&e.attempt);
+                match &e.outcome {
+                    Outcome::Succeeded(_) => {}
+                    Outcome::Lost(_) => self.lost.push(e.attempt),
+                    Outcome::Failed(_) | Outcome::Cancelled(_) | Outcome::TimedOut(_) | Outcome::NotStarted(_) | Outcome::GangBroken(_) => {
+                        self.last_failure = Some(format!("{} {}: {}", e.attempt, e.outcome.word(), e.outcome.message()));
+                    }
+                }
+            }
+            Event::JobEnded(e) if e.job == self.job => self.ended = Some(e.terminal),
+            Event::ProgressRecorded(e) if e.attempt.task.job == self.job => self.record(&e.key, &e.body),
+            _ => {}
+        }
+    }
+
+    fn record(&mut self, key: &str, body: &str) {
+        match key {
+            "train" => self.metrics.extend(serde_json::from_str::<Metrics>(body)),
+            "checkpoint" => self.checkpoints.extend(serde_json::from_str::<Step>(body).map(|record| record.step)),
+            "resume" => self.resumes.extend(serde_json::from_str::<Resume>(body)),
+            key if key.starts_with("call/") => self.calls += 1,
+            _ => {}
+        }
+    }
+
+    /// Whether every rank runs, none in an epoch before `epoch_min`.
+    pub fn all_ranks_run(&self, epoch_min: u32) -> bool {
+        let runs = |index| self.running.iter().any(|attempt| attempt.task.index == index && attempt.epoch >= epoch_min);
+        !self.ranks.is_empty() && self.ranks.clone().all(runs)
+    }
+
+    /// The newest epoch of any rank.
+    pub fn newest_epoch(&self) -> u32 {
+        self.sent.keys().filter(|attempt| self.ranks.contains(&attempt.task.index)).map(|attempt| attempt.epoch).max().unwrap_or(0)
+    }
+
+    /// The last checkpoint's step.
+    pub fn last_checkpoint(&self) -> u64 {
+        self.checkpoints.last().copied().unwrap_or(0)
+    }
+
+    /// Steps that were done twice.
+    pub fn steps_redone(&self) -> u64 {
+        self.resumes.iter().map(|resume| resume.reached.saturating_sub(resume.step)).sum()
+    }
+
+    /// The loss by step: of steps that were done twice, the later one.
+    pub fn curve(&self) -> Vec<(u64, f64)> {
+        let by_step: BTreeMap<u64, f64> = self.metrics.iter().map(|metrics| (metrics.step, metrics.loss)).collect();
+        by_step.into_iter().collect()
+    }
+
+    /// The median speed of the training: starts and kills must not count.
+    pub fn tokens_per_s(&self) -> f64 {
+        let mut speeds: Vec<f64> = self.metrics.iter().map(|metrics| metrics.tokens_per_s).filter(|speed| speed.is_finite()).collect();
+        speeds.sort_by(f64::total_cmp);
+        speeds.get(speeds.len() / 2).copied().unwrap_or(0.0)
+    }
+
+    /// How many workers read the input.
+    pub fn workers_that_read(&self) -> usize {
+        let sent = self.sent.iter().filter(|(attempt, _)| self.readers.contains(&attempt.task.index));
+        sent.map(|(_, worker)| *worker).collect::<BTreeSet<_>>().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn seen(events: &[serde_json::Value]) -> Seen {
+        let mut seen = Seen { job: JobId(1), ranks: 5..7, readers: 0..2, ..Seen::default() };
+        for (index, event) in events.iter().enumerate() {
+            let view = json!({
+                "index": index.to_string(), "ordinal": 0, "log_ms": 0, "wall_ms": 0, "actor": "", "cause": "", "event": event,
+            });
+            seen.take(&serde_json::from_value(view).unwrap());
+        }
+        seen
+    }
+
+    fn record(key: &str, seq: u64, body: serde_json::Value) -> serde_json::Value {
+        let hash = muster_protocol::ids::Digest::default().to_string();
+        json!({
+            "type": "progress_recorded", "attempt": "job-1.5#1", "key": key, "seq": seq, "payload_hash": hash, "body": body.to_string(),
+        })
+    }
+
+    #[test]
+    fn a_training_that_was_broken_off_is_told() {
+        let assigned =
+            |attempt, worker| json!({"type": "task_assigned", "attempt": attempt, "worker": worker, "grant": {}, "queued": false});
+        let started = |attempt| json!({"type": "attempt_started", "attempt": attempt, "pid": 1});
+        let lost = |attempt| json!({"type": "attempt_ended", "attempt": attempt, "outcome": {"type": "lost", "message": ""}, "run_ms": 1});
+        let seen = seen(&[
+            assigned("job-1.0#1", "worker-1"),
+            assigned("job-1.1#1", "worker-2"),
+            assigned("job-1.5#1", "worker-1"),
+            assigned("job-1.6#1", "worker-2"),
+            assigned("job-2.5#9", "worker-2"),
+            started("job-1.5#1"),
+            started("job-1.6#1"),
+            record("resume", 1, json!({"formation": 1, "step": 0, "reached": 0})),
+            record("train", 1, json!({"step": 10, "loss": 5.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 100.0})),
+            record("checkpoint", 10, json!({"step": 10, "loss": 5.0, "bytes": 3})),
+            record("train", 2, json!({"step": 20, "loss": 4.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 300.0})),
+            lost("job-1.5#1"),
+            assigned("job-1.5#2", "worker-3"),
+            record("resume", 2, json!({"formation": 2, "step": 10, "reached": 20})),
+            record("train", 3, json!({"step": 20, "loss": 3.5, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 200.0})),
+            record("call/abc", 1, json!({})),
+            record("train", 4, json!("nonsense")),
+        ]);
+        assert_eq!(seen.curve(), [(10, 5.0), (20, 3.5)]);
+        assert_eq!((seen.last_checkpoint(), seen.steps_redone(), seen.newest_epoch(), seen.calls), (10, 10, 2, 1));
+        assert_eq!((seen.workers_that_read(), seen.lost.len(), seen.tokens_per_s()), (2, 1, 200.0));
+        assert!(!seen.all_ranks_run(1));
+    }
+}
