@@ -1,16 +1,30 @@
-//! The ledger of a coordinator that does not run, folded in this process. Nothing else knows that room's entrance.
+//! The ledger of a coordinator that does not run, folded in this process. Nothing else here knows that room's entrance.
 
 use crate::failure::Failure;
+use anyhow::anyhow;
+use muster_coordinator::{
+    replay::{self, Options, ParseUntilError, ReplayError, Until},
+    store::StoreError,
+};
 use muster_protocol::view::ReplayView;
 use std::path::Path;
 
-/// A moment or an index as a user writes it, in the form that the API takes.
+/// An index or a moment as a user writes it, in the form that the API takes.
 pub fn canonical(text: &str) -> Result<String, Failure> {
-    Ok(text.to_string())
+    let until: Until = text.trim().parse().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+    Ok(until.to_string())
 }
 
 /// Folds the ledger in `directory`.
 pub fn fold(directory: &Path, until: Option<&str>, verify: bool) -> Result<ReplayView, Failure> {
-    let _ = (directory, until, verify);
-    Err(Failure::Input("not yet".to_string()))
+    let until = until.map(str::parse).transpose().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+    replay::offline(directory, Options { until, verify, from_snapshot: false }).map_err(|error| match &error {
+        ReplayError::Store(StoreError::Disk(_))
+        | ReplayError::Disk(_)
+        | ReplayError::Chain { .. }
+        | ReplayError::Malformed { .. }
+        | ReplayError::Snapshot(_) => Failure::Broken(anyhow!("{error}")),
+        // It was asked for something that is not there; nothing is known to be wrong with what is.
+        ReplayError::Store(_) | ReplayError::TooEarly { .. } | ReplayError::Incomplete { .. } => Failure::Input(error.to_string()),
+    })
 }

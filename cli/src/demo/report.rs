@@ -6,14 +6,14 @@ use muster_protocol::{
     outcome::Terminal,
     view::ReplayView,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The model's bits per byte are at most this part of the unigram's: clearly better.
 const UNIGRAM_SHARE_MAX: f64 = 0.85;
 
 /// Something that had to be so.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What.
     pub what: String,
@@ -24,7 +24,7 @@ pub struct Check {
 }
 
 /// What one coordinator's ledger came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agreement {
     /// Whose.
     pub coordinator: String,
@@ -64,7 +64,7 @@ pub struct Measured {
 }
 
 /// Everything that the demo found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Everything was as it should be.
     pub ok: bool,

@@ -39,11 +39,6 @@ impl Child {
         Ok(Child { process, log: log.to_path_buf(), name: name.to_string() })
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// Asks it to end, with SIGTERM.
     pub fn terminate(&self) {
         // It may have ended by itself.
@@ -119,7 +114,7 @@ mod tests {
         let arguments = ["-c", "echo awake; exec sleep 1000"].map(str::to_string);
         let mut child = Child::start("sleeper", Path::new("/bin/sh"), &arguments, &log).unwrap();
         assert!(child.exit().is_none());
-        let proc = PathBuf::from(format!("/proc/{}", child.pid()));
+        let proc = PathBuf::from(format!("/proc/{}", child.process.id()));
         assert!(proc.exists());
         drop(child);
         assert!(!proc.exists());

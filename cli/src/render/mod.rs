@@ -13,6 +13,8 @@ pub mod plan;
 pub mod replay;
 pub mod style;
 pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod time;
 
 use crate::failure::Failure;
