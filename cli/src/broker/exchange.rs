@@ -15,6 +15,9 @@ use std::{
 /// What a subscriber without an answer to a request is told.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
 
+/// A client's subscriptions: their patterns by its names for them.
+type Patterns = HashMap<Box<[u8]>, Box<[u8]>>;
+
 /// A client as publishers see it.
 #[derive(Debug, Default)]
 pub struct Client {
@@ -24,7 +27,7 @@ pub struct Client {
     pub outbox: Outbox,
     options: Mutex<ConnectOptions>,
     /// Its subscriptions: their patterns by its names for them. Taken only under the exchange's own lock.
-    patterns: Mutex<HashMap<Box<[u8]>, Box<[u8]>>>,
+    patterns: Mutex<Patterns>,
 }
 
 impl Client {
@@ -45,7 +48,7 @@ impl Client {
 }
 
 impl Client {
-    fn patterns(&self) -> MutexGuard<'_, HashMap<Box<[u8]>, Box<[u8]>>> {
+    fn patterns(&self) -> MutexGuard<'_, Patterns> {
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

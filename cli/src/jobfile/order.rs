@@ -42,9 +42,12 @@ fn circle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
 mod tests {
     use super::*;
 
+    /// What each needs, and the order or the circle.
+    type Row = (&'static [&'static [usize]], Result<&'static [usize], &'static [usize]>);
+
     #[test]
     fn orders() {
-        let table: &[(&[&[usize]], Result<&[usize], &[usize]>)] = &[
+        let table: &[Row] = &[
             (&[], Ok(&[])),
             (&[&[], &[0]], Ok(&[0, 1])),
             (&[&[1], &[]], Ok(&[1, 0])),
