@@ -213,7 +213,8 @@ mod tests {
     fn what_does_not_fit_is_refused() {
         let tokenizer = tokenizer();
         let refused = |generator: &Generator, sampling| generator.complete(&tokenizer, "x", &sampling).expect_err("refused").to_string();
-        assert!(refused(&generator(269), Sampling::default()).contains("270 tokens"));
+        let too_few = generator(tokenizer.vocab_size() - 1);
+        assert!(refused(&too_few, Sampling { tokens_max: 8, ..Sampling::default() }).contains("a tokenizer of"));
         let generator = generator(270);
         assert!(refused(&generator, Sampling { tokens_max: 32, ..Sampling::default() }).contains("tokens_max 32"));
         assert!(refused(&generator, Sampling { temperature: -1.0, ..Sampling::default() }).contains("temperature"));

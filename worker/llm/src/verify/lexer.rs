@@ -276,7 +276,7 @@ mod tests {
             ("0b101 0o17 0xE+1", "xxxpx"),
             ("a /* b /* c */ d */ e // f\ng", "icici"),
             ("r#type r\"\" rust", "ixi"),
-            ("#![deny(x)] a?; |x| x => _", "pp[i(i)]ippipi ppi"),
+            ("#![deny(x)] a?; |x| x => _", "pp[i(i)]ipppipippi"),
             ("\u{e9}t\u{e9} = \"\u{1f980}\";", "ipxp"),
             ("", ""),
             ("\"open", "a string that does not end at byte 0"),
