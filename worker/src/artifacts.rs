@@ -63,7 +63,7 @@ pub enum Error {
         /// Where.
         path: PathBuf,
         /// Why.
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
 }
 
@@ -105,7 +105,7 @@ impl Artifacts {
         let payload = bytes::Bytes::copy_from_slice(bytes).into();
         match self.runtime.block_on(self.store.put(&key(hash), payload)) {
             Ok(_) => Ok(hash),
-            Err(source) => Err(Error::Store { what: "write", hash, path: self.path(hash), source }),
+            Err(source) => Err(Error::Store { what: "write", hash, path: self.path(hash), source: source.into() }),
         }
     }
 
@@ -118,7 +118,7 @@ impl Artifacts {
         let bytes = match read {
             Ok(bytes) => bytes,
             Err(object_store::Error::NotFound { .. }) => return Err(Error::Absent { hash, path: self.path(hash) }),
-            Err(source) => return Err(Error::Store { what: "read", hash, path: self.path(hash), source }),
+            Err(source) => return Err(Error::Store { what: "read", hash, path: self.path(hash), source: source.into() }),
         };
         let found = Digest::of(&bytes);
         if found == hash { Ok(bytes.into()) } else { Err(Error::Damaged { hash, path: self.path(hash), bytes: bytes.len(), found }) }

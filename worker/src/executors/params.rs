@@ -93,7 +93,10 @@ impl Params {
         }
         Ok(Params { values })
     }
+}
 
+#[cfg(any(test, feature = "llm"))]
+impl Params {
     /// The whole number of a key.
     pub fn whole(&self, key: &'static str) -> u64 {
         self.value(key).as_u64().unwrap_or_else(|| panic!("`{key}` is in the list as a whole number"))
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn later_texts_go_before_earlier_ones() {
         let params = Params::read("train", r#"{"steps": 10, "seed": 3, "lines": 8}"#, r#"{"steps": 20}"#, "").unwrap();
-        assert_eq!((params.whole("steps"), params.whole("seed")), (20, 3));
+        assert_eq!((params.size("steps"), params.whole("seed")), (20, 3));
         let params = Params::read("agent.complete", "", r#"{"temperature": 1}"#, r#"{"n": 7, "line": "blake3:x"}"#).unwrap();
         assert_eq!((params.number("temperature"), params.whole("n"), params.text("line")), (1.0, 7, "blake3:x"));
         let params = Params::read("data.scan", "", r#"{"roots": ["/a", "/b"]}"#, "").unwrap();
