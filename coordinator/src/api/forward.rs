@@ -1,6 +1,7 @@
 //! From a follower to the leader, one hop: what only the leader can answer is passed on, and its answer streamed back.
 
 use super::{Door, Shared, caller, complaint::Complaint};
+use crate::process::Standing;
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -8,9 +9,13 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use muster_protocol::limits::{COMMIT_TIMEOUT_MS, HTTP_BODY_BYTES_MAX};
+use futures::StreamExt;
+use muster_protocol::{
+    ids::RaftId,
+    limits::{COMMIT_TIMEOUT_MS, HTTP_BODY_BYTES_MAX},
+};
 use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 /// Marks a request that was passed on, with the name of the coordinator that did so: it goes no further.
 pub const HOP: &str = "x-muster-hop";
@@ -46,7 +51,12 @@ async fn pass_on(shared: Arc<Shared>, request: Request) -> Result<Response, Comp
     }
     headers.insert(HOP, HeaderValue::from_str(me).map_err(|error| Complaint::internal(error.to_string()))?);
     let sent = shared.client.request(head.method.clone(), format!("http://{}{path}", leader.http)).headers(headers).body(body).send();
-    let answer = timeout(HEADERS_TIMEOUT, sent).await.map_err(|_| lost(&head.method, &leader.name, "it does not answer"))?;
+    // One that hangs is given up as soon as another one leads.
+    let replaced = replaced(shared.api.standing.clone(), leader.raft_id);
+    let answer = tokio::select! {
+        answer = timeout(HEADERS_TIMEOUT, sent) => answer.map_err(|_| lost(&head.method, &leader.name, "it does not answer"))?,
+        () = replaced => return Err(lost(&head.method, &leader.name, "it leads no more")),
+    };
     let answer = answer.map_err(|error| {
         if error.is_connect() {
             Complaint::no_leader(format!("the leader {} cannot be reached; nothing was done", leader.name))
@@ -60,8 +70,14 @@ async fn pass_on(shared: Arc<Shared>, request: Request) -> Result<Response, Comp
             response = response.header(name, value.clone());
         }
     }
-    let body = Body::from_stream(answer.bytes_stream());
+    let body = Body::from_stream(answer.bytes_stream().take_until(Box::pin(self::replaced(shared.api.standing.clone(), leader.raft_id))));
     response.body(body).map_err(|error| Complaint::internal(error.to_string()))
+}
+
+/// Waits until that member leads no more, as far as this one knows.
+async fn replaced(mut standing: watch::Receiver<Standing>, leader: RaftId) {
+    // An error means that the replica has ended.
+    let _ = standing.wait_for(|standing| standing.leader != Some(leader)).await;
 }
 
 fn lost(method: &Method, leader: &str, why: &str) -> Complaint {

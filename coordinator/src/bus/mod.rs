@@ -4,6 +4,8 @@
 //! The broker may be absent, at the start too: the coordinator serves without it, and says so.
 
 mod health;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 use crate::process::Inlet;

@@ -8,6 +8,8 @@ mod inlet;
 mod replica;
 
 pub use complaints::Complaints;
+#[cfg(test)]
+pub use inlet::Told;
 pub use inlet::{Inlet, Refused};
 pub use replica::Standing;
 

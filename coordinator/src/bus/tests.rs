@@ -1,0 +1,110 @@
+//! The bus against a real `nats-server`: absent at the start, then there, then gone, then there again.
+
+use super::*;
+use crate::{core::Input, process::Told};
+use muster_protocol::{
+    bus::{Down, Draining, SayHello, Up, UpEnvelope},
+    ids::Term,
+};
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, TryRecvError, sync_channel},
+    time::Instant,
+};
+use tokio::time::sleep;
+
+/// Nothing for so long: it stands still.
+const STALLED: Duration = Duration::from_secs(60);
+const IDENTITY: WorkerIdentity = WorkerIdentity(7);
+const BOOT: BootId = BootId(8);
+
+struct Broker(Child);
+
+impl Broker {
+    fn start(port: u16) -> Broker {
+        let mut command = Command::new("nats-server");
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Broker(command.spawn().expect("nats-server is on the PATH"))
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn up(cluster: &str) -> Vec<u8> {
+    let message = Up::Draining(Draining {});
+    codec::seal(&UpEnvelope { cluster: cluster.to_string(), identity: IDENTITY, boot: BOOT, trace: String::new(), message })
+}
+
+/// Says something each way until it arrives; what a broker that restarts loses is said again, as everywhere.
+async fn converse(worker: &Client, downlink: &Downlink, told: &Receiver<Told>) {
+    let mut heard = worker.subscribe(subjects::down("test", IDENTITY, BOOT)).await.unwrap();
+    let (since, mut arrived, mut reached) = (Instant::now(), false, false);
+    while !(arrived && reached) {
+        assert!(since.elapsed() < STALLED, "up arrived: {arrived}, down arrived: {reached}");
+        for payload in [up("test"), up("other"), b"garbage".to_vec()] {
+            worker.publish(subjects::up("test", IDENTITY), payload.into()).await.unwrap();
+        }
+        let message = Down::SayHello(SayHello {});
+        let envelope = DownEnvelope { cluster: "test".to_string(), term: Term(1), boot: BOOT, trace: String::new(), message };
+        downlink.send(IDENTITY, BOOT, &envelope);
+        sleep(Duration::from_millis(50)).await;
+        loop {
+            match told.try_recv() {
+                Ok(Told::Input(input, _)) => match *input {
+                    Input::Up(envelope) => arrived |= envelope.identity == IDENTITY && envelope.cluster == "test",
+                    other => panic!("{other:?}"),
+                },
+                Err(TryRecvError::Empty) => break,
+                _ => panic!("nothing else is told"),
+            }
+        }
+        let next = tokio::time::timeout(Duration::from_millis(1), futures::StreamExt::next(&mut heard)).await;
+        if let Ok(Some(message)) = next {
+            assert_eq!(codec::open::<DownEnvelope>(&message.payload, BUS_MESSAGE_BYTES_MAX), Ok(envelope));
+            reached = true;
+        }
+    }
+}
+
+async fn await_words(bus: &Bus, words: &str) {
+    let since = Instant::now();
+    while !bus.words().starts_with(words) {
+        assert!(since.elapsed() < STALLED, "{:?} is not {words:?}", bus.words());
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_may_come_late_and_go() {
+    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let address = format!("nats://127.0.0.1:{port}");
+    let (downlink, bus, ends) = prepare("test", "c1", &address).unwrap();
+    let (sender, told) = sync_channel(1024);
+    let mut tasks = JoinSet::new();
+    ends.start(Inlet::new(sender), &mut tasks).await.unwrap();
+    await_words(&bus, "not connected").await;
+
+    let broker = Broker::start(port);
+    await_words(&bus, "connected").await;
+    let worker = ConnectOptions::new().retry_on_initial_connect().max_reconnects(None).connect(&address).await.unwrap();
+    converse(&worker, &downlink, &told).await;
+    drop(broker);
+    await_words(&bus, "disconnected").await;
+    let _broker = Broker::start(port);
+    converse(&worker, &downlink, &told).await;
+    let counters: std::collections::BTreeMap<_, _> = bus.counters().into();
+    assert!(counters["bus_sent"] > 0 && counters["bus_received"] > 0 && counters["bus_refused"] > 0, "{counters:?}");
+    tasks.shutdown().await;
+}
+
+#[test]
+fn an_address_that_is_none_is_refused() {
+    assert!(prepare("test", "c1", "nats://h:4222,nats://[").is_err());
+}
