@@ -28,7 +28,7 @@ impl Leadership {
             return;
         }
         match up.message {
-            Up::Hello(hello) => return self.hello(state, life, hello, speaker),
+            Up::Hello(hello) => return self.hello(now, config, state, life, hello, speaker),
             Up::LogChunk(chunk) => return self.tails.chunk(now.mono_ms, chunk, &mut self.sessions, speaker),
             Up::Heartbeat(_) | Up::Reports(_) | Up::Progress(_) | Up::Call(_) | Up::Draining(_) => {}
         }
@@ -47,13 +47,22 @@ impl Leadership {
         }
     }
 
-    fn hello(&mut self, state: &State, life: Life, hello: WorkerHello, speaker: &mut Speaker<'_>) {
+    fn hello(&mut self, now: Now, config: &CoreConfig, state: &State, life: Life, hello: WorkerHello, speaker: &mut Speaker<'_>) {
         if hello.identity != life.identity || hello.boot != life.boot {
             return;
         }
-        let known = state.worker_by_identity(life.identity).filter(|worker| worker.liveness != Liveness::Lost);
-        if let (Some(worker), Some(session)) = (known.filter(|worker| worker.hello == hello), self.sessions.get(life)) {
-            return speaker.say(life, session, Down::Welcome(Welcome { worker: worker.id }));
+        let sure = self.is_sure(now, config);
+        let known = state.worker_by_identity(life.identity);
+        let registered = known.is_some_and(|worker| worker.hello == hello && worker.liveness != Liveness::Lost);
+        if let Some(session) = self.sessions.get(life).filter(|session| session.changing != Some(Liveness::Lost)) {
+            session.heard_ms = now.mono_ms;
+            if registered {
+                // A welcome extends its lease, as an acknowledged heartbeat does.
+                if sure {
+                    speaker.say(life, session, Down::Welcome(Welcome { worker: session.worker }));
+                }
+                return;
+            }
         }
         if self.is_full() || self.sessions.registering.get(&life.identity) == Some(&life.boot) {
             return;

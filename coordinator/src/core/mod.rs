@@ -286,6 +286,13 @@ impl Core {
         }
     }
 
+    /// A bug, or a bad memory cell.
+    #[cfg(test)]
+    fn spoil_chain(&mut self) {
+        let head = self.state.chain();
+        self.state.seal(muster_protocol::envelope::ChainHead { hash: muster_protocol::ids::Digest::of(b"spoilt"), ..head });
+    }
+
     fn others(&self) -> impl Iterator<Item = RaftId> + '_ {
         self.config.members.iter().map(|member| member.raft_id).filter(|member| *member != self.config.raft_id)
     }

@@ -146,7 +146,10 @@ impl Sessions {
             *session = Session { retired, ..Session::new(worker, life.boot, mono_ms) };
         }
         session.heard_ms = mono_ms;
-        session.changing = None;
+        // A loss that follows in the log is not undone by a registration before it.
+        if session.changing != Some(Liveness::Lost) {
+            session.changing = None;
+        }
     }
 
     /// The leader itself stood still for so long: nobody is to blame for the silence.
