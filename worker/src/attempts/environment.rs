@@ -64,7 +64,12 @@ pub(crate) fn command(launch: &Launch, places: &Places, surroundings: &Surroundi
 
 /// What other programs expect by custom; a job may say otherwise.
 fn customs(launch: &Launch) -> Vec<(&'static str, String)> {
-    let mut customs = vec![("OMP_NUM_THREADS", (launch.request.cpu_milli / 1_000).max(1).to_string()), ("LOCAL_RANK", "0".to_string())];
+    let mut customs = vec![
+        ("OMP_NUM_THREADS", (launch.request.cpu_milli / 1_000).max(1).to_string()),
+        // candle's own pool is as wide as the machine and spins while it waits: two ranks on two cores ran at half their speed.
+        ("CANDLE_NUM_THREADS", "1".to_string()),
+        ("LOCAL_RANK", "0".to_string()),
+    ];
     match &launch.gang {
         Some(gang) => customs.extend([
             ("RANK", launch.rank.to_string()),
