@@ -69,7 +69,7 @@ mod tests {
                 path: format!("root/{i}.rs"),
                 hash: durable::hash(text.as_bytes()),
                 bytes: text.len() as u64,
-                held_out: i % 5 == 0,
+                held_out: i.is_multiple_of(5),
             };
             Document { entry, text }
         };

@@ -27,12 +27,12 @@ pub fn tree(parts: Vec<Vec<f32>>) -> Vec<f32> {
         return Vec::new();
     }
     let mut next = |_: usize| -> Result<Vec<f32>, Infallible> { Ok(parts.next().unwrap_or_default()) };
-    let Ok(sum) = fold(0..count, &mut next, &mut add);
+    let Ok(sum) = fold(0..count, &mut next, &mut |sum: &mut Vec<f32>, other: Vec<f32>| add(sum, &other));
     sum
 }
 
 /// Adds `other` to `sum`.
-pub fn add(sum: &mut Vec<f32>, other: Vec<f32>) {
+pub fn add(sum: &mut [f32], other: &[f32]) {
     assert_eq!(sum.len(), other.len(), "parts of a sum have one length");
     for (sum, other) in sum.iter_mut().zip(other) {
         *sum += other;

@@ -152,7 +152,7 @@ impl Trainer {
         let mut make = |microbatch: usize| self.gradients_of((first + microbatch as u64) * sequences as u64, sequences);
         let mut join = |sum: &mut Gradients, other: Gradients| {
             sum.loss_sum += other.loss_sum;
-            reduce::add(&mut sum.flat, other.flat);
+            reduce::add(&mut sum.flat, &other.flat);
         };
         self.compute.run(|| reduce::fold(microbatches, &mut make, &mut join))
     }
