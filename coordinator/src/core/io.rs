@@ -20,6 +20,7 @@ pub struct Now {
 
 /// What a core is told.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "inputs are moved once, from a queue into the core")]
 pub enum Input {
     /// Another `tick_ms` is over.
     Tick,

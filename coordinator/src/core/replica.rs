@@ -36,9 +36,9 @@ const APPLY_BYTES_MAX: u64 = 8 << 20;
 
 /// A raft node over what the disk holds.
 pub(super) fn raft_node(config: &CoreConfig, recovered: Recovered) -> Result<RawNode<LogCache>, CoreError> {
-    let mut members = ConfState::default();
-    members.voters = config.members.iter().map(|member| member.raft_id.0).collect();
-    members.voters.sort_unstable();
+    let mut voters: Vec<u64> = config.members.iter().map(|member| member.raft_id.0).collect();
+    voters.sort_unstable();
+    let members = ConfState { voters, ..ConfState::default() };
     let log = LogCache::new(recovered, members.clone()).map_err(CoreError::Disk)?;
     let mut known = log.conf_state().voters.clone();
     known.sort_unstable();
@@ -183,10 +183,10 @@ impl Core {
     /// Compares the chain with what the leader said of it, or says so as the leader.
     fn check_chain(&mut self, out: &mut dyn FnMut(Output)) {
         let ChainHead { index, hash: chain } = self.state.chain();
-        if index.0 % checks::CHAIN_EVERY != 0 {
+        if !index.0.is_multiple_of(checks::CHAIN_EVERY) {
             return;
         }
-        let state = (index.0 % checks::STATE_EVERY == 0).then(|| self.state.hash());
+        let state = index.0.is_multiple_of(checks::STATE_EVERY).then(|| self.state.hash());
         let check = Check { index, chain, state };
         if let Some(complaint) = self.checks.reached(check) {
             return self.halt(format!("this coordinator has diverged from the leader: {complaint}"), out);

@@ -34,13 +34,10 @@ impl Core {
             return Ok(());
         }
         let Ok(term) = log.term(applied) else { return Ok(()) };
-        let mut metadata = SnapshotMetadata::default();
-        metadata.index = applied;
-        metadata.term = term;
+        let mut metadata = SnapshotMetadata { index: applied, term, ..SnapshotMetadata::default() };
         metadata.set_conf_state(log.conf_state().clone());
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = Snapshot { data: self.state.to_bytes().into(), ..Snapshot::default() };
         snapshot.set_metadata(metadata);
-        snapshot.data = self.state.to_bytes().into();
         // The ledger is made again from entries after the snapshot only; and no entry may go that is not known to be committed.
         disk.sync_ledger()?;
         disk.append(log.hard_state(), log.conf_state(), &[], true)?;

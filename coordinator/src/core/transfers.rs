@@ -104,7 +104,8 @@ impl Incoming {
     pub(super) fn take(&mut self, mono_ms: u64, from: RaftId, chunk: SnapshotChunk) -> Option<Vec<u8>> {
         let whole = CHUNK_BYTES_MAX as u64;
         let expected = chunk.total.checked_sub(chunk.offset)?.min(whole);
-        if chunk.total > SNAPSHOT_BYTES_MAX || chunk.offset % whole != 0 || expected == 0 || chunk.bytes.len() as u64 != expected {
+        if chunk.total > SNAPSHOT_BYTES_MAX || !chunk.offset.is_multiple_of(whole) || expected == 0 || chunk.bytes.len() as u64 != expected
+        {
             tracing::warn!(%from, "a snapshot's chunk does not fit its own description");
             return None;
         }
