@@ -22,7 +22,7 @@ use muster_protocol::{
     view::ReplayView,
 };
 use pipeline::Prepared;
-use raft::eraftpb::{Entry, EntryType, Snapshot};
+use raft::eraftpb::{Entry, Snapshot};
 use std::{path::Path, time::Instant};
 
 /// Jobs in a replay's view at most, the newest.
@@ -193,9 +193,7 @@ impl Fold {
         if self.is_end(index, moment.as_ref()) {
             return Ok(());
         }
-        // A change of members is Raft's own entry: nothing of it is ours to decide.
-        let bytes = if entry.get_entry_type() == EntryType::EntryNormal { &*entry.data } else { &[] };
-        let applied = apply::apply_entry(&mut self.state, index, term, bytes);
+        let applied = apply::apply_entry(&mut self.state, index, term, &entry.data);
         self.events += applied.records.len() as u64;
         self.transitions += applied.records.iter().filter(|record| is_transition(&record.event)).count() as u64;
         Ok(())

@@ -96,6 +96,18 @@ impl Shared {
         }
     }
 
+    /// See [`Database::has_unsynced_files`].
+    #[cfg(test)]
+    pub fn has_unsynced_files(&self) -> bool {
+        self.database.has_unsynced_files()
+    }
+
+    /// See [`Database::damage`].
+    #[cfg(test)]
+    pub fn damage(&self, id: u64) {
+        self.database.damage(id);
+    }
+
     /// The group that holds the block at `index`, or else what is not yet in one.
     fn blocks_around(&self, index: u64) -> Result<Vec<Block>, DiskError> {
         let held = self.read();

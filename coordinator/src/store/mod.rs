@@ -24,6 +24,8 @@ mod reader;
 mod record;
 mod runs;
 mod snapshots;
+#[cfg(test)]
+mod tests;
 
 pub use error::StoreError;
 pub use identity::{DATA_FORMAT, StoreIdentity};

@@ -223,6 +223,24 @@ impl RaftLog {
         self.bytes_written
     }
 
+    /// Makes every truncation close a segment.
+    #[cfg(test)]
+    pub fn close_at_every_truncation(&mut self) {
+        self.worth_closing_bytes = 1;
+    }
+
+    /// See [`Database::has_unsynced_files`].
+    #[cfg(test)]
+    pub fn has_unsynced_files(&self) -> bool {
+        self.current.has_unsynced_files()
+    }
+
+    /// See [`Database::damage`].
+    #[cfg(test)]
+    pub fn damage(&self, id: u64) {
+        self.current.damage(id);
+    }
+
     fn write(&mut self, reset_after: Option<u64>, entries: &[Entry]) -> Result<(), DiskError> {
         assert!(self.next > 0, "the log is read before it is written to");
         let bytes = record::to_bytes(&self.state.0, &self.state.1, reset_after, entries);
