@@ -4,6 +4,8 @@
 //! that a block which was changed, added or left out is noticed. To verify is to decide every command again and to compare.
 
 mod pipeline;
+#[cfg(test)]
+mod tests;
 mod until;
 
 pub use until::{ParseUntilError, Until};
@@ -96,7 +98,8 @@ pub fn offline(dir: &Path, options: Options) -> Result<ReplayView, ReplayError> 
 /// Replays the ledger of a running coordinator, through its reader.
 pub fn online(coordinator: &str, cluster: &str, reader: &LedgerReader, options: Options) -> Result<ReplayView, ReplayError> {
     // Reading a snapshot takes as long as reading many blocks: only where the ledger alone is not enough.
-    let needed = options.from_snapshot || !reader.span().is_complete();
+    let span = reader.span();
+    let needed = options.from_snapshot || !span.is_complete() || span.last < reader.snapshot_index()?;
     let snapshot = if needed { reader.snapshot()? } else { None };
     fold(coordinator, cluster, reader, snapshot, &[], options)
 }
@@ -112,11 +115,11 @@ fn fold(
 ) -> Result<ReplayView, ReplayError> {
     let started = Instant::now();
     let span = reader.span();
-    let state = match snapshot {
-        Some(snapshot) if options.from_snapshot || !span.is_complete() || span.is_empty() => {
-            State::from_bytes(&snapshot.data).map_err(ReplayError::Snapshot)?
-        }
-        Some(_) | None => State::new(cluster),
+    // A complete ledger may end before the snapshot that a leader has just sent.
+    let needed = |snapshot: &Snapshot| options.from_snapshot || !span.is_complete() || span.last < snapshot.get_metadata().index;
+    let state = match snapshot.filter(needed) {
+        Some(snapshot) => State::from_bytes(&snapshot.data).map_err(ReplayError::Snapshot)?,
+        None => State::new(cluster),
     };
     let from = state.applied();
     if !span.is_empty() && from.0 + 1 < span.first {

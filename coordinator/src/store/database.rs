@@ -120,7 +120,7 @@ impl Database {
         let bytes = values.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.write(|| {
             if let [(key, value)] = &mut values[..] {
-                return self.db.insert(&*key, std::mem::take(value)).map(|_| ());
+                return self.db.insert(*key, std::mem::take(value)).map(|_| ());
             }
             let mut batch = sled::Batch::default();
             for (key, value) in values.drain(..) {

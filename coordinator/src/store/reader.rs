@@ -28,4 +28,9 @@ impl LedgerReader {
     pub fn snapshot(&self) -> Result<Option<Snapshot>, DiskError> {
         self.snapshots.newest(|_| true)
     }
+
+    /// The index of the newest snapshot, whole or not; 0: there is none.
+    pub fn snapshot_index(&self) -> Result<u64, DiskError> {
+        self.snapshots.newest_index()
+    }
 }

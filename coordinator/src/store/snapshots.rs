@@ -62,6 +62,11 @@ impl Snapshots {
         Err(damaged.unwrap_or_else(missing))
     }
 
+    /// The index of the newest snapshot, whole or not; 0: there is none.
+    pub fn newest_index(&self) -> Result<u64, DiskError> {
+        Ok(self.indices()?.pop().unwrap_or(0))
+    }
+
     /// Keeps a snapshot, and no older one.
     pub fn save(&self, snapshot: &Snapshot) -> Result<(), DiskError> {
         self.write(snapshot)?;
