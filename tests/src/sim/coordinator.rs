@@ -29,6 +29,8 @@ pub struct Coordinator {
     pub life: u32,
     /// It does nothing until then: a machine that hangs.
     pub paused_until: u64,
+    /// It is away until the log has gone on without it.
+    pub lost: bool,
     /// What its wall clock is wrong by.
     pub wall_off_ms: i64,
     /// What arrived and was not handled yet.
@@ -57,6 +59,7 @@ impl Coordinator {
                 disk: SimDisk::default(),
                 life: 0,
                 paused_until: 0,
+                lost: false,
                 wall_off_ms: 0,
                 inbox: Vec::new(),
                 step_due: false,

@@ -22,7 +22,7 @@ use muster_protocol::{
     attempt_call::AgentFrame,
     bus::{DownEnvelope, UpEnvelope},
     envelope::{Answer, Envelope},
-    ids::{AttemptId, RaftId},
+    ids::{AttemptId, RaftId, RequestId},
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -60,13 +60,15 @@ enum Event {
     /// A client's request arrives.
     Ask { to: usize, client: usize, tries: u32, envelope: Box<Envelope> },
     /// A client's answer arrives.
-    Answer { client: usize, tries: u32, result: Result<Answer, Unanswered> },
+    Answer { client: usize, request: RequestId, tries: u32, result: Result<Answer, Unanswered> },
     /// A client loses patience.
     Impatient { client: usize, tries: u32 },
     /// Something goes wrong.
     Fault(Fault),
     /// A killed coordinator starts again.
     StartCoordinator { which: usize },
+    /// A killed coordinator starts again once the log has gone on this far without it.
+    StartBehind { which: usize, entries: u64 },
     /// A killed agent starts again.
     StartAgent { which: usize },
     /// Somebody is heard again.
@@ -88,8 +90,8 @@ pub struct World {
     coordinators: Vec<Coordinator>,
     workers: Vec<Worker>,
     clients: Vec<Client>,
-    /// Which client's asking a coordinator's token stands for.
-    tokens: BTreeMap<u64, (usize, u32)>,
+    /// Which client's asking a coordinator's token stands for, and of which request.
+    tokens: BTreeMap<u64, (usize, u32, RequestId)>,
     next_token: u64,
     jobs_left: usize,
     network: Network,
@@ -186,10 +188,11 @@ impl World {
             Event::Lease { which, life } => self.lease_may_end(which, life),
             Event::Client { which } => self.client_thinks(which),
             Event::Ask { to, client, tries, envelope } => self.request_arrives(to, client, tries, *envelope),
-            Event::Answer { client, tries, result } => self.answer_arrives(client, tries, result),
+            Event::Answer { client, request, tries, result } => self.answer_arrives(client, request, tries, result),
             Event::Impatient { client, tries } => self.client_loses_patience(client, tries),
             Event::Fault(fault) => self.go_wrong(fault),
             Event::StartCoordinator { which } => self.start_coordinator(which),
+            Event::StartBehind { which, entries } => self.start_behind(which, entries),
             Event::StartAgent { which } => self.start_agent(which),
             Event::Mend { cuts } => self.mend(&cuts),
             Event::StartBroker => self.start_broker(),

@@ -5,10 +5,13 @@ use crate::sim::{client::PATIENCE_MS, network::Place};
 use muster_coordinator::core::{Input, Unanswered};
 use muster_protocol::{
     envelope::{Answer, Envelope, Reply},
-    ids::RaftId,
+    ids::{RaftId, RequestId},
     rejection::Rejection,
 };
 use rand::RngExt;
+
+/// A client thinks for so long at most between two requests: jobs come throughout the rough time.
+const THINK_MS_MAX: u64 = 4_000;
 
 impl World {
     pub(super) fn client_thinks(&mut self, which: usize) {
@@ -38,40 +41,40 @@ impl World {
         self.stats.messages += 1;
         self.next_token += 1;
         let token = self.next_token;
-        self.tokens.insert(token, (client, tries));
+        self.tokens.insert(token, (client, tries, envelope.request));
         self.give(to, Input::Command { token, envelope });
     }
 
     pub(super) fn send_answer(&mut self, from: usize, sync_ms: u64, token: u64, result: Result<Answer, Unanswered>) {
-        let Some((client, tries)) = self.tokens.remove(&token) else {
+        let Some((client, tries, request)) = self.tokens.remove(&token) else {
             self.fail("client", format!("c{} answers token {token} twice", from + 1));
             return;
         };
         // What is known is known when it is said, whether it arrives or not.
         if let Ok(Answer::Accepted(accepted)) = &result
             && let Reply::Submitted(submitted) = &accepted.reply
-            && let Some(asked) = &self.clients[client].asked
-            && tries <= asked.tries
         {
-            let verdict = self.oracle.acknowledged.told(asked.envelope.request, submitted.job);
+            let verdict = self.oracle.acknowledged.told(request, submitted.job);
             self.hold(verdict);
         }
         for delay in self.network.delays_ms(Place::Coordinator(from), Place::Client(client), &mut self.random) {
-            self.at(sync_ms + delay, Event::Answer { client, tries, result: result.clone() });
+            self.at(sync_ms + delay, Event::Answer { client, request, tries, result: result.clone() });
         }
     }
 
-    pub(super) fn answer_arrives(&mut self, client: usize, tries: u32, result: Result<Answer, Unanswered>) {
+    pub(super) fn answer_arrives(&mut self, client: usize, request: RequestId, tries: u32, result: Result<Answer, Unanswered>) {
         self.stats.messages += 1;
         let count = self.coordinators.len();
-        let Some(asked) = self.clients[client].asked.as_mut().filter(|asked| asked.tries == tries) else { return };
+        let Some(asked) = self.clients[client].asked.as_mut().filter(|asked| asked.tries == tries && asked.envelope.request == request)
+        else {
+            return;
+        };
         match result {
             Ok(answer) => {
-                let request = asked.envelope.request;
                 self.clients[client].asked = None;
                 self.say(format_args!("client {client} is told of {request}: {answer:?}"));
                 self.told(client, answer);
-                let thinks = self.random.random_range(50..1_200);
+                let thinks = self.random.random_range(100..THINK_MS_MAX);
                 self.at(thinks, Event::Client { which: client });
             }
             Err(unanswered) => {

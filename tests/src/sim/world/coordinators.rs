@@ -14,7 +14,7 @@ const LOOK_EVERY: u32 = 24;
 
 impl World {
     pub(super) fn start_coordinator(&mut self, which: usize) {
-        if self.coordinators[which].core().is_some() {
+        if self.coordinators[which].core().is_some() || self.coordinators[which].lost {
             return;
         }
         self.say(format_args!("c{} starts", which + 1));

@@ -6,6 +6,11 @@ use muster_coordinator::core::Role;
 use muster_worker::agent::Input;
 use rand::RngExt;
 
+/// When what could not go wrong now is tried again.
+const AGAIN_MS: u64 = 400;
+/// More entries than a snapshot leaves, and than come between two snapshots.
+const ENTRIES_LACKED: u64 = 110;
+
 impl World {
     pub(super) fn go_wrong(&mut self, fault: Fault) {
         if self.healed {
@@ -13,20 +18,25 @@ impl World {
         }
         self.say(format_args!("{fault:?}"));
         match fault {
-            Fault::KillLeader { midst, away_ms } => {
-                if let Some(which) = self.leader() {
-                    match midst {
-                        Some(operations) => self.coordinators[which].disk.die_after(operations),
-                        None => self.kill(which, away_ms),
-                    }
+            Fault::KillLeader { midst, away_ms } => match (self.leader(), midst) {
+                (Some(which), Some(operations)) => self.coordinators[which].disk.die_after(operations),
+                (Some(which), None) => self.kill(which, away_ms),
+                // There will be one again.
+                (None, _) => self.at(AGAIN_MS, Event::Fault(fault)),
+            },
+            Fault::KillFollower { away_ms } => match self.some_follower() {
+                Some(which) => self.kill(which, away_ms),
+                None => self.at(AGAIN_MS, Event::Fault(fault)),
+            },
+            Fault::LoseFollower => match self.some_follower() {
+                Some(which) => {
+                    self.crash_coordinator(which);
+                    self.coordinators[which].lost = true;
+                    let entries = self.stats.entries + ENTRIES_LACKED;
+                    self.at(AGAIN_MS, Event::StartBehind { which, entries });
                 }
-            }
-            Fault::KillFollower { away_ms } => {
-                let leader = self.leader();
-                let others: Vec<usize> = (0..self.coordinators.len()).filter(|which| Some(*which) != leader).collect();
-                let which = others[self.random.random_range(0..others.len())];
-                self.kill(which, away_ms);
-            }
+                None => self.at(AGAIN_MS, Event::Fault(fault)),
+            },
             Fault::KillAll { away_ms } => (0..self.coordinators.len()).for_each(|which| self.kill(which, away_ms)),
             Fault::PauseCoordinator { which, pause_ms } => self.coordinators[which].paused_until = self.now_ms + pause_ms,
             Fault::IsolateCoordinator { which, hears, is_heard, for_ms } => {
@@ -60,6 +70,24 @@ impl World {
         // Two may think that they lead: the newer term is right.
         let leads = |which: &usize| self.coordinators[*which].core().is_some_and(|core| core.role() == Role::Leader);
         (0..self.coordinators.len()).filter(leads).max_by_key(|which| self.coordinators[*which].core().map(|core| core.term()))
+    }
+
+    /// A running coordinator that does not lead, while there is one that does.
+    fn some_follower(&mut self) -> Option<usize> {
+        let leader = self.leader()?;
+        let others = (0..self.coordinators.len()).filter(|which| *which != leader && self.coordinators[*which].core().is_some());
+        let others: Vec<usize> = others.collect();
+        (!others.is_empty()).then(|| others[self.random.random_range(0..others.len())])
+    }
+
+    pub(super) fn start_behind(&mut self, which: usize, entries: u64) {
+        let done = self.jobs_left == 0 && self.clients.iter().all(|client| client.asked.is_none());
+        if self.stats.entries < entries && !done {
+            self.at(AGAIN_MS, Event::StartBehind { which, entries });
+            return;
+        }
+        self.coordinators[which].lost = false;
+        self.start_coordinator(which);
     }
 
     fn kill(&mut self, which: usize, away_ms: u64) {
