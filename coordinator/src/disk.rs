@@ -7,10 +7,10 @@ use bincode::{Decode, Encode};
 use muster_protocol::ids::{Digest, LogIndex, Term};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::{fmt, io};
 
 /// One entry of the log as the ledger keeps it: what was asked, what came of it, and the chain up to here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Block {
     /// The entry's index.
     pub index: LogIndex,
@@ -49,6 +49,13 @@ impl Block {
     /// About how many bytes it takes in a message or in memory.
     pub fn bytes(&self) -> usize {
         BLOCK_BYTES_FIXED + self.entry.len() + self.events.len()
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Block { index, term, entry, events, head } = self;
+        write!(f, "Block {index} of term {term}, {} + {} bytes, {head}", entry.len(), events.len())
     }
 }
 

@@ -83,3 +83,23 @@ pub(super) fn io_error(path: &Path, source: io::Error) -> DiskError {
 pub(super) fn corrupt(place: impl Into<String>, what: impl Into<String>) -> DiskError {
     DiskError::Corrupt { place: place.into(), what: what.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_becomes_what_can_be_done() {
+        let path = Path::new("/data/c1");
+        for (kind, expected) in [
+            (io::ErrorKind::StorageFull, "no space left for /data/c1; after making room, start the coordinator again"),
+            (io::ErrorKind::QuotaExceeded, "no space left for /data/c1; after making room, start the coordinator again"),
+            (io::ErrorKind::PermissionDenied, "no permission to use /data/c1"),
+            (io::ErrorKind::ReadOnlyFilesystem, "no permission to use /data/c1"),
+        ] {
+            assert_eq!(StoreError::io(path, io::Error::from(kind)).to_string(), expected);
+        }
+        let other = io_error(path, io::Error::from(io::ErrorKind::TimedOut)).to_string();
+        assert_eq!(other, "cannot read or write /data/c1: timed out; the coordinator has to be started again");
+    }
+}
