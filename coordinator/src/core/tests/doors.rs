@@ -59,9 +59,9 @@ fn an_attempt_reads_adds_and_seals() {
     assert!(matches!(ask(&mut cluster, 1, find)[..], [CallAnswer::Found(found)] if found.stage == StageIndex(1)));
     let child = || ChildSpec { stage: StageIndex(1), params: String::new(), after: Vec::new() };
     let add = || CallRequest::AddChildren(AddChildren { children: vec![child(), child()] });
-    let added = CallAnswer::Added(TasksAdded { first: 1, count: 2 });
-    assert_eq!(ask(&mut cluster, 2, add()), [added.clone()]);
-    assert_eq!(ask(&mut cluster, 2, add()), [added], "asked again, since the answer was lost");
+    let added = [CallAnswer::Added(TasksAdded { first: 1, count: 2 })];
+    assert_eq!(ask(&mut cluster, 2, add()), added);
+    assert_eq!(ask(&mut cluster, 2, add()), added, "asked again, since the answer was lost");
     let seal = || CallRequest::Seal(Seal { stage: StageIndex(1) });
     assert!(matches!(ask(&mut cluster, 3, seal())[..], [CallAnswer::Sealed(_)]));
     assert!(matches!(ask(&mut cluster, 4, add())[..], [CallAnswer::Rejected(_)]));
