@@ -7,6 +7,7 @@
 use super::{
     durable,
     error::{corrupt, io_error},
+    patience,
 };
 use crate::disk::DiskError;
 use std::{
@@ -74,17 +75,18 @@ impl Database {
     /// Makes a database that is not seen before its first record is durable.
     pub fn create(dir: &Path, first_id: u64, first_record: &[u8]) -> Result<Database, DiskError> {
         let unfinished = durable::unfinished(dir);
-        let made = Database::open(&unfinished)?;
+        let mut made = Database::open(&unfinished)?;
         made.put(first_id, first_record)?;
         made.sync()?;
-        drop(made);
+        // sled goes on by its descriptor. It needs its path only to open, and for the files of large pages, which there are none of.
         durable::finish(dir).map_err(|source| io_error(dir, source))?;
-        Database::open(dir)
+        made.dir = dir.to_path_buf();
+        Ok(made)
     }
 
     /// Opens a database, and makes it when there is none.
     pub fn open(dir: &Path) -> Result<Database, DiskError> {
-        let db = guarded(dir, || config(dir).open())?;
+        let db = patience::until_free(|| guarded(dir, || config(dir).open()), is_locked)?;
         let open = || {
             let file = File::options().read(true).write(true).open(dir.join("db"))?;
             file.sync_all()?;
@@ -222,6 +224,12 @@ impl Database {
         self.db.insert(key(id, 0), value).unwrap();
         self.sync().unwrap();
     }
+}
+
+/// Whether a database is still held. This process has the whole data directory, so it can only be by what it held itself a moment ago:
+/// sled's threads let go a little after the last handle is gone.
+fn is_locked(error: &DiskError) -> bool {
+    matches!(error, DiskError::Io { source, .. } if source.to_string().contains("could not acquire lock"))
 }
 
 /// Whether a directory has a database in it.

@@ -1,7 +1,10 @@
 //! Whose data a directory holds, and who has it now.
 
-use super::{durable, error::StoreError};
-use crate::store::error::corrupt;
+use super::{
+    durable,
+    error::{StoreError, corrupt},
+    patience,
+};
 use muster_protocol::ids::RaftId;
 use std::{
     collections::BTreeMap,
@@ -39,7 +42,7 @@ impl Lock {
         let path = dir.join("lock");
         let wrong = |source| StoreError::io(&path, source);
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(wrong)?;
-        match file.try_lock() {
+        match patience::until_free(|| file.try_lock(), |error| matches!(error, TryLockError::WouldBlock)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();

@@ -19,6 +19,7 @@ mod error;
 mod identity;
 mod ledger;
 mod marks;
+mod patience;
 mod raft_log;
 mod reader;
 mod record;
