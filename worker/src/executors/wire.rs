@@ -162,7 +162,7 @@ pub struct VerifyOutput {
     pub well_formed: u64,
     /// The first candidate.
     pub one: Judged,
-    /// The one that was picked by form and probability.
+    /// The one that was picked by form and by agreement with the others.
     pub picked: Judged,
     /// The one most like the real line: what a perfect pick would have.
     pub best: Judged,

@@ -17,7 +17,9 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         one: mean(verdicts.iter().map(|verdict| verdict.one)),
         best_of_n: mean(verdicts.iter().map(|verdict| verdict.picked)),
         perfect_pick: mean(verdicts.iter().map(|verdict| verdict.best)),
-        verifier: "picks the likeliest that lexes and balances, without the real line; agreement is with the real line".to_owned(),
+        verifier:
+            "picks, without the real line, the one that lexes, balances and agrees most with the others; agreement is with the real line"
+                .to_owned(),
     };
     let shown = |name: &str, mean: Mean| format!("{name}: {:.0} % well formed, agreement {:.3}", 100.0 * mean.well_formed, mean.agreement);
     attempt.say(&format!("{} lines, {} samples each", output.lines, output.samples));
