@@ -45,8 +45,12 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
     };
     config.validate().map_err(|error| Failure::Input(format!("cannot {error}")))?;
     muster_coordinator::run(config, until_told()).await.map_err(|error| {
-        let message = format!("cannot {error}");
-        if matches!(error, RunError::Config(_)) { Failure::Input(message) } else { Failure::Broken(anyhow!(message)) }
+        // Some of its phrases say what it failed to do, others what is wrong.
+        if matches!(error, RunError::Config(_)) {
+            Failure::Input(format!("cannot {error}"))
+        } else {
+            Failure::Broken(anyhow!("the coordinator has ended: {error}"))
+        }
     })
 }
 
@@ -64,7 +68,7 @@ pub async fn worker(arguments: WorkerArgs) -> Result<(), Failure> {
     config.drain_ms = arguments.drain.unwrap_or(config.drain_ms);
     config.rendezvous_port_first = arguments.rendezvous_port.unwrap_or(config.rendezvous_port_first);
     config.rendezvous_ports = arguments.rendezvous_ports.unwrap_or(config.rendezvous_ports);
-    muster_worker::run(config, until_told()).await.map_err(|error| Failure::Broken(anyhow!("cannot {error}")))
+    muster_worker::run(config, until_told()).await.map_err(|error| Failure::Broken(anyhow!("the worker has ended: {error}")))
 }
 
 /// Runs the embedded broker alone.

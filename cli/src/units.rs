@@ -101,7 +101,8 @@ pub fn array(text: &str, tasks_max: u32) -> Result<Array, NotAnAmount> {
     };
     let (first, last) = range.split_once('-').ok_or_else(wrong)?;
     let first = whole(first, 0..=u64::MAX).ok_or_else(wrong)?;
-    let last = whole(last, first..=u64::MAX).ok_or_else(|| NotAnAmount::new(text, "an array whose last index is not before its first"))?;
+    let last =
+        whole(last, first..=u64::MAX).ok_or_else(|| NotAnAmount(format!("{text:?} is no array: its last index is before its first")))?;
     let tasks = ((last - first) / step).checked_add(1).and_then(|tasks| u32::try_from(tasks).ok()).filter(|tasks| *tasks <= tasks_max);
     let tasks = tasks.ok_or_else(|| NotAnAmount::new(text, &format!("an array of at most {tasks_max} tasks")))?;
     Ok(Array { first, step: u32::try_from(step).map_err(|_| wrong())?, tasks })

@@ -40,7 +40,7 @@ const COORDINATORS_MAX: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is none.
-    #[error("{url:?} is no address of a coordinator: {why}")]
+    #[error("{url:?} is not the address of a coordinator: {why}")]
     Url {
         /// What was given.
         url: String,

@@ -56,7 +56,12 @@ impl<'a> Fields<'a> {
 
     /// A text.
     pub fn text(&self, key: &str) -> Result<Option<Placed<String>>, Wrong> {
-        self.map(key, "a text", |value| value.as_str().map(str::to_string))
+        self.text_as(key, "a text")
+    }
+
+    /// A text that stands for something else; `expected` says for what.
+    pub fn text_as(&self, key: &str, expected: &str) -> Result<Option<Placed<String>>, Wrong> {
+        self.map(key, expected, |value| value.as_str().map(str::to_string))
     }
 
     /// `true` or `false`.

@@ -92,7 +92,7 @@ fn flag(fields: &Fields<'_>, key: &str) -> Result<bool, Wrong> {
 }
 
 fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, Wrong> {
-    let Some((text, at)) = fields.text(key)? else { return Ok(None) };
+    let Some((text, at)) = fields.text_as(key, "a duration in quotes, as \"90s\"")? else { return Ok(None) };
     units::duration_ms(&text).map(Some).map_err(|error| Wrong::at(at, format!("`{key}`: {error}")))
 }
 
@@ -107,7 +107,7 @@ fn indices(fields: &Fields<'_>, open: bool) -> Result<units::Array, Wrong> {
     let tasks_max = limits::TASKS_PER_JOB_MAX;
     let least = i64::from(!open);
     let tasks = fields.integer("tasks", least..=tasks_max.into())?;
-    let array = fields.text("array")?;
+    let array = fields.text_as("array", "a range in quotes, as \"0-99\"")?;
     match (tasks, array) {
         (Some(_), Some((_, at))) => Err(Wrong::at(at, "`array` says how many tasks there are; `tasks` must not say it too")),
         (None, Some((text, at))) => units::array(&text, tasks_max).map_err(|error| Wrong::at(at, format!("`array`: {error}"))),
@@ -140,7 +140,7 @@ fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, Wrong> {
         None if matches!(work, Work::Noop(_)) => 0,
         None => 1000,
     };
-    let memory_mib = match fields.text("memory")? {
+    let memory_mib = match fields.text_as("memory", "a size in quotes, as \"2GiB\"")? {
         Some((text, at)) => units::size_mib(&text).map_err(|error| Wrong::at(at, format!("`memory`: {error}")))?,
         None => 0,
     };
@@ -231,6 +231,7 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> 
 
 /// Where a file named in the job file is, if it is.
 fn present(directory: &Path, name: &str) -> Result<PathBuf, String> {
-    let path = directory.join(name);
+    // Shown as a user would write it.
+    let path = if directory == Path::new(".") { PathBuf::from(name) } else { directory.join(name) };
     fs::canonicalize(&path).map_err(|error| format!("{}: {error}", path.display()))
 }

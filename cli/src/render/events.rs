@@ -17,7 +17,8 @@ pub fn line(view: &EventView, style: Style) -> String {
         Some(state) => about.replacen("{}", &style.state(state), 1),
         None => about,
     };
-    format!("{}  {}  {what:<17}  {about}", style.faint(&format!("{place:>9}")), style.faint(&time::clock(view.wall_ms)))
+    let line = format!("{}  {}  {what:<17}  {about}", style.faint(&format!("{place:>9}")), style.faint(&time::clock(view.wall_ms)));
+    line.trim_end().to_string()
 }
 
 /// What happened, about what, and a state that is painted where `{}` stands.
