@@ -102,7 +102,9 @@ impl Client {
             .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Url { url: urls.to_string(), why: error.to_string() })?;
-        let actor = std::env::var("USER").ok().filter(|user| user.is_ascii() && !user.is_empty()).unwrap_or_else(|| "unknown".to_string());
+        // It goes into a header: text of visible ASCII.
+        let user = std::env::var("USER").ok().filter(|user| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic()));
+        let actor = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
         Ok(Client { http, bases: RwLock::new(bases), current: AtomicUsize::new(0), patience, actor })
     }
 

@@ -153,7 +153,7 @@ impl Cluster {
         let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
         for child in children {
             if let Some(exit) = child.exit() {
-                return Some(format!("{} ended ({exit}); the end of {}:\n{}", child.name, child.log().display(), child.last_words()));
+                return Some(format!("{} ended ({exit})\nthe end of {}:\n{}", child.name, child.log().display(), child.last_words()));
             }
         }
         (!self.bus.is_running()).then(|| format!("{} ended", self.bus.name()))

@@ -160,8 +160,11 @@ pub fn tasks(page: &TaskPage, style: Style) -> String {
     text
 }
 
-/// What there is to say of a task: why its last attempt ended badly, or how far it is.
+/// What there is to say of a task: how far it is, or why its last attempt ended badly.
 fn note(task: &TaskView) -> String {
+    if task.state == "running" && !task.progress.is_empty() {
+        return progress(task);
+    }
     let bad = task.outcome.as_ref().filter(|outcome| outcome.word() != "succeeded" && task.state != "succeeded");
     if let Some(outcome) = bad {
         return match outcome.message() {

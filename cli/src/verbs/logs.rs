@@ -24,8 +24,9 @@ use tokio::{sync::mpsc, task::JoinSet};
 const TASKS_MAX: u32 = 1_000;
 /// Streams that are open at a time.
 const STREAMS_MAX: usize = 32;
-/// Between two looks for new attempts.
-const LOOK_MS: u64 = 500;
+/// Between two looks for new attempts, at first and at most.
+const LOOK_MS_MIN: u64 = 20;
+const LOOK_MS_MAX: u64 = 500;
 /// Pieces that wait to be printed.
 const PIECES_MAX: usize = 256;
 /// A line longer than this is printed in parts.
@@ -82,11 +83,13 @@ impl Show {
     /// The newest attempt, and with `--follow` the next ones too.
     async fn task(self, client: &Client, task: TaskId) -> Result<(), Failure> {
         let mut last = None;
+        let mut pause = Pause::new();
         loop {
             let view = client.task(task).await?.ok_or_else(|| Failure::Input(format!("there is no task {task}")))?;
             if let Some(attempt) = view.attempt.filter(|attempt| has_run(&view) && last != Some(*attempt)) {
                 self.attempt(client, attempt).await?;
                 last = Some(attempt);
+                pause = Pause::new();
             } else if !self.follow {
                 return match last {
                     Some(_) => Ok(()),
@@ -95,7 +98,7 @@ impl Show {
             } else if has_ended(&view) {
                 return Ok(());
             } else {
-                tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+                pause.wait().await;
             }
         }
     }
@@ -125,6 +128,9 @@ impl Show {
     async fn ask_all(self, client: Arc<Client>, job: JobId, sender: mpsc::Sender<LogView>) -> Result<(), Failure> {
         let mut seen: BTreeSet<AttemptId> = BTreeSet::new();
         let mut open: JoinSet<Result<(), Failure>> = JoinSet::new();
+        let mut pause = Pause::new();
+        // What has ended is shown task by task.
+        let streams_max = if self.follow { STREAMS_MAX } else { 1 };
         loop {
             // Looked at before the tasks: what has ended by then has all its attempts in the list.
             let ended = client.job(job).await?.job.terminal.is_some();
@@ -136,9 +142,10 @@ impl Show {
                 if !seen.insert(attempt) {
                     continue;
                 }
-                while open.len() >= STREAMS_MAX {
+                while open.len() >= streams_max {
                     joined(open.join_next().await)?;
                 }
+                pause = Pause::new();
                 open.spawn(self.ask(client.clone(), attempt, sender.clone()));
             }
             if ended || !self.follow {
@@ -150,7 +157,7 @@ impl Show {
             while let Some(next) = open.try_join_next() {
                 joined(Some(next))?;
             }
-            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            pause.wait().await;
         }
     }
 
@@ -166,6 +173,22 @@ impl Show {
 
     fn print(self, piece: &LogView) -> Result<(), Failure> {
         if self.json { render::json_line(piece) } else { render::out(&piece.text) }
+    }
+}
+
+/// Short at first: most attempts start and end soon.
+struct Pause {
+    ms: u64,
+}
+
+impl Pause {
+    fn new() -> Pause {
+        Pause { ms: LOOK_MS_MIN }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep(Duration::from_millis(self.ms)).await;
+        self.ms = (self.ms * 2).min(LOOK_MS_MAX);
     }
 }
 
