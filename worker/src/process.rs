@@ -240,3 +240,28 @@ impl Loop {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_broker_a_worker_waits_and_ends_when_told() {
+        let temp = tempfile::tempdir().unwrap();
+        // Nobody listens on port 1.
+        let config = WorkerConfig::new("test", temp.path().join("w"), "nats://127.0.0.1:1");
+        run(config.clone(), std::future::ready(())).await.unwrap();
+        let owner = DataDir::open(&config.data, "test", WorkerIdentity(1)).unwrap();
+        assert_ne!(owner.identity(), WorkerIdentity(1), "it has had an identity");
+        let complaints = [
+            (WorkerConfig { cluster: "No Name".into(), ..config.clone() }, "join cluster \"No Name\": its name must have"),
+            (config.clone(), "use the data directory"),
+            (WorkerConfig { data: temp.path().join("x"), cpus: Some(f64::NAN), ..config.clone() }, "offer NaN CPUs"),
+            (WorkerConfig { data: temp.path().join("y"), nats: "nats://:x:y".into(), ..config }, "understand the broker's address"),
+        ];
+        for (config, expected) in complaints {
+            let complaint = run(config, std::future::pending()).await.unwrap_err().to_string();
+            assert!(complaint.starts_with(expected), "{complaint}");
+        }
+    }
+}
