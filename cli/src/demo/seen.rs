@@ -138,6 +138,12 @@ impl Seen {
         self.checkpoints.last().copied().unwrap_or(0)
     }
 
+    /// Records of metrics beyond the last checkpoint.
+    pub fn records_since_checkpoint(&self) -> usize {
+        let last = self.last_checkpoint();
+        self.metrics.iter().filter(|metrics| metrics.step > last).count()
+    }
+
     /// Steps that were done twice.
     pub fn steps_redone(&self) -> u64 {
         self.resumes.iter().map(|resume| resume.reached.saturating_sub(resume.step)).sum()
@@ -214,6 +220,7 @@ mod tests {
         assert_eq!(seen.curve(), [(10, 5.0), (20, 3.5)]);
         assert_eq!((seen.last_checkpoint(), seen.steps_redone(), seen.newest_epoch(), seen.calls), (10, 10, 2, 1));
         assert_eq!((seen.workers_that_read(), seen.lost.len(), seen.tokens_per_s()), (2, 1, 200.0));
+        assert_eq!(seen.records_since_checkpoint(), 2);
         assert!(!seen.all_ranks_run(1));
     }
 }

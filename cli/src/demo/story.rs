@@ -35,6 +35,8 @@ use tokio::task::JoinHandle;
 pub const COORDINATORS: usize = 3;
 /// How many workers there are from the start.
 pub const WORKERS: usize = 2;
+/// So many records of metrics after its last checkpoint, a worker is killed.
+const RECORDS_TO_LOSE: usize = 2;
 /// Between two looks at what was seen.
 const LOOK_MS: u64 = 50;
 /// Between two looks at the job, for the bars.
@@ -89,6 +91,8 @@ impl Story<'_> {
         let at = self.seen().last_checkpoint();
         self.until("the next checkpoint, under the new leader", move |seen| seen.last_checkpoint() > at).await?;
         self.judge_the_failover();
+        // Killed right at a checkpoint, there would be nothing to do again.
+        self.until("steps beyond that checkpoint", |seen| seen.records_since_checkpoint() >= RECORDS_TO_LOSE).await?;
         self.kill_a_worker().await?;
         self.until("the end of the job", |seen| seen.ended.is_some()).await?;
         let detail = self.client.job(self.job).await?;
