@@ -43,14 +43,18 @@ pub async fn demo(arguments: DemoArgs) -> Result<(), Failure> {
     let limit = Duration::from_millis(arguments.limit);
     let told = servers::told_to_end();
     tokio::pin!(told);
+    let mut interrupted = false;
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, story::run(&mut cluster, &spec, arguments.json)) => match ended {
             Ok(ended) => ended,
             Err(_) => Err(Failure::Broken(anyhow!("the demo was not done after {}", render::time::duration(arguments.limit)))),
         },
-        told = &mut told => Err(Failure::Broken(told.err().unwrap_or_else(|| anyhow!("the demo was interrupted")))),
+        told = &mut told => {
+            interrupted = true;
+            Err(Failure::Broken(told.err().unwrap_or_else(|| anyhow!("the demo was interrupted"))))
+        }
     };
-    if ended.is_err() {
+    if ended.is_err() && !interrupted {
         words_of_the_fallen(&mut cluster);
     }
     cluster.end().await;

@@ -119,11 +119,12 @@ impl Board {
                         Some((_, last, when)) => *last != note && when.elapsed() > Duration::from_millis(NOTE_INTERVAL_MS),
                     };
                     if again {
-                        let line = format!("{text} {}", short(&note, NOTE_CHARS_MAX));
+                        let gap = if note.is_empty() { "" } else { "; " };
+                        let line = format!("{text}{gap}{}", short(&note, NOTE_CHARS_MAX));
                         if *aside {
-                            super::err(line.trim_end())
+                            super::err(&line)
                         } else {
-                            super::line(line.trim_end())?
+                            super::line(&line)?
                         }
                         said.insert(stage.name.clone(), (text, note, Instant::now()));
                     }

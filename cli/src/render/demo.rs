@@ -47,6 +47,7 @@ pub fn report(report: &Report, style: Style) -> String {
         ),
         ("agent, one sample", agent("one")),
         ("agent, best of n", format!("{} (n = {samples:.0}, picked without the real line)", agent("best_of_n"))),
+        ("agent, perfect", format!("{} (the one of n most like the real line: no verifier can do better)", agent("perfect_pick"))),
         ("new leader", format!("{} after the kill of {}", time::duration(report.new_leader_ms), report.leaders[0])),
         ("lost worker", format!("its tasks ran again after {}", time::duration(report.worker_lost_ms))),
         (
