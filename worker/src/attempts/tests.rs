@@ -11,7 +11,7 @@ use muster_protocol::{
 use output::Piece;
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
 };
 use tempfile::TempDir;
@@ -259,8 +259,8 @@ async fn helper_agent() {
     if directory.ends_with("frozen") {
         rig.attempts.lease(200);
     }
-    // The marker is found among whatever the test program prints.
-    println!("the attempt has {}", pids[0]);
+    // Found by its words among whatever the test program prints.
+    writeln!(io::stdout(), "the attempt has {}", pids[0]).unwrap();
     rig.end().await;
 }
 
