@@ -108,7 +108,35 @@ impl Seen {
             }
             Event::JobEnded(e) if e.job == self.job => self.ended = Some(e.terminal),
             Event::ProgressRecorded(e) if e.attempt.task.job == self.job => self.record(&e.key, &e.body),
-            _ => {}
+            // Of other jobs.
+            Event::TaskAssigned(_)
+            | Event::AttemptStarted(_)
+            | Event::AttemptEnded(_)
+            | Event::JobEnded(_)
+            | Event::ProgressRecorded(_) => {}
+            // They change nothing that the demo tells.
+            Event::JobSubmitted(_)
+            | Event::JobCancelled(_)
+            | Event::JobRetried(_)
+            | Event::StageReadied(_)
+            | Event::StageSealed(_)
+            | Event::StageSucceeded(_)
+            | Event::TasksAdded(_)
+            | Event::WorkerRegistered(_)
+            | Event::WorkerSuspected(_)
+            | Event::WorkerRecovered(_)
+            | Event::WorkerLost(_)
+            | Event::WorkerDrained(_)
+            | Event::WorkerUndrained(_)
+            | Event::GangFormed(_)
+            | Event::AttemptStopped(_)
+            | Event::TaskRequeued(_)
+            | Event::TaskReadied(_)
+            | Event::TaskEnded(_)
+            | Event::CommandFaulted(_)
+            | Event::VersionRaised(_)
+            | Event::RequestAnswered(_)
+            | Event::HintsUsed(_) => {}
         }
     }
 
