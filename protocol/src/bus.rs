@@ -134,8 +134,8 @@ words! {
 pub struct Reports {
     /// The number of the first report in this message.
     pub first_seq: u64,
-    /// The oldest number that was not acknowledged when this was sent. The leader accepts a message only if
-    /// `first_seq` is at most one past the last that it accepted, or equals this number when it has accepted none.
+    /// The oldest number that was not acknowledged when this was sent: a leader has everything before it, if not this one. The leader
+    /// accepts a message only if `first_seq` is at most one past the last that it accepted, or equals this number.
     pub oldest_unacked: u64,
     /// In order.
     pub reports: Vec<Report>,

@@ -42,12 +42,16 @@ impl Lane {
             return Admission::Gap;
         }
         let Some(last) = first_seq.checked_add(count as u64).map(|end| end - 1) else { return Admission::Gap };
-        match self.accepted {
-            None if count > 0 && first_seq == oldest_unacked => Admission::New { skip: 0, last },
-            None => Admission::Gap,
-            Some(accepted) if first_seq > accepted + 1 => Admission::Gap,
-            Some(accepted) if last <= accepted => Admission::Known,
-            Some(accepted) => Admission::New { skip: (accepted + 1 - first_seq) as usize, last },
+        // Some leader has acknowledged everything before the oldest. It need not have been this one: a late message of before its time
+        // may be all that this one has accepted.
+        let acknowledged = oldest_unacked.saturating_sub(1);
+        let accepted = self.accepted.map_or(acknowledged, |accepted| accepted.max(acknowledged));
+        if first_seq > accepted + 1 || count == 0 {
+            Admission::Gap
+        } else if last <= accepted {
+            Admission::Known
+        } else {
+            Admission::New { skip: (accepted + 1 - first_seq) as usize, last }
         }
     }
 
@@ -180,7 +184,8 @@ mod tests {
             (Some(7), 8, 5, 1, Admission::New { skip: 0, last: 8 }),
             (Some(7), 5, 5, 5, Admission::New { skip: 3, last: 9 }),
             (Some(7), 5, 5, 3, Admission::Known),
-            (Some(7), 9, 9, 1, Admission::Gap),
+            (Some(7), 10, 9, 1, Admission::Gap),
+            (Some(3), 9, 9, 2, Admission::New { skip: 0, last: 10 }),
             (Some(7), 0, 0, 1, Admission::Gap),
             (Some(7), u64::MAX, 1, 2, Admission::Gap),
         ];
