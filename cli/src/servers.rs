@@ -7,7 +7,7 @@ use crate::{
     logging,
 };
 use anyhow::{Context, anyhow};
-use muster_coordinator::{Config, MemberConfig, RunError};
+use muster_coordinator::{Config, MemberConfig, RunError, store::StoreError};
 use muster_worker::WorkerConfig;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,10 +46,19 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
     config.validate().map_err(|error| Failure::Input(format!("cannot {error}")))?;
     muster_coordinator::run(config, until_told()).await.map_err(|error| {
         // Some of its phrases say what it failed to do, others what is wrong.
-        if matches!(error, RunError::Config(_)) {
-            Failure::Input(format!("cannot {error}"))
-        } else {
-            Failure::Broken(anyhow!("the coordinator has ended: {error}"))
+        match &error {
+            RunError::Config(_) => Failure::Input(format!("cannot {error}")),
+            // A directory that is somebody else's, or in use: another one is wanted, and nothing was touched.
+            RunError::Store(store) if !matches!(store, StoreError::Disk(_)) => Failure::Input(error.to_string()),
+            RunError::Store(_)
+            | RunError::Disk(_)
+            | RunError::Core(_)
+            | RunError::Bus(_)
+            | RunError::Listen { .. }
+            | RunError::Serve(_)
+            | RunError::Halted { .. }
+            | RunError::Thread(_)
+            | RunError::Panicked => Failure::Broken(anyhow!("the coordinator has ended: {error}")),
         }
     })
 }

@@ -67,7 +67,7 @@ pub(super) fn write(info: &CheckpointInfo, weights: &[f32], moments: &Moments) -
     Ok(to_safetensors(&info.config.model, &parts, Some(&about))?)
 }
 
-/// Reads what [`write`] wrote for the same run.
+/// Reads what [`write()`] wrote for the same run.
 pub(super) fn read(bytes: &[u8], expected: &CheckpointInfo) -> Result<(u64, Vec<f32>, Moments), Error> {
     let found = info(bytes)?;
     if found.config_hash != expected.config_hash {
