@@ -1,4 +1,4 @@
-//! What happened, line by line: its hash says whether two runs were the same, its last lines what led to a failure.
+//! What happened, line by line: its hash says whether two runs were the same, down to the bytes of messages, its last lines what led to a failure.
 
 use muster_protocol::ids::Digest;
 use std::{collections::VecDeque, fmt};
@@ -27,7 +27,13 @@ impl Trace {
         self.lines.push_back(line);
     }
 
-    /// The hash of all lines.
+    /// What is too much for a line counts all the same: two runs that differ in it were not the same.
+    pub fn absorb(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    /// The hash of all lines, and of what was absorbed between them.
     pub fn hash(&self) -> Digest {
         Digest(*self.hasher.finalize().as_bytes())
     }

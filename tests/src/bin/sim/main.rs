@@ -27,10 +27,10 @@ struct Arguments {
     /// Print the whole trace of the first seed that fails, or of the only one.
     #[arg(long)]
     verbose: bool,
-    /// Run every so-many-th seed twice, and compare the traces.
+    /// Run the first seed, and every so-many-th, twice, and compare the traces; so too each seed that fails. 0: none.
     #[arg(long, default_value_t = 20)]
     twice_every: u64,
-    /// Expect a failure: the product has a planted bug, which must be caught.
+    /// Expect a failure: the product has a planted bug, which must be caught. One line says by which seed and which invariant.
     #[arg(long)]
     planted: bool,
     /// Seeds at the same time.
@@ -58,6 +58,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let settings = Settings { verbose: arguments.verbose, ..Settings::default() };
     let (next, stop) = (AtomicU64::new(arguments.seeds.start), AtomicU64::new(u64::MAX));
+    let runs_twice = AtomicU64::new(0);
     let sum = Mutex::new((Stats::default(), Vec::<(Report, String)>::new()));
     let began = Instant::now();
     thread::scope(|scope| {
@@ -69,12 +70,21 @@ fn main() -> ExitCode {
                         return;
                     }
                     let report = sim::run(seed, &settings);
-                    let wrong = wrong(&report, &settings, arguments.twice_every);
+                    let twice = arguments.twice_every > 0 && (seed - arguments.seeds.start).is_multiple_of(arguments.twice_every);
+                    let mut wrong = wrong(&report, arguments.planted);
+                    // A failure that does not come again cannot be looked into.
+                    if (twice || wrong.is_some()) && arguments.twice_every > 0 {
+                        runs_twice.fetch_add(1, Ordering::Relaxed);
+                        if sim::run(seed, &settings).trace != report.trace {
+                            let first = wrong.map_or_else(String::new, |wrong| format!("; the first run: {wrong}"));
+                            wrong = Some(format!("determinism: run again, it left another trace{first}"));
+                        }
+                    }
                     let mut sum = sum.lock().expect("no thread panics with the lock");
                     sum.0.add(&report.stats);
                     if let Some(wrong) = wrong {
                         if arguments.planted {
-                            stop.store(seed, Ordering::Relaxed);
+                            stop.fetch_min(seed, Ordering::Relaxed);
                         }
                         sum.1.push((report, wrong));
                     } else if arguments.verbose && arguments.seeds.end - arguments.seeds.start == 1 {
@@ -86,23 +96,34 @@ fn main() -> ExitCode {
     });
     let (stats, mut failures) = sum.into_inner().expect("no thread panics with the lock");
     failures.sort_by_key(|(report, _)| report.seed);
-    tell(&arguments, &stats, &failures, began.elapsed().as_secs_f64());
+    if arguments.planted {
+        tell_planted(&arguments.seeds, failures.first());
+    } else {
+        tell(&arguments, &stats, &failures, runs_twice.into_inner(), began.elapsed().as_secs_f64());
+    }
     if failures.is_empty() == arguments.planted { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// What is wrong with a run, if anything.
-fn wrong(report: &Report, settings: &Settings, twice_every: u64) -> Option<String> {
+/// What is wrong with a run, if anything. A planted bug is not caught by a run in which too little happened.
+fn wrong(report: &Report, planted: bool) -> Option<String> {
     if let Some(failure) = &report.failure {
         return Some(format!("{}: {}", failure.invariant, failure.what));
     }
-    if let Some(lacking) = report.stats.lacking() {
-        return Some(format!("coverage: {lacking}"));
-    }
-    let again = twice_every > 0 && report.seed.is_multiple_of(twice_every);
-    (again && sim::run(report.seed, settings).trace != report.trace).then(|| "determinism: run again, it left another trace".to_string())
+    report.stats.lacking().filter(|_| !planted).map(|lacking| format!("coverage: {lacking}"))
 }
 
-fn tell(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], seconds: f64) {
+/// In one line, which seed caught the planted bug, and by which invariant.
+fn tell_planted(seeds: &Range<u64>, caught: Option<&(Report, String)>) {
+    match caught {
+        Some((report, wrong)) => {
+            let wrong = wrong.lines().next().unwrap_or_default();
+            println!("planted: seed {}: {}", report.seed, wrong.chars().take(200).collect::<String>());
+        }
+        None => println!("planted: not caught by seeds {}..{}", seeds.start, seeds.end),
+    }
+}
+
+fn tell(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], twice: u64, seconds: f64) {
     if let Some((report, wrong)) = failures.first() {
         report.last.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("seed {}: {wrong}", report.seed);
@@ -117,7 +138,7 @@ fn tell(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], sec
         println!(
             "{}",
             json!({
-                "seeds": seeds, "failed": failed, "seconds": seconds, "messages": stats.messages, "messages_per_s": per_s, "lost": stats.lost,
+                "seeds": seeds, "failed": failed, "twice": twice, "seconds": seconds, "messages": stats.messages, "messages_per_s": per_s, "lost": stats.lost,
                 "elections": stats.elections, "crashes": stats.crashes, "snapshot_installs": stats.installs, "tasks": stats.tasks,
                 "entries": stats.entries, "acknowledged": stats.acknowledged, "simulated_s": stats.simulated_ms / 1_000,
             })
@@ -125,7 +146,7 @@ fn tell(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], sec
         return;
     }
     println!(
-        "sim: {seeds} seeds, {} failed; {} messages ({per_s} per second), {} lost, {} elections, {} crashes, {} snapshot installs, {} tasks, {} entries, {} s simulated in {seconds:.1} s",
+        "sim: {seeds} seeds, {twice} of them twice, {} failed; {} messages ({per_s} per second), {} lost, {} elections, {} crashes, {} snapshot installs, {} tasks, {} entries, {} s simulated in {seconds:.1} s",
         failures.len(),
         stats.messages,
         stats.lost,

@@ -5,6 +5,7 @@ use crate::sim::{coordinator::CLUSTER, network::Place};
 use muster_coordinator::core::Input;
 use muster_protocol::{
     bus::{DownEnvelope, Up, UpEnvelope},
+    codec,
     ids::{BootId, WorkerIdentity},
 };
 use muster_worker::agent;
@@ -16,6 +17,7 @@ impl World {
         let envelope =
             UpEnvelope { cluster: CLUSTER.to_string(), identity: worker.identity, boot: worker.boot, trace: String::new(), message };
         self.say(format_args!("w{} says {}", which + 1, envelope.message.name()));
+        self.trace.absorb(&codec::encode(&envelope));
         for to in 0..self.coordinators.len() {
             let delays = self.network.delays_ms(Place::Worker(which), Place::Coordinator(to), &mut self.random);
             self.stats.lost += u64::from(delays.is_empty());
@@ -43,6 +45,7 @@ impl World {
         }
         let delays = self.network.delays_ms(Place::Coordinator(from), Place::Worker(to), &mut self.random);
         self.say(format_args!("c{} to w{}: {}, {} times", from + 1, to + 1, envelope.message.name(), delays.len()));
+        self.trace.absorb(&codec::encode(&envelope));
         self.stats.lost += u64::from(delays.is_empty());
         for delay in delays {
             self.at(sync_ms + delay, Event::Down { to, envelope: Box::new(envelope.clone()) });

@@ -97,7 +97,9 @@ impl World {
 
     fn look_at(&mut self, which: usize) {
         let Some(core) = self.coordinators[which].core() else { return };
-        let verdict = state_holds(core.state()).and_then(|()| self.oracle.same_state.state(core.applied().0, core.state().hash()));
+        let hash = core.state().hash();
+        self.trace.absorb(&hash.0);
+        let verdict = state_holds(core.state()).and_then(|()| self.oracle.same_state.state(core.applied().0, hash));
         self.hold(verdict);
     }
 
@@ -148,9 +150,11 @@ impl World {
         let delays = self.network.delays_ms(Place::Coordinator(which), Place::Coordinator(to), &mut self.random);
         self.say(format_args!("c{} to c{}: {kind}, {} times", which + 1, to + 1, delays.len()));
         self.stats.lost += u64::from(delays.is_empty());
+        // What goes over the wire is bytes.
+        let bytes = message.to_bytes();
+        self.trace.absorb(&bytes);
         for delay in delays {
-            // What goes over the wire is bytes.
-            match PeerMessage::from_bytes(&message.to_bytes()) {
+            match PeerMessage::from_bytes(&bytes) {
                 Ok(message) => self.at(sync_ms + delay, Event::Peer { to, from, message }),
                 Err(error) => self.fail("codec", error.to_string()),
             }

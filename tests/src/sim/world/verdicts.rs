@@ -106,6 +106,7 @@ impl World {
             let coordinator = &self.coordinators[which];
             let Some(core) = coordinator.core() else { continue };
             let hash = core.state().hash();
+            self.trace.absorb(&hash.0);
             let verdict = state_holds(core.state())
                 .and_then(|()| self.oracle.same_state.state(core.applied().0, hash))
                 .and_then(|()| replay_equals_live(&format!("c{}", which + 1), core, &coordinator.disk));
