@@ -9,6 +9,7 @@ mod cargo;
 mod house;
 mod nats;
 mod packages;
+mod planted;
 mod policy;
 mod spdx;
 mod suite;
@@ -29,9 +30,9 @@ struct Arguments {
 enum Task {
     /// Format, house rules, dependencies, clippy and docs; nothing is run.
     Verify,
-    /// Every test of the workspace, then 200 simulated clusters, then the demo.
+    /// Every test of the workspace, then 200 simulated clusters, the planted bugs, and the demo.
     Test {
-        /// Leave the simulator out.
+        /// Leave the simulator out, and the planted bugs with it.
         #[arg(long)]
         no_sim: bool,
         /// Leave the demo out.
@@ -46,6 +47,9 @@ enum Task {
         /// `A..B`, B not included; or one seed.
         #[arg(long, default_value = "0..200")]
         seeds: String,
+        /// Instead, plant each bug of `tests/planted` in a copy of the tree, and see that simulated clusters catch it.
+        #[arg(long, conflicts_with_all = ["seeds", "rest"])]
+        planted: bool,
         /// Passed on to the simulator.
         #[arg(last = true)]
         rest: Vec<String>,
@@ -87,7 +91,8 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::Verify => verify::verify(),
         Task::Test { no_sim, no_demo, filter } => suite::test(!no_sim, !no_demo, &filter),
-        Task::Sim { seeds, rest } => suite::sim(&seeds, &rest),
+        Task::Sim { planted: true, .. } => planted::planted(),
+        Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),
         Task::Demo { rest } => suite::demo(&rest),
         Task::Bench { name, json, profile, rest } => suite::bench(&name, json, &profile, &rest),
     }

@@ -2,7 +2,7 @@
 
 use crate::{
     cargo::{self, PROFILE},
-    nats,
+    nats, planted,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -51,7 +51,7 @@ impl Tally {
     }
 }
 
-/// Every test, then the simulator, then the demo; each counts as one more test. The last line is the sum.
+/// Every test, then the simulator, the bugs that it must catch, and the demo; each counts as one more test. The last line is the sum.
 pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> {
     nats::ensure()?;
     if !cargo::build(PROFILE)? {
@@ -73,6 +73,11 @@ pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> 
     }
     if with_sim {
         tally.step(&format!("simulator, seeds {SEEDS}"), sim_once(SEEDS, &[])?);
+        let caught = planted::planted().unwrap_or_else(|error| {
+            println!("planted: error: {error:#}");
+            false
+        });
+        tally.step("planted bugs", caught);
     }
     if with_demo {
         tally.step("demo", demo_once(&[])?);

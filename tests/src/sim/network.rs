@@ -4,6 +4,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeSet;
 
+/// A late message arrives within this time.
+const LATE_MS_MAX: u64 = 1_000;
+/// A very late one, which may have outlived the leader that it was meant for, or the lease that it was said under.
+const VERY_LATE_MS_MAX: u64 = 6_000;
+/// One in so many late messages is very late.
+const VERY_LATE_IN: u32 = 8;
+
 /// Somebody on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -26,7 +33,7 @@ pub struct Network {
     pub lost_per_mille: u32,
     /// Of a thousand messages, so many arrive twice.
     pub repeated_per_mille: u32,
-    /// Of a thousand messages, so many are late, by up to a second.
+    /// Of a thousand messages, so many are late, some of them very late.
     pub late_per_mille: u32,
 }
 
@@ -61,7 +68,8 @@ impl Network {
         let mut delay = || {
             let usual = if calm { 1 } else { random.random_range(1..6) };
             let late = late > 0 && random.random_range(0..1_000) < late;
-            usual + if late { random.random_range(0..1_000) } else { 0 }
+            let late_ms_max = if late && random.random_range(0..VERY_LATE_IN) == 0 { VERY_LATE_MS_MAX } else { LATE_MS_MAX };
+            usual + if late { random.random_range(0..late_ms_max) } else { 0 }
         };
         (0..count).map(|_| delay()).collect()
     }
