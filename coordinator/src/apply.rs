@@ -35,11 +35,16 @@ pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8])
     if let Some(batch) = &batch {
         state.begin(&Moment { index, term, log_ms: batch.log_ms, wall_ms: batch.wall_ms });
         for (command, envelope) in (0..).zip(&batch.commands) {
+            // Every coordinator joins the trace of whoever asked.
+            let (name, request, trace) = (envelope.command.name(), envelope.request, envelope.trace.as_str());
+            let span = tracing::debug_span!("command", name, %request, trace, %index, command);
+            let _applying = span.enter();
             let decision = decide_guarded(state, envelope);
             for event in decision.events {
                 state.evolve(&event);
                 records.push(EventRecord { command, event });
             }
+            tracing::trace!(answer = ?decision.answer, "applied");
             answers.push(decision.answer);
         }
         events = codec::encode(&records);

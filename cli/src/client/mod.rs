@@ -165,7 +165,9 @@ impl Client {
 
     fn posted(&self, base: &str, path: &str, body: &serde_json::Value, id: RequestId) -> RequestBuilder {
         let request = self.request(Method::POST, base, path);
-        request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).json(body)
+        // The trace that begins here: the request's id names it, so that one finds the other.
+        let trace = format!("00-{:032x}-{:016x}-01", id.0, (id.0 as u64) | 1);
+        request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).header("traceparent", trace).json(body)
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
