@@ -3,7 +3,7 @@
 //! Everything here is plain data with two encodings: bincode for wire and log ([`codec`]), JSON for people ([`view`], serde).
 //! The crate is `no_std`, so that the pure core, which is built on it, cannot reach a clock, a socket or a thread.
 //!
-//! **Invariant**: every enum that is written to the log or the wire is made by [`tagged!`](crate::tagged), so that its numeric tags
+//! **Invariant**: every enum that is written to the log or the wire is made by [`tagged!`](crate::tagged!), so that its numeric tags
 //! are written down and never follow from the order of its variants.
 #![no_std]
 extern crate alloc;
