@@ -16,9 +16,9 @@ pub fn canonical(text: &str) -> Result<String, Failure> {
 }
 
 /// Folds the ledger in `directory`.
-pub fn fold(directory: &Path, until: Option<&str>, verify: bool) -> Result<ReplayView, Failure> {
+pub fn fold(directory: &Path, until: Option<&str>, verify: bool, from_snapshot: bool) -> Result<ReplayView, Failure> {
     let until = until.map(str::parse).transpose().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
-    replay::offline(directory, Options { until, verify, from_snapshot: false }).map_err(|error| match &error {
+    replay::offline(directory, Options { until, verify, from_snapshot }).map_err(|error| match &error {
         ReplayError::Store(StoreError::Disk(_))
         | ReplayError::Disk(_)
         | ReplayError::Chain { .. }

@@ -233,6 +233,9 @@ pub struct ReplayArgs {
     /// Also decide every command again, and compare
     #[arg(long)]
     pub verify: bool,
+    /// Begin at the newest snapshot, not at the first entry
+    #[arg(long)]
+    pub from_snapshot: bool,
     /// Show the jobs
     #[arg(long)]
     pub jobs: bool,

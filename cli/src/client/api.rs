@@ -110,9 +110,14 @@ impl Client {
         self.post(&format!("/v1/workers/{worker}/drain"), &json!({ "drain": drain }), new_request()).await
     }
 
-    /// Folds the ledger of one coordinator.
-    pub async fn replay(&self, base: &str, until: Option<&str>, verify: bool) -> Result<ReplayView, Error> {
+    /// Folds the ledger of one coordinator, from its first entry or from its newest snapshot.
+    pub async fn replay(&self, base: &str, until: Option<&str>, verify: bool, from_snapshot: bool) -> Result<ReplayView, Error> {
         let until = until.map_or(String::new(), |until| format!("&until={until}"));
-        self.get_of(base, &format!("/v1/replay?verify={verify}{until}"), Duration::from_millis(REPLAY_TIMEOUT_MS)).await
+        self.get_of(
+            base,
+            &format!("/v1/replay?verify={verify}&from_snapshot={from_snapshot}{until}"),
+            Duration::from_millis(REPLAY_TIMEOUT_MS),
+        )
+        .await
     }
 }

@@ -315,7 +315,7 @@ impl Story<'_> {
                 }
                 tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
             }
-            replays.push(self.client.replay(&url, Some(&until.to_string()), true).await?);
+            replays.push(self.client.replay(&url, Some(&until.to_string()), true, false).await?);
         }
         Ok(replays)
     }

@@ -14,12 +14,12 @@ use muster_protocol::view::ReplayView;
 pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
     let until = arguments.until.as_deref().map(offline::canonical).transpose()?;
     let view: ReplayView = match &arguments.data {
-        Some(directory) => offline::fold(directory, until.as_deref(), arguments.verify)?,
+        Some(directory) => offline::fold(directory, until.as_deref(), arguments.verify, arguments.from_snapshot)?,
         None => {
             let client = client(&arguments.server)?;
             // Any answer tells that this one serves.
             client.status().await?;
-            client.replay(&client.base(), until.as_deref(), arguments.verify).await?
+            client.replay(&client.base(), until.as_deref(), arguments.verify, arguments.from_snapshot).await?
         }
     };
     if arguments.server.json {

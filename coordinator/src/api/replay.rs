@@ -12,6 +12,7 @@ use std::sync::Arc;
 pub struct ReplayQuery {
     until: Option<String>,
     verify: bool,
+    from_snapshot: bool,
 }
 
 /// The replay.
@@ -19,7 +20,7 @@ pub async fn replay(State(shared): Door, uri: Uri) -> Result<Json<ReplayView>, C
     let query: ReplayQuery = caller::query(&uri)?;
     let until = query.until.as_deref().filter(|until| !until.is_empty()).map(str::parse::<Until>).transpose();
     let until = until.map_err(|error| Complaint::invalid("until", error.to_string()))?;
-    let options = Options { until, verify: query.verify, ..Options::default() };
+    let options = Options { until, verify: query.verify, from_snapshot: query.from_snapshot };
     let turn = Arc::clone(&shared.replays).acquire_owned().await;
     let fold = tokio::task::spawn_blocking(move || {
         let _turn = turn;
