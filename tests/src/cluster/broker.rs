@@ -17,10 +17,15 @@ pub enum BrokerKind {
 
 /// A running broker.
 pub struct Broker {
-    _process: Process,
+    process: Process,
 }
 
 impl Broker {
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
     /// Starts a broker on loopback, and returns once it takes clients.
     pub fn start(kind: BrokerKind, port: u16, binary: &Path, directory: &Path) -> Result<Broker, Error> {
         let log = directory.join("broker.log");
@@ -36,6 +41,6 @@ impl Broker {
         };
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         wait_for("the broker", || TcpStream::connect(address).map(drop).map_err(|error| error.to_string()));
-        Ok(Broker { _process: process })
+        Ok(Broker { process })
     }
 }

@@ -204,6 +204,11 @@ impl Cluster {
         drop(self.broker.take());
     }
 
+    /// The running broker.
+    pub fn broker(&self) -> &Process {
+        self.broker.as_ref().expect("the broker runs").process()
+    }
+
     /// Starts the broker again, on the same port.
     pub fn start_broker(&mut self) -> Result<(), Error> {
         self.broker = Some(Broker::start(self.shape.broker, self.members[0].broker_port, &self.binary, self.directory.path())?);

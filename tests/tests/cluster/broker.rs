@@ -32,6 +32,27 @@ fn a_restarted_broker_loses_nothing_and_restarts_nothing() {
 }
 
 #[test]
+fn a_broker_that_hangs_delays_and_loses_nothing() {
+    let cluster = Cluster::start(Shape { coordinators: 1, workers: 2, ..Shape::default() }).unwrap();
+    let api = leader_api(&cluster);
+    let sleepers = api.submit(&job_of("sleepers", stage_of("sleep", 2, process_of(&["sleep", "1000"]))), new_request()).unwrap();
+    let before = await_running(&cluster, sleepers);
+    cluster.broker().freeze();
+    // Accepted, though nobody can be told of it; and what is not heard is said.
+    let job = api.submit(&job_of("meanwhile", stage_of("only", 500, Work::Noop(Noop {}))), new_request()).unwrap();
+    wait_for("the workers to be suspect", || {
+        let liveness: Vec<_> = api.workers().map_err(|error| error.to_string())?.iter().map(|worker| worker.liveness.word()).collect();
+        if liveness.contains(&"suspect") { Ok(()) } else { Err(format!("{liveness:?}")) }
+    });
+    cluster.broker().thaw();
+    assert_eq!(await_end(&cluster, job).terminal, Some(Terminal::Succeeded));
+    let after = leader_api(&cluster).tasks(sleepers).unwrap();
+    for (now, then) in after.iter().zip(&before) {
+        assert_eq!((now.attempt, now.state.as_str()), (then.attempt, "running"), "nothing was restarted");
+    }
+}
+
+#[test]
 fn an_absent_broker_is_named_and_waited_for() {
     let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
     cluster.kill_broker();

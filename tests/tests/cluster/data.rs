@@ -62,6 +62,14 @@ fn a_directory_in_use_of_another_or_from_the_future_is_refused() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("another") && said.contains("test"), "{said}");
 
+    let identity = cluster.coordinator_data(0).join("identity");
+    let written = fs::read_to_string(&identity).unwrap();
+    fs::write(&identity, written.replacen("format 1", "format 99", 1)).unwrap();
+    let (code, said) = refused(&cluster, &own);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("99") && said.contains("newer muster"), "{said}");
+    fs::write(&identity, written).unwrap();
+
     // The directory itself took no harm.
     cluster.start_coordinator(0).unwrap();
     assert_eq!(leader_api(&cluster).job(job).unwrap().job.tasks.succeeded, 5);
@@ -102,5 +110,13 @@ fn an_offline_replay_gives_the_same_hash_and_names_a_corrupted_block() {
     let output = offline(&taken);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(taken.to_str().unwrap()) && said.contains("corrupt"), "{said}");
+
+    // A coordinator does not serve from it either.
+    let own = cluster.coordinator_data(0).display().to_string();
+    let on_taken = |argument: String| if argument == own { taken.display().to_string() } else { argument };
+    let arguments: Vec<String> = cluster.coordinator_arguments(0).into_iter().map(on_taken).collect();
+    let (code, said) = refused(&cluster, &arguments);
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains(taken.to_str().unwrap()) && said.contains("corrupt"), "{said}");
 }
