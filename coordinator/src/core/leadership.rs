@@ -90,6 +90,11 @@ impl Leadership {
         self.clock.is_some()
     }
 
+    /// This leader stood still: it is not sure of anybody.
+    pub(super) fn forget_contacts(&mut self) {
+        self.contacts.clear();
+    }
+
     /// Whether clients and workers have to come again later.
     pub(super) fn is_full(&self) -> bool {
         self.queue.is_full() || self.queue.len() + self.pending.commands() >= WAITING_COMMANDS_MAX

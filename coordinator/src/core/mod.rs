@@ -204,6 +204,8 @@ impl Core {
             && let Some(lead) = &mut self.lead
         {
             lead.sessions.excuse(gap_ms);
+            // What was heard while it stood still may be old: it is sure again once the members have answered anew.
+            lead.forget_contacts();
         }
     }
 

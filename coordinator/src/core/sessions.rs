@@ -149,6 +149,8 @@ impl Sessions {
             }
             *session = Session { retired, ..Session::new(worker, life.boot, mono_ms) };
         }
+        // A worker that was forgotten meanwhile comes back in the same life, under another id.
+        session.worker = worker;
         session.heard_ms = mono_ms;
         // A loss that follows in the log is not undone by a registration before it.
         if session.changing != Some(Liveness::Lost) {
@@ -193,6 +195,16 @@ mod tests {
             let lane = Lane { accepted, applied: 0 };
             assert_eq!(lane.judge(first, oldest, count), expected, "{accepted:?} {first} {oldest} {count}");
         }
+    }
+
+    #[test]
+    fn a_forgotten_worker_is_known_under_its_new_id() {
+        let mut sessions = Sessions::default();
+        let life = Life { identity: WorkerIdentity(1), boot: BootId(1) };
+        sessions.registered(WorkerId(1), life, 0);
+        sessions.registered(WorkerId(7), life, 5);
+        let session = sessions.get(life).expect("the same life");
+        assert_eq!((session.worker, session.heard_ms), (WorkerId(7), 5));
     }
 
     #[test]

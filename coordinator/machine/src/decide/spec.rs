@@ -2,7 +2,7 @@
 
 use alloc::{collections::BTreeSet, format, string::String};
 use muster_protocol::{
-    limits,
+    codec, limits,
     rejection::{Invalid, Rejection},
     resources::Resources,
     spec::{JobSpec, StageSpec, Work},
@@ -12,6 +12,8 @@ use muster_protocol::{
 const COUNTERS_MAX: usize = 64;
 /// Arguments of a command, and variables of its environment, at most.
 const WORDS_MAX: usize = 4096;
+/// What a stage's tasks do, encoded, at most: half of a message on the bus.
+const WORK_BYTES_MAX: usize = limits::BUS_MESSAGE_BYTES_MAX / 2;
 /// From SIGTERM to SIGKILL at most.
 const GRACE_MS_MAX: u64 = 3_600_000;
 
@@ -60,6 +62,11 @@ fn check_stage(place: &str, index: usize, stage: &StageSpec) -> Result<(), Rejec
     }
     if stage.grace_ms > GRACE_MS_MAX {
         return at(&field("grace_ms"), Err(format!("{} ms; at most {GRACE_MS_MAX}", stage.grace_ms)));
+    }
+    // What is launched must fit into one message on the bus, with the job's and a child's parameters.
+    let work_bytes = codec::encode(&stage.work).len();
+    if work_bytes > WORK_BYTES_MAX {
+        return at(&field("work"), Err(format!("{work_bytes} bytes; at most {WORK_BYTES_MAX}")));
     }
     match &stage.work {
         Work::Noop(_) => Ok(()),
