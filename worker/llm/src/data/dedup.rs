@@ -1,6 +1,7 @@
 //! Exact deduplication over all splits: of documents with one hash, one is kept.
 
-use super::documents::{Entry, Tally};
+use super::documents::{Entry, Place, Tally};
+use super::filters::DropReason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -9,8 +10,21 @@ use std::collections::BTreeMap;
 pub struct Choice {
     /// For each split, in order, the positions of the documents kept, ascending.
     pub keep: Vec<Vec<u32>>,
-    /// For each split, what is dropped as a duplicate.
+    /// For each split, what is dropped as an exact duplicate.
     pub duplicates: Vec<Tally>,
+    /// For each split, what is dropped as nearly the same as another; empty where that was not looked for.
+    #[serde(default)]
+    pub near_duplicates: Vec<Tally>,
+}
+
+impl Choice {
+    /// What was dropped of a split, by reason, without reasons that dropped nothing.
+    #[must_use]
+    pub fn dropped(&self, split: usize) -> BTreeMap<DropReason, Tally> {
+        let tallies = [(DropReason::Duplicate, self.duplicates.get(split)), (DropReason::NearDuplicate, self.near_duplicates.get(split))];
+        let known = tallies.into_iter().filter_map(|(reason, tally)| Some((reason, *tally?)));
+        known.filter(|(_, tally)| tally.documents > 0).collect()
+    }
 }
 
 /// Decides for the entries of all splits (position in `splits` = split index).
@@ -20,10 +34,10 @@ pub struct Choice {
 #[must_use]
 pub fn choose(splits: &[Vec<Entry>]) -> Choice {
     // Of equal texts, the first path wins; the same path twice (two roots of one name) falls to the first split.
-    let mut first: BTreeMap<&str, (&str, usize, usize)> = BTreeMap::new();
+    let mut first: BTreeMap<&str, (&str, Place, usize, usize)> = BTreeMap::new();
     for (split, entries) in splits.iter().enumerate() {
         for (position, entry) in entries.iter().enumerate() {
-            let candidate = (entry.path.as_str(), split, position);
+            let candidate = (entry.path.as_str(), entry.place, split, position);
             first.entry(&entry.hash).and_modify(|best| *best = candidate.min(*best)).or_insert(candidate);
         }
     }
@@ -31,7 +45,7 @@ pub fn choose(splits: &[Vec<Entry>]) -> Choice {
     for (split, entries) in splits.iter().enumerate() {
         let (mut keep, mut duplicates) = (Vec::new(), Tally::default());
         for (position, (entry, number)) in entries.iter().zip(0u32..).enumerate() {
-            let won = first.get(entry.hash.as_str()).is_some_and(|best| (best.1, best.2) == (split, position));
+            let won = first.get(entry.hash.as_str()).is_some_and(|best| (best.2, best.3) == (split, position));
             if won {
                 keep.push(number);
             } else {
@@ -49,7 +63,7 @@ mod tests {
     use super::*;
 
     fn entry(path: &str, hash: &str) -> Entry {
-        Entry { path: path.to_owned(), hash: hash.to_owned(), bytes: 10, held_out: false }
+        Entry { path: path.to_owned(), hash: hash.to_owned(), bytes: 10, ..Entry::default() }
     }
 
     #[test]

@@ -29,6 +29,12 @@ pub enum DropReason {
     RepeatedLines,
     /// The same content is kept elsewhere.
     Duplicate,
+    /// Nearly the same content is kept elsewhere.
+    NearDuplicate,
+    /// A line or row that is not what the format says.
+    Malformed,
+    /// It shares text with an evaluation set.
+    Contaminated,
     /// The scan's budget was used up.
     OverBudget,
 }

@@ -77,8 +77,8 @@ impl Manifest {
             for (reason, tally) in &report.dropped {
                 dropped.entry(*reason).or_default().join(*tally);
             }
-            if choice.duplicates[split].documents > 0 {
-                dropped.entry(DropReason::Duplicate).or_default().join(choice.duplicates[split]);
+            for (reason, tally) in choice.dropped(split) {
+                dropped.entry(reason).or_default().join(tally);
             }
         }
         let Some(tokenizer) = train.first() else {
@@ -127,7 +127,7 @@ fn check_split(split: usize, splits: usize, report: &ScanReport, choice: &Choice
     if packed.documents != chosen {
         return Err(Error::Books(format!("split {split}: {chosen} documents were chosen and {} packed", packed.documents)));
     }
-    packed.join(choice.duplicates[split]);
+    choice.dropped(split).values().for_each(|tally| packed.join(*tally));
     if packed != report.kept {
         return Err(Error::Books(format!("split {split}: {:?} passed the filters, and {packed:?} were packed or duplicates", report.kept)));
     }
@@ -182,8 +182,9 @@ mod tests {
             seen: Tally { documents: kept + small.documents, bytes: kept * 10 + small.bytes },
             kept: tally(kept, kept * 10),
             dropped: [(DropReason::TooSmall, small)].into(),
+            ..ScanReport::default()
         };
-        let choice = Choice { keep: vec![vec![0, 2], vec![0, 1, 2]], duplicates: vec![tally(1, 10), tally(0, 0)] };
+        let choice = Choice { keep: vec![vec![0, 2], vec![0, 1, 2]], duplicates: vec![tally(1, 10), tally(0, 0)], ..Choice::default() };
         let reports = vec![report(0, 3, tally(2, 4)), report(1, 3, tally(1, 1))];
         (reports, choice, vec![index(false, &[10, 10]), index(false, &[10, 10])], vec![index(true, &[]), index(true, &[10])])
     }

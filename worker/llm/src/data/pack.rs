@@ -34,8 +34,9 @@ pub fn pack(scan: &Scan, keep: &[u32], tokenizer: &Tokenizer, compute: &Compute)
         let encode = |part: &[&Document]| -> Result<Vec<Vec<u32>>, Error> {
             let mut encoder = tokenizer.encoder();
             let encode = |document: &&Document| {
-                let mut tokens = Vec::with_capacity(document.text.len() / 2);
-                encoder.encode(&document.text, &mut tokens).map(|()| tokens)
+                let text = document.body.plain();
+                let mut tokens = Vec::with_capacity(text.len() / 2);
+                encoder.encode(&text, &mut tokens).map(|()| tokens)
             };
             part.iter().map(encode).collect()
         };
@@ -58,20 +59,13 @@ const DOCUMENTS_PER_ROUND: usize = 1024;
 mod tests {
     use super::*;
     use crate::data::dedup::Choice;
-    use crate::data::documents::Entry;
+    use crate::data::documents::{Body, Place};
     use crate::data::tokenizer::TokenizerConfig;
-    use crate::durable;
 
     fn scan() -> Scan {
         let document = |i: usize| {
             let text: String = (0..30).map(|line| format!("let value_{i} = number({line}); // caf\u{e9} {}\n", i * line)).collect();
-            let entry = Entry {
-                path: format!("root/{i}.rs"),
-                hash: durable::hash(text.as_bytes()),
-                bytes: text.len() as u64,
-                held_out: i.is_multiple_of(5),
-            };
-            Document { entry, text }
+            Document::new(format!("root/{i}.rs"), Place::Whole, Body::Text(text), i.is_multiple_of(5))
         };
         Scan { documents: (0..20).map(document).collect(), ..Scan::default() }
     }
@@ -95,10 +89,10 @@ mod tests {
             for span in &shard.index().documents {
                 let (start, end) = (span.start as usize, (span.start + span.tokens) as usize);
                 let document = scan.documents.iter().find(|d| d.entry.hash == span.hash).expect("is in the scan");
-                assert_eq!(tokenizer.decode(&tokens[start..end]).expect("decodes"), document.text);
+                assert_eq!(tokenizer.decode(&tokens[start..end]).expect("decodes"), document.body.plain());
                 assert_eq!((document.entry.held_out, &document.entry.path), (held_out, &span.path));
                 assert_eq!(tokens[end], tokenizer.boundary());
-                bytes += document.text.len() as u64;
+                bytes += document.body.bytes();
                 seen += 1;
             }
             assert_eq!(shard.index().text_bytes, bytes);

@@ -1,10 +1,9 @@
 //! Reads the text files below some roots: one split of them, in a fixed order, within a budget.
 
 use super::Error;
-use super::documents::{Document, Entry, Scan, ScanReport};
+use super::documents::{Body, Document, Place, Scan, ScanReport};
 use super::filters::{self, DropReason, Filters};
 use crate::compute::Compute;
-use crate::durable;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -192,8 +191,7 @@ fn read(config: &ScanConfig, file: &File) -> Result<Outcome, Error> {
     if let Some(reason) = filters::judge(&text, &config.filters) {
         return dropped(reason);
     }
-    let entry = Entry { path: file.name.clone(), hash: durable::hash(text.as_bytes()), bytes: text.len() as u64, held_out: file.held_out };
-    Ok(Outcome::Kept(Box::new(Document { entry, text })))
+    Ok(Outcome::Kept(Box::new(Document::new(file.name.clone(), Place::Whole, Body::Text(text), file.held_out))))
 }
 
 /// Without a byte order mark, and with `\n` at each line's end.
@@ -219,6 +217,7 @@ impl Default for ScanConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::documents::Entry;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -278,7 +277,7 @@ mod tests {
         let dropped: Vec<_> = scan.report.dropped.iter().map(|(reason, tally)| (*reason, tally.documents)).collect();
         assert_eq!(dropped, [(DropReason::TooSmall, 1), (DropReason::NotUtf8, 1)]);
         let windows = scan.documents.iter().find(|d| d.entry.path == "root/windows.rs").expect("is kept");
-        assert_eq!(windows.text, source(99));
+        assert_eq!(windows.body.plain(), source(99));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::words;
 use crate::compute::Compute;
 use crate::durable;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -217,7 +218,7 @@ impl Encoder<'_> {
 }
 
 /// The first training documents of each scan that fit its share.
-fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<&'a str>, Error> {
+fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<Cow<'a, str>>, Error> {
     if choice.keep.len() != scans.len() {
         return Err(Error::Parameters(format!("the choice is of {} scans, not of {}", choice.keep.len(), scans.len())));
     }
@@ -228,11 +229,11 @@ fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<&'
         for position in keep {
             let document = scan.documents.get(*position as usize);
             let document = document.ok_or_else(|| Error::Parameters(format!("the scan has no document {position}")))?;
-            if document.entry.held_out || used + document.text.len() > share {
+            if document.entry.held_out || used + document.entry.bytes as usize > share {
                 continue;
             }
-            used += document.text.len();
-            sample.push(document.text.as_str());
+            used += document.entry.bytes as usize;
+            sample.push(document.body.plain());
         }
     }
     if sample.is_empty() {
@@ -257,15 +258,12 @@ fn alphabet() -> HashMap<char, u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::documents::{Document, Entry};
+    use crate::data::documents::{Body, Document, Place};
 
     const TEXT: &str = include_str!("tokenizer.rs");
 
     fn trained(vocab_size: usize) -> Tokenizer {
-        let document = |held_out, text: &str| Document {
-            entry: Entry { path: "a".to_owned(), hash: "h".to_owned(), bytes: text.len() as u64, held_out },
-            text: text.to_owned(),
-        };
+        let document = |held_out, text: &str| Document::new("a".to_owned(), Place::Whole, Body::Text(text.to_owned()), held_out);
         let scan = Scan { documents: vec![document(true, &"zq".repeat(99)), document(false, TEXT)], ..Scan::default() };
         let choice = Choice { keep: vec![vec![0, 1]], ..Choice::default() };
         let config = TokenizerConfig { vocab_size, ..TokenizerConfig::default() };

@@ -151,13 +151,13 @@ mod tests {
     use super::*;
     use crate::compute::Compute;
     use crate::data::dedup::Choice;
-    use crate::data::documents::{Document, Entry, Scan};
+    use crate::data::documents::{Body, Document, Place, Scan};
     use crate::data::tokenizer::TokenizerConfig;
     use crate::model::weights::initial;
 
     fn tokenizer() -> Tokenizer {
-        let entry = Entry { path: "a".to_owned(), hash: "h".to_owned(), bytes: 1, held_out: false };
-        let scan = Scan { documents: vec![Document { entry, text: "let x = 1;\nlet y = 2;\n".repeat(9) }], ..Scan::default() };
+        let body = Body::Text("let x = 1;\nlet y = 2;\n".repeat(9));
+        let scan = Scan { documents: vec![Document::new("a".to_owned(), Place::Whole, body, false)], ..Scan::default() };
         let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
         let compute = Compute::new(1).expect("starts");
         Tokenizer::train(&TokenizerConfig { vocab_size: 270, ..TokenizerConfig::default() }, &[scan], &choice, &compute).expect("trains")
