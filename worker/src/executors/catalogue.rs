@@ -81,6 +81,14 @@ const SCAN: &[Key] = &[
 const TOKENIZER: &[Key] = &[
     whole("vocab_size", 2048, 300, 65_536, "tokens, with the 256 bytes"),
     whole("sample_mib", 4, 1, 1 << 12, "most text to learn merges from, in MiB"),
+    Key { name: "special_tokens", kind: Kind::Texts, about: "more special tokens to train with, besides the document boundary" },
+    text("tokenizer", "", "a Hugging Face tokenizer.json to take instead of training one; what lies beside it names its special tokens"),
+];
+const PACK: &[Key] = &[
+    text("template", "auto", "form of conversations: auto, chatml, llama3 or plain; auto: what the tokenizer has special tokens for"),
+    whole("context", 0, 0, 1 << 24, "most tokens of a conversation; 0: any number"),
+    text("too_long", "error", "what becomes of a longer one: truncate, drop or error"),
+    whole("part_mib", 64, 1, 4096, "text that is packed into one shard, and done again after a kill, in MiB"),
 ];
 const FROM_SCAN: &[Key] = &[text("scan_stage", "scan", "the stage that ran data.scan")];
 const FROM_TOKENIZER: &[Key] = &[text("tokenizer_stage", "tokenizer", "the stage that ran data.tokenizer")];
@@ -135,10 +143,10 @@ pub const EXECUTORS: &[Executor] = &[
     Executor { name: "data.scan", about: "reads and filters one split of the input files", groups: &[SEED, SCAN] },
     Executor {
         name: "data.tokenizer",
-        about: "drops duplicates over all splits, and trains a tokenizer",
+        about: "drops duplicates over all splits, and trains a tokenizer or takes one",
         groups: &[SEED, TOKENIZER, FROM_SCAN],
     },
-    Executor { name: "data.pack", about: "tokenizes one split into shards", groups: &[SEED, FROM_SCAN, FROM_TOKENIZER] },
+    Executor { name: "data.pack", about: "tokenizes one split into shards", groups: &[SEED, PACK, FROM_SCAN, FROM_TOKENIZER] },
     Executor {
         name: "data.manifest",
         about: "joins the shards into a data set, with its account",

@@ -3,19 +3,31 @@
 use super::{
     attempt::Attempt,
     error::Error,
-    wire::{DataSet, ManifestOutput, ShardRef, TrainOutput},
+    wire::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput},
 };
 use crate::artifacts::Artifacts;
 use muster_llm::{
-    data::{shard::Shard, tokenizer::Tokenizer},
+    data::{
+        megatron::Files,
+        shard::Shard,
+        tokenizer::{Specials, Tokenizer},
+    },
     model::ModelConfig,
     train::{Corpus, checkpoint},
 };
 use muster_protocol::ids::Digest;
 
+/// Opens a shard.
+pub fn shard(artifacts: &Artifacts, shard: &ShardRef) -> Result<Shard, Error> {
+    let files =
+        |files: &DatasetRef| -> Result<Files, Error> { Ok(Files { bin: artifacts.get(files.bin)?, idx: artifacts.get(files.idx)? }) };
+    let mask = shard.mask.as_ref().map(files).transpose()?;
+    Ok(Shard::open(&artifacts.get(shard.index)?, files(&shard.tokens)?, mask)?)
+}
+
 /// Opens shards.
 pub fn shards(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Vec<Shard>, Error> {
-    refs.iter().map(|shard| Ok(Shard::open(&artifacts.get(shard.index)?, artifacts.get(shard.tokens)?)?)).collect()
+    refs.iter().map(|one| shard(artifacts, one)).collect()
 }
 
 /// Opens shards as one sequence of tokens.
@@ -30,9 +42,17 @@ pub fn data_set(attempt: &mut Attempt) -> Result<DataSet, Error> {
     attempt.get_json(output.data)
 }
 
-/// The tokenizer of a data set.
+/// The tokenizer of a data set, which must be the one that its shards were made with.
 pub fn tokenizer(artifacts: &Artifacts, data: &DataSet) -> Result<Tokenizer, Error> {
-    Ok(Tokenizer::from_bytes(&artifacts.get(data.tokenizer)?)?)
+    let tokenizer = open_tokenizer(artifacts, data.tokenizer, data.special_tokens)?;
+    tokenizer.check_hash(&data.manifest.tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// Opens a tokenizer.
+pub fn open_tokenizer(artifacts: &Artifacts, json: Digest, special_tokens: Option<Digest>) -> Result<Tokenizer, Error> {
+    let specials = special_tokens.map(|hash| artifacts.get(hash)).transpose()?;
+    Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
 }
 
 /// A trained model.

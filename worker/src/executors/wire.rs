@@ -1,8 +1,13 @@
 //! What one executor leaves for another: outputs, which hold hashes and figures, and JSON artifacts.
 
-use muster_llm::{data::manifest::Manifest, generate::Completion, verify::Verdict};
+use muster_llm::{
+    data::{documents::Tally, filters::DropReason, manifest::Manifest, pack::PackConfig},
+    generate::Completion,
+    verify::Verdict,
+};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The output of `data.scan`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -22,6 +27,9 @@ pub struct ScanOutput {
 pub struct TokenizerOutput {
     /// The artifact `tokenizer.json`.
     pub tokenizer: Digest,
+    /// The artifact `special_tokens_map.json`, if the tokenizer was given with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special_tokens: Option<Digest>,
     /// The artifact that says which documents are kept.
     pub choice: Digest,
     /// Tokens in the vocabulary.
@@ -30,22 +38,49 @@ pub struct TokenizerOutput {
     pub duplicates: u64,
 }
 
-/// The two artifacts of a shard.
+/// The artifacts of a shard.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ShardRef {
     /// Its index.
     pub index: Digest,
-    /// Its packed tokens.
-    pub tokens: Digest,
+    /// Its tokens.
+    pub tokens: DatasetRef,
+    /// Its masks, if not every token is learnt from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<DatasetRef>,
+}
+
+/// The two artifacts of a dataset in Megatron-LM's layout.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DatasetRef {
+    /// The elements.
+    pub bin: Digest,
+    /// Where the sequences are.
+    pub idx: Digest,
+}
+
+/// What packing a part of a split left.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PartRef {
+    /// To train on.
+    pub train: ShardRef,
+    /// To measure with.
+    pub held_out: ShardRef,
+    /// What did not become tokens, by reason.
+    pub dropped: BTreeMap<DropReason, Tally>,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Tokens to measure with.
+    pub held_out_tokens: u64,
 }
 
 /// The output of `data.pack`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PackOutput {
-    /// To train on.
-    pub train: ShardRef,
-    /// To measure with.
-    pub held_out: ShardRef,
+    /// The artifact that lists the parts, each a [`PartRef`].
+    pub parts: Digest,
+    /// How documents became tokens.
+    pub config: PackConfig,
     /// Tokens to train on.
     pub train_tokens: u64,
     /// Tokens to measure with.
@@ -59,9 +94,12 @@ pub struct DataSet {
     pub manifest: Manifest,
     /// The artifact `tokenizer.json`.
     pub tokenizer: Digest,
-    /// To train on, by split.
+    /// The artifact `special_tokens_map.json`, if the tokenizer was given with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub special_tokens: Option<Digest>,
+    /// To train on, by split and part.
     pub train: Vec<ShardRef>,
-    /// To measure with, by split.
+    /// To measure with, by split and part.
     pub held_out: Vec<ShardRef>,
 }
 
@@ -70,6 +108,12 @@ pub struct DataSet {
 pub struct ManifestOutput {
     /// The data set.
     pub data: Digest,
+    /// The artifact with its account: `manifest.json`.
+    pub manifest: Digest,
+    /// The artifact with its figures: `statistics.json`.
+    pub statistics: Digest,
+    /// The artifact with both for people: `report.md`.
+    pub report: Digest,
     /// Files seen.
     pub seen: u64,
     /// Documents kept.

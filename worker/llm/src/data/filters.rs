@@ -37,6 +37,10 @@ pub enum DropReason {
     Contaminated,
     /// The scan's budget was used up.
     OverBudget,
+    /// More tokens than the context.
+    TooLong,
+    /// A conversation without a token that is learnt from.
+    NothingToLearn,
 }
 
 /// The bounds of the rules.

@@ -4,18 +4,24 @@ use super::Error;
 use super::dedup::Choice;
 use super::documents::{ScanReport, Tally};
 use super::filters::DropReason;
-use super::shard::ShardIndex;
+use super::shard::{FilePair, ShardIndex};
 use crate::durable;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// One shard's figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShardSummary {
-    /// Hash of the packed tokens.
-    pub tokens_hash: String,
-    /// Hash of the index.
+    /// What its files are called, without the endings.
+    pub name: String,
+    /// Hash of the index, which says where each document is from.
     pub index_hash: String,
+    /// The tokens' files.
+    pub files: FilePair,
+    /// The masks' files, if not every token is learnt from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_files: Option<FilePair>,
     /// Documents.
     pub documents: u64,
     /// Bytes of text.
@@ -31,67 +37,99 @@ pub struct Side {
     pub documents: u64,
     /// Bytes of text.
     pub bytes: u64,
-    /// Tokens, boundaries included.
+    /// Tokens, boundaries and marks included.
     pub tokens: u64,
+    /// Tokens that are learnt from.
+    pub learnt: u64,
     /// Bytes per token.
     pub bytes_per_token: f64,
-    /// The shards, by split.
+    /// The shards, by split and part.
     pub shards: Vec<ShardSummary>,
 }
 
+/// The layout of a manifest.
+const VERSION: u32 = 2;
+
 /// A data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Every file that was seen.
+    /// The layout of this account.
+    pub version: u32,
+    /// Every document that was seen.
     pub seen: Tally,
     /// What became tokens.
     pub kept: Tally,
     /// What did not, by reason.
     pub dropped: BTreeMap<DropReason, Tally>,
+    /// Sequences that were cut to the context.
+    pub truncated: u64,
     /// Hash of the tokenizer.
     pub tokenizer: String,
     /// Number of its tokens.
     pub vocab_size: u32,
+    /// The token behind each plain text.
+    pub boundary: u32,
+    /// The parameters that made it, without those that leave no trace, such as where files lay and how many worked.
+    pub config: BTreeMap<String, Value>,
     /// To train on.
     pub train: Side,
     /// To measure with.
     pub held_out: Side,
 }
 
+/// What packing a part of a split came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// To train on.
+    pub train: ShardIndex,
+    /// To measure with.
+    pub held_out: ShardIndex,
+    /// What did not become tokens, by reason.
+    pub dropped: BTreeMap<DropReason, Tally>,
+}
+
 impl Manifest {
-    /// Joins the reports, the choice and the shards' indices (all by split), and checks that every document seen
-    /// is either kept or dropped for one reason.
+    /// Joins the reports, the choice and the parts (all by split), and checks that every document seen is either kept or dropped for one
+    /// reason.
     ///
     /// # Errors
-    /// [`Error::Books`] naming the numbers that differ.
-    pub fn merge(reports: &[ScanReport], choice: &Choice, train: &[ShardIndex], held_out: &[ShardIndex]) -> Result<Self, Error> {
-        let splits = reports.len();
-        let counts = [choice.keep.len(), choice.duplicates.len(), train.len(), held_out.len()];
-        if splits == 0 || counts.iter().any(|count| *count != splits) {
-            return Err(Error::Books(format!("{splits} reports, but {counts:?} of what belongs to them")));
+    /// [`Error::Books`] naming the numbers that differ, [`Error::Empty`] if there is nothing to train on.
+    pub fn merge(reports: &[ScanReport], choice: &Choice, splits: &[Vec<Part>], config: BTreeMap<String, Value>) -> Result<Self, Error> {
+        let counts = [choice.keep.len(), choice.duplicates.len(), splits.len()];
+        if reports.is_empty() || counts.iter().any(|count| *count != reports.len()) {
+            return Err(Error::Books(format!("{} reports, but {counts:?} of what belongs to them", reports.len())));
         }
-        let (mut seen, mut dropped) = (Tally::default(), BTreeMap::<DropReason, Tally>::new());
-        for (split, report) in reports.iter().enumerate() {
-            check_split(split, splits, report, choice, [&train[split], &held_out[split]])?;
-            seen.join(report.seen);
-            for (reason, tally) in &report.dropped {
-                dropped.entry(*reason).or_default().join(*tally);
-            }
-            for (reason, tally) in choice.dropped(split) {
-                dropped.entry(reason).or_default().join(tally);
+        let mut manifest = Self { version: VERSION, config, ..Self::default() };
+        for (split, (report, parts)) in reports.iter().zip(splits).enumerate() {
+            check_split(split, reports.len(), report, choice, parts)?;
+            manifest.seen.join(report.seen);
+            let by_packing = parts.iter().flat_map(|part| part.dropped.iter().map(|(reason, tally)| (*reason, *tally)));
+            let by_scan = report.dropped.iter().map(|(reason, tally)| (*reason, *tally));
+            for (reason, tally) in by_scan.chain(choice.dropped(split)).chain(by_packing) {
+                manifest.dropped.entry(reason).or_default().join(tally);
             }
         }
-        let Some(tokenizer) = train.first() else {
+        let shards = || splits.iter().flatten().flat_map(|part| [&part.train, &part.held_out]);
+        let Some(first) = shards().next() else {
             return Err(Error::Books("there is no shard".to_owned()));
         };
-        if let Some(other) = train.iter().chain(held_out).find(|shard| shard.tokenizer != tokenizer.tokenizer) {
-            return Err(Error::Books(format!("shards of two tokenizers, {} and {}", tokenizer.tokenizer, other.tokenizer)));
+        if let Some(other) = shards().find(|shard| (&shard.tokenizer, shard.vocab_size) != (&first.tokenizer, first.vocab_size)) {
+            return Err(Error::Books(format!("shards of two tokenizers, {} and {}", first.tokenizer, other.tokenizer)));
         }
-        let (train, held_out) = (Side::of(train), Side::of(held_out));
-        let kept = Tally { documents: train.documents + held_out.documents, bytes: train.bytes + held_out.bytes };
-        let manifest =
-            Self { seen, kept, dropped, tokenizer: tokenizer.tokenizer.clone(), vocab_size: tokenizer.vocab_size, train, held_out };
+        (manifest.tokenizer, manifest.vocab_size, manifest.boundary) = (first.tokenizer.clone(), first.vocab_size, first.boundary);
+        manifest.truncated = shards().map(|shard| shard.truncated).sum();
+        manifest.train = Side::of(splits.iter().flatten().map(|part| &part.train));
+        manifest.held_out = Side::of(splits.iter().flatten().map(|part| &part.held_out));
+        for side in [&manifest.train, &manifest.held_out] {
+            manifest.kept.join(Tally { documents: side.documents, bytes: side.bytes });
+        }
         manifest.check()?;
+        if manifest.train.documents == 0 {
+            let (seen, held_out, dropped) = (manifest.seen.documents, manifest.held_out.documents, &manifest.dropped);
+            let reasons: Vec<String> = dropped.iter().map(|(reason, tally)| format!("{} {reason:?}", tally.documents)).collect();
+            let why = if reasons.is_empty() { "none dropped".to_owned() } else { format!("dropped: {}", reasons.join(", ")) };
+            return Err(Error::Empty(format!("there is no document to train on: {seen} seen, {held_out} held out, {why}")));
+        }
         Ok(manifest)
     }
 
@@ -112,40 +150,48 @@ impl Manifest {
 }
 
 /// Checks one split's shards against what was kept of its scan.
-fn check_split(split: usize, splits: usize, report: &ScanReport, choice: &Choice, shards: [&ShardIndex; 2]) -> Result<(), Error> {
+fn check_split(split: usize, splits: usize, report: &ScanReport, choice: &Choice, parts: &[Part]) -> Result<(), Error> {
     if (report.split as usize, report.splits as usize) != (split, splits) {
         return Err(Error::Books(format!("report {split} of {splits} is of split {} of {}", report.split, report.splits)));
     }
-    if shards.map(|shard| shard.held_out) != [false, true] {
-        return Err(Error::Books(format!("split {split}: the training and held-out shards are not in their places")));
-    }
     let mut packed = Tally::default();
-    for span in shards.iter().flat_map(|shard| &shard.documents) {
-        packed.add(span.bytes);
+    for part in parts {
+        if [&part.train, &part.held_out].map(|shard| shard.held_out) != [false, true] {
+            return Err(Error::Books(format!("split {split}: the training and held-out shards are not in their places")));
+        }
+        for span in [&part.train, &part.held_out].into_iter().flat_map(|shard| &shard.documents) {
+            packed.add(span.bytes);
+        }
+        part.dropped.values().for_each(|tally| packed.join(*tally));
     }
     let chosen = choice.keep[split].len() as u64;
     if packed.documents != chosen {
-        return Err(Error::Books(format!("split {split}: {chosen} documents were chosen and {} packed", packed.documents)));
+        return Err(Error::Books(format!("split {split}: {chosen} documents were chosen, and {} packed or too long", packed.documents)));
     }
     choice.dropped(split).values().for_each(|tally| packed.join(*tally));
     if packed != report.kept {
-        return Err(Error::Books(format!("split {split}: {:?} passed the filters, and {packed:?} were packed or duplicates", report.kept)));
+        return Err(Error::Books(format!(
+            "split {split}: {:?} passed the filters, and {packed:?} were packed or dropped since",
+            report.kept
+        )));
     }
     Ok(())
 }
 
 impl Side {
-    fn of(shards: &[ShardIndex]) -> Self {
+    fn of<'a>(shards: impl Iterator<Item = &'a ShardIndex>) -> Self {
         let mut side = Self::default();
         for index in shards {
             let documents = index.documents.len() as u64;
-            let index_bytes = serde_json::to_vec(index).expect("strings and numbers are JSON");
             side.documents += documents;
             side.bytes += index.text_bytes;
             side.tokens += index.tokens;
+            side.learnt += index.learnt;
             side.shards.push(ShardSummary {
-                tokens_hash: index.hash.clone(),
-                index_hash: durable::hash(&index_bytes),
+                name: index.name.clone(),
+                index_hash: durable::hash(&index.to_bytes()),
+                files: index.files.clone(),
+                mask_files: index.mask_files.clone(),
                 documents,
                 bytes: index.text_bytes,
                 tokens: index.tokens,
@@ -159,65 +205,112 @@ impl Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::shard::Span;
+    use crate::data::documents::Place;
+    use crate::data::shard::{DocumentKind, Span};
 
     fn index(held_out: bool, bytes: &[u64]) -> ShardIndex {
-        let span = |bytes: &u64| Span { path: "p".to_owned(), hash: "h".to_owned(), start: 0, tokens: 3, bytes: *bytes };
+        let span = |bytes: &u64| Span {
+            path: "p".to_owned(),
+            place: Place::Whole,
+            hash: "h".to_owned(),
+            kind: DocumentKind::Text,
+            start: 0,
+            tokens: 4,
+            learnt: 4,
+            bytes: *bytes,
+        };
         ShardIndex {
             held_out,
             vocab_size: 300,
             tokenizer: "t".to_owned(),
             tokens: bytes.len() as u64 * 4,
+            learnt: bytes.len() as u64 * 4,
             text_bytes: bytes.iter().sum(),
             documents: bytes.iter().map(span).collect(),
             ..ShardIndex::default()
         }
     }
 
-    fn books() -> (Vec<ScanReport>, Choice, Vec<ShardIndex>, Vec<ShardIndex>) {
-        let tally = |documents, bytes| Tally { documents, bytes };
+    struct Books {
+        reports: Vec<ScanReport>,
+        choice: Choice,
+        splits: Vec<Vec<Part>>,
+    }
+
+    impl Books {
+        fn merge(&self) -> Result<Manifest, Error> {
+            Manifest::merge(&self.reports, &self.choice, &self.splits, BTreeMap::new())
+        }
+    }
+
+    fn tally(documents: u64, bytes: u64) -> Tally {
+        Tally { documents, bytes }
+    }
+
+    fn books() -> Books {
         let report = |split, kept, small: Tally| ScanReport {
             split,
             splits: 2,
-            seen: Tally { documents: kept + small.documents, bytes: kept * 10 + small.bytes },
+            seen: tally(kept + small.documents, kept * 10 + small.bytes),
             kept: tally(kept, kept * 10),
             dropped: [(DropReason::TooSmall, small)].into(),
             ..ScanReport::default()
         };
-        let choice = Choice { keep: vec![vec![0, 2], vec![0, 1, 2]], duplicates: vec![tally(1, 10), tally(0, 0)], ..Choice::default() };
-        let reports = vec![report(0, 3, tally(2, 4)), report(1, 3, tally(1, 1))];
-        (reports, choice, vec![index(false, &[10, 10]), index(false, &[10, 10])], vec![index(true, &[]), index(true, &[10])])
+        let keep = vec![vec![0, 2], vec![0, 1, 2]];
+        let choice = Choice { keep, duplicates: vec![tally(1, 10), tally(0, 0)], ..Choice::default() };
+        let part = |train: &[u64], held_out: &[u64], too_long| {
+            let dropped = if too_long > 0 { [(DropReason::TooLong, tally(too_long, too_long * 10))].into() } else { BTreeMap::new() };
+            Part { train: index(false, train), held_out: index(true, held_out), dropped }
+        };
+        // The second split in two parts, of which one left a document out.
+        let splits = vec![vec![part(&[10, 10], &[], 0)], vec![part(&[10], &[], 1), part(&[], &[10], 0)]];
+        Books { reports: vec![report(0, 3, tally(2, 4)), report(1, 3, tally(1, 1))], choice, splits }
     }
 
     #[test]
     fn every_document_is_kept_or_dropped_for_one_reason() {
-        let (reports, choice, train, held_out) = books();
-        let manifest = Manifest::merge(&reports, &choice, &train, &held_out).expect("balances");
-        let tally = |documents, bytes| Tally { documents, bytes };
-        assert_eq!((manifest.seen, manifest.kept), (tally(9, 65), tally(5, 50)));
-        assert_eq!(manifest.dropped, [(DropReason::TooSmall, tally(3, 5)), (DropReason::Duplicate, tally(1, 10))].into());
-        assert_eq!((manifest.train.tokens, manifest.train.bytes_per_token), (16, 2.5));
+        let manifest = books().merge().expect("balances");
+        assert_eq!((manifest.seen, manifest.kept), (tally(9, 65), tally(4, 40)));
+        let dropped = [(DropReason::TooSmall, tally(3, 5)), (DropReason::Duplicate, tally(1, 10)), (DropReason::TooLong, tally(1, 10))];
+        assert_eq!(manifest.dropped, dropped.into());
+        assert_eq!((manifest.train.tokens, manifest.train.learnt, manifest.train.bytes_per_token), (12, 12, 2.5));
+        assert_eq!((manifest.train.shards.len(), manifest.held_out.documents), (3, 1));
         let json = serde_json::to_vec(&manifest).expect("writes");
         assert_eq!(serde_json::from_slice::<Manifest>(&json).expect("reads"), manifest);
     }
 
     #[test]
     fn books_that_do_not_balance_are_refused() {
-        type Break = fn(&mut (Vec<ScanReport>, Choice, Vec<ShardIndex>, Vec<ShardIndex>));
-        let table: [(&str, Break); 7] = [
-            ("were seen", |b| b.0[0].seen.documents += 1),
-            ("passed the filters", |b| b.0[1].kept.bytes += 1),
-            ("chosen", |b| b.1.keep[0].push(3)),
-            ("is of split", |b| b.0[1].split = 0),
-            ("two tokenizers", |b| b.3[1].tokenizer = "u".to_owned()),
-            ("in their places", |b| b.3[0].held_out = false),
-            ("2 reports", |b| b.2.truncate(1)),
+        type Break = fn(&mut Books);
+        let table: [(&str, Break); 9] = [
+            ("were seen", |b| b.reports[0].seen.documents += 1),
+            ("passed the filters", |b| b.reports[1].kept.bytes += 1),
+            ("chosen", |b| b.choice.keep[0].push(3)),
+            ("chosen", |b| b.splits[1][0].dropped.clear()),
+            ("is of split", |b| b.reports[1].split = 0),
+            ("two tokenizers", |b| b.splits[1][1].held_out.tokenizer = "u".to_owned()),
+            ("in their places", |b| b.splits[0][0].held_out.held_out = false),
+            ("2 reports", |b| b.splits.truncate(1)),
+            ("2 documents were chosen, and 0", |b| b.splits[0].clear()),
         ];
         for (expected, break_it) in table {
             let mut books = books();
             break_it(&mut books);
-            let message = Manifest::merge(&books.0, &books.1, &books.2, &books.3).expect_err(expected).to_string();
+            let message = books.merge().expect_err(expected).to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn an_empty_data_set_says_where_the_documents_went() {
+        let mut books = books();
+        for part in books.splits.iter_mut().flatten() {
+            let lost = std::mem::take(&mut part.train.documents);
+            lost.iter().for_each(|span| part.dropped.entry(DropReason::TooLong).or_default().add(span.bytes));
+            part.train = index(false, &[]);
+        }
+        let message = books.merge().expect_err("is empty").to_string();
+        let expected = "make a data set: there is no document to train on: 9 seen, 1 held out, dropped: 3 TooSmall, 1 Duplicate, 4 TooLong";
+        assert_eq!(message, expected);
     }
 }

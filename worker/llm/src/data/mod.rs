@@ -4,13 +4,17 @@
 //! split) → `manifest` (one task). Each step's result is bytes that the next one reads; nothing is shared
 //! but those.
 
+pub mod chat;
 pub mod dedup;
 pub mod documents;
 pub mod filters;
 pub mod manifest;
+pub mod megatron;
 pub mod pack;
+pub mod report;
 pub mod scan;
 pub mod shard;
+pub mod statistics;
 pub mod tokenizer;
 mod words;
 
@@ -40,6 +44,20 @@ pub enum Error {
         /// What is wrong there.
         reason: String,
     },
+    /// A file is not the one that was written.
+    #[error("trust {file}: its {bytes} bytes hash to {found}, and its index names {bytes_expected} bytes with the hash {expected}")]
+    Corrupt {
+        /// The file's name.
+        file: String,
+        /// The hash that it should have.
+        expected: String,
+        /// The hash that it has.
+        found: String,
+        /// Its length.
+        bytes: u64,
+        /// The length that it should have.
+        bytes_expected: u64,
+    },
     /// The tokenizer library refused.
     #[error("{doing} the tokenizer: {reason}")]
     Tokenizer {
@@ -47,6 +65,19 @@ pub enum Error {
         doing: &'static str,
         /// Why it failed.
         reason: String,
+    },
+    /// Nothing is left to make a data set of.
+    #[error("make a data set: {0}")]
+    Empty(String),
+    /// Two things that must belong together do not.
+    #[error("use {what} together: {one} against {other}")]
+    Mismatch {
+        /// What.
+        what: &'static str,
+        /// The one.
+        one: String,
+        /// The other.
+        other: String,
     },
     /// Counts that must agree do not.
     #[error("balance the books: {0}")]

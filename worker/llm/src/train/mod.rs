@@ -10,6 +10,7 @@ pub mod batches;
 pub mod checkpoint;
 pub mod config;
 pub mod corpus;
+pub mod packing;
 pub mod reduce;
 pub mod trainer;
 
@@ -18,6 +19,7 @@ pub(crate) mod tests;
 
 pub use config::TrainConfig;
 pub use corpus::Corpus;
+pub use packing::{Packing, Window};
 pub use trainer::{Applied, Gradients, Trainer};
 
 /// What can fail in training.

@@ -3,22 +3,19 @@
 use super::reduce::{share, tree};
 use super::*;
 use crate::compute::Compute;
-use crate::data::shard::Shard;
-use crate::durable;
+use crate::data::documents::Entry;
+use crate::data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 use crate::model::ModelConfig;
 use std::sync::Arc;
 
 /// A shard of one document, made without a tokenizer.
 pub(crate) fn shard(tokens: &[u16], vocab_size: u32) -> Shard {
-    let packed: Vec<u8> = tokens.iter().flat_map(|t| t.to_le_bytes()).collect();
-    let index = format!(
-        r#"{{"held_out":false,"token_bytes":2,"vocab_size":{vocab_size},"tokenizer":"t","tokens":{0},"text_bytes":9,"hash":"{1}",
-            "documents":[{{"path":"p","hash":"h","start":0,"tokens":{2},"bytes":9}}]}}"#,
-        tokens.len(),
-        durable::hash(&packed),
-        tokens.len() - 1
-    );
-    Shard::open(index.as_bytes(), packed).expect("is sound")
+    let index = ShardIndex { name: "s".to_owned(), vocab_size, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+    let mut writer = ShardWriter::of(index);
+    let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 9, ..Entry::default() };
+    let tokens = tokens.iter().map(|token| u32::from(*token)).collect();
+    writer.push(&entry, DocumentKind::Text, &[Sequence { tokens, learnt: Vec::new() }]).expect("fits");
+    writer.finish().expect("is sound")
 }
 
 /// A pattern that a small model learns: each token says the next but at every fifth.

@@ -7,7 +7,10 @@ use crate::executors::{
     error::Error,
     model::{data_set, shards, tokenizer},
 };
-use muster_llm::data::{shard::Shard, tokenizer::Tokenizer};
+use muster_llm::data::{
+    shard::{Shard, Span},
+    tokenizer::Tokenizer,
+};
 use muster_protocol::spec::{ChildSpec, TaskNumber, TaskRef};
 use serde::Serialize;
 
@@ -92,18 +95,11 @@ fn children(stages: &[muster_protocol::ids::StageIndex], hashes: &[String]) -> R
     Ok(children)
 }
 
-/// The documents of a shard, as text again.
+/// The documents of a shard, as text again: boundaries stand for none.
 fn texts(shard: &Shard, tokenizer: &Tokenizer) -> Result<Vec<(String, String)>, Error> {
-    let index = shard.index();
-    let width = index.token_bytes as usize;
-    let token = |bytes: &[u8]| bytes.iter().rev().fold(0u32, |value, byte| value << 8 | u32::from(*byte));
-    let mut texts = Vec::new();
-    for document in &index.documents {
-        let from = document.start as usize * width;
-        let packed = shard.packed().get(from..from + document.tokens as usize * width);
-        let packed = packed.ok_or_else(|| Error::Unfit(format!("read the document {}: it lies outside its shard", document.path)))?;
-        let tokens: Vec<u32> = packed.chunks(width.max(1)).map(token).collect();
-        texts.push((document.path.clone(), tokenizer.decode(&tokens)?));
-    }
-    Ok(texts)
+    let text = |document: &Span| {
+        let tokens: Vec<u32> = shard.tokens_from(document.start).take(document.tokens as usize).collect();
+        Ok((document.path.clone(), tokenizer.decode(&tokens)?))
+    };
+    shard.index().documents.iter().map(text).collect()
 }

@@ -1,4 +1,4 @@
-//! `data.tokenizer`: drops exact duplicates over all splits, and trains the tokenizer; one task.
+//! `data.tokenizer`: drops exact duplicates over all splits, and trains the tokenizer or takes the one that is given; one task.
 
 use crate::executors::{
     attempt::Attempt,
@@ -6,10 +6,15 @@ use crate::executors::{
     wire::{ScanOutput, TokenizerOutput},
 };
 use muster_llm::data::{
-    dedup,
-    documents::Scan,
-    tokenizer::{Tokenizer, TokenizerConfig},
+    chat::ChatTemplate,
+    dedup::{self, Choice},
+    documents::{Body, Scan},
+    tokenizer::{Specials, Tokenizer, TokenizerConfig},
 };
+use std::{fs, io, path::Path};
+
+/// Larger files are no `tokenizer.json`.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// Runs it.
 pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
@@ -23,14 +28,48 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let kept: usize = choice.keep.iter().map(Vec::len).sum();
     let duplicates: u64 = choice.duplicates.iter().map(|tally| tally.documents).sum();
     attempt.say(&format!("{} splits: {kept} documents kept, {duplicates} duplicates dropped", scans.len()));
-    let config = TokenizerConfig { vocab_size: attempt.params.size("vocab_size"), sample_bytes: attempt.params.size("sample_mib") << 20 };
-    let tokenizer = Tokenizer::train(&config, &scans, &choice, &attempt.compute()?)?;
-    attempt.say(&format!("a tokenizer of {} tokens", tokenizer.vocab_size()));
+    let given = attempt.params.text("tokenizer").to_owned();
+    let tokenizer = if given.is_empty() { train(attempt, &scans, &choice)? } else { load(Path::new(&given))? };
+    attempt.say(&format!("a tokenizer of {} tokens; token {} ends a document", tokenizer.vocab_size(), tokenizer.boundary()));
+    let specials = tokenizer.specials();
     let output = TokenizerOutput {
         tokenizer: attempt.artifacts.put(tokenizer.to_bytes())?,
+        special_tokens: if specials.is_empty() { None } else { Some(attempt.artifacts.put(&specials.to_bytes())?) },
         choice: attempt.put_json(&choice)?,
         vocab_size: tokenizer.vocab_size() as u64,
         duplicates,
     };
     attempt.output(&output)
+}
+
+fn train(attempt: &Attempt, scans: &[Scan], choice: &Choice) -> Result<Tokenizer, Error> {
+    let mut special_tokens = attempt.params.texts("special_tokens");
+    // Conversations need their marks; a data set without any does not.
+    if scans.iter().flat_map(|scan| &scan.documents).any(|document| !matches!(document.body, Body::Text(_))) {
+        special_tokens.extend(ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()));
+    }
+    let (vocab_size, sample_bytes) = (attempt.params.size("vocab_size"), attempt.params.size("sample_mib") << 20);
+    let config = TokenizerConfig { vocab_size, sample_bytes, special_tokens };
+    Ok(Tokenizer::train(&config, scans, choice, &attempt.compute()?)?)
+}
+
+/// Reads a Hugging Face tokenizer: the file, and what lies beside it.
+fn load(path: &Path) -> Result<Tokenizer, Error> {
+    let json = read(path)?.ok_or_else(|| Error::Unfit(format!("read the tokenizer: there is no file {}", path.display())))?;
+    let config = read(&path.with_file_name("tokenizer_config.json"))?;
+    let map = read(&path.with_file_name("special_tokens_map.json"))?;
+    Ok(Tokenizer::load(&json, Specials::from_files(config.as_deref(), map.as_deref())?)?)
+}
+
+/// A file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let failed = |e: io::Error| Error::Unfit(format!("read {}: {e}", path.display()));
+    match fs::metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed(e)),
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
+            Err(Error::Unfit(format!("read {}: its {} bytes are more than {FILE_BYTES_MAX}", path.display(), found.len())))
+        }
+        Ok(_) => fs::read(path).map(Some).map_err(failed),
+    }
 }
