@@ -3,8 +3,8 @@
 //! Bytes are those of the decoded text, so tokenizers can be compared; boundaries cost bits and give no bytes.
 
 use crate::compute::Compute;
-use crate::model::Llama;
-use crate::model::ops::Rows;
+use crate::model::Decoder;
+use crate::ops::Rows;
 use crate::train::Corpus;
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct Evaluation {
 /// # Errors
 /// When there are fewer than two tokens, or a table's length is not the model's vocabulary.
 pub fn evaluate(
-    model: &Llama,
+    model: &Decoder,
     held_out: &Corpus,
     tokens_max: u64,
     training_counts: &[u64],
@@ -71,15 +71,11 @@ pub fn evaluate(
     // Every token but the first is predicted once, from those of its window before it.
     while start + 1 < tokens_all {
         let left = usize::try_from(tokens_all - start - 1).unwrap_or(usize::MAX);
-        let rows = if left < context {
-            Rows { batch: 1, time: left }
-        } else {
-            Rows { batch: (left / context).min(SEQUENCES_PER_BATCH), time: context }
-        };
+        let rows = if left < context { Rows::new(1, left) } else { Rows::new((left / context).min(SEQUENCES_PER_BATCH), context) };
         let count = rows.batch * rows.time;
         let window = held_out.tokens(start, count + 1);
         let targets = &window[1..];
-        for loss in compute.run(|| model.token_losses(&window[..count], targets, rows))? {
+        for loss in compute.run(|| model.token_losses(&window[..count], targets, &rows))? {
             totals.model += f64::from(loss);
         }
         for target in targets {
@@ -139,10 +135,10 @@ mod tests {
     use crate::model::weights::initial;
     use crate::train::tests::shard;
 
-    fn model() -> Llama {
+    fn model() -> Decoder {
         let config =
             ModelConfig { vocab_size: 4, hidden_size: 16, intermediate_size: 8, max_position_embeddings: 3, ..ModelConfig::default() };
-        Llama::new(config.clone(), &initial(&config, 1)).expect("builds")
+        Decoder::trained(config.clone(), &initial(&config, 1)).expect("builds")
     }
 
     #[test]
@@ -173,7 +169,7 @@ mod tests {
         for start in (0..199).step_by(3) {
             let window = held_out.tokens(start, 4);
             let time = window.len() - 1;
-            let losses = model.token_losses(&window[..time], &window[1..], Rows { batch: 1, time }).expect("runs");
+            let losses = model.token_losses(&window[..time], &window[1..], &Rows::new(1, time)).expect("runs");
             nats += losses.iter().map(|x| f64::from(*x)).sum::<f64>();
         }
         assert_eq!(found.tokens, 199);

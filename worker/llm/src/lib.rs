@@ -4,7 +4,8 @@
 //! thread count, and gives back files and plain results. Whoever schedules the work joins the parts.
 //!
 //! - `data`: from source files to packed tokens: scan, dedup, tokenizer, pack, manifest.
-//! - `model`: a llama-style model from our own trainable layers.
+//! - `autograd`: a tape of our own. `ops`: the operations of a model, each with its way back.
+//! - `model`: decoders of the llama kind, in the Hugging Face layout.
 //! - `train`: one rank's share of deterministic data-parallel training.
 //! - `eval`: held-out bits per byte, against baselines of the same tokens.
 //! - `generate`: seeded sampling from a model.
@@ -13,11 +14,13 @@
 //! **Invariant.** The same inputs, parameters and thread count give the same bytes: every order is fixed,
 //! every generator is seeded, and no clock is read.
 
+pub mod autograd;
 pub mod compute;
 pub mod data;
 pub mod durable;
 pub mod eval;
 pub mod generate;
 pub mod model;
+pub mod ops;
 pub mod train;
 pub mod verify;

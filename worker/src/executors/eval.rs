@@ -8,7 +8,7 @@ use super::{
 use muster_llm::{
     eval::{Evaluation, evaluate},
     generate::{Completion, Generator, Sampling},
-    model::Llama,
+    model::Decoder,
 };
 use muster_protocol::ids::Digest;
 use serde::Serialize;
@@ -45,7 +45,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let held_out = corpus(&attempt.artifacts, &data.held_out)?;
     let counts = corpus(&attempt.artifacts, &data.train)?.counts();
     let compute = attempt.compute()?;
-    let model = Llama::new(trained.config.clone(), &trained.weights)?;
+    let model = Decoder::trained(trained.config.clone(), &trained.weights)?;
     let tokens_max = attempt.params.whole("tokens_max");
     let evaluation = evaluate(&model, &held_out, tokens_max, &counts, tokenizer.byte_lengths(), &compute)?;
     attempt.say(&format!(

@@ -3,11 +3,12 @@
 //! This is the arithmetic of `model` on single rows, without candle: nothing is learnt here, and a row is too little
 //! work to be worth a graph. The test holds it against the model.
 
-use crate::model::ops::numeric::{dot, softmax};
-use crate::model::ops::rope::Rotation;
-use crate::model::ops::{rms_norm, swiglu};
+use crate::model::rope_scaling::frequencies;
 use crate::model::weights::slots;
 use crate::model::{Error, ModelConfig};
+use crate::ops::numeric::{dot, softmax};
+use crate::ops::rope::Rotation;
+use crate::ops::{rms_norm, swiglu};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -67,7 +68,7 @@ impl Cached {
         if flat.len() != config.parameter_count() {
             return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
         }
-        let by_name: BTreeMap<String, Range<usize>> = slots(&config).into_iter().map(|slot| (slot.name, slot.range)).collect();
+        let by_name: BTreeMap<String, Range<usize>> = slots(&config).into_iter().map(|slot| (slot.name.clone(), slot.range())).collect();
         let find = |name: &str| by_name.get(name).cloned().ok_or_else(|| Error::Weights(format!("there is no {name}")));
         let block = |layer: usize| -> Result<Block, Error> {
             let find = |part: &str| find(&format!("model.layers.{layer}.{part}.weight"));
@@ -84,7 +85,9 @@ impl Cached {
             })
         };
         let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_, Error>>()?;
-        let rotation = Rotation::new(config.head_dim(), config.max_position_embeddings, config.rope_theta);
+        let (frequencies, factor) =
+            frequencies(config.head_dim(), config.rope_theta, config.max_position_embeddings, config.rope_scaling.as_ref());
+        let rotation = Rotation::new(&frequencies, config.max_position_embeddings, factor);
         let (embedding, norm) = (find("model.embed_tokens.weight")?, find("model.norm.weight")?);
         Ok(Self { config, flat, embedding, norm, blocks, rotation })
     }
@@ -106,7 +109,7 @@ impl Cached {
 
     fn turned(&self, x: &[f32], position: usize) -> Vec<f32> {
         let mut out = vec![0.0; x.len()];
-        self.rotation.row(x, position, 1.0, &mut out);
+        self.rotation.row(x, position, &mut out);
         out
     }
 
@@ -160,9 +163,9 @@ impl Cached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Llama;
-    use crate::model::ops::Rows;
+    use crate::model::Decoder;
     use crate::model::weights::initial;
+    use crate::ops::Rows;
 
     #[test]
     fn one_token_at_a_time_gives_the_models_logits() {
@@ -176,8 +179,8 @@ mod tests {
         };
         let flat: Vec<f32> = initial(&config, 4).iter().enumerate().map(|(i, x)| x * (1.0 + 0.2 * (i as f32).sin())).collect();
         let tokens: Vec<u32> = (0..12).map(|i| i * i * 5 % 29).collect();
-        let model = Llama::new(config.clone(), &flat).expect("builds");
-        let logits = model.logits(&tokens, Rows { batch: 1, time: 12 }).and_then(|l| Ok(l.to_vec2::<f32>()?)).expect("runs");
+        let model = Decoder::trained(config.clone(), &flat).expect("builds");
+        let logits = model.logits(&tokens, &Rows::new(1, 12)).and_then(|l| Ok(l.to_vec2::<f32>()?)).expect("runs");
         let cached = Cached::new(config.clone(), flat).expect("builds");
         let mut cache = Cache::new(&config);
         for (token, expected) in tokens.iter().zip(logits) {

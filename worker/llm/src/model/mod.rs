@@ -1,20 +1,26 @@
-//! A llama-style model whose every layer can be trained.
+//! Decoders of the llama kind whose every weight can be trained.
 //!
-//! candle's own fused layers (`rms_norm`, `softmax_last_dim`, `rope`, `sdpa`) have no backward and drop the
-//! graph in silence, so the layers here are ours: see [`ops`]. Names of weights and configuration follow
-//! the Hugging Face layout, so that other tools can open what we write.
+//! candle's own models (`rms_norm`, `softmax_last_dim`, `rope`, `sdpa`) have no backward and drop the graph in silence, so ours are
+//! built from [`crate::ops`]. Names of weights and configuration follow the Hugging Face layout, so that other tools open what we
+//! write, and we what they wrote.
+//!
+//! - [`config`], [`rope_scaling`]: the shape. [`store`]: the numbers. [`weights`]: what they start from.
+//! - [`block`], [`decoder`]: the forward pass. [`hub`]: directories in the Hugging Face layout.
 
+pub mod block;
 pub mod config;
-pub mod llama;
-pub mod ops;
+pub mod decoder;
+pub mod hub;
+pub mod rope_scaling;
+pub mod store;
 pub mod weights;
 
 #[cfg(test)]
 mod reference;
 
-pub use config::ModelConfig;
-pub use llama::Llama;
-pub use weights::Weights;
+pub use config::{Family, ModelConfig};
+pub use decoder::Decoder;
+pub use store::{Hold, Precision, Store};
 
 /// What can fail in a model.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,16 @@ pub enum Error {
     /// A weight is absent, has another shape, or is not expected.
     #[error("match the weights to the configuration: {0}")]
     Weights(String),
+    /// A file of a model could not be read or written.
+    #[error("{what} {file}: {reason}")]
+    File {
+        /// `read` or `write`.
+        what: &'static str,
+        /// Which.
+        file: String,
+        /// Why it failed.
+        reason: String,
+    },
     /// A trainable weight got no gradient, which would leave it untrained in silence.
     #[error("find a gradient for {0}")]
     NoGradient(String),

@@ -1,9 +1,11 @@
 //! The same model from plain candle operations, whose backward is candle's own: the oracle for our layers.
 
-use super::ops::Rows;
-use super::weights::initial;
-use super::{Llama, ModelConfig};
-use candle_core::{D, Device, Result, Tensor};
+use super::weights::{initial, slots};
+use super::{Decoder, ModelConfig};
+use crate::ops::Rows;
+use crate::ops::head_loss::{IGNORED, Targets};
+use candle_core::{D, Device, Result, Tensor, Var};
+use std::collections::BTreeMap;
 
 fn norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
@@ -16,7 +18,7 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `[batch * time, heads * dim]` to `[batch, heads, time, dim]`, turned by position.
-fn heads(x: &Tensor, rows: Rows, dim: usize, theta: Option<f64>) -> Result<Tensor> {
+fn heads(x: &Tensor, rows: &Rows, dim: usize, theta: Option<f64>) -> Result<Tensor> {
     let count = x.dim(1)? / dim;
     let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
     let Some(theta) = theta else { return Ok(x) };
@@ -31,9 +33,8 @@ fn heads(x: &Tensor, rows: Rows, dim: usize, theta: Option<f64>) -> Result<Tenso
     Tensor::cat(&[left, right], 3)
 }
 
-fn loss(model: &Llama, tokens: &[u32], targets: &[u32], rows: Rows) -> Result<Tensor> {
-    let config = model.config();
-    let weight = |name: String| model.weights().get(&name).expect("the model has it").as_tensor().clone();
+fn loss(config: &ModelConfig, vars: &BTreeMap<String, Var>, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<Tensor> {
+    let weight = |name: String| vars.get(&name).expect("the model has it").as_tensor().clone();
     let layer_weight = |layer: usize, part: &str| weight(format!("model.layers.{layer}.{part}.weight"));
     let (dim, group) = (config.head_dim(), config.num_attention_heads / config.num_key_value_heads);
     let mask: Vec<f32> = (0..rows.time).flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 })).collect();
@@ -74,58 +75,125 @@ fn tokens(count: usize, vocab: usize, salt: usize) -> Vec<u32> {
     (0..count).map(|i| ((i * i * 31 + i * 7 + salt) % vocab) as u32).collect()
 }
 
+/// A small model with weights that hide nothing: norms of 1 would hide an error in their use.
+fn small(query: usize, key_value: usize, dim: usize, inner: usize) -> (ModelConfig, Vec<f32>) {
+    let config = ModelConfig {
+        vocab_size: 61,
+        hidden_size: query * dim,
+        intermediate_size: inner,
+        num_hidden_layers: 2,
+        num_attention_heads: query,
+        num_key_value_heads: key_value,
+        initializer_range: 0.2,
+        ..ModelConfig::default()
+    };
+    let flat = initial(&config, 3).iter().enumerate().map(|(i, x)| x * (1.0 + 0.1 * (i as f32).sin())).collect();
+    (config, flat)
+}
+
+fn close(name: &str, ours: &[f32], plain: &[f32], bound: f32) {
+    let norm = plain.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let off = ours.iter().zip(plain).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
+    assert!(norm > 0.0, "{name} has a gradient");
+    assert!(off < bound * norm, "{name}: off by {off} of {norm}");
+}
+
 #[test]
 fn the_loss_and_every_gradient_agree_with_plain_operations() {
     // (query heads, key/value heads, head width, inner, batch, time)
     let table = [(4, 2, 8, 40, 3, 17), (2, 2, 16, 24, 1, 5), (6, 1, 4, 50, 2, 70)];
     for (query, key_value, dim, inner, batch, time) in table {
-        let config = ModelConfig {
-            vocab_size: 61,
-            hidden_size: query * dim,
-            intermediate_size: inner,
-            num_hidden_layers: 2,
-            num_attention_heads: query,
-            num_key_value_heads: key_value,
-            initializer_range: 0.2,
-            ..ModelConfig::default()
-        };
-        let mut flat = initial(&config, 3);
-        // Norm weights of 1 would hide an error in their use.
-        for (i, x) in flat.iter_mut().enumerate() {
-            *x *= 1.0 + 0.1 * (i as f32).sin();
-        }
-        let model = Llama::new(config.clone(), &flat).expect("builds");
-        let rows = Rows { batch, time };
+        let (config, flat) = small(query, key_value, dim, inner);
+        let model = Decoder::trained(config.clone(), &flat).expect("builds");
+        let rows = Rows::new(batch, time);
         let (inputs, targets) = (tokens(batch * time, 61, 1), tokens(batch * time, 61, 5));
-        let ours = model.loss(&inputs, targets.clone(), rows).expect("runs");
-        let plain = loss(&model, &inputs, &targets, rows).expect("runs");
-        let (a, b) = (ours.to_scalar::<f32>().expect("scalar"), plain.to_scalar::<f32>().expect("scalar"));
-        assert!((a - b).abs() < 1e-5 * b.abs(), "{a} against {b}");
-        let each = model.token_losses(&inputs, &targets, rows).expect("runs");
-        let mean = each.iter().sum::<f32>() / each.len() as f32;
+        let (ours, gradients) = model.gradients(&inputs, &Targets::mean(targets.clone()), &rows, None, vec![f32::NAN; 7]).expect("runs");
+        let slots = slots(&config);
+        let var = |slot: &crate::autograd::Slot| {
+            let numbers = Tensor::from_slice(&flat[slot.range()], slot.shape.as_slice(), &Device::Cpu)?;
+            Ok((slot.name.clone(), Var::from_tensor(&numbers)?))
+        };
+        let vars: BTreeMap<_, _> = slots.iter().map(var).collect::<Result<_>>().expect("makes variables");
+        let plain = loss(&config, &vars, &inputs, &targets, &rows).expect("runs");
+        let b = f64::from(plain.to_scalar::<f32>().expect("scalar"));
+        assert!((ours - b).abs() < 1e-5 * b.abs(), "{ours} against {b}");
+        let each = model.token_losses(&inputs, &targets, &rows).expect("runs");
+        let mean = f64::from(each.iter().sum::<f32>()) / each.len() as f64;
         assert!((mean - b).abs() < 1e-5 * b.abs(), "{mean} against {b}");
 
-        let (ours, plain) = (ours.backward().expect("backward"), plain.backward().expect("backward"));
-        for (name, var) in model.weights().iter() {
-            let values = |grads: &candle_core::backprop::GradStore| {
-                let grad = grads.get(var).unwrap_or_else(|| panic!("no gradient for {name}"));
-                grad.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("reads")
-            };
-            let (ours, plain) = (values(&ours), values(&plain));
-            let norm = plain.iter().map(|x| x * x).sum::<f32>().sqrt();
-            let off = ours.iter().zip(&plain).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
-            assert!(norm > 0.0, "{name} has a gradient");
-            assert!(off < 2e-5 * norm, "{name}: off by {off} of {norm}");
+        assert_eq!(gradients.untouched().count(), 0);
+        let ours = gradients.into_flat().expect("reads");
+        let plain = plain.backward().expect("backward");
+        for slot in &slots {
+            let gradient = plain.get(&vars[&slot.name]).unwrap_or_else(|| panic!("no gradient for {}", slot.name));
+            let gradient = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("reads");
+            close(&slot.name, &ours[slot.range()], &gradient, 2e-5);
         }
     }
 }
 
 #[test]
+fn blocks_that_are_done_again_give_the_same_bits() {
+    let (config, flat) = small(4, 2, 8, 40);
+    let mut model = Decoder::trained(config, &flat).expect("builds");
+    let rows = Rows::new(2, 70);
+    let (inputs, targets) = (tokens(140, 61, 1), Targets::mean(tokens(140, 61, 5)));
+    let mut run = |checkpointing| {
+        model.set_checkpointing(checkpointing);
+        let (loss, gradients) = model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
+        (loss, gradients.into_flat().expect("reads"))
+    };
+    assert!(run(true) == run(false));
+}
+
+/// Documents that are packed into one sequence don't see each other, and a target that is ignored counts nothing.
+#[test]
+fn packed_documents_are_as_good_as_alone() {
+    let (config, flat) = small(4, 2, 8, 40);
+    let model = Decoder::trained(config, &flat).expect("builds");
+    let lengths = [3usize, 75, 1, 21];
+    let count = lengths.iter().sum::<usize>();
+    let (inputs, targets) = (tokens(count, 61, 1), tokens(count, 61, 5));
+    let (mut starts, mut alone, mut at) = (Vec::new(), Vec::new(), 0);
+    for length in lengths {
+        starts.extend(vec![at as u32; length]);
+        alone.extend(model.token_losses(&inputs[at..at + length], &targets[at..at + length], &Rows::new(1, length)).expect("runs"));
+        at += length;
+    }
+    let packed = Rows { batch: 1, time: count, starts: Some(starts.into()) };
+    let found = model.token_losses(&inputs, &targets, &packed).expect("runs");
+    close("losses", &found, &alone, 1e-5);
+
+    // Backward, too: gradients of the packed are the sums of those of the documents.
+    let ones = |targets: &[u32]| Targets { tokens: targets.to_vec(), weights: vec![1.0; targets.len()] };
+    let flat_of = |tokens: &[u32], targets: Targets, rows: &Rows| {
+        let (_, gradients) = model.gradients(tokens, &targets, rows, None, Vec::new()).expect("runs");
+        gradients.into_flat().expect("reads")
+    };
+    let mut masked = targets.clone();
+    masked[3..78].fill(IGNORED);
+    let together = flat_of(&inputs, ones(&masked), &packed);
+    let mut sum = vec![0f32; together.len()];
+    let mut at = 0;
+    for length in lengths {
+        if length != 75 {
+            let part = flat_of(&inputs[at..at + length], ones(&targets[at..at + length]), &Rows::new(1, length));
+            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        }
+        at += length;
+    }
+    close("gradients", &together, &sum, 2e-5);
+}
+
+#[test]
 fn what_does_not_fit_the_model_is_refused_by_name() {
     let config = ModelConfig { vocab_size: 16, hidden_size: 16, ..ModelConfig::default() };
-    let model = Llama::new(config.clone(), &initial(&config, 0)).expect("builds");
-    let refused = |tokens: &[u32], rows| model.hidden(tokens, rows).expect_err("refused").to_string();
-    assert!(refused(&[16], Rows { batch: 1, time: 1 }).contains("outside the vocabulary"));
-    assert!(refused(&[0; 129], Rows { batch: 1, time: 129 }).contains("longer than the context"));
-    assert!(refused(&[0; 3], Rows { batch: 1, time: 2 }).contains("3 tokens"));
+    let model = Decoder::trained(config.clone(), &initial(&config, 0)).expect("builds");
+    let refused = |tokens: &[u32], rows: Rows| {
+        let targets = tokens.to_vec();
+        model.token_losses(tokens, &targets, &rows).expect_err("refused").to_string()
+    };
+    assert!(refused(&[16], Rows::new(1, 1)).contains("outside the vocabulary"));
+    assert!(refused(&[0; 129], Rows::new(1, 129)).contains("longer than the context"));
+    assert!(refused(&[0; 3], Rows::new(1, 2)).contains("3 tokens"));
 }

@@ -1,46 +1,39 @@
-//! The numbers of a model: named, ordered by name, and seeded by us.
+//! The numbers that a model starts from, and flat vectors as safetensors.
 //!
-//! candle's CPU generator can't be seeded and its variable map iterates in random order; both would make
-//! two workers that start from one seed differ. Every flat vector in this library is these weights in order of name.
+//! candle's CPU generator can't be seeded; two workers that start from one seed must not differ. A flat vector is
+//! always in order of names.
 
+use super::store::{Array, Hold};
 use super::{Error, ModelConfig};
-use candle_core::{DType, Device, Tensor, Var};
+use crate::autograd::Slot;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
+use std::collections::HashMap;
 
-/// All weights of one model.
-pub struct Weights {
-    by_name: BTreeMap<String, Var>,
-}
-
-/// Where one weight lies in a flat vector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// The weight's name.
-    pub name: String,
-    /// Its dimensions.
-    pub shape: Vec<usize>,
-    /// Its numbers in the flat vector.
-    pub range: Range<usize>,
-}
-
-/// The slots of all weights of `config`, in order of name.
+/// The slots of all weights of `config`, in order of name: those of a model whose every weight is trained.
 #[must_use]
 pub fn slots(config: &ModelConfig) -> Vec<Slot> {
     let mut start = 0;
-    config
-        .weight_shapes()
-        .into_iter()
-        .map(|(name, shape)| {
-            let end = start + shape.iter().product::<usize>();
-            let range = start..end;
-            start = end;
-            Slot { name, shape, range }
+    let shapes = config.weight_shapes().into_iter().enumerate();
+    shapes
+        .map(|(index, (name, shape))| {
+            let len = shape.iter().product::<usize>();
+            let slot = Slot { name, shape, index, start, len };
+            start += len;
+            slot
         })
         .collect()
+}
+
+/// Nearly normal numbers around zero, drawn from a seed and a name alone.
+#[must_use]
+pub fn drawn(seed: u64, name: &str, count: usize, spread: f64) -> Vec<f32> {
+    let mut key = blake3::Hasher::new();
+    key.update(&seed.to_le_bytes());
+    key.update(name.as_bytes());
+    let mut rng = ChaCha8Rng::from_seed(*key.finalize().as_bytes());
+    (0..count).map(|_| (normal(&mut rng) * spread) as f32).collect()
 }
 
 /// The initial weights of a seed, as one flat vector.
@@ -48,80 +41,39 @@ pub fn slots(config: &ModelConfig) -> Vec<Slot> {
 /// Each weight has its own stream, keyed by its name, so that adding a layer leaves the others alone.
 #[must_use]
 pub fn initial(config: &ModelConfig, seed: u64) -> Vec<f32> {
-    let mut flat = vec![1f32; config.parameter_count()];
+    let mut flat = Vec::with_capacity(config.parameter_count());
     // Layers that write to the residual stream start smaller, so that its spread doesn't grow with depth.
     let residual_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
     for slot in slots(config) {
-        if slot.shape.len() == 1 {
-            continue;
-        }
-        let writes_residual = slot.name.contains("o_proj") || slot.name.contains("down_proj");
-        let spread = config.initializer_range * if writes_residual { residual_scale } else { 1.0 };
-        let mut key = blake3::Hasher::new();
-        key.update(&seed.to_le_bytes());
-        key.update(slot.name.as_bytes());
-        let mut rng = ChaCha8Rng::from_seed(*key.finalize().as_bytes());
-        for value in &mut flat[slot.range] {
-            *value = (normal(&mut rng) * spread) as f32;
+        if slot.name.ends_with(".bias") {
+            flat.resize(flat.len() + slot.len, 0.0);
+        } else if slot.shape.len() == 1 {
+            flat.resize(flat.len() + slot.len, 1.0);
+        } else {
+            let writes_residual = slot.name.contains("o_proj") || slot.name.contains("down_proj");
+            let spread = config.initializer_range * if writes_residual { residual_scale } else { 1.0 };
+            flat.extend(drawn(seed, &slot.name, slot.len, spread));
         }
     }
     flat
+}
+
+/// A flat vector of all weights as arrays that all have one fate.
+///
+/// # Errors
+/// When the vector's length is not the model's.
+pub fn arrays(config: &ModelConfig, flat: &[f32], hold: Hold) -> Result<Vec<Array>, Error> {
+    if flat.len() != config.parameter_count() {
+        return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
+    }
+    let array = |slot: Slot| Array { numbers: flat[slot.range()].to_vec(), name: slot.name, shape: slot.shape, hold };
+    Ok(slots(config).into_iter().map(array).collect())
 }
 
 /// A nearly normal number: twelve uniforms summed. Unlike a logarithm or cosine, this has the same bits everywhere.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let total: u64 = (0..12).map(|_| u64::from(rng.next_u32())).sum();
     total as f64 / f64::from(u32::MAX) - 6.0
-}
-
-impl Weights {
-    /// Weights from a flat vector in order of name.
-    ///
-    /// # Errors
-    /// When the vector's length is not the model's.
-    pub fn from_flat(config: &ModelConfig, flat: &[f32]) -> Result<Self, Error> {
-        config.validate()?;
-        if flat.len() != config.parameter_count() {
-            return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
-        }
-        let by_name = slots(config)
-            .into_iter()
-            .map(|slot| {
-                let tensor = Tensor::from_slice(&flat[slot.range], slot.shape, &Device::Cpu)?;
-                Ok((slot.name, Var::from_tensor(&tensor)?))
-            })
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { by_name })
-    }
-
-    /// One weight.
-    ///
-    /// # Errors
-    /// When there is none of that name.
-    pub fn get(&self, name: &str) -> Result<&Var, Error> {
-        self.by_name.get(name).ok_or_else(|| Error::Weights(format!("there is no {name}")))
-    }
-
-    /// All weights in order of name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.by_name.iter().map(|(name, var)| (name.as_str(), var))
-    }
-
-    /// Overwrites all weights from a flat vector.
-    ///
-    /// # Errors
-    /// When the lengths differ.
-    pub fn set_flat(&self, flat: &[f32]) -> Result<(), Error> {
-        let mut rest = flat;
-        for var in self.by_name.values() {
-            let Some((mine, others)) = rest.split_at_checked(var.elem_count()) else {
-                return Err(Error::Weights("the flat vector is too short".to_owned()));
-            };
-            var.set(&Tensor::from_slice(mine, var.shape(), var.device())?)?;
-            rest = others;
-        }
-        if rest.is_empty() { Ok(()) } else { Err(Error::Weights("the flat vector is too long".to_owned())) }
-    }
 }
 
 /// The key of the one line of metadata: with several, their order would differ from run to run.
@@ -131,14 +83,14 @@ const ABOUT: &str = "muster";
 ///
 /// # Errors
 /// When the format refuses a tensor.
-pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])], about: Option<&str>) -> Result<Vec<u8>, Error> {
+pub fn to_safetensors(slots: &[Slot], parts: &[(&str, &[f32])], about: Option<&str>) -> Result<Vec<u8>, Error> {
     let refuse = |e: safetensors::SafeTensorError| Error::Weights(e.to_string());
     let bytes: Vec<Vec<u8>> = parts.iter().map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let mut views = Vec::new();
     for ((prefix, _), bytes) in parts.iter().zip(&bytes) {
-        for slot in slots(config) {
-            let range = slot.range.start * 4..slot.range.end * 4;
-            let view = TensorView::new(Dtype::F32, slot.shape, &bytes[range]).map_err(refuse)?;
+        for slot in slots {
+            let range = slot.start * 4..(slot.start + slot.len) * 4;
+            let view = TensorView::new(Dtype::F32, slot.shape.clone(), &bytes[range]).map_err(refuse)?;
             views.push((format!("{prefix}{}", slot.name), view));
         }
     }
@@ -150,22 +102,19 @@ pub fn to_safetensors(config: &ModelConfig, parts: &[(&str, &[f32])], about: Opt
 ///
 /// # Errors
 /// [`Error::Weights`] naming the tensor that is absent, misshapen or of another type.
-pub fn from_safetensors(config: &ModelConfig, bytes: &[u8], prefix: &str) -> Result<Vec<f32>, Error> {
+pub fn from_safetensors(slots: &[Slot], bytes: &[u8], prefix: &str) -> Result<Vec<f32>, Error> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| Error::Weights(e.to_string()))?;
-    let mut flat = vec![0f32; config.parameter_count()];
-    for slot in slots(config) {
+    let mut flat = Vec::with_capacity(slots.last().map_or(0, |slot| slot.start + slot.len));
+    for slot in slots {
         let name = format!("{prefix}{}", slot.name);
         let tensor = file.tensor(&name).map_err(|_| Error::Weights(format!("the file has no tensor {name}")))?;
         if tensor.shape() != slot.shape {
             return Err(Error::Weights(format!("{name} has shape {:?} where the configuration wants {:?}", tensor.shape(), slot.shape)));
         }
         if tensor.dtype() != Dtype::F32 {
-            return Err(Error::Weights(format!("{name} is {:?}, not {:?}", tensor.dtype(), DType::F32)));
+            return Err(Error::Weights(format!("{name} is {:?}, not {:?}", tensor.dtype(), Dtype::F32)));
         }
-        let numbers = tensor.data().chunks_exact(4);
-        for (value, bytes) in flat[slot.range].iter_mut().zip(numbers) {
-            *value = f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
+        flat.extend(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
     }
     Ok(flat)
 }
@@ -196,7 +145,7 @@ mod tests {
         assert_ne!(flat, initial(&config, 8));
         let slots = slots(&config);
         let embedding = slots.iter().find(|s| s.name.contains("embed")).expect("has an embedding");
-        let values = &flat[embedding.range.clone()];
+        let values = &flat[embedding.range()];
         let variance = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / values.len() as f64;
         assert!((variance.sqrt() - 0.02).abs() < 0.003, "{}", variance.sqrt());
     }
@@ -205,15 +154,15 @@ mod tests {
     fn safetensors_round_trip_and_name_what_is_wrong() {
         let config = small();
         let flat = initial(&config, 1);
-        let bytes = to_safetensors(&config, &[("", &flat)], None).expect("serializes");
-        assert_eq!(from_safetensors(&config, &bytes, "").expect("reads"), flat);
+        let bytes = to_safetensors(&slots(&config), &[("", &flat)], None).expect("serializes");
+        assert_eq!(from_safetensors(&slots(&config), &bytes, "").expect("reads"), flat);
 
         let deeper = ModelConfig { num_hidden_layers: 3, ..config.clone() };
-        let missing = from_safetensors(&deeper, &bytes, "").expect_err("a layer is absent");
+        let missing = from_safetensors(&slots(&deeper), &bytes, "").expect_err("a layer is absent");
         assert!(missing.to_string().contains("model.layers.2."), "{missing}");
 
         let wider = ModelConfig { intermediate_size: 32, ..config };
-        let misshapen = from_safetensors(&wider, &bytes, "").expect_err("a shape differs");
+        let misshapen = from_safetensors(&slots(&wider), &bytes, "").expect_err("a shape differs");
         assert!(misshapen.to_string().contains("mlp."), "{misshapen}");
     }
 }

@@ -50,7 +50,7 @@ pub fn update(config: &TrainConfig, step: u64, weights: &mut [f32], moments: &mu
     let (rate_now, epsilon, scale) = (rate as f32, config.epsilon as f32, scale as f32);
     for slot in slots(&config.model) {
         let keep = if slot.shape.len() > 1 { (1.0 - rate * config.weight_decay) as f32 } else { 1.0 };
-        let range = slot.range;
+        let range = slot.range();
         let moments = moments.first[range.clone()].iter_mut().zip(&mut moments.second[range.clone()]);
         for ((weight, gradient), (first, second)) in weights[range.clone()].iter_mut().zip(&gradients[range]).zip(moments) {
             let gradient = gradient * scale;
@@ -97,7 +97,7 @@ mod tests {
                     first / (1.0 - config.beta1.powi(power)) / ((second / (1.0 - config.beta2.powi(power))).sqrt() + config.epsilon);
                 weight = weight * (1.0 - rate * decay) - rate * move_by;
             }
-            assert!(weights[slot.range].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6), "{}", slot.name);
+            assert!(weights[slot.range()].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6), "{}", slot.name);
         }
     }
 }

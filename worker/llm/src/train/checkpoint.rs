@@ -3,7 +3,7 @@
 use super::adamw::Moments;
 use super::{Error, TrainConfig};
 use crate::durable;
-use crate::model::weights::{about, from_safetensors, to_safetensors};
+use crate::model::weights::{about, from_safetensors, slots, to_safetensors};
 use serde::{Deserialize, Serialize};
 
 const FIRST: &str = "adamw.first.";
@@ -53,7 +53,7 @@ pub fn info(bytes: &[u8]) -> Result<CheckpointInfo, Error> {
 }
 
 fn part(info: &CheckpointInfo, bytes: &[u8], prefix: &str) -> Result<Vec<f32>, Error> {
-    let numbers = from_safetensors(&info.config.model, bytes, prefix).map_err(|e| Error::Checkpoint(e.to_string()))?;
+    let numbers = from_safetensors(&slots(&info.config.model), bytes, prefix).map_err(|e| Error::Checkpoint(e.to_string()))?;
     match numbers.iter().find(|x| !x.is_finite()) {
         Some(x) => Err(Error::Checkpoint(format!("it holds {x}"))),
         None => Ok(numbers),
@@ -64,7 +64,7 @@ fn part(info: &CheckpointInfo, bytes: &[u8], prefix: &str) -> Result<Vec<f32>, E
 pub(super) fn write(info: &CheckpointInfo, weights: &[f32], moments: &Moments) -> Result<Vec<u8>, Error> {
     let about = serde_json::to_string(info).map_err(|e| Error::Checkpoint(e.to_string()))?;
     let parts = [("", weights), (FIRST, moments.first.as_slice()), (SECOND, moments.second.as_slice())];
-    Ok(to_safetensors(&info.config.model, &parts, Some(&about))?)
+    Ok(to_safetensors(&slots(&info.config.model), &parts, Some(&about))?)
 }
 
 /// Reads what [`write()`] wrote for the same run.

@@ -6,9 +6,10 @@ use super::checkpoint::{self, CheckpointInfo};
 use super::{Corpus, Error, TrainConfig, reduce};
 use crate::compute::Compute;
 use crate::durable;
-use crate::model::ops::Rows;
-use crate::model::weights::{initial, slots};
-use crate::model::{self, Llama};
+use crate::model::weights::initial;
+use crate::model::{self, Decoder};
+use crate::ops::Rows;
+use crate::ops::head_loss::Targets;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub struct Trainer {
     corpus: Arc<Corpus>,
     compute: Compute,
     batches: Batches,
-    model: Llama,
+    model: Decoder,
     weights: Vec<f32>,
     moments: Moments,
     step: u64,
@@ -83,7 +84,7 @@ impl Trainer {
         let batches = Batches::new(config.seed, corpus.len(), config.context);
         let batches =
             batches.ok_or_else(|| Error::Parameters(format!("{} tokens are too few for a context of {}", corpus.len(), config.context)))?;
-        let model = Llama::new(config.model.clone(), &weights)?;
+        let model = Decoder::trained(config.model.clone(), &weights)?;
         let trainer = Self { config, corpus, compute, batches, model, weights, moments, step };
         // A layer that lost its graph would stay as it was drawn, in silence: one sequence tells.
         trainer.compute.run(|| trainer.gradients_of(0, 1))?;
@@ -166,18 +167,15 @@ impl Trainer {
             tokens.extend_from_slice(&window[..context]);
             targets.extend_from_slice(&window[1..]);
         }
-        let loss = self.model.loss(&tokens, targets, Rows { batch: sequences, time: context })?;
-        let loss_sum = f64::from(loss.to_scalar::<f32>().map_err(model::Error::from)?);
+        let rows = Rows::new(sequences, context);
+        let (loss_sum, gradients) = self.model.gradients(&tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
         if !loss_sum.is_finite() {
             return Err(Error::NotFinite { step: self.step, what: "the loss", value: loss_sum });
         }
-        let gradients = loss.backward().map_err(model::Error::from)?;
-        let mut flat = vec![0f32; self.weights.len()];
-        for (slot, (name, var)) in slots(&self.config.model).into_iter().zip(self.model.weights().iter()) {
-            let gradient = gradients.get(var).ok_or_else(|| model::Error::NoGradient(name.to_owned()))?;
-            let numbers = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).map_err(model::Error::from)?;
-            flat[slot.range].copy_from_slice(&numbers);
+        if let Some(name) = gradients.untouched().next() {
+            return Err(model::Error::NoGradient(name.to_owned()).into());
         }
+        let flat = gradients.into_flat().map_err(model::Error::from)?;
         Ok(Gradients { loss_sum, flat })
     }
 
@@ -197,7 +195,7 @@ impl Trainer {
         }
         let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
         adamw::update(&self.config, step, &mut self.weights, &mut self.moments, summed, mean * clip);
-        self.model.weights().set_flat(&self.weights)?;
+        self.model.store().set(&self.weights)?;
         self.step += 1;
         Ok(Applied { learning_rate: adamw::learning_rate(&self.config, step), gradient_norm })
     }

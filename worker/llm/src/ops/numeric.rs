@@ -35,7 +35,7 @@ pub fn sigmoid(x: f32) -> f32 {
 }
 
 /// The dot product, summed in sixteen fixed lanes.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -50,7 +50,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The sum, in sixteen fixed lanes.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0f32; LANES];
@@ -65,7 +65,7 @@ pub fn sum(values: &[f32]) -> f32 {
 }
 
 /// The greatest value; minus infinity for none.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn max(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
@@ -80,7 +80,7 @@ pub fn max(values: &[f32]) -> f32 {
 }
 
 /// Replaces `values` by their exponentials relative to the greatest, and returns (greatest, sum).
-#[inline]
+#[inline(always)]
 pub fn exp_shifted(values: &mut [f32]) -> (f32, f32) {
     let greatest = max(values);
     for value in values.iter_mut() {
@@ -90,7 +90,7 @@ pub fn exp_shifted(values: &mut [f32]) -> (f32, f32) {
 }
 
 /// Replaces `values` by their softmax.
-#[inline]
+#[inline(always)]
 pub fn softmax(values: &mut [f32]) {
     let (_, total) = exp_shifted(values);
     let scale = 1.0 / total;

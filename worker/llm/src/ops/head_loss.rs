@@ -1,0 +1,231 @@
+//! The output layer and its cross-entropy in one operation.
+//!
+//! Logits are made, used and dropped in chunks of rows, and the gradients are computed in the same pass, so the full
+//! `[rows, vocabulary]` matrix never exists and no exponential is taken twice (as Liger Kernel's fused linear cross-entropy, Hsu et
+//! al. 2024). The cost: what each row counts must be known before, and a forward that needs no gradient calls [`losses`] instead.
+
+use super::host;
+use super::matrix::{Into, Spread, View, ViewMut, product};
+use super::numeric::{exp, max, sum};
+use super::simd::wide;
+use crate::autograd::{Tape, Value, Weight};
+use candle_core::{D, DType, Result, Tensor};
+use rayon::prelude::*;
+
+/// Rows whose logits exist at the same time.
+const ROWS_PER_CHUNK: usize = 256;
+
+/// A target that is not learnt from.
+pub const IGNORED: u32 = u32::MAX;
+
+/// What each row should have predicted, and how much it counts.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// A token for each row, or [`IGNORED`].
+    pub tokens: Vec<u32>,
+    /// What the row's cross-entropy is multiplied with; one for each row.
+    pub weights: Vec<f32>,
+}
+
+impl Targets {
+    /// All that are not ignored count the same, and 1 together: the mean.
+    #[must_use]
+    pub fn mean(tokens: Vec<u32>) -> Self {
+        let counted = tokens.iter().filter(|token| **token != IGNORED).count();
+        let share = 1.0 / counted.max(1) as f32;
+        Self { weights: vec![share; tokens.len()], tokens }
+    }
+}
+
+fn check(targets: &[u32], rows: usize, vocab: usize) -> Result<()> {
+    if targets.len() != rows {
+        candle_core::bail!("{} targets were given for {rows} rows", targets.len());
+    }
+    if let Some(target) = targets.iter().find(|t| **t != IGNORED && **t as usize >= vocab) {
+        candle_core::bail!("target {target} is outside the vocabulary of {vocab}");
+    }
+    Ok(())
+}
+
+/// The cross-entropy of each row of `x [rows, width]` through `weight [vocab, width]`, in nats; 0 where the target is [`IGNORED`].
+/// Without gradients.
+///
+/// # Errors
+/// When a target is outside the vocabulary.
+pub fn losses(x: &Tensor, weight: &Weight, targets: &[u32]) -> Result<Vec<f32>> {
+    let ((rows, width), (vocab, _)) = (x.dims2()?, weight.shape().dims2()?);
+    check(targets, rows, vocab)?;
+    if !x.device().is_cpu() {
+        let w = weight.dense(x.dtype(), x.device())?;
+        let mut out = Vec::with_capacity(rows);
+        for first in (0..rows).step_by(ROWS_PER_CHUNK) {
+            let part = &targets[first..(first + ROWS_PER_CHUNK).min(rows)];
+            out.extend(composed_chunk(&x.narrow(0, first, part.len())?, &w, part)?.0);
+        }
+        return Ok(out);
+    }
+    let (x, w) = (host::floats(x)?, weight.numbers()?);
+    let mut out = vec![0f32; rows];
+    let mut logits = vec![0f32; ROWS_PER_CHUNK.min(rows) * vocab];
+    let chunks = x.chunks(ROWS_PER_CHUNK * width).zip(targets.chunks(ROWS_PER_CHUNK)).zip(out.chunks_mut(ROWS_PER_CHUNK));
+    for ((x, targets), out) in chunks {
+        let logits = &mut logits[..targets.len() * vocab];
+        chunk_logits(x, &w, targets.len(), width, logits);
+        let rows = logits.par_chunks_exact_mut(vocab).zip(targets).zip(out);
+        rows.for_each(|((row, target), out)| *out = wide(|| row_loss(row, *target, 0.0)));
+    }
+    Ok(out)
+}
+
+fn chunk_logits(x: &[f32], weight: &[f32], rows: usize, width: usize, logits: &mut [f32]) {
+    let vocab = weight.len() / width;
+    let (x, weight) = (View::dense(x, rows, width), View::dense(weight, vocab, width).t());
+    product(ViewMut::dense(logits, rows, vocab), Into::Replace, 1.0, x, weight, Spread::Pool);
+}
+
+/// The cross-entropy of one row; its logits become their gradient, times `weight`.
+#[inline(always)]
+fn row_loss(row: &mut [f32], target: u32, weight: f32) -> f32 {
+    if target == IGNORED {
+        row.fill(0.0);
+        return 0.0;
+    }
+    let logit = row[target as usize];
+    let greatest = max(row);
+    for value in row.iter_mut() {
+        *value = exp(*value - greatest);
+    }
+    let total = sum(row);
+    if weight != 0.0 {
+        let scale = weight / total;
+        for slope in row.iter_mut() {
+            *slope *= scale;
+        }
+        row[target as usize] -= weight;
+    }
+    total.ln() + greatest - logit
+}
+
+/// The cross-entropies of predicting `targets` from `x [rows, width]` through `weight [vocab, width]`, times what each counts: their
+/// sum, as a value that backward can start from, and the number itself.
+///
+/// # Errors
+/// When the shapes don't match or a target is outside the vocabulary.
+pub fn head_loss(tape: &mut Tape, x: &Value, weight: &Weight, targets: &Targets) -> Result<(Value, f64)> {
+    let ((rows, width), (vocab, w_width)) = (x.data().dims2()?, weight.shape().dims2()?);
+    if width != w_width {
+        candle_core::bail!("an output layer of width {w_width} was given rows of width {width}");
+    }
+    check(&targets.tokens, rows, vocab)?;
+    let follows = tape.follows(&[x], weight.slot().is_some());
+    if !follows {
+        let found = losses(x.data(), weight, &targets.tokens)?;
+        let total = weighted(&found, &targets.weights);
+        return Ok((Value::constant(Tensor::new(total as f32, x.data().device())?), total));
+    }
+    let (total, dx) = if x.data().device().is_cpu() {
+        evaluate(tape, x, weight, targets, [rows, width, vocab])?
+    } else {
+        composed(tape, x, weight, targets)?
+    };
+    let loss = Tensor::new(total as f32, x.data().device())?;
+    let to = x.id();
+    let value = tape.push(loss, move |gradient, flow| {
+        // The weight's gradient is given already, for a loss that counts once.
+        if gradient.to_dtype(DType::F32)?.to_scalar::<f32>()? != 1.0 {
+            candle_core::bail!("the head loss must be the end of the tape, with a gradient of 1");
+        }
+        match dx {
+            Some(dx) => flow.give(to, dx),
+            None => Ok(()),
+        }
+    });
+    Ok((value, total))
+}
+
+fn weighted(losses: &[f32], weights: &[f32]) -> f64 {
+    losses.iter().zip(weights).map(|(loss, weight)| f64::from(*loss) * f64::from(*weight)).sum()
+}
+
+/// Loss and the gradient of `x`, if it is wanted; that of the weight is added where it belongs.
+fn evaluate(
+    tape: &mut Tape,
+    x: &Value,
+    weight: &Weight,
+    targets: &Targets,
+    [rows, width, vocab]: [usize; 3],
+) -> Result<(f64, Option<Tensor>)> {
+    let wanted = x.id().is_some();
+    let (xs, w) = (host::floats(x.data())?, weight.numbers()?);
+    let chunk = ROWS_PER_CHUNK.min(rows);
+    let mut logits = vec![0f32; chunk * vocab];
+    let mut found = vec![0f32; rows];
+    let mut failed = Ok(());
+    let dx = host::written(if wanted { rows * width } else { 0 }, |dx| {
+        for first in (0..rows).step_by(chunk) {
+            let range = first..(first + chunk).min(rows);
+            let x = &xs[range.start * width..range.end * width];
+            let logits = &mut logits[..range.len() * vocab];
+            chunk_logits(x, &w, range.len(), width, logits);
+            let counts = targets.tokens[range.clone()].par_iter().zip(&targets.weights[range.clone()]);
+            let rows = logits.par_chunks_exact_mut(vocab).zip(counts).zip(&mut found[range.clone()]);
+            rows.for_each(|((row, (target, weight)), found)| *found = wide(|| row_loss(row, *target, *weight)));
+            let slopes = View::dense(logits, range.len(), vocab);
+            if wanted {
+                let dx = ViewMut::dense(&mut dx[range.start * width..range.end * width], range.len(), width);
+                product(dx, Into::Replace, 1.0, slopes, View::dense(&w, vocab, width), Spread::Pool);
+            }
+            if let (Some(slot), Some(gradients), Ok(())) = (weight.slot(), tape.gradients(), &failed) {
+                failed = gradients.write(slot, |dw, into| {
+                    let x = View::dense(x, range.len(), width);
+                    product(ViewMut::dense(dw, vocab, width), into, 1.0, slopes.t(), x, Spread::Pool);
+                    Ok(())
+                });
+            }
+        }
+    });
+    failed?;
+    let dx = wanted.then(|| host::tensor(dx, (rows, width))).transpose()?;
+    Ok((weighted(&found, &targets.weights), dx))
+}
+
+/// Losses of some rows and their softmax `[rows, vocab]` in f32.
+fn composed_chunk(x: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<(Vec<f32>, Tensor)> {
+    let logits = x.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
+    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
+    let e = shifted.exp()?;
+    let total = e.sum_keepdim(D::Minus1)?;
+    let safe: Vec<u32> = targets.iter().map(|target| if *target == IGNORED { 0 } else { *target }).collect();
+    let picked = shifted.gather(&Tensor::from_vec(safe, (targets.len(), 1), x.device())?, 1)?;
+    let losses = (total.log()? - picked)?.flatten_all()?.to_vec1::<f32>()?;
+    let losses = losses.into_iter().zip(targets).map(|(loss, target)| if *target == IGNORED { 0.0 } else { loss }).collect();
+    Ok((losses, e.broadcast_div(&total)?))
+}
+
+/// As [`evaluate`], from candle's operations.
+fn composed(tape: &mut Tape, x: &Value, weight: &Weight, targets: &Targets) -> Result<(f64, Option<Tensor>)> {
+    let (rows, _) = x.data().dims2()?;
+    let (dtype, device) = (x.data().dtype(), x.data().device());
+    let w = weight.dense(dtype, device)?;
+    let (mut total, mut parts) = (0.0, Vec::new());
+    for first in (0..rows).step_by(ROWS_PER_CHUNK) {
+        let count = ROWS_PER_CHUNK.min(rows - first);
+        let (tokens, weights) = (&targets.tokens[first..first + count], &targets.weights[first..first + count]);
+        let part = x.data().narrow(0, first, count)?;
+        let (found, p) = composed_chunk(&part, &w, tokens)?;
+        total += weighted(&found, weights);
+        let counts: Vec<f32> = weights.iter().zip(tokens).map(|(weight, token)| if *token == IGNORED { 0.0 } else { *weight }).collect();
+        let safe: Vec<u32> = tokens.iter().map(|token| if *token == IGNORED { 0 } else { *token }).collect();
+        let counts = Tensor::from_vec(counts, (count, 1), device)?;
+        let ids = Tensor::from_vec(safe, (count, 1), device)?;
+        let slopes = p.broadcast_mul(&counts)?.scatter_add(&ids, &counts.neg()?, 1)?.to_dtype(dtype)?;
+        if let (Some(slot), Some(gradients)) = (weight.slot(), tape.gradients()) {
+            gradients.give(slot, &slopes.t()?.matmul(&part)?)?;
+        }
+        if x.id().is_some() {
+            parts.push(slopes.matmul(&w)?);
+        }
+    }
+    let dx = if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 0)?) };
+    Ok((total, dx))
+}

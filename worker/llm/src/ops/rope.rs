@@ -1,0 +1,61 @@
+//! Rotary positions (Su et al. 2021), in the half-split pairing of the Hugging Face models.
+
+use super::simd::wide;
+use candle_core::{Device, Result, Tensor};
+
+/// Cosines and sines of every position and pair.
+#[derive(Debug)]
+pub struct Rotation {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rotation {
+    /// Tables for `positions` positions: one frequency (radians per position) for each pair of a head's numbers. Cosines and sines
+    /// are multiplied with `attention_factor` (1 but for YaRN).
+    #[must_use]
+    pub fn new(frequencies: &[f64], positions: usize, attention_factor: f64) -> Self {
+        let half = frequencies.len();
+        let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
+        let (cos, sin) = angles.map(|a| ((a.cos() * attention_factor) as f32, (a.sin() * attention_factor) as f32)).unzip();
+        Self { half, cos, sin }
+    }
+
+    /// How many positions the tables cover.
+    #[must_use]
+    pub fn positions(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+
+    /// Turns one head by its position; `direction` is 1 forward and -1 back.
+    #[inline(always)]
+    pub(super) fn head(&self, x: &[f32], position: usize, direction: f32, out: &mut [f32]) {
+        let table = position * self.half..(position + 1) * self.half;
+        let (cos, sin) = (&self.cos[table.clone()], &self.sin[table]);
+        let (x1, x2) = x.split_at(self.half);
+        let (o1, o2) = out.split_at_mut(self.half);
+        let pairs = o1.iter_mut().zip(o2).zip(x1.iter().zip(x2)).zip(cos.iter().zip(sin));
+        for (((o1, o2), (x1, x2)), (c, s)) in pairs {
+            let s = s * direction;
+            *o1 = x1 * c - x2 * s;
+            *o2 = x2 * c + x1 * s;
+        }
+    }
+
+    /// Turns all heads of one row by its position.
+    pub fn row(&self, x: &[f32], position: usize, out: &mut [f32]) {
+        wide(|| {
+            for (x, out) in x.chunks_exact(2 * self.half).zip(out.chunks_exact_mut(2 * self.half)) {
+                self.head(x, position, 1.0, out);
+            }
+        });
+    }
+
+    /// The tables `[time, half]` from `position` on, as tensors: cosines and sines.
+    pub(super) fn tensors(&self, position: usize, time: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+        let range = position * self.half..(position + time) * self.half;
+        let table = |numbers: &[f32]| Tensor::from_slice(&numbers[range.clone()], (time, self.half), device);
+        Ok((table(&self.cos)?, table(&self.sin)?))
+    }
+}
