@@ -5,6 +5,7 @@
 //! anything by `cargo install`, and never hide that a check was left out.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
 
+mod bench_data;
 mod cargo;
 mod house;
 mod nats;
@@ -60,9 +61,9 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Measures, on real processes: `cargo xtask bench spine --json`.
+    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries.
     Bench {
-        /// Which bench: `spine`.
+        /// Which bench: `spine` or `data`.
         name: String,
         /// Print one JSON object on standard output, and everything else on standard error.
         #[arg(long)]

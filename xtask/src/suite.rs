@@ -1,6 +1,7 @@
 //! What is run: tests, the simulator, the demo, benches.
 
 use crate::{
+    bench_data,
     cargo::{self, PROFILE},
     nats, planted,
 };
@@ -115,11 +116,16 @@ fn demo_once(rest: &[String]) -> Result<bool> {
     Ok(cargo::status(command.current_dir(cargo::root()).arg("demo").args(rest))?.success())
 }
 
-/// Measures on real processes.
+/// Measures.
 pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<bool> {
-    if name != "spine" {
-        bail!("find a bench named {name:?}: there is `spine`");
+    match name {
+        "spine" => bench_spine(json, profile, rest),
+        "data" => bench_data::bench(json, profile, rest),
+        other => bail!("find a bench named {other:?}: there are `spine` and `data`"),
     }
+}
+
+fn bench_spine(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
     nats::ensure()?;
     // Cargo's own words go to standard error: standard output stays one JSON object.
     if !cargo::build(profile)? {

@@ -1,0 +1,63 @@
+//! `cargo xtask bench data`: our preparation of data against Hugging Face's, in one run on the same text.
+//!
+//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. It needs a Python with
+//! `datasets` and `tokenizers`: the one that `MUSTER_ORACLE_PYTHON` names.
+
+use crate::cargo;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{
+    env,
+    process::{Command, Stdio},
+};
+
+/// Our tokens per second over Hugging Face's, at least.
+const TOKENS_VS_HF_MIN: f64 = 2.0;
+
+/// Runs it. With `json`, standard output is one JSON object.
+pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
+    let python = env::var_os("MUSTER_ORACLE_PYTHON").context(
+        "find a Python with `datasets` and `tokenizers`: set MUSTER_ORACLE_PYTHON to its interpreter, see oracle/requirements.txt",
+    )?;
+    if !cargo::build(profile)? {
+        bail!("build the workspace");
+    }
+    let mut command = Command::new(cargo::binary(profile, "examples/bench_data"));
+    command.current_dir(cargo::root()).arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest);
+    let output = command.stdout(Stdio::piped()).spawn().context("start the bench")?.wait_with_output()?;
+    if !output.status.success() {
+        bail!("run the bench: {}", output.status);
+    }
+    let found: Value = serde_json::from_slice(&output.stdout).context("read what the bench found")?;
+    if json {
+        println!("{found}");
+    } else {
+        println!("{}", table(&found));
+    }
+    Ok(found["tokens_vs_hf"].as_f64().is_some_and(|ratio| ratio >= TOKENS_VS_HF_MIN))
+}
+
+fn table(found: &Value) -> String {
+    let side = |name: &str, key: &str| found[name]["tokens_per_s"].as_f64().map_or_else(|| key.to_owned(), |rate| format!("{rate:.0}"));
+    format!(
+        "{} tokens of real text, {} threads each\nMuster        {:>12} tokens/s\nHugging Face  {:>12} tokens/s\nratio         {:>12}",
+        found["tokens"],
+        found["threads"],
+        side("muster", "?"),
+        side("hf", "?"),
+        found["tokens_vs_hf"]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_has_both_sides() {
+        let found = json!({"tokens": 9, "threads": 2, "tokens_vs_hf": 3.5, "muster": {"tokens_per_s": 70.0}, "hf": {"tokens_per_s": 20.0}});
+        let table = table(&found);
+        assert!(table.contains("Muster                  70 tokens/s") && table.contains("3.5"), "{table}");
+    }
+}
