@@ -88,7 +88,7 @@ const PACK: &[Key] = &[
     text("template", "auto", "form of conversations: auto, chatml, llama3 or plain; auto: what the tokenizer has special tokens for"),
     whole("context", 0, 0, 1 << 24, "most tokens of a conversation; 0: any number"),
     text("too_long", "error", "what becomes of a longer one: truncate, drop or error"),
-    whole("part_mib", 64, 1, 4096, "text that is packed into one shard, and done again after a kill, in MiB"),
+    whole("part_kib", 64 * 1024, 1, 4 * 1024 * 1024, "text that is packed into one shard, and done again after a kill, in KiB"),
 ];
 const FROM_SCAN: &[Key] = &[text("scan_stage", "scan", "the stage that ran data.scan")];
 const FROM_TOKENIZER: &[Key] = &[text("tokenizer_stage", "tokenizer", "the stage that ran data.tokenizer")];

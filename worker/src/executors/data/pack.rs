@@ -48,7 +48,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let scan = Scan::from_bytes(&attempt.artifacts.get(mine.scan)?)?;
     let tokenizer = open_tokenizer(&attempt.artifacts, made.tokenizer, made.special_tokens)?;
     let config = config(attempt, &tokenizer)?;
-    let parts = parts(&scan, keep, attempt.params.whole("part_mib") << 20)?;
+    let parts = parts(&scan, keep, attempt.params.whole("part_kib") << 10)?;
     let (mut done, recorded) = resume(attempt, parts.len())?;
     let compute = attempt.compute()?;
     let mut list = attempt.put_json(&done)?;

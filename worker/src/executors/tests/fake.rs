@@ -47,6 +47,8 @@ pub struct Memory {
     answers: BTreeMap<(u32, u64), CallAnswer>,
     epochs: BTreeMap<u32, u32>,
     formations: u32,
+    /// CPUs granted to each attempt; 0: one.
+    pub cpus: u32,
     /// Records with such a key may be taken so many times yet; then the agent is gone.
     pub patience: Option<(&'static str, usize)>,
 }
@@ -98,7 +100,7 @@ impl Cluster {
                     rank: rank as u32,
                     world: tasks.len() as u32,
                     gang: gang.clone(),
-                    request: Resources { cpu_milli: 1000, ..Resources::default() },
+                    request: Resources { cpu_milli: 1000 * memory.cpus.max(1), ..Resources::default() },
                     grant: Grant::default(),
                     queued: false,
                     grace_ms: 0,

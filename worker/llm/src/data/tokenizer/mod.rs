@@ -301,6 +301,9 @@ fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<Co
     if choice.keep.len() != scans.len() {
         return Err(Error::Parameters(format!("the choice is of {} scans, not of {}", choice.keep.len(), scans.len())));
     }
+    if choice.keep.iter().all(Vec::is_empty) {
+        return Err(Error::Empty(format!("there is no document to learn a tokenizer from: {} scans kept none", scans.len())));
+    }
     let share = bytes / scans.len().max(1);
     let mut sample = Vec::new();
     for (scan, keep) in scans.iter().zip(&choice.keep) {
