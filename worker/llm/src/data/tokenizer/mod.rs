@@ -4,6 +4,8 @@
 //! templates of a `tokenizer.json` are not used.
 
 mod encoder;
+#[cfg(test)]
+mod golden;
 mod pieces;
 mod specials;
 #[cfg(test)]
