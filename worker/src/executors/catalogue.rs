@@ -57,6 +57,8 @@ pub enum Kind {
     },
     /// A list of texts; empty if it is not given.
     Texts,
+    /// True or false; false if it is not given.
+    Flag,
 }
 
 const fn whole(name: &'static str, default: u64, min: u64, max: u64, about: &'static str) -> Key {
@@ -69,6 +71,14 @@ const fn number(name: &'static str, default: f64, min: f64, max: f64, about: &'s
 
 const fn text(name: &'static str, default: &'static str, about: &'static str) -> Key {
     Key { name, kind: Kind::Text { default }, about }
+}
+
+const fn texts(name: &'static str, about: &'static str) -> Key {
+    Key { name, kind: Kind::Texts, about }
+}
+
+const fn flag(name: &'static str, about: &'static str) -> Key {
+    Key { name, kind: Kind::Flag, about }
 }
 
 const SEED: &[Key] = &[whole("seed", 1, 0, u32::MAX as u64, "draws everything that is drawn")];
@@ -112,6 +122,23 @@ const TRAIN: &[Key] = &[
     whole("checkpoint_every", 50, 1, 10_000_000, "steps between two checkpoints"),
     whole("metrics_every", 10, 1, 1_000_000, "steps between two records of the metrics"),
 ];
+const ANNOTATE: &[Key] = &[
+    text("items", "", "a file of JSON lines on the worker, one item each; its absolute path"),
+    text("items_stage", "", "instead: the stage whose outputs name `items`, `labelled` or `scan`"),
+    whole("items_max", 0, 0, 1_000_000, "only so many of the first items; 0: all"),
+    text("id_field", "id", "the member of a line that names the item; without it, its number does"),
+    text("text_field", "text", "the member of a line that is shown"),
+    text("proposal_field", "proposal", "the member of a line that a model proposes"),
+    text("proposals", "", "a file of JSON lines with `item` and `label`: what a model proposes"),
+    text("propose_stage", "", "the stage whose outputs name `proposals`, an artifact of such lines"),
+    texts("labels", "the labels to choose from; none: any text, beginning with the proposal or the item's"),
+    whole("per_item", 1, 1, 16, "labels of each item, each by another person"),
+    flag("adjudicate", "where those differ, one more person decides"),
+    flag("allow_partial", "somebody may end it before every item has its labels"),
+    text("question", "", "what people are asked, above each item"),
+    text("bind", "127.0.0.1:0", "where the form is served; port 0: any that is free"),
+    text("url", "", "how people reach it, if that is another address"),
+];
 const EVAL: &[Key] = &[
     whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most"),
     whole("sample_tokens", 96, 1, 4096, "tokens of the sample"),
@@ -152,6 +179,7 @@ pub const EXECUTORS: &[Executor] = &[
         about: "joins the shards into a data set, with its account",
         groups: &[SEED, FROM_SCAN, FROM_TOKENIZER, FROM_PACK],
     },
+    Executor { name: "data.annotate", about: "waits for people who label items, and measures how they agree", groups: &[SEED, ANNOTATE] },
     Executor { name: "train", about: "trains a small llama-style model from scratch, as a gang", groups: &[SEED, TRAIN, FROM_MANIFEST] },
     Executor {
         name: "eval",

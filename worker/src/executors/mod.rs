@@ -12,6 +12,8 @@ mod params;
 #[cfg(feature = "llm")]
 mod agent;
 #[cfg(feature = "llm")]
+mod annotate;
+#[cfg(feature = "llm")]
 mod attempt;
 #[cfg(feature = "llm")]
 mod data;
@@ -68,6 +70,7 @@ fn dispatch(name: &str, attempt: &mut attempt::Attempt) -> Result<(), error::Err
         "data.tokenizer" => data::tokenizer::run(attempt),
         "data.pack" => data::pack::run(attempt),
         "data.manifest" => data::manifest::run(attempt),
+        "data.annotate" => annotate::run(attempt),
         "train" => train::run(attempt),
         "eval" => eval::run(attempt),
         "agent.plan" => agent::plan::run(attempt),

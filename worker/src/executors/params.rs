@@ -123,6 +123,11 @@ impl Params {
         list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
+    /// Whether a key is set.
+    pub fn flag(&self, key: &'static str) -> bool {
+        self.value(key).as_bool().unwrap_or_else(|| panic!("`{key}` is in the list as true or false"))
+    }
+
     fn value(&self, key: &'static str) -> &Value {
         self.values.get(key).unwrap_or_else(|| panic!("`{key}` is in the executor's list"))
     }
@@ -167,6 +172,7 @@ impl Kind {
             Kind::Number { default, .. } => Value::from(*default),
             Kind::Text { default } => Value::from(*default),
             Kind::Texts => Value::Array(Vec::new()),
+            Kind::Flag => Value::Bool(false),
         }
     }
 
@@ -176,6 +182,7 @@ impl Kind {
             Kind::Number { min, max, .. } => value.as_f64().is_some_and(|number| (*min..=*max).contains(&number)),
             Kind::Text { .. } => value.is_string(),
             Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            Kind::Flag => value.is_boolean(),
         }
     }
 }
@@ -187,6 +194,7 @@ impl std::fmt::Display for Kind {
             Kind::Number { min, max, .. } => write!(f, "a number from {min} to {max}"),
             Kind::Text { .. } => f.write_str("a text"),
             Kind::Texts => f.write_str("a list of texts"),
+            Kind::Flag => f.write_str("true or false"),
         }
     }
 }
@@ -216,6 +224,7 @@ mod tests {
             ("train", "", r#"{"steps": 0}"#, "`steps` is a whole number from 1"),
             ("train", "", r#"{"learning_rate": 7}"#, "`learning_rate` is a number from 0 to 1, not 7"),
             ("data.scan", "", r#"{"roots": "/a"}"#, "`roots` is a list of texts"),
+            ("data.annotate", "", r#"{"adjudicate": 1}"#, "`adjudicate` is true or false, not 1"),
             ("data.scan", "", "[]", "read the parameters of the stage: not a JSON object"),
             ("data.scan", "{", "", "read the parameters of the job: not a JSON object"),
         ];

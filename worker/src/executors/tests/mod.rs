@@ -1,7 +1,7 @@
 //! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the way.
 
 mod data;
-mod fake;
+pub(super) mod fake;
 
 use super::params::Params;
 use fake::Cluster;
