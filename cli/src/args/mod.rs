@@ -1,8 +1,10 @@
 //! The command line: what may be asked, and how it is explained.
 
+mod annotate;
 mod client;
 mod server;
 
+pub use annotate::{AnnotateArgs, AnnotateVerb, ExportArgs};
 pub use client::{
     CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs, ServerArgs, ShowArgs, SubmitArgs, TasksArgs,
     WaitArgs,
@@ -54,6 +56,8 @@ pub enum Verb {
     Cancel(CancelArgs),
     /// Run the failed and cancelled tasks of an ended job again
     Retry(JobArgs),
+    /// Label the items of an annotate stage: the form, imports and exports
+    Annotate(AnnotateArgs),
     /// Show what happened
     Events(EventsArgs),
     /// Fold the whole log again, and show the hash of the state it comes to

@@ -5,11 +5,13 @@
 
 mod api;
 mod events;
+mod form;
 mod logs;
 mod sse;
 
 pub use api::{EVENTS_PER_PAGE, new_request};
 pub use events::EventTail;
+pub use form::{Form, FormError};
 pub use logs::LogTail;
 
 use muster_protocol::{ids::RequestId, view::ErrorView};

@@ -3,6 +3,7 @@
 //! What is shown is made by pure functions, from data to text; [`out`] and [`err`] are the only doors to the terminal. A reader who has
 //! seen enough (`muster list | head`) ends the verb quietly.
 
+pub mod annotate;
 pub mod bars;
 pub mod chart;
 pub mod cluster;

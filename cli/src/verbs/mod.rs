@@ -1,5 +1,6 @@
 //! One file per group of verbs: each asks a cluster, and shows what it said.
 
+mod annotate;
 mod change;
 mod events;
 mod logs;
@@ -32,6 +33,7 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Watch(arguments) => wait::watch(arguments).await,
         Verb::Cancel(arguments) => change::cancel(arguments).await,
         Verb::Retry(arguments) => change::retry(arguments).await,
+        Verb::Annotate(arguments) => annotate::annotate(arguments).await,
         Verb::Events(arguments) => events::events(arguments).await,
         Verb::Replay(arguments) => replay::replay(arguments).await,
         Verb::Workers(arguments) => look::workers(arguments).await,

@@ -2,6 +2,7 @@
 //!
 //! One file per danger. Every test starts its own cluster on loopback, waits for progress, and ends its processes by id.
 
+mod annotate;
 mod attempts;
 mod broker;
 mod coordinators;

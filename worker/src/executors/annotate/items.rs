@@ -5,7 +5,7 @@
 
 use super::board::check_label;
 use crate::executors::{attempt::Attempt, error::Error};
-use muster_llm::data::documents::Scan;
+use muster_llm::data::documents::{Body, Document, Place, Scan, Turn};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -165,7 +165,32 @@ fn from_stage(attempt: &mut Attempt, stage: &str, fields: Fields<'_>) -> Result<
 }
 
 fn from_scan(scan: Scan) -> impl Iterator<Item = Item> {
-    scan.documents.into_iter().map(|document| Item { id: document.entry.path, text: document.text, proposal: None, source: Map::new() })
+    scan.documents.into_iter().map(|document| Item {
+        id: named(&document),
+        text: shown(&document.body),
+        proposal: None,
+        source: Map::from_iter([("hash".to_owned(), Value::from(document.entry.hash))]),
+    })
+}
+
+/// The file, and where in it.
+fn named(document: &Document) -> String {
+    let path = &document.entry.path;
+    match document.entry.place {
+        Place::Whole => path.clone(),
+        Place::Bytes { start, end } => format!("{path}:{start}-{end}"),
+        Place::Row(row) => format!("{path}:{row}"),
+    }
+}
+
+/// A document as a person reads it.
+fn shown(body: &Body) -> String {
+    let said = |turns: &[Turn]| turns.iter().map(|turn| format!("[{}]\n{}\n\n", turn.role, turn.content)).collect::<String>();
+    match body {
+        Body::Text(text) => text.clone(),
+        Body::Chat(turns) => said(turns),
+        Body::Preference { prompt, chosen, rejected } => format!("{}[chosen]\n{chosen}\n\n[rejected]\n{rejected}\n", said(prompt)),
+    }
 }
 
 /// Reads items from JSON lines of `name`. Ids that are made begin with `prefix`.

@@ -191,7 +191,7 @@ fn what_was_acknowledged_outlives_the_attempt() {
     let head = stage.cluster.record(0, "labels");
     assert_eq!(head.body, r#"{"labels":4,"complete":3,"items":3}"#);
     let batch: Value = serde_json::from_slice(&stage.artifact(&json!(head.payload_hash.to_string()))).unwrap();
-    assert_eq!((&batch["before"], &batch["parent"]), (&json!(3), &batch["parent"]));
+    assert!(batch["before"] == json!(3) && batch["parent"].is_string(), "{batch}");
 }
 
 #[test]
