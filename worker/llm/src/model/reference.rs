@@ -1,9 +1,10 @@
 //! The same model from plain candle operations, whose backward is candle's own: the oracle for our layers.
 
 use super::weights::{initial, slots};
-use super::{Decoder, ModelConfig};
+use super::{Decoder, Family, ModelConfig};
 use crate::ops::Rows;
 use crate::ops::head_loss::{IGNORED, Targets};
+use crate::ops::host::COMPOSED;
 use candle_core::{D, Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -128,6 +129,42 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
             let gradient = plain.get(&vars[&slot.name]).unwrap_or_else(|| panic!("no gradient for {}", slot.name));
             let gradient = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("reads");
             close(&slot.name, &ours[slot.range()], &gradient, 2e-5);
+        }
+    }
+}
+
+/// What runs on other devices gives the same on the CPU: with head norms, biases, documents that are packed, and blocks done again.
+#[test]
+fn composed_operations_agree_with_those_on_slices() {
+    let table = [(Family::Llama, true, false), (Family::Qwen2, false, true), (Family::Qwen3, false, false)];
+    for (model_type, attention_bias, packed) in table {
+        let (config, _) = small(4, 2, 8, 40);
+        let config = ModelConfig { model_type, attention_bias, tie_word_embeddings: packed, ..config };
+        let flat: Vec<f32> = initial(&config, 5).iter().enumerate().map(|(i, x)| x + 0.1 * (i as f32).sin()).collect();
+        let mut model = Decoder::trained(config.clone(), &flat).expect("builds");
+        let mut rows = Rows::new(2, 70);
+        if packed {
+            rows.starts = Some((0..140).map(|row| if row % 70 < 23 { 0 } else { 23 }).collect());
+        }
+        let mut targets = Targets::mean(tokens(140, 61, 5));
+        targets.tokens[4] = IGNORED;
+        let inputs = tokens(140, 61, 1);
+        let mut run = |composed, checkpointing| {
+            COMPOSED.set(composed);
+            model.set_checkpointing(checkpointing);
+            let (loss, gradients) = model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
+            let losses = model.token_losses(&inputs, &targets.tokens, &rows).expect("runs");
+            COMPOSED.set(false);
+            (loss, losses, gradients.into_flat().expect("reads"))
+        };
+        let (loss, losses, gradients) = run(false, false);
+        for checkpointing in [false, true] {
+            let composed = run(true, checkpointing);
+            assert!((loss - composed.0).abs() < 1e-5 * loss, "{loss} against {}", composed.0);
+            close("losses", &losses, &composed.1, 1e-5);
+            for slot in slots(&config) {
+                close(&slot.name, &gradients[slot.range()], &composed.2[slot.range()], 1e-4);
+            }
         }
     }
 }

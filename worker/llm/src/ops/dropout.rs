@@ -30,7 +30,7 @@ fn dropped(x: &Tensor, rate: f64, seed: u64, site: u64) -> Result<Tensor> {
             *out = if rng.next_u32() < bound { 0.0 } else { x * scale };
         }
     };
-    if !x.device().is_cpu() {
+    if !host::on_slices(x) {
         let ones = vec![1f32; x.elem_count()];
         let kept = host::filled(ones.len(), CHUNK, |part, out| mask(part, out, &ones[part * CHUNK..]));
         return x * Tensor::from_vec(kept, x.shape(), x.device())?.to_dtype(x.dtype())?;

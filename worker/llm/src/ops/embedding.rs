@@ -2,7 +2,8 @@
 
 use super::host;
 use super::matrix::Into;
-use crate::autograd::{Tape, Value, Weight};
+use super::profile::{Part, count};
+use crate::autograd::{Flow, Slot, Tape, Value, Weight};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The rows `[tokens, width]` of `weight [vocab, width]`, as `dtype` on `device`.
@@ -26,23 +27,25 @@ pub fn embedding(tape: &mut Tape, tokens: &[u32], weight: &Weight, dtype: DType,
         return Ok(Value::constant(out));
     };
     let tokens = tokens.to_vec();
-    Ok(tape.push(out, move |gradient, flow| {
-        if !gradient.device().is_cpu() {
-            let ids = Tensor::from_slice(&tokens, tokens.len(), gradient.device())?;
-            let zeros = Tensor::zeros((vocab, width), DType::F32, gradient.device())?;
-            return flow.weights().give(&slot, &zeros.index_add(&ids, &gradient.to_dtype(DType::F32)?, 0)?);
+    Ok(tape.push(out, move |gradient, flow| count(Part::Embedding, || backward(&gradient, &tokens, &slot, [vocab, width], flow))))
+}
+
+fn backward(gradient: &Tensor, tokens: &[u32], slot: &Slot, [vocab, width]: [usize; 2], flow: &mut Flow<'_>) -> Result<()> {
+    if !host::on_slices(gradient) {
+        let ids = Tensor::from_slice(tokens, tokens.len(), gradient.device())?;
+        let zeros = Tensor::zeros((vocab, width), DType::F32, gradient.device())?;
+        return flow.weights().give(slot, &zeros.index_add(&ids, &gradient.to_dtype(DType::F32)?, 0)?);
+    }
+    let g = host::floats(gradient)?;
+    flow.weights().write(slot, |dw, into| {
+        if into == Into::Replace {
+            dw.fill(0.0);
         }
-        let g = host::floats(&gradient)?;
-        flow.weights().write(&slot, |dw, into| {
-            if into == Into::Replace {
-                dw.fill(0.0);
+        for (token, g) in tokens.iter().zip(g.chunks_exact(width)) {
+            for (dw, g) in dw[*token as usize * width..][..width].iter_mut().zip(g) {
+                *dw += g;
             }
-            for (token, g) in tokens.iter().zip(g.chunks_exact(width)) {
-                for (dw, g) in dw[*token as usize * width..][..width].iter_mut().zip(g) {
-                    *dw += g;
-                }
-            }
-            Ok(())
-        })
-    }))
+        }
+        Ok(())
+    })
 }

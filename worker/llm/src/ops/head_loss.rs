@@ -7,6 +7,7 @@
 use super::host;
 use super::matrix::{Into, Spread, View, ViewMut, product};
 use super::numeric::{exp, max, sum};
+use super::profile::{Part, count};
 use super::simd::wide;
 use crate::autograd::{Tape, Value, Weight};
 use candle_core::{D, DType, Result, Tensor};
@@ -55,7 +56,7 @@ fn check(targets: &[u32], rows: usize, vocab: usize) -> Result<()> {
 pub fn losses(x: &Tensor, weight: &Weight, targets: &[u32]) -> Result<Vec<f32>> {
     let ((rows, width), (vocab, _)) = (x.dims2()?, weight.shape().dims2()?);
     check(targets, rows, vocab)?;
-    if !x.device().is_cpu() {
+    if !host::on_slices(x) {
         let w = weight.dense(x.dtype(), x.device())?;
         let mut out = Vec::with_capacity(rows);
         for first in (0..rows).step_by(ROWS_PER_CHUNK) {
@@ -123,11 +124,13 @@ pub fn head_loss(tape: &mut Tape, x: &Value, weight: &Weight, targets: &Targets)
         let total = weighted(&found, &targets.weights);
         return Ok((Value::constant(Tensor::new(total as f32, x.data().device())?), total));
     }
-    let (total, dx) = if x.data().device().is_cpu() {
-        evaluate(tape, x, weight, targets, [rows, width, vocab])?
-    } else {
-        composed(tape, x, weight, targets)?
-    };
+    let (total, dx) = count(Part::Head, || {
+        if host::on_slices(x.data()) {
+            evaluate(tape, x, weight, targets, [rows, width, vocab])
+        } else {
+            composed(tape, x, weight, targets)
+        }
+    })?;
     let loss = Tensor::new(total as f32, x.data().device())?;
     let to = x.id();
     let value = tape.push(loss, move |gradient, flow| {

@@ -4,6 +4,8 @@
 
 use super::host;
 use super::matrix::{Into, Spread, View, ViewMut, product};
+use super::profile::{Part, count};
+use crate::autograd::tape::Id;
 use crate::autograd::{Flow, Tape, Value, Weight};
 use candle_core::{DType, Result, Tensor};
 
@@ -16,7 +18,7 @@ pub fn linear(tape: &mut Tape, x: &Value, weight: &Weight, bias: Option<&Weight>
     if inner != w_inner {
         candle_core::bail!("a linear layer of width {w_inner} was given rows of width {inner}");
     }
-    let out = forward(x.data(), weight, bias, residual.map(Value::data), [rows, inner, outer])?;
+    let out = count(Part::Linear, || forward(x.data(), weight, bias, residual.map(Value::data), [rows, inner, outer]))?;
     let trained = weight.slot().is_some() || bias.is_some_and(|bias| bias.slot().is_some());
     let mut given = vec![x];
     given.extend(residual);
@@ -27,19 +29,33 @@ pub fn linear(tape: &mut Tape, x: &Value, weight: &Weight, bias: Option<&Weight>
     let kept = weight.slot().is_some().then(|| x.data().clone());
     let (weight, bias) = (weight.clone(), bias.cloned());
     Ok(tape.push(out, move |gradient, flow| {
-        if let Some(bias) = bias.as_ref().filter(|bias| bias.slot().is_some()) {
-            bias_gradient(&gradient, bias, outer, flow)?;
-        }
-        if let Some(x) = kept {
-            weight_gradient(&gradient, &x, &weight, [rows, inner, outer], flow)?;
-        }
-        if to.is_some() {
-            let before = flow.take(to);
-            let dx = input_gradient(&gradient, &weight, before, [rows, inner, outer])?;
-            flow.give(to, dx)?;
-        }
+        let sizes = [rows, inner, outer];
+        count(Part::Linear, || backward(&gradient, kept.as_ref(), &weight, bias.as_ref(), to, sizes, flow))?;
         flow.give(to_residual, gradient)
     }))
+}
+
+fn backward(
+    gradient: &Tensor,
+    kept: Option<&Tensor>,
+    weight: &Weight,
+    bias: Option<&Weight>,
+    to: Option<Id>,
+    sizes: [usize; 3],
+    flow: &mut Flow<'_>,
+) -> Result<()> {
+    if let Some(bias) = bias.filter(|bias| bias.slot().is_some()) {
+        bias_gradient(gradient, bias, sizes[2], flow)?;
+    }
+    if let Some(x) = kept {
+        weight_gradient(gradient, x, weight, sizes, flow)?;
+    }
+    if to.is_some() {
+        let before = flow.take(to);
+        let dx = input_gradient(gradient, weight, before, sizes)?;
+        flow.give(to, dx)?;
+    }
+    Ok(())
 }
 
 fn forward(
@@ -49,7 +65,7 @@ fn forward(
     residual: Option<&Tensor>,
     [rows, inner, outer]: [usize; 3],
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !host::on_slices(x) {
         let mut out = x.matmul(&weight.dense(x.dtype(), x.device())?.t()?)?;
         if let Some(bias) = bias {
             out = out.broadcast_add(&bias.dense(x.dtype(), x.device())?)?;
@@ -84,7 +100,7 @@ fn forward(
 
 /// `dx = g W`, added to what `before` holds.
 fn input_gradient(gradient: &Tensor, weight: &Weight, before: Option<Tensor>, [rows, inner, outer]: [usize; 3]) -> Result<Tensor> {
-    if !gradient.device().is_cpu() {
+    if !host::on_slices(gradient) {
         let dx = gradient.matmul(&weight.dense(gradient.dtype(), gradient.device())?)?;
         return match before {
             Some(before) => before + dx,
@@ -110,7 +126,7 @@ fn input_gradient(gradient: &Tensor, weight: &Weight, before: Option<Tensor>, [r
 /// `dW = g^T x`.
 fn weight_gradient(gradient: &Tensor, x: &Tensor, weight: &Weight, [rows, inner, outer]: [usize; 3], flow: &mut Flow<'_>) -> Result<()> {
     let Some(slot) = weight.slot() else { return Ok(()) };
-    if !gradient.device().is_cpu() {
+    if !host::on_slices(gradient) {
         return flow.weights().give(slot, &gradient.t()?.matmul(x)?);
     }
     let (g, x) = (host::floats(gradient)?, host::floats(x)?);
@@ -123,7 +139,7 @@ fn weight_gradient(gradient: &Tensor, x: &Tensor, weight: &Weight, [rows, inner,
 
 fn bias_gradient(gradient: &Tensor, bias: &Weight, outer: usize, flow: &mut Flow<'_>) -> Result<()> {
     let Some(slot) = bias.slot() else { return Ok(()) };
-    if !gradient.device().is_cpu() {
+    if !host::on_slices(gradient) {
         return flow.weights().give(slot, &gradient.to_dtype(DType::F32)?.sum(0)?);
     }
     let g = host::floats(gradient)?;

@@ -3,6 +3,7 @@
 //! A transpose is a swap of strides, so no backward ever copies a matrix to turn it. This is the only file
 //! with unsafe code: every view is checked against its slice when it is made.
 
+use super::profile;
 use gemm::Parallelism;
 
 /// A matrix in a borrowed slice.
@@ -92,6 +93,12 @@ pub fn product(dst: ViewMut<'_>, into: Into, scale: f32, lhs: View<'_>, rhs: Vie
         Spread::Here => 1,
     };
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    let beside = if on == Spread::Here { rayon::current_num_threads() } else { 1 };
+    let flops = 2 * (dst.rows * dst.cols * lhs.cols) as u64;
+    profile::gemm(flops, beside, || multiply(dst, into, scale, lhs, rhs, parallelism));
+}
+
+fn multiply(dst: ViewMut<'_>, into: Into, scale: f32, lhs: View<'_>, rhs: View<'_>, parallelism: Parallelism) {
     #[expect(unsafe_code, reason = "gemm takes pointers; each view was checked against its slice, and dst is borrowed mutably")]
     // SAFETY: all offsets reached are (rows-1)*row_stride + (cols-1)*col_stride at most, which `check` bounded;
     // dst can't alias lhs or rhs, because it is a mutable borrow, and its rows don't overlap.

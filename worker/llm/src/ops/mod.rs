@@ -13,6 +13,7 @@ pub mod host;
 pub mod linear;
 pub mod matrix;
 pub mod numeric;
+pub mod profile;
 pub mod prompt;
 pub mod rms_norm;
 pub mod rope;

@@ -3,6 +3,7 @@
 use super::host;
 use super::matrix::Into;
 use super::numeric::dot;
+use super::profile::{Part, count};
 use super::simd::wide;
 use crate::autograd::{Tape, Value, Weight};
 use candle_core::{D, DType, Result, Tensor};
@@ -23,30 +24,15 @@ pub fn rms_norm(tape: &mut Tape, x: &Value, weight: &Weight, eps: f64) -> Result
     if width == 0 || !row.is_multiple_of(width) {
         candle_core::bail!("a norm of width {width} was given rows of width {row}");
     }
-    let shape = x.data().shape().clone();
     let eps32 = eps as f32;
-    let out = if x.data().device().is_cpu() {
-        let (x, w) = (host::floats(x.data())?, weight.numbers()?);
-        let chunk = ROWS_PER_CHUNK * width;
-        let out = host::filled(x.len(), chunk, |part, out| {
-            let x = &x[part * chunk..part * chunk + out.len()];
-            wide(|| {
-                for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-                    row_forward(x, &w, eps32, out);
-                }
-            });
-        });
-        host::tensor(out, &shape)?
-    } else {
-        composed_forward(x.data(), weight, width, eps)?
-    };
+    let out = count(Part::Norm, || forward(x.data(), weight, width, eps))?;
     if !tape.follows(&[x], weight.slot().is_some()) {
         return Ok(Value::constant(out));
     }
     let to = x.id();
     let (x, weight) = (x.data().clone(), weight.clone());
     Ok(tape.push(out, move |gradient, flow| {
-        if !gradient.device().is_cpu() {
+        if !host::on_slices(&gradient) {
             let (dx, dw) = composed_backward(&x, &weight, &gradient, width, eps)?;
             if let Some(slot) = weight.slot() {
                 flow.weights().give(slot, &dw)?;
@@ -54,7 +40,7 @@ pub fn rms_norm(tape: &mut Tape, x: &Value, weight: &Weight, eps: f64) -> Result
             return flow.give(to, dx);
         }
         let before = flow.take(to);
-        let (dx, dw) = backward(&x, &weight, &gradient, before, eps32)?;
+        let (dx, dw) = count(Part::Norm, || backward(&x, &weight, &gradient, before, eps32))?;
         if let Some(slot) = weight.slot() {
             flow.weights().write(slot, |held, into| {
                 match into {
@@ -66,6 +52,23 @@ pub fn rms_norm(tape: &mut Tape, x: &Value, weight: &Weight, eps: f64) -> Result
         }
         flow.give(to, dx)
     }))
+}
+
+fn forward(x: &Tensor, weight: &Weight, width: usize, eps: f64) -> Result<Tensor> {
+    if !host::on_slices(x) {
+        return composed_forward(x, weight, width, eps);
+    }
+    let (numbers, w) = (host::floats(x)?, weight.numbers()?);
+    let chunk = ROWS_PER_CHUNK * width;
+    let out = host::filled(numbers.len(), chunk, |part, out| {
+        let x = &numbers[part * chunk..part * chunk + out.len()];
+        wide(|| {
+            for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                row_forward(x, &w, eps as f32, out);
+            }
+        });
+    });
+    host::tensor(out, x.shape())
 }
 
 #[inline(always)]

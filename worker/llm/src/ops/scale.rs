@@ -18,7 +18,7 @@ pub fn scale(tape: &mut Tape, x: &Value, factor: f64) -> Result<Value> {
 }
 
 fn scaled(x: &Tensor, factor: f64) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !host::on_slices(x) {
         return x * factor;
     }
     let (numbers, factor) = (host::floats(x)?, factor as f32);

@@ -2,6 +2,7 @@
 
 use super::host::{self, CHUNK};
 use super::numeric::sigmoid;
+use super::profile::{Part, count};
 use super::simd::wide;
 use crate::autograd::{Tape, Value};
 use candle_core::{Result, Tensor};
@@ -15,26 +16,31 @@ pub fn swiglu(tape: &mut Tape, gate: &Value, up: &Value) -> Result<Value> {
     if gate.data().shape() != up.data().shape() {
         candle_core::bail!("gate {:?} and up {:?} differ in shape", gate.data().shape(), up.data().shape());
     }
-    let out = if gate.data().device().is_cpu() {
-        let (g, u) = (host::floats(gate.data())?, host::floats(up.data())?);
-        let out = host::filled(g.len(), CHUNK, |part, out| {
-            let range = part * CHUNK..part * CHUNK + out.len();
-            forward(&g[range.clone()], &u[range], out);
-        });
-        host::tensor(out, gate.data().shape())?
-    } else {
-        (gate.data().silu()? * up.data())?
-    };
+    let out = count(Part::Activation, || activate(gate.data(), up.data()))?;
     if !tape.follows(&[gate, up], false) {
         return Ok(Value::constant(out));
     }
     let (to_gate, to_up) = (gate.id(), up.id());
     let (gate, up) = (gate.data().clone(), up.data().clone());
     Ok(tape.push(out, move |gradient, flow| {
-        let (dg, du) = if gradient.device().is_cpu() { backward(&gate, &up, gradient)? } else { composed(&gate, &up, &gradient)? };
+        let (dg, du) = count(Part::Activation, || {
+            if host::on_slices(&gradient) { backward(&gate, &up, gradient) } else { composed(&gate, &up, &gradient) }
+        })?;
         flow.give(to_gate, dg)?;
         flow.give(to_up, du)
     }))
+}
+
+fn activate(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    if !host::on_slices(gate) {
+        return gate.silu()? * up;
+    }
+    let (g, u) = (host::floats(gate)?, host::floats(up)?);
+    let out = host::filled(g.len(), CHUNK, |part, out| {
+        let range = part * CHUNK..part * CHUNK + out.len();
+        forward(&g[range.clone()], &u[range], out);
+    });
+    host::tensor(out, gate.shape())
 }
 
 /// The arithmetic on slices.

@@ -8,6 +8,7 @@ mod fused;
 mod panels;
 
 use super::Rows;
+use super::profile::{Part, count};
 use super::rope::Rotation;
 use crate::autograd::{Tape, Value, Weight};
 use candle_core::Result;
@@ -82,18 +83,21 @@ pub fn attention(tape: &mut Tape, q: &Value, k: &Value, v: &Value, shape: &Shape
     }
     let trained = prefix.is_some_and(|prefix| prefix.keys.slot().is_some() || prefix.values.slot().is_some());
     let follows = tape.follows(&[q, k, v], trained);
-    if !q.data().device().is_cpu() {
+    if !crate::ops::host::on_slices(q.data()) {
         return composed::attention(tape, [q, k, v], shape, prefix, follows);
     }
-    let kept = fused::Kept::new([q.data(), k.data(), v.data()], shape, prefix)?;
-    let (out, sums) = fused::forward(&kept)?;
+    let (kept, (out, sums)) = count(Part::Attention, || {
+        let kept = fused::Kept::new([q.data(), k.data(), v.data()], shape, prefix)?;
+        let done = fused::forward(&kept)?;
+        Ok::<_, candle_core::Error>((kept, done))
+    })?;
     if !follows {
         return Ok(Value::constant(out));
     }
     let to = [q.id(), k.id(), v.id()];
     let (result, prefix) = (out.clone(), prefix.cloned());
     Ok(tape.push(out, move |gradient, flow| {
-        let found = fused::backward(&kept, &sums, &result, &gradient)?;
+        let found = count(Part::Attention, || fused::backward(&kept, &sums, &result, &gradient))?;
         for (to, gradient) in to.into_iter().zip(found.inputs) {
             flow.give(to, gradient)?;
         }
