@@ -6,6 +6,7 @@
 //! - `data`: from source files to packed tokens: scan, dedup, tokenizer, pack, manifest.
 //! - `autograd`: a tape of our own. `ops`: the operations of a model, each with its way back.
 //! - `model`: decoders of the llama kind, in the Hugging Face layout.
+//! - `parallel`: who computes what and in which order it is summed, whatever the number of ranks; DiLoCo's rounds.
 //! - `train`: one rank's share of deterministic data-parallel training.
 //! - `eval`: held-out bits per byte, against baselines of the same tokens.
 //! - `generate`: seeded sampling from a model.
@@ -22,5 +23,6 @@ pub mod eval;
 pub mod generate;
 pub mod model;
 pub mod ops;
+pub mod parallel;
 pub mod train;
 pub mod verify;

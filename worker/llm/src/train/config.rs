@@ -16,7 +16,7 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Tokens of a sequence; at most the model's context.
     pub context: usize,
-    /// Microbatches of a step, over all ranks; the number of ranks divides it.
+    /// Microbatches of a step, over all ranks; at least one for each.
     pub microbatches: usize,
     /// Sequences of a microbatch.
     pub sequences: usize,

@@ -1,9 +1,9 @@
 //! One rank's share of synchronous data-parallel training, with results that don't depend on the number of ranks.
 //!
 //! The global batch of a step is divided into microbatches, fixed by the configuration. A rank computes the
-//! gradient sum of a range of them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks
-//! together ([`reduce::tree`]) and gives every rank the same total ([`Trainer::apply`]). Sums are taken as
-//! an aligned binary tree over microbatches, so 1, 2 or 4 ranks get the same bits.
+//! gradient sums of a range of them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks
+//! together ([`crate::parallel::Tree`]) and gives every rank the same total ([`Trainer::apply`]). Sums are taken along
+//! one tree over microbatches, so any number of ranks, with equal or unequal shares, gets the same bits.
 
 pub mod adamw;
 pub mod batches;
@@ -11,7 +11,6 @@ pub mod checkpoint;
 pub mod config;
 pub mod corpus;
 pub mod packing;
-pub mod reduce;
 pub mod trainer;
 
 #[cfg(test)]
@@ -31,6 +30,9 @@ pub enum Error {
     /// The parameters contradict each other or the data.
     #[error("use the parameters: {0}")]
     Parameters(String),
+    /// The microbatches can't be shared or summed so.
+    #[error(transparent)]
+    Parallel(#[from] crate::parallel::Error),
     /// A number that is no number, or infinite: going on would ruin the weights.
     #[error("go on at step {step}: {what} is {value}")]
     NotFinite {

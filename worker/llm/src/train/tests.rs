@@ -1,11 +1,11 @@
 //! Training as a whole: it learns, it resumes, and the number of ranks leaves no trace.
 
-use super::reduce::{share, tree};
 use super::*;
 use crate::compute::Compute;
 use crate::data::documents::Entry;
 use crate::data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 use crate::model::ModelConfig;
+use crate::parallel::{Tree, shares};
 use std::sync::Arc;
 
 /// A shard of one document, made without a tokenizer.
@@ -50,20 +50,25 @@ fn compute() -> Compute {
     Compute::new(1).expect("starts")
 }
 
-/// One step with as many ranks as trainers; returns the mean loss.
-fn step(ranks: &mut [Trainer]) -> f64 {
-    let (at, world, microbatches) = (ranks[0].step(), ranks.len(), ranks[0].config().microbatches);
-    let parts = ranks.iter().enumerate().map(|(rank, trainer)| {
-        let range = share(microbatches, rank, world).expect("divides");
-        trainer.loss_and_gradients(at, range).expect("computes")
-    });
-    let parts: Vec<Gradients> = parts.collect();
-    let loss = parts.iter().map(|part| part.loss_sum).sum::<f64>() / microbatches as f64;
-    let summed = tree(parts.into_iter().map(|part| part.flat).collect());
-    for trainer in ranks {
-        trainer.apply(at, &summed).expect("applies");
+/// One step with as many ranks as speeds, which share the microbatches by them; returns the mean loss.
+fn step_by(ranks: &mut [Trainer], speeds: &[u64]) -> f64 {
+    let (at, microbatches) = (ranks[0].step(), ranks[0].config().microbatches);
+    let mut sum = Tree::new(microbatches);
+    for (trainer, range) in ranks.iter().zip(shares(microbatches, speeds).expect("fits")) {
+        for partial in trainer.loss_and_gradients(at, range).expect("computes") {
+            sum.push(partial, Gradients::add).expect("is in order");
+        }
     }
-    loss
+    let sum = sum.total().expect("is whole");
+    for trainer in ranks {
+        trainer.apply(at, &sum.flat).expect("applies");
+    }
+    sum.loss_sum / microbatches as f64
+}
+
+fn step(ranks: &mut [Trainer]) -> f64 {
+    let equal = vec![1; ranks.len()];
+    step_by(ranks, &equal)
 }
 
 fn ranks(world: usize) -> Vec<Trainer> {
@@ -81,16 +86,19 @@ fn a_tiny_corpus_is_learnt() {
 }
 
 #[test]
-fn one_two_and_four_ranks_get_the_same_weights() {
-    let mut hashes = Vec::new();
-    for world in [1, 2, 4] {
-        let mut ranks = ranks(world);
-        for _ in 0..4 {
-            step(&mut ranks);
-        }
-        hashes.extend(ranks.iter().map(Trainer::weights_hash));
+fn any_number_of_ranks_with_any_shares_gets_the_same_weights() {
+    for microbatches in [4, 5] {
+        let config = TrainConfig { microbatches, ..config() };
+        let table: [&[u64]; 6] = [&[1], &[1, 1], &[3, 1], &[1, 4], &[1, 2, 1], &[1, 1, 1, 1]];
+        let hashes = table.map(|speeds| {
+            let start = |_: &u64| Trainer::new(config.clone(), corpus(), compute()).expect("starts");
+            let mut ranks: Vec<Trainer> = speeds.iter().map(start).collect();
+            let losses: Vec<u64> = (0..3).map(|_| step_by(&mut ranks, speeds).to_bits()).collect();
+            assert!(ranks.iter().all(|rank| rank.weights_hash() == ranks[0].weights_hash()));
+            (losses, ranks[0].weights_hash())
+        });
+        assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{microbatches}: {hashes:?}");
     }
-    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use super::adamw::{self, Moments};
 use super::batches::Batches;
 use super::checkpoint::{self, CheckpointInfo};
-use super::{Corpus, Error, TrainConfig, reduce};
+use super::{Corpus, Error, TrainConfig};
 use crate::compute::Compute;
 use crate::durable;
 use crate::model::weights::initial;
 use crate::model::{self, Decoder};
 use crate::ops::Rows;
 use crate::ops::head_loss::Targets;
+use crate::parallel::{Partial, tree};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ pub struct Gradients {
     pub loss_sum: f64,
     /// Sum of the gradients of those, in order of weight name.
     pub flat: Vec<f32>,
+}
+
+impl Gradients {
+    /// Adds the sum over other microbatches to this one.
+    pub fn add(&mut self, other: Gradients) {
+        self.loss_sum += other.loss_sum;
+        tree::add(&mut self.flat, &other.flat);
+    }
 }
 
 /// What an update did.
@@ -137,25 +146,19 @@ impl Trainer {
         durable::hash(&bytes)
     }
 
-    /// The gradient sum of a contiguous range of the microbatches of the next step.
+    /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over them allows.
     ///
-    /// Give each rank [`super::reduce::share`], and bring the sums together with [`super::reduce::tree`].
+    /// Give each rank its range of [`crate::parallel::shares()`], and bring the sums of all together with [`crate::parallel::Tree`]. About
+    /// log2 of the range's length gradients exist at a time.
     ///
     /// # Errors
     /// When `step` is not the next one, the range is empty or past the end, or the loss is not finite.
-    pub fn loss_and_gradients(&self, step: u64, microbatches: Range<usize>) -> Result<Gradients, Error> {
+    pub fn loss_and_gradients(&self, step: u64, microbatches: Range<usize>) -> Result<Vec<Partial<Gradients>>, Error> {
         self.expect_step(step)?;
-        if microbatches.is_empty() || microbatches.end > self.config.microbatches {
-            return Err(Error::Parameters(format!("{microbatches:?} are no microbatches of {}", self.config.microbatches)));
-        }
         let sequences = self.config.sequences;
         let first = step * self.config.microbatches as u64;
-        let mut make = |microbatch: usize| self.gradients_of((first + microbatch as u64) * sequences as u64, sequences);
-        let mut join = |sum: &mut Gradients, other: Gradients| {
-            sum.loss_sum += other.loss_sum;
-            reduce::add(&mut sum.flat, &other.flat);
-        };
-        self.compute.run(|| reduce::fold(microbatches, &mut make, &mut join))
+        let make = |microbatch: usize| self.gradients_of((first + microbatch as u64) * sequences as u64, sequences);
+        self.compute.run(|| tree::sum(microbatches, self.config.microbatches, make, Gradients::add))
     }
 
     /// Loss and gradients of one microbatch: the run's sequences from `first` on.

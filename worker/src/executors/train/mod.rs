@@ -16,7 +16,8 @@ use crate::collective::{Gang, Timing};
 use journal::{Journal, Resume};
 use muster_llm::{
     model::ModelConfig,
-    train::{TrainConfig, Trainer, reduce},
+    parallel::shares,
+    train::{TrainConfig, Trainer},
 };
 use muster_protocol::limits::WORKER_LEASE_MS;
 use std::{ops::Range, sync::Arc, thread, time::Duration};
@@ -72,7 +73,11 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     let microbatches = trainer.config().microbatches as f64;
     while trainer.step() < trainer.config().steps {
         let step = trainer.step();
-        let mut gradients = trainer.loss_and_gradients(step, share.clone())?;
+        let mut partials = trainer.loss_and_gradients(step, share.clone())?;
+        let (Some(partial), true) = (partials.pop(), partials.is_empty()) else {
+            return Err(Error::Unfit("sum the gradients: shares must be equal powers of two".to_owned()));
+        };
+        let mut gradients = partial.values;
         let mut scalars = vec![gradients.loss_sum];
         gang.all_reduce(&mut gradients.flat, &mut scalars)?;
         let applied = trainer.apply(step, &gradients.flat)?;
@@ -114,8 +119,9 @@ fn form(attempt: &Attempt) -> Result<Gang, Error> {
 }
 
 fn share(config: &TrainConfig, rank: u32, world: u32) -> Result<Range<usize>, Error> {
-    reduce::share(config.microbatches, rank as usize, world as usize)
-        .ok_or_else(|| Error::Unfit(format!("share `microbatches` = {} among {world} ranks: it must be a multiple", config.microbatches)))
+    let ranges = shares(config.microbatches, &vec![1; world as usize]).ok();
+    let range = ranges.and_then(|ranges| ranges.get(rank as usize).cloned());
+    range.ok_or_else(|| Error::Unfit(format!("share `microbatches` = {} among {world} ranks: each needs one", config.microbatches)))
 }
 
 fn config(attempt: &Attempt, data: &DataSet) -> TrainConfig {

@@ -1,0 +1,224 @@
+//! Deltas as int8: blocks of numbers, each with its own scale (absmax quantisation, as in Dettmers et al. 2022,
+//! <https://arxiv.org/abs/2110.02861>, with a linear code).
+//!
+//! A delta between rounds takes a quarter of its f32 size, and one 127th of a block's greatest number at most half as error. Rounding is to
+//! the nearest, ties to even: no dice, so that the same delta gives the same bytes everywhere.
+
+use super::Error;
+use crate::durable;
+
+/// Numbers that share a scale.
+pub const BLOCK: usize = 1024;
+/// First bytes of an encoded delta: what it is, and its version.
+const MAGIC: [u8; 4] = *b"MI8\x01";
+/// Bytes before the scales: the magic and the count of numbers.
+const HEAD_BYTES: usize = 12;
+/// The greatest code. -128 is not used, so that codes are symmetric.
+const CODE_MAX: f32 = 127.0;
+
+/// A quantised vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Int8 {
+    /// One for each [`BLOCK`] of codes.
+    scales: Vec<f32>,
+    /// One for each number.
+    codes: Vec<i8>,
+}
+
+impl Int8 {
+    /// Quantises `numbers`.
+    ///
+    /// # Errors
+    /// When one of them is no number, or infinite.
+    pub fn quantise(numbers: &[f32]) -> Result<Int8, Error> {
+        let mut quantised = Int8 { scales: Vec::with_capacity(numbers.len().div_ceil(BLOCK)), codes: vec![0; numbers.len()] };
+        for (place, (block, codes)) in numbers.chunks(BLOCK).zip(quantised.codes.chunks_mut(BLOCK)).enumerate() {
+            // Zero for a NaN, which the check below finds.
+            let greatest = block.iter().fold(0f32, |greatest, x| greatest.max(x.abs()));
+            if !block.iter().all(|x| x.is_finite()) {
+                return Err(Error::Delta(format!("a number of block {place} is not finite")));
+            }
+            let scale = greatest / CODE_MAX;
+            quantised.scales.push(scale);
+            // Zero also when the greatest number is so small that its scale is none: the block is lost, and was nothing.
+            if scale > 0.0 {
+                for (code, x) in codes.iter_mut().zip(block) {
+                    *code = (x / scale).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8;
+                }
+            }
+        }
+        Ok(quantised)
+    }
+
+    /// Quantises `numbers` plus what earlier rounds lost (`residual`), and gives what is lost now (error feedback, Seide et al. 2014).
+    ///
+    /// # Errors
+    /// As [`Int8::quantise`]; also when the lengths differ.
+    pub fn quantise_with_feedback(mut numbers: Vec<f32>, residual: &[f32]) -> Result<(Int8, Vec<f32>), Error> {
+        if numbers.len() != residual.len() {
+            return Err(Error::Delta(format!("{} numbers with a residual of {}", numbers.len(), residual.len())));
+        }
+        numbers.iter_mut().zip(residual).for_each(|(x, lost)| *x += lost);
+        let quantised = Int8::quantise(&numbers)?;
+        for ((block, codes), scale) in numbers.chunks_mut(BLOCK).zip(quantised.codes.chunks(BLOCK)).zip(&quantised.scales) {
+            block.iter_mut().zip(codes).for_each(|(x, code)| *x -= f32::from(*code) * scale);
+        }
+        Ok((quantised, numbers))
+    }
+
+    /// How many numbers.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.codes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.codes.is_empty()
+    }
+
+    /// Scales and codes, block by block.
+    pub fn blocks(&self) -> impl Iterator<Item = (f32, &[i8])> {
+        self.scales.iter().copied().zip(self.codes.chunks(BLOCK))
+    }
+
+    /// The numbers again, about.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<f32> {
+        self.blocks().flat_map(|(scale, codes)| codes.iter().map(move |code| f32::from(*code) * scale)).collect()
+    }
+
+    /// As bytes: magic, count as `u64`, scales, codes; little-endian.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + self.scales.len() * 4 + self.codes.len());
+        bytes.extend(MAGIC);
+        bytes.extend((self.codes.len() as u64).to_le_bytes());
+        self.scales.iter().for_each(|scale| bytes.extend_from_slice(&scale.to_le_bytes()));
+        bytes.extend(self.codes.iter().map(|code| code.cast_unsigned()));
+        bytes
+    }
+
+    /// Reads what [`Int8::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When it is anything else: another length than announced, a scale that is no finite positive number, a code that no rounding gives.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Int8, Error> {
+        let wrong = |reason: String| Error::Delta(reason);
+        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| wrong(format!("{} bytes are too few", bytes.len())))?;
+        let (magic, count) = head.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(wrong(format!("it begins with {magic:?} instead of {MAGIC:?}")));
+        }
+        let count = count.iter().rev().fold(0u64, |count, byte| count << 8 | u64::from(*byte));
+        // What is there decides, not what is announced.
+        let blocks = usize::try_from(count).ok().filter(|count| *count <= rest.len()).map(|count| count.div_ceil(BLOCK));
+        let fits = blocks.is_some_and(|blocks| blocks * 4 + count as usize == rest.len());
+        let (Some(blocks), true) = (blocks, fits) else {
+            return Err(wrong(format!("{} bytes after the head are not those of {count} numbers", rest.len())));
+        };
+        let (scales, codes) = rest.split_at(blocks * 4);
+        let scales: Vec<f32> = scales.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if let Some(place) = scales.iter().position(|scale| !scale.is_finite() || scale.is_sign_negative()) {
+            return Err(wrong(format!("the scale of block {place} is {}", scales[place])));
+        }
+        let codes: Vec<i8> = codes.iter().map(|byte| byte.cast_signed()).collect();
+        if let Some(place) = codes.iter().position(|code| *code == i8::MIN) {
+            return Err(wrong(format!("number {place} has the code {}, which no rounding gives", i8::MIN)));
+        }
+        Ok(Int8 { scales, codes })
+    }
+
+    /// The hash of its bytes: what a round's record names it by.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        durable::hash(&self.to_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 31 + 7) as f32).sin() * 10f32.powi((i / BLOCK) as i32 - 3)).collect()
+    }
+
+    #[test]
+    fn numbers_come_back_within_half_a_step_of_their_block() {
+        for count in [0, 1, 3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK + 17] {
+            let numbers = delta(count);
+            let quantised = Int8::quantise(&numbers).expect("is finite");
+            let back = quantised.numbers();
+            assert_eq!(back.len(), count);
+            for (block, back) in numbers.chunks(BLOCK).zip(back.chunks(BLOCK)) {
+                let greatest = block.iter().fold(0f32, |greatest, x| greatest.max(x.abs()));
+                let worst = block.iter().zip(back).map(|(x, y)| (x - y).abs()).fold(0f32, f32::max);
+                assert!(worst <= greatest / CODE_MAX * 0.5001, "{worst} of {greatest}");
+            }
+            let bytes = quantised.to_bytes();
+            assert!(bytes.len() <= HEAD_BYTES + count + count / 256 + 4, "{}", bytes.len());
+            assert_eq!(Int8::from_bytes(&bytes).expect("is one"), quantised);
+            assert_eq!(quantised.hash(), Int8::quantise(&numbers).expect("is finite").hash());
+        }
+    }
+
+    #[test]
+    fn the_edges_of_floats_are_no_trouble() {
+        let table: [(&[f32], &[f32]); 4] = [
+            (&[0.0, -0.0], &[0.0, 0.0]),
+            (&[f32::from_bits(1), 0.0], &[0.0, 0.0]),
+            (&[f32::MAX, -f32::MAX], &[f32::MAX, -f32::MAX]),
+            (&[127.0, 0.5, 1.5, -0.5, -1.5], &[127.0, 0.0, 2.0, 0.0, -2.0]),
+        ];
+        for (numbers, expected) in table {
+            assert_eq!(Int8::quantise(numbers).expect("is finite").numbers(), expected);
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(Int8::quantise(&[1.0, bad]).is_err_and(|e| e.to_string().contains("block 0 is not finite")));
+        }
+    }
+
+    #[test]
+    fn feedback_makes_up_for_what_was_lost() {
+        // A number far below half a step of its block is lost each time, unless it is remembered.
+        let numbers = vec![1.0, 0.001];
+        let mut residual = vec![0f32; 2];
+        let mut sum = 0f32;
+        for _ in 0..100 {
+            let (quantised, lost) = Int8::quantise_with_feedback(numbers.clone(), &residual).expect("is finite");
+            sum += quantised.numbers()[1];
+            residual = lost;
+        }
+        assert!((sum - 0.1).abs() < 0.005, "{sum}");
+        assert_eq!(Int8::quantise(&numbers).expect("is finite").numbers()[1], 0.0);
+        assert!(Int8::quantise_with_feedback(numbers, &[0.0]).is_err());
+    }
+
+    #[test]
+    fn bytes_that_are_no_delta_are_refused() {
+        let bytes = Int8::quantise(&delta(1500)).expect("is finite").to_bytes();
+        for cut in [0, 3, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 5, bytes.len() - 1] {
+            assert!(Int8::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let change = |at: usize, new: &[u8]| {
+            let mut bytes = bytes.clone();
+            bytes[at..at + new.len()].copy_from_slice(new);
+            bytes
+        };
+        let table = [
+            (change(0, b"X"), "begins with"),
+            (change(3, &[2]), "begins with"),
+            (change(4, &[255; 8]), "are not those of"),
+            (change(4, &1499u64.to_le_bytes()), "are not those of"),
+            (change(HEAD_BYTES, &f32::NAN.to_le_bytes()), "scale of block 0 is NaN"),
+            (change(HEAD_BYTES + 4, &(-1f32).to_le_bytes()), "scale of block 1 is -1"),
+            (change(HEAD_BYTES + 8, &[128]), "number 0 has the code -128"),
+        ];
+        for (bytes, expected) in table {
+            let message = Int8::from_bytes(&bytes).expect_err(expected).to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}
