@@ -7,6 +7,7 @@ pub mod agent;
 pub mod artifacts;
 mod attempts;
 mod bus;
+#[cfg(feature = "llm")]
 pub mod collective;
 mod config;
 mod data_dir;

@@ -1,79 +1,90 @@
-//! How a gang comes together: rank 0 listens and lets in who belongs, the others call until they are let in.
+//! How a gang comes together: all call rank 0, which lets in who belongs and tells all where the others listen; then each calls those below it.
+//!
+//! Every rank listens on a port of its own, on the address with which it reaches rank 0. Whoever calls must say the gang's names and, in
+//! the mesh, the token that rank 0 has drawn; all others are turned away with a reason, and hold up nobody.
 
 use super::{
     Error, Member, Timing,
-    frame::{self, Frame, HELLO_BYTES_MAX},
+    drive::lost,
+    frame::{self, HELLO_BYTES_MAX, Kind},
+    greet::{Hello, Reception, call, read_within, resolve},
     link::Link,
 };
+use serde::{Deserialize, Serialize};
 use std::{
-    io::{self, Read},
-    net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{self, RecvTimeoutError, Sender},
-    },
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
 
-/// How long a caller may take for its greeting.
-const GREETING: Duration = Duration::from_secs(2);
-/// How long a caller waits for the answer to it.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Between two looks at the listener.
-const POLL: Duration = Duration::from_millis(10);
 /// Between two tries of a caller, or to listen on a port that a former life has not left yet.
 const AGAIN: Duration = Duration::from_millis(150);
-/// Callers that are being greeted at the same time.
-const CALLERS_MAX: usize = 64;
+/// Most bytes of the list of addresses.
+const MESH_BYTES_MAX: usize = 256 << 10;
 
-/// A caller who has said hello, or something else.
-type Caller = (TcpStream, io::Result<Frame>);
+/// Where all ranks listen, in order; rank 0's is not used.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mesh {
+    addresses: Vec<SocketAddr>,
+    token: String,
+}
 
-/// As rank 0: listens until all other ranks are there.
-pub fn gather(member: &Member, rendezvous: &str, timing: Timing) -> Result<Vec<Link>, Error> {
+/// Brings all ranks together; gives a link to each other rank, in order.
+pub fn form(member: &Member, rendezvous: &str, timing: Timing) -> Result<Vec<Link>, Error> {
+    let streams = if member.rank == 0 { gather(member, rendezvous, timing)? } else { join(member, rendezvous, timing)? };
+    let links = streams.into_iter().map(|(rank, stream)| Link::new(rank, stream).map_err(|e| lost(rank, &e, timing)));
+    links.collect()
+}
+
+/// As rank 0: listens until all other ranks are there, and stand in the mesh.
+fn gather(member: &Member, rendezvous: &str, timing: Timing) -> Result<Vec<(u32, TcpStream)>, Error> {
     let until = Instant::now() + timing.join;
-    let listener = listen(rendezvous, until)?;
-    let (greeted, callers) = mpsc::channel::<Caller>();
-    let greeting = Arc::new(AtomicUsize::new(0));
-    let mut links: Vec<Option<Link>> = (1..member.world).map(|_| None).collect();
-    let mut turned_away = String::new();
-    while links.iter().any(Option::is_none) {
+    let mut reception = Reception::new(listen(rendezvous, until)?);
+    let token = uuid::Uuid::new_v4().to_string();
+    let mut here: Vec<Option<(TcpStream, SocketAddr)>> = (1..member.world).map(|_| None).collect();
+    while here.iter().any(Option::is_none) {
         if Instant::now() >= until {
-            let missing = (1..).zip(&links).filter(|(_, link)| link.is_none()).map(|(rank, _)| rank).collect();
+            let missing = (1..).zip(&here).filter(|(_, here)| here.is_none()).map(|(rank, _)| rank).collect();
             let (address, waited_s) = (rendezvous.to_owned(), timing.join.as_secs());
-            return Err(Error::Missing { address, waited_s, missing, world: member.world, turned_away });
+            return Err(Error::Missing { address, waited_s, missing, world: member.world, turned_away: reception.turned_away() });
         }
-        while let Ok((stream, _)) = listener.accept() {
-            greet(stream, &greeted, &greeting);
-        }
-        let (mut stream, hello) = match callers.recv_timeout(POLL) {
-            Ok(caller) => caller,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,
-        };
-        let admitted = admit(member, &links, hello);
-        let answer = match &admitted {
-            Ok(_) => Frame::Welcome,
-            Err(reason) => Frame::Refused(reason.clone()),
-        };
-        let told = frame::write(&mut stream, &answer);
-        match (admitted, told) {
-            (Ok(rank), Ok(())) => match Link::new(rank, stream, timing) {
-                Ok(link) => links[rank as usize - 1] = Some(link),
-                Err(error) => turned_away = format!("; the last turned away: rank {rank}: {error}"),
-            },
-            (Ok(rank), Err(error)) => turned_away = format!("; the last turned away: rank {rank}: {error}"),
-            (Err(reason), _) => turned_away = format!("; the last turned away: {reason}"),
+        let admit = |hello: &Hello| admit(member, "", 1, &here, hello);
+        if let Some((hello, stream)) = reception.next(admit)
+            && let Ok(peer) = stream.peer_addr()
+        {
+            here[hello.member.rank as usize - 1] = Some((stream, SocketAddr::new(peer.ip(), hello.port)));
         }
     }
-    Ok(links.into_iter().flatten().collect())
+    let here: Vec<(TcpStream, SocketAddr)> = here.into_iter().flatten().collect();
+    let own = SocketAddr::from(([0, 0, 0, 0], 0));
+    let addresses = [own].into_iter().chain(here.iter().map(|(_, address)| *address)).collect();
+    let mesh = Mesh { addresses, token };
+    let mut streams: Vec<(u32, TcpStream)> = (1..).zip(here).map(|(rank, (stream, _))| (rank, stream)).collect();
+    for (rank, stream) in &mut streams {
+        frame::write_json(stream, Kind::Mesh, &mesh).map_err(|e| lost(*rank, &e, timing))?;
+    }
+    // The mesh has a time of its own, so that the last to come finds some left.
+    let until = Instant::now() + timing.join;
+    for (rank, stream) in &mut streams {
+        match read_within(stream, until.saturating_duration_since(Instant::now()), HELLO_BYTES_MAX) {
+            Ok((Kind::Ready, _)) => {}
+            Ok((Kind::Refused, reason)) => {
+                let reason = format!("it could not join the others: {}", String::from_utf8_lossy(&reason));
+                return Err(Error::Lost { rank: *rank, reason });
+            }
+            Ok((other, _)) => return Err(Error::Disagrees { rank: *rank, reason: format!("it sent {} at the wrong time", other.name()) }),
+            Err(error) => return Err(lost(*rank, &error, timing)),
+        }
+    }
+    Ok(streams)
 }
 
 fn listen(rendezvous: &str, until: Instant) -> Result<TcpListener, Error> {
     let addresses = resolve(rendezvous)?;
     loop {
-        match TcpListener::bind(&addresses[..]).and_then(|listener| listener.set_nonblocking(true).map(|()| listener)) {
+        match TcpListener::bind(&addresses[..]) {
             Ok(listener) => return Ok(listener),
             // The rank 0 of a former life may be about to end.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => thread::sleep(AGAIN),
@@ -82,49 +93,30 @@ fn listen(rendezvous: &str, until: Instant) -> Result<TcpListener, Error> {
     }
 }
 
-/// Reads a caller's greeting on a thread of its own: one that says nothing holds up nobody.
-fn greet(mut stream: TcpStream, greeted: &Sender<Caller>, greeting: &Arc<AtomicUsize>) {
-    if greeting.fetch_add(1, Ordering::Relaxed) >= CALLERS_MAX {
-        greeting.fetch_sub(1, Ordering::Relaxed);
-        return;
-    }
-    let (greeted, counted) = (greeted.clone(), Arc::clone(greeting));
-    let spawned = thread::Builder::new().name("rank-greet".to_owned()).spawn(move || {
-        let hello = prepare(&stream).and_then(|()| read_within(&mut stream, GREETING));
-        counted.fetch_sub(1, Ordering::Relaxed);
-        // Nobody listens any more once all ranks are there.
-        let _ = greeted.send((stream, hello));
-    });
-    if spawned.is_err() {
-        greeting.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(GREETING))
-}
-
-/// The rank of a caller who belongs to us, or why it does not.
-fn admit(member: &Member, links: &[Option<Link>], hello: io::Result<Frame>) -> Result<u32, String> {
-    let theirs = match hello {
-        Ok(Frame::Hello(theirs)) => theirs,
-        Ok(other @ (Frame::Welcome | Frame::Refused(_) | Frame::Beat | Frame::Sums(..) | Frame::Bytes(_))) => {
-            return Err(format!("{} instead of a hello", other.name()));
-        }
-        Err(error) => return Err(format!("no hello: {error}")),
-    };
+/// Whether a caller belongs to us, as a rank from `lowest` on that is not here, or why it does not.
+fn admit(member: &Member, token: &str, lowest: u32, here: &[Option<(TcpStream, SocketAddr)>], hello: &Hello) -> Result<(), String> {
+    let theirs = &hello.member;
     let rank = theirs.rank;
     let expected = Member { rank, ..member.clone() };
-    if theirs != expected {
-        return Err(difference(&theirs, &expected));
+    if *theirs != expected {
+        return Err(difference(theirs, &expected));
     }
-    match links.get((rank as usize).wrapping_sub(1)) {
-        Some(None) => Ok(rank),
+    if hello.token != token {
+        return Err(format!("rank {rank} does not know what rank 0 told all"));
+    }
+    match here.get((rank as usize).wrapping_sub(lowest as usize)) {
+        Some(None) => Ok(()),
+        // It may have given up and called again.
+        Some(Some((stream, _))) if has_hung_up(stream) => Ok(()),
         Some(Some(_)) => Err(format!("rank {rank} is here already")),
-        None => Err(format!("rank {rank} is not one of 1 to {}", member.world - 1)),
+        None => Err(format!("rank {rank} is not one of {lowest} to {}", member.world - 1)),
     }
+}
+
+fn has_hung_up(stream: &TcpStream) -> bool {
+    let peek = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let open = stream.set_nonblocking(false);
+    open.is_err() || !matches!(peek, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn difference(theirs: &Member, ours: &Member) -> String {
@@ -140,16 +132,13 @@ fn difference(theirs: &Member, ours: &Member) -> String {
     format!("rank {} says {}", theirs.rank, parts.join("; "))
 }
 
-/// As another rank: calls rank 0 until it lets us in.
-pub fn join(member: &Member, rendezvous: &str, timing: Timing) -> Result<Link, Error> {
+/// As another rank: calls rank 0 until it lets us in, and then the others.
+fn join(member: &Member, rendezvous: &str, timing: Timing) -> Result<Vec<(u32, TcpStream)>, Error> {
     let until = Instant::now() + timing.join;
     let addresses = resolve(rendezvous)?;
     loop {
-        let reason = match call(member, &addresses) {
-            Ok(stream) => match Link::new(0, stream, timing) {
-                Ok(link) => return Ok(link),
-                Err(error) => error.to_string(),
-            },
+        let reason = match enter(member, &addresses, until) {
+            Ok((rank_0, listener, mesh)) => return stand(member, rank_0, listener, &mesh, timing),
             Err(reason) => reason,
         };
         // Even a refusal may pass: a former life's rank 0 may listen there for a moment more.
@@ -160,44 +149,84 @@ pub fn join(member: &Member, rendezvous: &str, timing: Timing) -> Result<Link, E
     }
 }
 
-fn call(member: &Member, addresses: &[SocketAddr]) -> Result<TcpStream, String> {
-    let connected = addresses.iter().map(|address| TcpStream::connect_timeout(address, GREETING));
-    let mut stream =
-        connected.reduce(Result::or).unwrap_or_else(|| Err(io::ErrorKind::AddrNotAvailable.into())).map_err(|e| e.to_string())?;
-    let greeting = prepare(&stream).and_then(|()| frame::write(&mut stream, &Frame::Hello(member.clone())));
-    greeting.map_err(|e| format!("say hello: {e}"))?;
-    match read_within(&mut stream, ANSWER) {
-        Ok(Frame::Welcome) => Ok(stream),
-        Ok(Frame::Refused(reason)) => Err(format!("rank 0 turned us away: {reason}")),
-        Ok(other @ (Frame::Hello(_) | Frame::Beat | Frame::Sums(..) | Frame::Bytes(_))) => {
-            Err(format!("{} instead of a welcome", other.name()))
+/// Calls rank 0, and waits until it knows all.
+fn enter(member: &Member, addresses: &[SocketAddr], until: Instant) -> Result<(TcpStream, TcpListener, Mesh), String> {
+    let mut bound = None;
+    let hello = |local: IpAddr| {
+        let listener = TcpListener::bind((local, 0)).map_err(|e| format!("listen on {local}: {e}"))?;
+        let port = listener.local_addr().map_err(|e| format!("listen on {local}: {e}"))?.port();
+        bound = Some(listener);
+        Ok(Hello { member: member.clone(), port, token: String::new() })
+    };
+    let mut stream = call(addresses, "rank 0", hello)?;
+    let listener = bound.ok_or("nothing to listen on")?;
+    match read_within(&mut stream, until.saturating_duration_since(Instant::now()), MESH_BYTES_MAX) {
+        Ok((Kind::Mesh, body)) => {
+            let mesh: Mesh = frame::parse(Kind::Mesh, &body)?;
+            let count = mesh.addresses.len();
+            if count != member.world as usize {
+                return Err(format!("rank 0 knows {count} ranks of {}", member.world));
+            }
+            Ok((stream, listener, mesh))
         }
-        Err(error) => Err(format!("no answer to our hello: {error}")),
+        Ok((other, _)) => Err(format!("{} instead of the addresses of the ranks", other.name())),
+        Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+            Err("rank 0 has let us in, but not all ranks came".to_owned())
+        }
+        Err(error) => Err(format!("rank 0 has let us in, and left: {error}")),
     }
 }
 
-fn resolve(rendezvous: &str) -> Result<Vec<SocketAddr>, Error> {
-    let addresses = rendezvous.to_socket_addrs().map_err(|e| Error::Rendezvous(format!("{rendezvous:?} is no HOST:PORT: {e}")))?;
-    Ok(addresses.collect())
+/// Calls the ranks below, and waits for those above.
+fn stand(
+    member: &Member,
+    mut rank_0: TcpStream,
+    listener: TcpListener,
+    mesh: &Mesh,
+    timing: Timing,
+) -> Result<Vec<(u32, TcpStream)>, Error> {
+    let meshed = reach(member, listener, mesh, timing);
+    let told = match &meshed {
+        Ok(_) => frame::write(&mut rank_0, Kind::Ready, b""),
+        Err(error) => frame::write(&mut rank_0, Kind::Refused, error.to_string().as_bytes()),
+    };
+    let mut streams = meshed?;
+    told.map_err(|e| lost(0, &e, timing))?;
+    streams.insert(0, (0, rank_0));
+    Ok(streams)
 }
 
-/// Reads a frame of a stranger within `limit`, however slowly its bytes drip.
-fn read_within(stream: &mut TcpStream, limit: Duration) -> io::Result<Frame> {
-    frame::read(&mut Within { stream, until: Instant::now() + limit }, HELLO_BYTES_MAX)
-}
-
-struct Within<'a> {
-    stream: &'a mut TcpStream,
-    until: Instant,
-}
-
-impl Read for Within<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        self.stream.read(buffer)
+fn reach(member: &Member, listener: TcpListener, mesh: &Mesh, timing: Timing) -> Result<Vec<(u32, TcpStream)>, Error> {
+    let until = Instant::now() + timing.join;
+    let mut streams = Vec::new();
+    for (rank, address) in (0..member.rank).zip(&mesh.addresses).skip(1) {
+        let stream = loop {
+            let hello = |_: IpAddr| Ok(Hello { member: member.clone(), port: 0, token: mesh.token.clone() });
+            match call(&[*address], &format!("rank {rank}"), hello) {
+                Ok(stream) => break stream,
+                Err(_) if Instant::now() + AGAIN < until => thread::sleep(AGAIN),
+                Err(reason) => return Err(Error::Join { address: address.to_string(), waited_s: timing.join.as_secs(), reason }),
+            }
+        };
+        streams.push((rank, stream));
     }
+    let mut reception = Reception::new(listener);
+    let lowest = member.rank + 1;
+    let mut here: Vec<Option<(TcpStream, SocketAddr)>> = (lowest..member.world).map(|_| None).collect();
+    while here.iter().any(Option::is_none) {
+        if Instant::now() >= until {
+            let missing = (lowest..).zip(&here).filter(|(_, here)| here.is_none()).map(|(rank, _)| rank).collect();
+            let address = mesh.addresses.get(member.rank as usize).map(SocketAddr::to_string).unwrap_or_default();
+            let (waited_s, turned_away) = (timing.join.as_secs(), reception.turned_away());
+            return Err(Error::Missing { address, waited_s, missing, world: member.world, turned_away });
+        }
+        let admit = |hello: &Hello| admit(member, &mesh.token, lowest, &here, hello);
+        if let Some((hello, stream)) = reception.next(admit)
+            && let Ok(peer) = stream.peer_addr()
+        {
+            here[(hello.member.rank - lowest) as usize] = Some((stream, peer));
+        }
+    }
+    streams.extend((lowest..).zip(here.into_iter().flatten()).map(|(rank, (stream, _))| (rank, stream)));
+    Ok(streams)
 }

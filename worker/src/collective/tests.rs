@@ -1,14 +1,19 @@
-//! Gangs of threads, and strangers among them.
+//! Gangs of threads over real sockets, and strangers among them.
+
+mod faults;
+mod late;
 
 use super::*;
+use muster_llm::parallel::shares;
 use std::{
     io::Write,
     net::{TcpListener, TcpStream},
+    ops::Range,
     thread,
     time::Instant,
 };
 
-const QUICK: Timing = Timing { join: Duration::from_secs(5), silence: Duration::from_millis(600), beat: Duration::from_millis(100) };
+const QUICK: Timing = Timing { join: Duration::from_secs(20), silence: Duration::from_millis(1500), beat: Duration::from_millis(100) };
 
 fn member(rank: u32, world: u32) -> Member {
     Member { cluster: "test".to_owned(), job: "job-1".to_owned(), stage: 1, formation: 4, rank, world }
@@ -20,8 +25,17 @@ fn address() -> String {
 }
 
 /// Numbers whose sum depends on the order.
-fn share(rank: u32) -> Vec<f32> {
-    (0..1000u32).map(|i| (i * (rank + 7)) as f32 / 3.0 * if i % 2 == 0 { 1e6 } else { -1e-3 }).collect()
+fn leaf(replica: usize, numbers: usize) -> Sums {
+    let number = |i: usize| ((i * 37 + replica * 101 + 7) as f32).sin() * 10f32.powi(((i + replica) % 9) as i32 - 4);
+    Sums { vector: (0..numbers).map(number).collect(), scalars: vec![0.1 * replica as f64, 1e9 / (replica + 3) as f64] }
+}
+
+fn partials(range: Range<usize>, replicas: usize, numbers: usize) -> Vec<Partial<Sums>> {
+    tree::sum::<_, muster_llm::parallel::Error>(range, replicas, |replica| Ok(leaf(replica, numbers)), Sums::add).unwrap()
+}
+
+fn bits(sums: &Sums) -> (Vec<u32>, Vec<u64>) {
+    (sums.vector.iter().map(|x| x.to_bits()).collect(), sums.scalars.iter().map(|x| x.to_bits()).collect())
 }
 
 fn run<T: Send + 'static>(world: u32, work: impl Fn(&mut Gang, u32) -> T + Clone + Send + 'static) -> Vec<T> {
@@ -34,21 +48,66 @@ fn run<T: Send + 'static>(world: u32, work: impl Fn(&mut Gang, u32) -> T + Clone
 }
 
 #[test]
-fn every_rank_gets_the_same_bits() {
-    for world in 1..=4 {
-        let sums = run(world, |gang, rank| {
-            let mut last = (Vec::new(), Vec::new());
-            for _ in 0..3 {
-                last = (share(rank), vec![f64::from(rank), 0.1]);
-                gang.all_reduce(&mut last.0, &mut last.1).unwrap();
+fn every_rank_gets_the_same_bits_whatever_the_world_and_the_shares() {
+    let chunk = reduce::CHUNK;
+    let table: [(usize, usize, &[&[u64]]); 6] = [
+        (8, 1000, &[&[1], &[1, 1], &[3, 1], &[1, 1, 1, 1], &[5, 1, 1], &[1, 2, 3, 4, 5]]),
+        (5, 77, &[&[1], &[1, 1], &[1, 4], &[2, 2, 1]]),
+        (7, 3 * chunk + 5, &[&[1, 1], &[1, 6], &[3, 3, 1]]),
+        (4, 0, &[&[1, 1], &[1, 1, 2]]),
+        (3, 1, &[&[1, 1, 1]]),
+        (3, 17, &[&[1, 1, 1], &[2, 1]]),
+    ];
+    for (replicas, numbers, worlds) in table {
+        let whole = Gang::alone().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
+        for speeds in worlds {
+            let ranges = shares(replicas, speeds).unwrap();
+            let sums = run(speeds.len() as u32, move |gang, rank| {
+                let own = || partials(ranges[rank as usize].clone(), replicas, numbers);
+                let first = gang.all_reduce(replicas, own()).unwrap();
+                let again = gang.all_reduce(replicas, own()).unwrap();
+                assert_eq!(bits(&first), bits(&again));
+                first
+            });
+            for sum in sums {
+                assert!(bits(&sum) == bits(&whole), "{replicas} replicas, {numbers} numbers, shared by {speeds:?}");
             }
-            last
-        });
-        let expected = tree_sum((0..world).map(share).collect());
-        for (vector, scalars) in sums {
-            let bits = |v: &[f32]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&vector), bits(&expected), "{world} ranks");
-            assert_eq!(scalars[0], f64::from(world * (world - 1) / 2));
+        }
+    }
+}
+
+#[test]
+fn ranks_that_start_at_different_times_and_send_much_at_once_end_together() {
+    let (replicas, numbers) = (4, 40 * reduce::CHUNK + 3);
+    let whole = Gang::alone().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
+    let sums = run(4, move |gang, rank| {
+        let mut sum = Sums::default();
+        for turn in 0..3 {
+            if turn == rank {
+                // The others have filled every buffer on the way by then.
+                gang.from_slow();
+            }
+            sum = gang.all_reduce(replicas, partials(rank as usize..rank as usize + 1, replicas, numbers)).unwrap();
+        }
+        sum
+    });
+    assert!(sums.iter().all(|sum| bits(sum) == bits(&whole)));
+}
+
+impl Gang {
+    /// Lets the others go ahead: until nothing more can come.
+    fn from_slow(&mut self) {
+        let links = self.links.lock().unwrap();
+        let (mut before, mut scratch) = (0, vec![0; 4 << 20]);
+        for link in links.iter() {
+            loop {
+                let now = link.stream().peek(&mut scratch).unwrap_or(0);
+                if now == before {
+                    break;
+                }
+                before = now;
+                thread::yield_now();
+            }
         }
     }
 }
@@ -57,22 +116,47 @@ fn every_rank_gets_the_same_bits() {
 fn rank_0_decides_and_all_agree() {
     let decided = run(3, |gang, rank| {
         gang.agree(b"the same").unwrap();
-        gang.from_rank_0(vec![rank as u8; 3]).unwrap()
+        let large = gang.from_rank_0(vec![rank as u8 + 1; 3 << 20]).unwrap();
+        let all = gang.all_gather(vec![rank as u8; rank as usize]).unwrap();
+        (large, all)
     });
-    assert_eq!(decided, vec![vec![0; 3]; 3]);
-    let split = run(2, |gang, rank| gang.agree(&[rank as u8]).map_err(|e| e.to_string()));
-    assert_eq!(split[0], Err("agree with rank 1: it holds other weights than rank 0".to_owned()));
-    assert!(split[1].is_err());
+    assert_eq!(decided, vec![(vec![1; 3 << 20], vec![vec![], vec![1], vec![2; 2]]); 3]);
+    let split = run(3, |gang, rank| gang.agree(&[rank as u8 / 2]).map_err(|e| e.to_string()));
+    assert_eq!(split, vec![Err("agree with rank 2: it holds other weights than rank 0".to_owned()); 3]);
+    let mut alone = Gang::alone();
+    alone.agree(b"x").unwrap();
+    assert_eq!(alone.from_rank_0(vec![1]).unwrap(), [1]);
 }
 
 #[test]
-fn other_lengths_are_noticed() {
-    let results = run(2, |gang, rank| {
-        let mut vector = vec![1.0; 3 + rank as usize];
-        gang.all_reduce(&mut vector, &mut Vec::new()).map_err(|e| e.to_string())
+fn what_can_not_be_summed_is_noticed_by_all() {
+    type Bring = fn(u32) -> (usize, Vec<Partial<Sums>>);
+    let table: [(&str, Bring); 5] = [
+        ("(numbers, scalars, replicas) (", |rank| (2, partials(rank as usize..rank as usize + 1, 2, 3 + rank as usize))),
+        ("(numbers, scalars, replicas) (", |rank| (2 + rank as usize, partials(rank as usize..rank as usize + 1, 2, 3))),
+        ("does not follow the part before it", |_| (4, partials(0..2, 4, 3))),
+        ("these are not all replicas", |rank| (4, partials(rank as usize..rank as usize + 1, 4, 3))),
+        ("nothing to sum", |_| (4, Vec::new())),
+    ];
+    for (expected, bring) in table {
+        let messages = run(2, move |gang, rank| {
+            let (replicas, own) = bring(rank);
+            let message = gang.all_reduce(replicas, own).unwrap_err().to_string();
+            assert_eq!(gang.agree(b"").unwrap_err().to_string(), "use a gang that has broken before");
+            message
+        });
+        let own = |message: &String| message.contains(expected) || message.contains("rank ");
+        assert!(messages.iter().all(own) && messages.iter().any(|m| m.contains(expected)), "{expected}: {messages:?}");
+    }
+}
+
+#[test]
+fn ranks_that_are_not_in_step_are_noticed() {
+    let messages = run(2, |gang, rank| {
+        let done = if rank == 0 { gang.agree(b"x") } else { gang.all_reduce(2, partials(1..2, 2, 9)).map(drop) };
+        done.unwrap_err().to_string()
     });
-    assert!(results[0].as_ref().unwrap_err().contains("instead of (3, 0)"), "{results:?}");
-    assert!(results[1].is_err());
+    assert!(messages.iter().any(|message| message.contains("at the wrong time")), "{messages:?}");
 }
 
 #[test]
@@ -117,50 +201,24 @@ fn a_rank_that_does_not_come_is_named() {
     let message = Gang::form(&member(1, 3), &address(), brief).unwrap_err().to_string();
     assert!(message.contains("join the gang at 127.0.0.1:"), "{message}");
     assert!(Gang::form(&member(3, 3), &address(), brief).is_err());
+    assert!(Gang::form(&member(0, WORLD_MAX + 1), &address(), brief).is_err());
     assert!(Gang::form(&member(0, 2), "nonsense", brief).unwrap_err().to_string().contains("HOST:PORT"));
 }
 
 #[test]
-fn a_rank_that_dies_is_noticed_by_all() {
-    let messages = run(3, |gang, rank| {
-        if rank == 1 {
-            return String::new();
-        }
-        gang.all_reduce(&mut share(rank), &mut Vec::new()).unwrap_err().to_string()
-    });
-    assert!(messages[0].starts_with("hear from rank 1"), "{}", messages[0]);
-    assert!(messages[2].starts_with("hear from rank 0"), "{}", messages[2]);
-}
-
-#[test]
-fn a_rank_that_falls_silent_is_noticed_and_one_that_is_slow_is_not() {
-    // This rank says hello and nothing more, as one whose machine stopped.
+fn a_rank_that_gave_up_and_calls_again_is_let_in() {
     let address = address();
-    let frozen = {
+    let rank_0 = {
         let address = address.clone();
-        thread::spawn(move || {
-            let mut stream = loop {
-                if let Ok(stream) = TcpStream::connect(&address) {
-                    break stream;
-                }
-                thread::yield_now();
-            };
-            frame::write(&mut stream, &Frame::Hello(member(1, 2))).unwrap();
-            stream
-        })
+        thread::spawn(move || Gang::form(&member(0, 3), &address, QUICK).map(drop))
     };
-    let mut rank_0 = Gang::form(&member(0, 2), &address, QUICK).unwrap();
-    let _open = frozen.join().unwrap();
-    let began = Instant::now();
-    let message = rank_0.all_reduce(&mut share(0), &mut Vec::new()).unwrap_err().to_string();
-    assert!(message.contains("no sign of life"), "{message}");
-    assert!(began.elapsed() < Duration::from_secs(5));
-    // Three times the silence that is allowed, but its beats are heard.
-    let slow = run(2, |gang, rank| {
-        if rank == 1 {
-            thread::sleep(QUICK.silence * 3);
-        }
-        gang.agree(b"still here").map_err(|e| e.to_string())
+    let brief = Timing { join: Duration::from_millis(600), ..QUICK };
+    let message = Gang::form(&member(1, 3), &address, brief).unwrap_err().to_string();
+    assert!(message.contains("not all ranks came"), "{message}");
+    let others = [1, 2].map(|rank| {
+        let address = address.clone();
+        thread::spawn(move || Gang::form(&member(rank, 3), &address, QUICK).map(drop))
     });
-    assert_eq!(slow, vec![Ok(()), Ok(())]);
+    assert!(others.into_iter().all(|rank| rank.join().unwrap().is_ok()));
+    rank_0.join().unwrap().unwrap();
 }

@@ -39,6 +39,8 @@ impl Int8 {
                 return Err(Error::Delta(format!("a number of block {place} is not finite")));
             }
             let scale = greatest / CODE_MAX;
+            // Rounded up, it might lead past the greatest float on the way back.
+            let scale = if (scale * CODE_MAX).is_finite() { scale } else { scale.next_down() };
             quantised.scales.push(scale);
             // Zero also when the greatest number is so small that its scale is none: the block is lost, and was nothing.
             if scale > 0.0 {
@@ -169,12 +171,14 @@ mod tests {
         let table: [(&[f32], &[f32]); 4] = [
             (&[0.0, -0.0], &[0.0, 0.0]),
             (&[f32::from_bits(1), 0.0], &[0.0, 0.0]),
-            (&[f32::MAX, -f32::MAX], &[f32::MAX, -f32::MAX]),
+            (&[1e38, -1e38, 0.0], &[1e38, -1e38, 0.0]),
             (&[127.0, 0.5, 1.5, -0.5, -1.5], &[127.0, 0.0, 2.0, 0.0, -2.0]),
         ];
         for (numbers, expected) in table {
             assert_eq!(Int8::quantise(numbers).expect("is finite").numbers(), expected);
         }
+        let greatest = Int8::quantise(&[f32::MAX, f32::MIN]).expect("is finite").numbers();
+        assert!(greatest[0] > f32::MAX * 0.99 && greatest[0].is_finite() && greatest[1] == -greatest[0], "{greatest:?}");
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(Int8::quantise(&[1.0, bad]).is_err_and(|e| e.to_string().contains("block 0 is not finite")));
         }

@@ -12,12 +12,12 @@ use super::{
     model::{corpus, data_set},
     wire::{DataSet, TrainOutput},
 };
-use crate::collective::{Gang, Timing};
+use crate::collective::{Gang, Sums, Timing};
 use journal::{Journal, Resume};
 use muster_llm::{
     model::ModelConfig,
     parallel::shares,
-    train::{TrainConfig, Trainer},
+    train::{Gradients, TrainConfig, Trainer},
 };
 use muster_protocol::limits::WORKER_LEASE_MS;
 use std::{ops::Range, sync::Arc, thread, time::Duration};
@@ -70,19 +70,16 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     }
 
     let every = attempt.params.whole("checkpoint_every");
-    let microbatches = trainer.config().microbatches as f64;
+    let microbatches = trainer.config().microbatches;
     while trainer.step() < trainer.config().steps {
         let step = trainer.step();
-        let mut partials = trainer.loss_and_gradients(step, share.clone())?;
-        let (Some(partial), true) = (partials.pop(), partials.is_empty()) else {
-            return Err(Error::Unfit("sum the gradients: shares must be equal powers of two".to_owned()));
-        };
-        let mut gradients = partial.values;
-        let mut scalars = vec![gradients.loss_sum];
-        gang.all_reduce(&mut gradients.flat, &mut scalars)?;
-        let applied = trainer.apply(step, &gradients.flat)?;
+        let partials = trainer.loss_and_gradients(step, share.clone())?;
+        let sums = |g: Gradients| Sums { vector: g.flat, scalars: vec![g.loss_sum] };
+        let sum = gang.all_reduce(microbatches, partials.into_iter().map(|partial| partial.map(sums)).collect())?;
+        let applied = trainer.apply(step, &sum.vector)?;
         if let Some(journal) = &mut journal {
-            journal.stepped(attempt, &trainer, scalars[0] / microbatches, applied)?;
+            let loss = sum.scalars.first().copied().unwrap_or(f64::NAN) / microbatches as f64;
+            journal.stepped(attempt, &trainer, loss, applied)?;
         }
         let done = trainer.step();
         if done.is_multiple_of(every) || done == trainer.config().steps {
