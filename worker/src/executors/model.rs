@@ -13,7 +13,7 @@ use muster_llm::{
         tokenizer::{Specials, Tokenizer},
     },
     model::ModelConfig,
-    train::{Corpus, checkpoint},
+    train::{Corpus, Manifest, checkpoint},
 };
 use muster_protocol::ids::Digest;
 
@@ -71,6 +71,13 @@ pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
     let outputs: Vec<TrainOutput> = attempt.outputs_of(&stage)?;
     let rank_0 = outputs.iter().find(|output| output.rank == 0);
     let checkpoint = rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?.checkpoint;
-    let (info, weights) = checkpoint::weights(&attempt.artifacts.get(checkpoint)?)?;
-    Ok(Trained { checkpoint, config: info.config.model, weights })
+    let manifest = Manifest::from_bytes(&attempt.artifacts.get(checkpoint)?)?;
+    let (config, weights) = checkpoint::model(&manifest, &|file| checkpoint_file(&attempt.artifacts, file))?;
+    Ok(Trained { checkpoint, config, weights })
+}
+
+/// A file of a checkpoint, which is the artifact with the hash that its manifest says.
+pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::File) -> Result<Vec<u8>, String> {
+    let hash: Digest = format!("blake3:{}", file.hash).parse().map_err(|e| format!("{e}"))?;
+    artifacts.get(hash).map_err(|e| e.to_string())
 }

@@ -77,7 +77,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A model of `config` with the weights of a flat vector, for instance of [`crate::train::checkpoint::weights`].
+    /// A model of `config` with the weights of a flat vector, for instance of [`crate::train::checkpoint::model`].
     ///
     /// # Errors
     /// When the configuration contradicts itself or the vector does not fit it.

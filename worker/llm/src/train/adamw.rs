@@ -1,11 +1,16 @@
-//! AdamW with moments of our own, so that a run can be resumed.
+//! AdamW (Loshchilov & Hutter 2019) over one flat vector, with moments of our own, so that a run can be resumed.
 //!
-//! Also the learning rate's course (a rise, then half a cosine down) and clipping by the norm of all gradients.
+//! Both passes (the norm, and the update with clipping and decay) are cut into chunks of one size whatever the number of threads, and
+//! the norm is added in f64 in the order of chunks: the same bits for any pool. Each number is read and written once per pass.
 
 use super::TrainConfig;
-use crate::model::weights::slots;
+use super::schedule::learning_rate;
+use crate::autograd::Slot;
+use crate::ops::host::CHUNK;
+use crate::ops::simd::wide;
+use rayon::prelude::*;
 
-/// The two moments of every weight, flat in order of name.
+/// The two moments of every trained weight, flat in order of name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// Running mean of the gradient.
@@ -22,70 +27,150 @@ impl Moments {
     }
 }
 
-/// The learning rate of a step.
-#[must_use]
-pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
-    if step < config.warmup_steps {
-        return config.learning_rate * (step + 1) as f64 / config.warmup_steps as f64;
-    }
-    let falling = config.steps.saturating_sub(config.warmup_steps).max(1);
-    let done = ((step - config.warmup_steps) as f64 / falling as f64).min(1.0);
-    let height = 0.5 * (1.0 + (std::f64::consts::PI * done).cos());
-    config.learning_rate * (config.final_rate + (1.0 - config.final_rate) * height)
-}
+/// Independent sums of a chunk, so that the compiler may use vectors.
+const LANES: usize = 16;
 
-/// The norm of all gradients together, summed in order in double precision.
+/// The norm of all gradients together, times `scale`; summed in f64.
 #[must_use]
 pub fn norm(gradients: &[f32], scale: f64) -> f64 {
-    gradients.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt() * scale
+    let parts: Vec<f64> = gradients.par_chunks(CHUNK).map(|chunk| wide(|| squares(chunk))).collect();
+    parts.iter().sum::<f64>().sqrt() * scale
 }
 
-/// Updates `weights` by `gradients * scale`. Norm weights (vectors) do not decay.
-pub fn update(config: &TrainConfig, step: u64, weights: &mut [f32], moments: &mut Moments, gradients: &[f32], scale: f64) {
+#[inline(always)]
+fn squares(numbers: &[f32]) -> f64 {
+    let mut lanes = [0f64; LANES];
+    let chunks = numbers.chunks_exact(LANES);
+    let rest: f64 = chunks.remainder().iter().map(|x| f64::from(*x) * f64::from(*x)).sum();
+    for chunk in chunks {
+        for (lane, x) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(*x) * f64::from(*x);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest
+}
+
+/// Which parts of the flat vector decay: matrices do (projections, embeddings, low-rank additions, learnt rows), norms and biases do not.
+#[derive(Clone, Debug)]
+pub struct Decay {
+    /// Where each part ends, and whether it decays; neighbours differ.
+    parts: Vec<(usize, bool)>,
+}
+
+impl Decay {
+    /// Of the trained weights.
+    #[must_use]
+    pub fn of(slots: &[Slot]) -> Self {
+        let mut parts: Vec<(usize, bool)> = Vec::new();
+        for slot in slots {
+            let (end, decays) = (slot.start + slot.len, slot.shape.len() > 1);
+            match parts.last_mut() {
+                Some(last) if last.1 == decays => last.0 = end,
+                Some(_) | None => parts.push((end, decays)),
+            }
+        }
+        Self { parts }
+    }
+
+    /// The parts that `start..end` meets, as lengths.
+    fn within(&self, start: usize, end: usize) -> impl Iterator<Item = (usize, bool)> {
+        let first = self.parts.partition_point(|(to, _)| *to <= start);
+        let mut at = start;
+        self.parts[first..].iter().map_while(move |(to, decays)| {
+            let len = (*to).min(end).checked_sub(at).filter(|len| *len > 0)?;
+            at += len;
+            Some((len, *decays))
+        })
+    }
+}
+
+/// The numbers of one update.
+#[derive(Clone, Copy)]
+struct Numbers {
+    rate: f32,
+    keep: f32,
+    beta1: f32,
+    beta2: f32,
+    correction1: f32,
+    correction2: f32,
+    epsilon: f32,
+    scale: f32,
+}
+
+/// Updates `weights` by `gradients * scale`, at a step counted from 0. All vectors have one length.
+pub fn update(config: &TrainConfig, decay: &Decay, step: u64, weights: &mut [f32], moments: &mut Moments, gradients: &[f32], scale: f64) {
     let rate = learning_rate(config, step);
     let exponent = i32::try_from(step + 1).unwrap_or(i32::MAX);
-    let (beta1, beta2) = (config.beta1 as f32, config.beta2 as f32);
-    let correction1 = (1.0 / (1.0 - config.beta1.powi(exponent))) as f32;
-    let correction2 = (1.0 / (1.0 - config.beta2.powi(exponent))) as f32;
-    let (rate_now, epsilon, scale) = (rate as f32, config.epsilon as f32, scale as f32);
-    for slot in slots(&config.model) {
-        let keep = if slot.shape.len() > 1 { (1.0 - rate * config.weight_decay) as f32 } else { 1.0 };
-        let range = slot.range();
-        let moments = moments.first[range.clone()].iter_mut().zip(&mut moments.second[range.clone()]);
-        for ((weight, gradient), (first, second)) in weights[range.clone()].iter_mut().zip(&gradients[range]).zip(moments) {
-            let gradient = gradient * scale;
-            *first = beta1 * *first + (1.0 - beta1) * gradient;
-            *second = beta2 * *second + (1.0 - beta2) * gradient * gradient;
-            let step = *first * correction1 / ((*second * correction2).sqrt() + epsilon);
-            *weight = *weight * keep - rate_now * step;
+    let numbers = Numbers {
+        rate: rate as f32,
+        keep: (1.0 - rate * config.weight_decay) as f32,
+        beta1: config.beta1 as f32,
+        beta2: config.beta2 as f32,
+        correction1: (1.0 / (1.0 - config.beta1.powi(exponent))) as f32,
+        correction2: (1.0 / (1.0 - config.beta2.powi(exponent))) as f32,
+        epsilon: config.epsilon as f32,
+        scale: scale as f32,
+    };
+    let moments = moments.first.par_chunks_mut(CHUNK).zip(moments.second.par_chunks_mut(CHUNK));
+    let chunks = weights.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(moments).enumerate();
+    chunks.for_each(|(chunk, ((mut weights, mut gradients), (mut first, mut second)))| {
+        let start = chunk * CHUNK;
+        for (len, decays) in decay.within(start, start + weights.len()) {
+            let numbers = if decays { numbers } else { Numbers { keep: 1.0, ..numbers } };
+            let (w, m, v) = (take(&mut weights, len), take(&mut first, len), take(&mut second, len));
+            let (g, rest) = gradients.split_at(len);
+            gradients = rest;
+            wide(|| step_of(numbers, w, g, m, v));
         }
+    });
+}
+
+/// Cuts the first `len` numbers off.
+fn take<'a>(numbers: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (taken, rest) = std::mem::take(numbers).split_at_mut(len);
+    *numbers = rest;
+    taken
+}
+
+#[inline(always)]
+fn step_of(n: Numbers, weights: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
+    for (((weight, gradient), first), second) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
+        let gradient = gradient * n.scale;
+        *first = n.beta1 * *first + (1.0 - n.beta1) * gradient;
+        *second = n.beta2 * *second + (1.0 - n.beta2) * gradient * gradient;
+        let step = *first * n.correction1 / ((*second * n.correction2).sqrt() + n.epsilon);
+        *weight = *weight * n.keep - n.rate * step;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ModelConfig;
+    use crate::compute::Compute;
 
-    #[test]
-    fn the_rate_rises_and_falls() {
-        let config = TrainConfig { steps: 110, warmup_steps: 10, learning_rate: 1.0, final_rate: 0.1, ..TrainConfig::default() };
-        for (step, expected) in [(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.55), (110, 0.1), (500, 0.1)] {
-            assert!((learning_rate(&config, step) - expected).abs() < 1e-9, "step {step}");
-        }
+    fn slots(lengths: &[(usize, usize)]) -> Vec<Slot> {
+        let mut start = 0;
+        let slot = |(index, (len, dims)): (usize, &(usize, usize))| {
+            let slot = Slot { name: format!("w{index}"), shape: vec![*len; *dims], index, start, len: *len };
+            start += len;
+            slot
+        };
+        lengths.iter().enumerate().map(slot).collect()
     }
 
     #[test]
-    fn two_updates_agree_with_the_definition() {
-        let model = ModelConfig { vocab_size: 2, hidden_size: 8, intermediate_size: 2, num_hidden_layers: 1, ..ModelConfig::default() };
-        let config = TrainConfig { model: model.clone(), warmup_steps: 0, weight_decay: 0.5, ..TrainConfig::default() };
-        let count = model.parameter_count();
+    fn updates_agree_with_the_definition_and_vectors_do_not_decay() {
+        let config = TrainConfig { warmup_steps: 0, weight_decay: 0.5, ..TrainConfig::default() };
+        let slots = slots(&[(5, 2), (3, 1), (CHUNK, 2), (7, 2), (CHUNK + 9, 1), (1, 2)]);
+        let count = slots.iter().map(|slot| slot.len).sum();
+        let decay = Decay::of(&slots);
+        assert_eq!(decay.parts.len(), 5);
         let (mut weights, mut moments) = (vec![1f32; count], Moments::zero(count));
-        let given = [0.3f64, -0.2];
+        let given = [0.3f64, -0.2, 0.1];
         for (step, gradient) in given.iter().enumerate() {
-            update(&config, step as u64, &mut weights, &mut moments, &vec![*gradient as f32 * 4.0; count], 0.25);
+            update(&config, &decay, step as u64, &mut weights, &mut moments, &vec![*gradient as f32 * 4.0; count], 0.25);
         }
-        for slot in slots(&model) {
+        for slot in slots {
             let (mut weight, mut first, mut second) = (1f64, 0f64, 0f64);
             for (step, gradient) in given.iter().enumerate() {
                 let rate = learning_rate(&config, step as u64);
@@ -99,5 +184,25 @@ mod tests {
             }
             assert!(weights[slot.range()].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6), "{}", slot.name);
         }
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let slots = slots(&[(3 * CHUNK + 5, 2), (100, 1)]);
+        let count = 3 * CHUNK + 105;
+        let gradients: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin() * 1e-3).collect();
+        let run = |threads| {
+            let compute = Compute::new(threads).expect("starts");
+            compute.run(|| {
+                let (mut weights, mut moments) = (vec![0.5f32; count], Moments::zero(count));
+                let config = TrainConfig::default();
+                update(&config, &Decay::of(&slots), 3, &mut weights, &mut moments, &gradients, 2.0);
+                (norm(&gradients, 2.0).to_bits(), weights, moments)
+            })
+        };
+        let (one, three) = (run(1), run(3));
+        assert!(one == three);
+        let plain = gradients.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt() * 2.0;
+        assert!((f64::from_bits(one.0) - plain).abs() < 1e-12 * plain);
     }
 }

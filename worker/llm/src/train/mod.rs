@@ -1,25 +1,51 @@
 //! One rank's share of synchronous data-parallel training, with results that don't depend on the number of ranks.
 //!
-//! The global batch of a step is divided into microbatches, fixed by the configuration. A rank computes the
-//! gradient sums of a range of them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks
-//! together ([`crate::parallel::Tree`]) and gives every rank the same total ([`Trainer::apply`]). Sums are taken along
-//! one tree over microbatches, so any number of ranks, with equal or unequal shares, gets the same bits.
+//! The global batch of a step is divided into microbatches, fixed by the configuration. A rank computes the gradient sum of a range of
+//! them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks together ([`crate::parallel::Tree`]) and gives every
+//! rank the same total ([`Trainer::apply`]). Sums are taken along one tree over microbatches, so any number of ranks, with equal or
+//! unequal shares, gets the same bits.
+//!
+//! - What is learnt from: [`corpus`], [`packing`]; as numbered samples [`samples`], [`windows`], [`pairs`]; in which order, [`order`].
+//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`]; by the [`trainer`], with the parameters of [`config`].
+//! - What is kept, and when to go back to it: [`checkpoint`], [`in_flight`], [`guard`].
+//!
+//! **Invariant.** A step is a pure function of the state before it and of the configuration: no clock, no drawing without a seed.
 
 pub mod adamw;
-pub mod batches;
 pub mod checkpoint;
 pub mod config;
 pub mod corpus;
+pub mod gradients;
+pub mod guard;
+pub mod in_flight;
+pub mod loss;
+pub mod order;
 pub mod packing;
+pub mod pairs;
+pub mod samples;
+pub mod schedule;
 pub mod trainer;
+pub mod windows;
 
+#[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
+mod source_tests;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use config::TrainConfig;
+pub use checkpoint::{Manifest, Retention, Snapshot};
+pub use config::{Objective, TrainConfig};
 pub use corpus::Corpus;
+pub use gradients::{Gradients, Sums};
+pub use guard::{Guard, Verdict};
+pub use in_flight::InFlight;
 pub use packing::{Packing, Window};
-pub use trainer::{Applied, Gradients, Trainer};
+pub use pairs::Pairs;
+pub use samples::{About, Batch, Samples};
+pub use schedule::Schedule;
+pub use trainer::{State, StepReport, Trainer};
+pub use windows::{Packed, Windows};
 
 /// What can fail in training.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +59,9 @@ pub enum Error {
     /// The microbatches can't be shared or summed so.
     #[error(transparent)]
     Parallel(#[from] crate::parallel::Error),
+    /// Samples that are not there or not what they should be.
+    #[error("use the data: {0}")]
+    Data(String),
     /// A number that is no number, or infinite: going on would ruin the weights.
     #[error("go on at step {step}: {what} is {value}")]
     NotFinite {
@@ -54,4 +83,12 @@ pub enum Error {
     /// A checkpoint is damaged or of another run.
     #[error("read the checkpoint: {0}")]
     Checkpoint(String),
+    /// A checkpoint could not be written.
+    #[error("write the checkpoint's {file}: {reason}")]
+    Keep {
+        /// Which file of it.
+        file: String,
+        /// Why.
+        reason: String,
+    },
 }

@@ -1,118 +1,131 @@
 //! One rank of a run: gradients of its microbatches, and the update that all ranks make alike.
+//!
+//! Weights live once: the update is made in place in the model's own flat vector, or, if the model holds them otherwise (bf16, another
+//! device), in f32 masters that are rounded into it. Vectors of gradients are used again from step to step.
 
-use super::adamw::{self, Moments};
-use super::batches::Batches;
-use super::checkpoint::{self, CheckpointInfo};
-use super::{Corpus, Error, TrainConfig};
+use super::adamw::{self, Decay, Moments};
+use super::checkpoint::{Manifest, Restored, Snapshot};
+use super::gradients::{Gradients, Sums, add};
+use super::order::{self, Order};
+use super::samples::{Batch, Samples};
+use super::schedule::learning_rate;
+use super::{Error, Objective, TrainConfig, loss};
+use crate::autograd::Held;
 use crate::compute::Compute;
 use crate::durable;
-use crate::model::weights::initial;
-use crate::model::{self, Decoder};
-use crate::ops::Rows;
-use crate::ops::head_loss::Targets;
-use crate::parallel::{Partial, tree};
+use crate::model::weights::slots;
+use crate::model::{self, Decoder, Precision};
+use crate::parallel::{Partial, Tree, tree};
+use candle_core::DType;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The sum over some microbatches.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gradients {
-    /// Sum of the microbatches' mean losses, in nats.
-    pub loss_sum: f64,
-    /// Sum of the gradients of those, in order of weight name.
-    pub flat: Vec<f32>,
+/// Where a run stands, beside its numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// The number of the sample that is next; see [`super::order`].
+    pub cursor: u64,
+    /// Numbers of samples that are left out, disjoint and in order.
+    pub skipped: Vec<Range<u64>>,
 }
 
-impl Gradients {
-    /// Adds the sum over other microbatches to this one.
-    pub fn add(&mut self, other: Gradients) {
-        self.loss_sum += other.loss_sum;
-        tree::add(&mut self.flat, &other.flat);
-    }
-}
-
-/// What an update did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Applied {
+/// What a step did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Which, counted from 0.
+    pub step: u64,
+    /// Mean loss over what was counted in the global batch, in nats.
+    pub loss: f64,
     /// The learning rate used.
     pub learning_rate: f64,
     /// Norm of the mean gradient, before clipping.
     pub gradient_norm: f64,
+    /// Positions that the model saw.
+    pub tokens: u64,
+    /// Tokens (or pairs) that were learnt from.
+    pub counted: u64,
+    /// For preferences: the mean margin, and the part of the pairs whose margin is above 0.
+    pub preference: Option<[f64; 2]>,
+    /// The numbers of the samples used, over all ranks.
+    pub samples: Vec<Range<u64>>,
+}
+
+/// Where the numbers are that the optimizer changes.
+enum Masters {
+    /// In the model.
+    InPlace,
+    /// Here; the model has them rounded, or on its device.
+    Apart(Vec<f32>),
 }
 
 /// One rank.
 pub struct Trainer {
     config: TrainConfig,
-    corpus: Arc<Corpus>,
+    samples: Arc<dyn Samples>,
+    order: Order,
     compute: Compute,
-    batches: Batches,
     model: Decoder,
-    weights: Vec<f32>,
+    decay: Decay,
+    masters: Masters,
     moments: Moments,
-    step: u64,
+    state: State,
+    loss: Option<f64>,
+    spaces: Mutex<Vec<Vec<f32>>>,
 }
 
+/// Vectors of gradients that are kept to be used again; a sum over microbatches has about log2 of their number alive.
+const SPACES_MAX: usize = 4;
+
 impl Trainer {
-    /// A run at step 0.
+    /// A run at step 0 of a model as it is.
     ///
     /// # Errors
-    /// When the parameters contradict each other or the data, or a weight would get no gradient.
-    pub fn new(config: TrainConfig, corpus: Arc<Corpus>, compute: Compute) -> Result<Self, Error> {
+    /// When the parameters contradict each other, the model or the data, or a weight would get no gradient.
+    pub fn new(config: TrainConfig, mut model: Decoder, samples: Arc<dyn Samples>, compute: Compute) -> Result<Self, Error> {
         config.validate()?;
-        let weights = initial(&config.model, config.seed);
-        let moments = Moments::zero(weights.len());
-        Self::start(config, corpus, compute, 0, weights, moments)
-    }
-
-    /// A run that goes on where `bytes` was written, bit for bit.
-    ///
-    /// # Errors
-    /// As [`Trainer::new`]; also when the checkpoint is damaged, or of other parameters or data.
-    pub fn from_checkpoint(config: TrainConfig, corpus: Arc<Corpus>, compute: Compute, bytes: &[u8]) -> Result<Self, Error> {
-        config.validate()?;
-        let expected = CheckpointInfo::new(0, &config, corpus.hash());
-        let (step, weights, moments) = checkpoint::read(bytes, &expected)?;
-        Self::start(config, corpus, compute, step, weights, moments)
-    }
-
-    fn start(
-        config: TrainConfig,
-        corpus: Arc<Corpus>,
-        compute: Compute,
-        step: u64,
-        weights: Vec<f32>,
-        moments: Moments,
-    ) -> Result<Self, Error> {
-        if corpus.vocab_size() > config.model.vocab_size {
+        let about = samples.about();
+        let (vocab, context) = (model.config().vocab_size, model.config().max_position_embeddings);
+        if about.vocab_size > vocab {
             return Err(Error::Parameters(format!(
-                "tokens of a vocabulary of {} for a model of {}",
-                corpus.vocab_size(),
-                config.model.vocab_size
+                "tokens of a vocabulary of {} for a model of {vocab}: the tokenizer is not the model's",
+                about.vocab_size
             )));
         }
-        let batches = Batches::new(config.seed, corpus.len(), config.context);
-        let batches =
-            batches.ok_or_else(|| Error::Parameters(format!("{} tokens are too few for a context of {}", corpus.len(), config.context)))?;
-        let model = Decoder::trained(config.model.clone(), &weights)?;
-        let trainer = Self { config, corpus, compute, batches, model, weights, moments, step };
-        // A layer that lost its graph would stay as it was drawn, in silence: one sequence tells.
-        trainer.compute.run(|| trainer.gradients_of(0, 1))?;
+        let learnt_rows = model.prompt().and_then(|prompt| prompt.shape().dims().first().copied()).unwrap_or(0);
+        if learnt_rows + about.positions > context {
+            let before = if learnt_rows > 0 { format!(" behind a prompt of {learnt_rows}") } else { String::new() };
+            return Err(Error::Parameters(format!(
+                "sequences of {}{before} are longer than the model's context of {context}",
+                about.positions
+            )));
+        }
+        let order = Order::new(config.seed, about.samples).ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
+        let store = model.store();
+        let masters = if in_place(&model, &config)? { Masters::InPlace } else { Masters::Apart(store.trained()?) };
+        let (decay, moments) = (Decay::of(store.slots()), Moments::zero(store.trained_count()));
+        model.set_checkpointing(config.gradient_checkpointing);
+        let (state, loss, spaces) = (State::default(), None, Mutex::default());
+        let trainer = Self { config, samples, order, compute, model, decay, masters, moments, state, loss, spaces };
+        // A weight that nothing depends on would stay as it is, in silence: one sample tells.
+        let batch = trainer.batch(std::slice::from_ref(&(0..1)))?;
+        trainer.recycle(trainer.gradients_of(&batch, 0)?.flat);
         Ok(trainer)
-    }
-
-    /// Weights, moments and step as a safetensors file.
-    ///
-    /// # Errors
-    /// When the format refuses.
-    pub fn to_checkpoint(&self) -> Result<Vec<u8>, Error> {
-        let info = CheckpointInfo::new(self.step, &self.config, self.corpus.hash());
-        checkpoint::write(&info, &self.weights, &self.moments)
     }
 
     /// The step that is next; it equals `config().steps` when the run is over.
     #[must_use]
     pub fn step(&self) -> u64 {
-        self.step
+        self.state.step
+    }
+
+    /// Where the run stands.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
     /// The parameters.
@@ -121,29 +134,100 @@ impl Trainer {
         &self.config
     }
 
-    /// The weights, flat in order of name.
+    /// The model, as it is after the last step.
     #[must_use]
-    pub fn weights(&self) -> &[f32] {
-        &self.weights
+    pub fn model(&self) -> &Decoder {
+        &self.model
+    }
+
+    /// What it learns from.
+    #[must_use]
+    pub fn samples(&self) -> &Arc<dyn Samples> {
+        &self.samples
+    }
+
+    /// Its threads.
+    #[must_use]
+    pub fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// A copy of the trained weights, flat in order of name.
+    ///
+    /// # Errors
+    /// When a device can't be read.
+    pub fn weights(&self) -> Result<Vec<f32>, Error> {
+        match &self.masters {
+            Masters::InPlace => Ok(self.model.store().trained()?),
+            Masters::Apart(masters) => Ok(masters.clone()),
+        }
+    }
+
+    /// The optimizer's moments.
+    #[must_use]
+    pub fn moments(&self) -> &Moments {
+        &self.moments
     }
 
     /// How many numbers a gradient has.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
-        self.weights.len()
+        self.moments.first.len()
     }
 
-    /// Tokens that one step learns from, over all ranks.
+    /// The most positions that one step sees, over all ranks.
     #[must_use]
     pub fn tokens_per_step(&self) -> u64 {
-        self.config.tokens_per_step()
+        let per_sample = match self.config.objective {
+            Objective::NextToken => 1,
+            Objective::Preference { .. } => 2,
+        };
+        self.config.samples_per_step() * per_sample * self.samples.about().positions as u64
     }
 
-    /// Hash of the weights: equal on all ranks after each step.
+    /// Hash of the trained weights: equal on all ranks after each step.
+    ///
+    /// # Errors
+    /// When a device can't be read.
+    pub fn weights_hash(&self) -> Result<String, Error> {
+        let copy;
+        let weights = match &self.masters {
+            Masters::InPlace => {
+                copy = self.model.store().trained()?;
+                &copy
+            }
+            Masters::Apart(masters) => masters,
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::with_capacity(HASHED_AT_A_TIME * 4);
+        for part in weights.chunks(HASHED_AT_A_TIME) {
+            bytes.clear();
+            bytes.extend(part.iter().flat_map(|x| x.to_le_bytes()));
+            hasher.update(&bytes);
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The numbers of the samples that the next step takes, for each of its microbatches.
     #[must_use]
-    pub fn weights_hash(&self) -> String {
-        let bytes: Vec<u8> = self.weights.iter().flat_map(|x| x.to_le_bytes()).collect();
-        durable::hash(&bytes)
+    pub fn plan(&self) -> Vec<Vec<Range<u64>>> {
+        let all = order::take(self.state.cursor, self.config.samples_per_step(), &self.state.skipped);
+        let each = self.config.sequences as u64;
+        (0..self.config.microbatches as u64).map(|microbatch| order::part(&all, microbatch * each, each)).collect()
+    }
+
+    /// The places in the source of samples with these numbers: what a loader prepares ahead.
+    #[must_use]
+    pub fn places(&self, numbers: &[Range<u64>]) -> Vec<u64> {
+        numbers.iter().cloned().flatten().map(|number| self.order.place(number)).collect()
+    }
+
+    /// The samples with these numbers.
+    ///
+    /// # Errors
+    /// When the source can't give them.
+    pub fn batch(&self, numbers: &[Range<u64>]) -> Result<Batch, Error> {
+        self.samples.batch(&self.places(numbers))
     }
 
     /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over them allows.
@@ -152,61 +236,258 @@ impl Trainer {
     /// log2 of the range's length gradients exist at a time.
     ///
     /// # Errors
-    /// When `step` is not the next one, the range is empty or past the end, or the loss is not finite.
+    /// When `step` is not the next one, the range is empty or past the end, or a sample can't be read or does not fit the model. A loss that
+    /// is not finite is no error yet: all ranks must learn of it, from the sum.
     pub fn loss_and_gradients(&self, step: u64, microbatches: Range<usize>) -> Result<Vec<Partial<Gradients>>, Error> {
         self.expect_step(step)?;
-        let sequences = self.config.sequences;
-        let first = step * self.config.microbatches as u64;
-        let make = |microbatch: usize| self.gradients_of((first + microbatch as u64) * sequences as u64, sequences);
-        self.compute.run(|| tree::sum(microbatches, self.config.microbatches, make, Gradients::add))
+        let plan = self.plan();
+        let make = |microbatch: usize| {
+            let numbers = &plan[microbatch];
+            self.gradients_of(&self.batch(numbers)?, numbers.first().map_or(0, |range| range.start))
+        };
+        self.compute.run(|| tree::sum(microbatches, self.config.microbatches, make, |sum, other| self.join(sum, other)))
     }
 
-    /// Loss and gradients of one microbatch: the run's sequences from `first` on.
-    fn gradients_of(&self, first: u64, sequences: usize) -> Result<Gradients, Error> {
-        let context = self.config.context;
-        let (mut tokens, mut targets) = (Vec::with_capacity(sequences * context), Vec::with_capacity(sequences * context));
-        for sequence in 0..sequences as u64 {
-            let window = self.corpus.tokens(self.batches.start(first + sequence), context + 1);
-            tokens.extend_from_slice(&window[..context]);
-            targets.extend_from_slice(&window[1..]);
+    /// The whole next step on this rank alone.
+    ///
+    /// # Errors
+    /// As [`Trainer::loss_and_gradients`] and [`Trainer::apply`].
+    pub fn step_alone(&mut self) -> Result<StepReport, Error> {
+        let (step, replicas) = (self.step(), self.config.microbatches);
+        let mut whole = Tree::new(replicas);
+        for partial in self.loss_and_gradients(step, 0..replicas)? {
+            whole.push(partial, |sum, other| self.join(sum, other))?;
         }
-        let rows = Rows::new(sequences, context);
-        let (loss_sum, gradients) = self.model.gradients(&tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
-        if !loss_sum.is_finite() {
-            return Err(Error::NotFinite { step: self.step, what: "the loss", value: loss_sum });
-        }
+        self.apply(step, whole.total()?)
+    }
+
+    /// Adds the sum over other microbatches, and keeps the vector that this frees.
+    pub fn join(&self, sum: &mut Gradients, other: Gradients) {
+        sum.sums.add(&other.sums);
+        add(&mut sum.flat, &other.flat);
+        self.recycle(other.flat);
+    }
+
+    /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample: dropout is drawn from it.
+    ///
+    /// # Errors
+    /// When the batch does not fit the model, or a trained weight gets no gradient.
+    pub fn gradients_of(&self, batch: &Batch, number: u64) -> Result<Gradients, Error> {
+        batch.validate()?;
+        let space = self.spaces.lock().pop().unwrap_or_default();
+        let dropout = Some(order::mix(self.config.seed ^ order::mix(number)));
+        let (config, unit) = (&self.config, self.unit());
+        let (sums, gradients) = self.compute.run(|| loss::gradients(&self.model, batch, config.objective, unit, dropout, space))?;
         if let Some(name) = gradients.untouched().next() {
             return Err(model::Error::NoGradient(name.to_owned()).into());
         }
-        let flat = gradients.into_flat().map_err(model::Error::from)?;
-        Ok(Gradients { loss_sum, flat })
+        Ok(Gradients { sums, flat: gradients.into_flat().map_err(model::Error::from)? })
     }
 
-    /// Makes the update of `step` from the sum over all microbatches of all ranks.
+    /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients' scale is that of one microbatch of which
+    /// everything counts; here they become those of the mean over what was counted.
     ///
     /// # Errors
-    /// When `step` is not the next one, the length differs, or the gradient is not finite; nothing is then changed.
-    pub fn apply(&mut self, step: u64, summed: &[f32]) -> Result<Applied, Error> {
+    /// When `step` is not the next one, the length differs, or the loss or the gradient is not finite; nothing is then changed.
+    pub fn apply(&mut self, step: u64, total: Gradients) -> Result<StepReport, Error> {
         self.expect_step(step)?;
-        if summed.len() != self.weights.len() {
-            return Err(Error::Parameters(format!("a gradient of {} numbers for {} weights", summed.len(), self.weights.len())));
+        let Gradients { sums, flat } = total;
+        if flat.len() != self.parameter_count() {
+            return Err(Error::Parameters(format!("a gradient of {} numbers for {} weights", flat.len(), self.parameter_count())));
         }
-        let mean = 1.0 / self.config.microbatches as f64;
-        let gradient_norm = adamw::norm(summed, mean);
-        if !gradient_norm.is_finite() {
-            return Err(Error::NotFinite { step, what: "the gradient's norm", value: gradient_norm });
+        let counted = sums.counted.max(1.0);
+        let mean = 1.0 / (self.unit() * counted);
+        let gradient_norm = self.compute.run(|| adamw::norm(&flat, mean));
+        for (what, value) in [("the loss", sums.loss), ("the gradient's norm", gradient_norm)] {
+            if !value.is_finite() {
+                return Err(Error::NotFinite { step, what, value });
+            }
         }
-        let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
-        adamw::update(&self.config, step, &mut self.weights, &mut self.moments, summed, mean * clip);
-        self.model.store().set(&self.weights)?;
-        self.step += 1;
-        Ok(Applied { learning_rate: adamw::learning_rate(&self.config, step), gradient_norm })
+        if step == LORA_LEARNS_AT && gradient_norm > 0.0 {
+            self.expect_all_learn(&flat)?;
+        }
+        // A global batch of which nothing counts says nothing; moments that go on would still move the weights.
+        if sums.counted > 0.0 {
+            let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
+            self.update(step, &flat, mean * clip)?;
+        }
+        self.recycle(flat);
+        Ok(self.advance(step, &sums, gradient_norm))
+    }
+
+    fn update(&mut self, step: u64, gradients: &[f32], scale: f64) -> Result<(), Error> {
+        let Self { config, decay, moments, masters, model, compute, .. } = self;
+        let store = model.store();
+        match masters {
+            Masters::InPlace => {
+                let edit = |weights: &mut [f32]| adamw::update(config, decay, step, weights, moments, gradients, scale);
+                Ok(compute.run(|| store.edit(edit))?)
+            }
+            Masters::Apart(masters) => {
+                compute.run(|| adamw::update(config, decay, step, masters, moments, gradients, scale));
+                Ok(store.set(masters)?)
+            }
+        }
+    }
+
+    fn advance(&mut self, step: u64, sums: &Sums, gradient_norm: f64) -> StepReport {
+        let samples = order::take(self.state.cursor, self.config.samples_per_step(), &self.state.skipped);
+        let counted = sums.counted.max(1.0);
+        let preference = match self.config.objective {
+            Objective::NextToken => None,
+            Objective::Preference { .. } => Some([sums.margin / counted, sums.preferred / counted]),
+        };
+        self.state.cursor = samples.last().map_or(self.state.cursor, |range| range.end);
+        self.state.step += 1;
+        let loss = sums.loss / counted;
+        self.loss = Some(loss);
+        StepReport {
+            step,
+            loss,
+            learning_rate: learning_rate(&self.config, step),
+            gradient_norm,
+            tokens: sums.tokens as u64,
+            counted: sums.counted as u64,
+            preference,
+            samples,
+        }
+    }
+
+    /// Leaves samples out that are still to come.
+    ///
+    /// # Errors
+    /// When some of them were used already, as far as this run knows: go back to a checkpoint first.
+    pub fn skip(&mut self, numbers: Range<u64>) -> Result<(), Error> {
+        if numbers.is_empty() || numbers.start < self.state.cursor {
+            return Err(Error::Parameters(format!("samples {numbers:?} can't be skipped: the next is {}", self.state.cursor)));
+        }
+        order::skip(&mut self.state.skipped, numbers);
+        Ok(())
+    }
+
+    /// Takes the weights, the moments and the place of another run of the same parameters: of a logical replica, say.
+    ///
+    /// # Errors
+    /// When the lengths differ; nothing is then changed.
+    pub fn put(&mut self, state: State, weights: &[f32], moments: Moments) -> Result<(), Error> {
+        let count = self.parameter_count();
+        let lengths = [weights.len(), moments.first.len(), moments.second.len()];
+        if lengths.iter().any(|len| *len != count) || state.step > self.config.steps {
+            let steps = self.config.steps;
+            return Err(Error::Parameters(format!("{lengths:?} numbers at step {} for {count} and {steps} steps", state.step)));
+        }
+        self.model.store().set(weights)?;
+        if let Masters::Apart(masters) = &mut self.masters {
+            masters.copy_from_slice(weights);
+        }
+        (self.state, self.moments) = (state, moments);
+        Ok(())
+    }
+
+    /// Takes the moments away, to give them to a replica; [`Trainer::put`] must follow before the next step.
+    #[must_use]
+    pub fn take_moments(&mut self) -> Moments {
+        std::mem::replace(&mut self.moments, Moments { first: Vec::new(), second: Vec::new() })
+    }
+
+    /// A copy of all that a checkpoint holds, to be written elsewhere while the training goes on. `parent` is the hash of the manifest
+    /// of the checkpoint before.
+    ///
+    /// # Errors
+    /// When a device can't be read.
+    pub fn snapshot(&self, parent: Option<String>) -> Result<Snapshot, Error> {
+        Snapshot::new(self, parent)
+    }
+
+    /// The last step's mean loss.
+    #[must_use]
+    pub fn last_loss(&self) -> Option<f64> {
+        self.loss
+    }
+
+    /// Goes on where a checkpoint of this run was written, bit for bit. `read` gives a file of the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when it is damaged, or of other parameters or data; nothing is then changed.
+    pub fn restore(&mut self, manifest: &Manifest, read: super::checkpoint::Read<'_>) -> Result<(), Error> {
+        manifest.expect(self)?;
+        let Restored { weights, moments } = manifest.numbers(self.model.store().slots(), read)?;
+        self.put(manifest.state.clone(), &weights, moments)?;
+        self.loss = manifest.loss;
+        Ok(())
+    }
+
+    /// Names the parameters, the model and what of it is trained. As text, since a float that was read from JSON may lack its last bit.
+    #[must_use]
+    pub fn config_hash(&self) -> String {
+        let slots: Vec<_> = self.model.store().slots().iter().map(|slot| (&slot.name, &slot.shape)).collect();
+        // Plain data without maps of other keys than strings are JSON.
+        let json = serde_json::to_vec(&(&self.config, self.model.config(), slots)).unwrap_or_default();
+        durable::hash(&json)
+    }
+
+    /// Whether the model's weights are all trained, so that a checkpoint is a whole model.
+    #[must_use]
+    pub fn trains_all(&self) -> bool {
+        let whole = slots(self.model.config());
+        let trained = self.model.store().slots();
+        whole.len() == trained.len() && whole.iter().zip(trained.iter()).all(|(a, b)| (&a.name, &a.shape) == (&b.name, &b.shape))
+    }
+
+    /// What a gradient is multiplied with while it is summed: one over the most that a microbatch can count.
+    fn unit(&self) -> f64 {
+        let most = match self.config.objective {
+            Objective::NextToken => self.config.sequences * self.samples.about().positions,
+            Objective::Preference { .. } => self.config.sequences,
+        };
+        // As the model takes it, so that dividing by it again takes nothing away.
+        f64::from((1.0 / most as f64) as f32)
+    }
+
+    fn recycle(&self, space: Vec<f32>) {
+        let mut spaces = self.spaces.lock();
+        if spaces.len() < SPACES_MAX && space.len() == self.parameter_count() {
+            spaces.push(space);
+        }
+    }
+
+    /// A matrix whose gradient is all zeros at the first step may be one factor of a product of which the other begins as zeros; at the second
+    /// step it is one that nothing reaches.
+    fn expect_all_learn(&self, gradients: &[f32]) -> Result<(), Error> {
+        match self.model.store().slots().iter().find(|slot| gradients[slot.range()].iter().all(|x| *x == 0.0)) {
+            Some(slot) => Err(model::Error::NoGradient(slot.name.clone()).into()),
+            None => Ok(()),
+        }
     }
 
     fn expect_step(&self, given: u64) -> Result<(), Error> {
-        if self.step >= self.config.steps {
+        let expected = self.state.step;
+        if expected >= self.config.steps {
             return Err(Error::Parameters(format!("the run of {} steps is over", self.config.steps)));
         }
-        if given == self.step { Ok(()) } else { Err(Error::OutOfOrder { given, expected: self.step }) }
+        if given == expected { Ok(()) } else { Err(Error::OutOfOrder { given, expected }) }
     }
+}
+
+/// Numbers that are turned to bytes at a time.
+const HASHED_AT_A_TIME: usize = 1 << 16;
+
+/// The step at which every trained weight must have a gradient that is not all zeros.
+const LORA_LEARNS_AT: u64 = 1;
+
+/// Whether the optimizer can write to the model's own numbers; checks that they are held as the parameters say.
+fn in_place(model: &Decoder, config: &TrainConfig) -> Result<bool, Error> {
+    let store = model.store();
+    let Some(slot) = store.slots().first() else {
+        return Err(Error::Parameters("no weight of the model is trained".to_owned()));
+    };
+    let dtype = match store.get(&slot.name)?.held() {
+        Held::Dense(tensor) => tensor.dtype(),
+        Held::Quantised(_) => return Err(Error::Parameters(format!("{} is trained and held in few bits", slot.name))),
+    };
+    let wanted = if config.precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
+    if dtype != wanted {
+        return Err(Error::Parameters(format!("the model is held in {dtype:?}, and `precision` wants {wanted:?}")));
+    }
+    Ok(dtype == DType::F32 && store.device().is_cpu())
 }

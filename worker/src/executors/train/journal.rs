@@ -4,7 +4,7 @@
 //! earlier attempt, since steps are done again after a restart.
 
 use crate::executors::{attempt::Attempt, error::Error};
-use muster_llm::train::{Applied, Trainer};
+use muster_llm::train::{StepReport, Trainer};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
@@ -54,7 +54,7 @@ struct Checkpoint {
     step: u64,
     /// The last mean loss.
     loss: f64,
-    /// Length of the artifact.
+    /// Length of all its files.
     bytes: u64,
 }
 
@@ -142,9 +142,9 @@ impl Journal {
     }
 
     /// A step was done.
-    pub fn stepped(&mut self, attempt: &mut Attempt, trainer: &Trainer, loss: f64, applied: Applied) -> Result<(), Error> {
+    pub fn stepped(&mut self, attempt: &mut Attempt, trainer: &Trainer, report: &StepReport) -> Result<(), Error> {
         self.window.steps += 1;
-        self.window.loss_sum += loss;
+        self.window.loss_sum += report.loss;
         let step = trainer.step();
         if !step.is_multiple_of(self.every) && step != trainer.config().steps {
             return Ok(());
@@ -153,8 +153,8 @@ impl Journal {
         let body = Metrics {
             step,
             loss: rounded(self.window.loss_sum / self.window.steps as f64),
-            lr: applied.learning_rate,
-            grad_norm: rounded(applied.gradient_norm),
+            lr: report.learning_rate,
+            grad_norm: rounded(report.gradient_norm),
             tokens_per_s: (tokens / self.window.since.elapsed().as_secs_f64().max(1e-9)).round(),
         };
         self.window = Window::new();
@@ -168,11 +168,16 @@ impl Journal {
         attempt.record("train", self.metrics_seq, Digest::of(text.as_bytes()), &body, false)
     }
 
-    /// Keeps a checkpoint: first the artifact, durably, then the record that names it.
+    /// Keeps a checkpoint: first its files, durably, the manifest last, then the record that names the manifest.
     pub fn checkpoint(&mut self, attempt: &mut Attempt, trainer: &Trainer) -> Result<(), Error> {
-        let bytes = trainer.to_checkpoint()?;
-        let hash = attempt.artifacts.put(&bytes)?;
-        let body = Checkpoint { step: trainer.step(), loss: self.resume.loss, bytes: bytes.len() as u64 };
+        let snapshot = trainer.snapshot(self.resume.checkpoint.map(|hash| hash.to_string()))?;
+        let mut hash = Digest::default();
+        let (manifest, about) = snapshot.write(|_, bytes| {
+            hash = attempt.artifacts.put(bytes).map_err(|e| e.to_string())?;
+            Ok(())
+        })?;
+        let bytes = about.len() as u64 + manifest.files.iter().map(|file| file.bytes).sum::<u64>();
+        let body = Checkpoint { step: trainer.step(), loss: self.resume.loss, bytes };
         attempt.record("checkpoint", body.step, hash, &body, true)?;
         attempt.say(&format!("checkpoint at step {}: {hash}, {} bytes", body.step, body.bytes));
         self.resume.checkpoint = Some(hash);

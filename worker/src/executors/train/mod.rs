@@ -9,15 +9,15 @@ mod journal;
 use super::{
     attempt::Attempt,
     error::Error,
-    model::{corpus, data_set},
+    model::{checkpoint_file, corpus, data_set},
     wire::{DataSet, TrainOutput},
 };
 use crate::collective::{Gang, Sums, Timing};
 use journal::{Journal, Resume};
 use muster_llm::{
-    model::ModelConfig,
+    model::{Decoder, ModelConfig, weights::initial},
     parallel::shares,
-    train::{Gradients, TrainConfig, Trainer},
+    train::{self, Gradients, Manifest, TrainConfig, Trainer, Windows},
 };
 use muster_protocol::limits::WORKER_LEASE_MS;
 use std::{ops::Range, sync::Arc, thread, time::Duration};
@@ -39,7 +39,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
 fn train(attempt: &mut Attempt) -> Result<(), Error> {
     let (rank, world) = (attempt.launch.rank, attempt.launch.world);
     let data = data_set(attempt)?;
-    let config = config(attempt, &data);
+    let config = config(attempt);
     let share = share(&config, rank, world)?;
     let mut gang = form(attempt)?;
     attempt.say(&format!("rank {rank} of {world} has joined formation {}", attempt.member().formation));
@@ -51,11 +51,15 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     };
     let resume = Resume::from_bytes(&gang.from_rank_0(resume)?)?;
     let tokens = Arc::new(corpus(&attempt.artifacts, &data.train)?);
+    let windows = Arc::new(Windows::new(tokens, attempt.params.size("context"), false)?);
     let compute = attempt.compute()?;
-    let mut trainer = match resume.checkpoint {
-        None => Trainer::new(config, tokens, compute)?,
-        Some(hash) => Trainer::from_checkpoint(config, tokens, compute, &attempt.artifacts.get(hash)?)?,
-    };
+    let model = model(attempt, &data);
+    let model = Decoder::trained(model.clone(), &initial(&model, config.seed))?;
+    let mut trainer = Trainer::new(config, model, windows, compute)?;
+    if let Some(hash) = resume.checkpoint {
+        let manifest = Manifest::from_bytes(&attempt.artifacts.get(hash)?)?;
+        trainer.restore(&manifest, &|file| checkpoint_file(&attempt.artifacts, file))?;
+    }
     attempt.say(&format!(
         "{} parameters, {} tokens a step, from step {} to {}",
         trainer.parameter_count(),
@@ -64,7 +68,7 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
         trainer.config().steps
     ));
     // Ranks that would go on from different weights would ruin them in silence.
-    gang.agree(trainer.weights_hash().as_bytes())?;
+    gang.agree(trainer.weights_hash()?.as_bytes())?;
     if let Some(journal) = &mut journal {
         journal.started(attempt, &trainer)?;
     }
@@ -74,16 +78,15 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     while trainer.step() < trainer.config().steps {
         let step = trainer.step();
         let partials = trainer.loss_and_gradients(step, share.clone())?;
-        let sums = |g: Gradients| Sums { vector: g.flat, scalars: vec![g.loss_sum] };
+        let sums = |g: Gradients| Sums { vector: g.flat, scalars: g.sums.to_array().to_vec() };
         let sum = gang.all_reduce(microbatches, partials.into_iter().map(|partial| partial.map(sums)).collect())?;
-        let applied = trainer.apply(step, &sum.vector)?;
+        let report = trainer.apply(step, Gradients { sums: train::Sums::from_slice(&sum.scalars)?, flat: sum.vector })?;
         if let Some(journal) = &mut journal {
-            let loss = sum.scalars.first().copied().unwrap_or(f64::NAN) / microbatches as f64;
-            journal.stepped(attempt, &trainer, loss, applied)?;
+            journal.stepped(attempt, &trainer, &report)?;
         }
         let done = trainer.step();
         if done.is_multiple_of(every) || done == trainer.config().steps {
-            gang.agree(trainer.weights_hash().as_bytes())?;
+            gang.agree(trainer.weights_hash()?.as_bytes())?;
             if let Some(journal) = &mut journal {
                 journal.checkpoint(attempt, &trainer)?;
             }
@@ -121,9 +124,9 @@ fn share(config: &TrainConfig, rank: u32, world: u32) -> Result<Range<usize>, Er
     range.ok_or_else(|| Error::Unfit(format!("share `microbatches` = {} among {world} ranks: each needs one", config.microbatches)))
 }
 
-fn config(attempt: &Attempt, data: &DataSet) -> TrainConfig {
+fn model(attempt: &Attempt, data: &DataSet) -> ModelConfig {
     let params = &attempt.params;
-    let model = ModelConfig {
+    ModelConfig {
         vocab_size: data.manifest.vocab_size as usize,
         hidden_size: params.size("hidden_size"),
         intermediate_size: params.size("intermediate_size"),
@@ -132,12 +135,14 @@ fn config(attempt: &Attempt, data: &DataSet) -> TrainConfig {
         num_key_value_heads: params.size("kv_heads"),
         max_position_embeddings: params.size("context"),
         ..ModelConfig::default()
-    };
+    }
+}
+
+fn config(attempt: &Attempt) -> TrainConfig {
+    let params = &attempt.params;
     TrainConfig {
-        model,
         seed: params.whole("seed"),
         steps: params.whole("steps"),
-        context: params.size("context"),
         microbatches: params.size("microbatches"),
         sequences: params.size("sequences"),
         learning_rate: params.number("learning_rate"),

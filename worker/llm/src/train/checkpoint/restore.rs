@@ -1,0 +1,93 @@
+//! The numbers of a checkpoint, read back from its files.
+
+use super::{FIRST, File, Holds, MASTER, Manifest, SECOND, TRAINED, optimizer_file};
+use crate::autograd::Slot;
+use crate::model::weights::from_safetensors;
+use crate::model::{self, ModelConfig, Precision, hub};
+use crate::train::Error;
+use crate::train::adamw::Moments;
+use safetensors::tensor::SafeTensors;
+
+/// Gives the bytes of a file, or says why not.
+pub type Read<'a> = &'a dyn Fn(&File) -> Result<Vec<u8>, String>;
+
+/// What the optimizer goes on with.
+pub struct Restored {
+    /// The trained weights in f32, flat in order of name.
+    pub weights: Vec<f32>,
+    /// Their moments.
+    pub moments: Moments,
+}
+
+fn damaged(e: &dyn std::fmt::Display) -> Error {
+    Error::Checkpoint(e.to_string())
+}
+
+/// The model of a checkpoint that holds a whole one: its shape, and its weights flat in order of name.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when it holds an adapter only, or a file is absent or damaged.
+pub fn model(manifest: &Manifest, read: Read<'_>) -> Result<(ModelConfig, Vec<f32>), Error> {
+    if manifest.holds == Holds::Trained {
+        return Err(Error::Checkpoint("it holds what was trained on a base, and the base is not in it".to_owned()));
+    }
+    let file = |name: &str| {
+        manifest.file(name, read).map_err(|e| model::Error::File { what: "read", file: name.to_owned(), reason: e.to_string() })
+    };
+    let (config, weights) = hub::load(file).map_err(|e| damaged(&e))?;
+    Ok((config, finite("the weights", weights)?))
+}
+
+fn finite(what: &str, numbers: Vec<f32>) -> Result<Vec<f32>, Error> {
+    match numbers.iter().find(|x| !x.is_finite()) {
+        Some(x) => Err(Error::Checkpoint(format!("{what} hold {x}"))),
+        None => Ok(numbers),
+    }
+}
+
+impl Manifest {
+    /// The trained weights in f32 and their moments; `slots` are the run's.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming what is absent, misshapen or damaged.
+    pub fn numbers(&self, slots: &[Slot], read: Read<'_>) -> Result<Restored, Error> {
+        let count = self.files.iter().filter(|file| file.name.starts_with("optimizer-")).count();
+        let total = slots.last().map_or(0, |slot| slot.start + slot.len);
+        let apart = self.config.precision == Precision::Bf16;
+        let mut parts = [FIRST, SECOND, MASTER].map(|prefix| (prefix, Vec::new()));
+        let mut next = 0;
+        for at in 0..count {
+            let name = optimizer_file(at, count);
+            let bytes = self.file(&name, read)?.ok_or_else(|| Error::Checkpoint(format!("it has no file {name}")))?;
+            let group = held(&bytes, &slots[next..]).map_err(|e| Error::Checkpoint(format!("its file {name}: {e}")))?;
+            for (prefix, numbers) in parts.iter_mut().filter(|(prefix, _)| apart || *prefix != MASTER) {
+                let found = from_safetensors(&slots[next..next + group], &bytes, prefix);
+                numbers.extend(found.map_err(|e| Error::Checkpoint(format!("its file {name}: {e}")))?);
+            }
+            next += group;
+        }
+        if next < slots.len() {
+            return Err(Error::Checkpoint(format!("no file has the moments of {}", slots[next].name)));
+        }
+        let [(_, first), (_, second), (_, masters)] = parts;
+        let weights = match (apart, self.holds) {
+            (true, _) => masters,
+            (false, Holds::Model) => model(self, read)?.1,
+            (false, Holds::Trained) => {
+                let bytes = self.file(TRAINED, read)?.ok_or_else(|| Error::Checkpoint(format!("it has no file {TRAINED}")))?;
+                from_safetensors(slots, &bytes, "").map_err(|e| damaged(&e))?
+            }
+        };
+        if weights.len() != total {
+            return Err(Error::Checkpoint(format!("it holds {} weights where {total} are trained", weights.len())));
+        }
+        let moments = Moments { first: finite("the moments", first)?, second: finite("the moments", second)? };
+        Ok(Restored { weights: finite("the weights", weights)?, moments })
+    }
+}
+
+/// How many of `slots`, from the first on, a file of the optimizer's state has.
+fn held(bytes: &[u8], slots: &[Slot]) -> Result<usize, safetensors::SafeTensorError> {
+    let file = SafeTensors::deserialize(bytes)?;
+    Ok(slots.iter().take_while(|slot| file.tensor(&format!("{FIRST}{}", slot.name)).is_ok()).count())
+}

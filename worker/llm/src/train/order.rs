@@ -1,0 +1,169 @@
+//! Which samples a step reads: a pure function of the seed and of a number that counts the run's samples on.
+//!
+//! Each pass over the samples takes every one once, in an order of its own; there is no state, so a run can start at any number, on any
+//! number of ranks. What a guard has decided to skip is left out of the count.
+
+use std::ops::Range;
+
+/// The order of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    seed: u64,
+    samples: u64,
+}
+
+/// Rounds of the permutation. Four are enough for an order that looks drawn.
+const ROUNDS: u64 = 4;
+
+impl Order {
+    /// An order of `samples` samples; `None` when there is none.
+    #[must_use]
+    pub fn new(seed: u64, samples: u64) -> Option<Self> {
+        (samples > 0).then_some(Self { seed, samples })
+    }
+
+    /// Which sample the run's `number`th is.
+    #[must_use]
+    pub fn place(&self, number: u64) -> u64 {
+        let (pass, place) = (number / self.samples, number % self.samples);
+        self.permuted(pass, place)
+    }
+
+    /// A permutation of the samples by a Feistel network, walked until it falls inside.
+    fn permuted(&self, pass: u64, place: u64) -> u64 {
+        let half = u64::BITS.saturating_sub((self.samples - 1).leading_zeros()).div_ceil(2).max(1);
+        let mask = (1 << half) - 1;
+        let mut value = place;
+        loop {
+            let (mut left, mut right) = (value >> half, value & mask);
+            for round in 0..ROUNDS {
+                let key = mix(mix(mix(self.seed) ^ pass) ^ round);
+                (left, right) = (right, left ^ (mix(key ^ right) & mask));
+            }
+            value = left << half | right;
+            // A permutation's cycle comes back to where it began, which is inside, so this ends.
+            if value < self.samples {
+                return value;
+            }
+        }
+    }
+}
+
+/// A number that looks unlike its origin (splitmix64).
+pub(super) fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// The next `count` numbers from `cursor` on, without those that are skipped (disjoint, in order).
+#[must_use]
+pub fn take(mut cursor: u64, mut count: u64, skipped: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut taken = Vec::new();
+    for skip in skipped {
+        if skip.end <= cursor {
+            continue;
+        }
+        let room = skip.start.saturating_sub(cursor).min(count);
+        if room > 0 {
+            taken.push(cursor..cursor + room);
+        }
+        count -= room;
+        if count == 0 {
+            return taken;
+        }
+        cursor = skip.end;
+    }
+    if count > 0 {
+        taken.push(cursor..cursor.saturating_add(count));
+    }
+    taken
+}
+
+/// Of numbers in ranges, `count` from the `first`th on.
+#[must_use]
+pub fn part(ranges: &[Range<u64>], mut first: u64, mut count: u64) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    for range in ranges {
+        let len = range.end - range.start;
+        if first < len && count > 0 {
+            let start = range.start + first;
+            let end = range.end.min(start + count);
+            count -= end - start;
+            found.push(start..end);
+        }
+        first = first.saturating_sub(len);
+    }
+    found
+}
+
+/// Adds a range to those that are skipped, and joins what touches.
+pub fn skip(skipped: &mut Vec<Range<u64>>, range: Range<u64>) {
+    skipped.push(range);
+    skipped.sort_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in skipped.drain(..).filter(|range| !range.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            Some(_) | None => joined.push(range),
+        }
+    }
+    *skipped = joined;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_pass_takes_each_sample_once_in_its_own_order() {
+        for samples in [1u64, 2, 12, 100, 125, 512] {
+            let order = Order::new(3, samples).expect("has samples");
+            let pass = |pass: u64| (0..samples).map(|i| order.place(pass * samples + i)).collect::<Vec<_>>();
+            let (first, second) = (pass(0), pass(1));
+            let every: BTreeSet<_> = (0..samples).collect();
+            assert_eq!(first.iter().copied().collect::<BTreeSet<_>>(), every);
+            assert_eq!(second.iter().copied().collect::<BTreeSet<_>>(), every);
+            if samples > 20 {
+                assert_ne!(first, second);
+                assert!(!first.is_sorted());
+                let other = Order::new(4, samples).expect("has samples");
+                assert_ne!(first, (0..samples).map(|i| other.place(i)).collect::<Vec<_>>());
+            }
+        }
+        assert!(Order::new(0, 0).is_none());
+    }
+
+    /// (cursor, count, skipped, taken)
+    type Taken<'a> = (u64, u64, &'a [Range<u64>], &'a [Range<u64>]);
+
+    #[test]
+    fn what_is_skipped_is_left_out_and_nothing_else() {
+        let table: [Taken<'_>; 8] = [
+            (0, 4, &[], &[0..4]),
+            (8, 4, &[0..8], &[8..12]),
+            (8, 4, &[8..16], &[16..20]),
+            (8, 4, &[10..16], &[8..10, 16..18]),
+            (8, 4, &[12..16], &[8..12]),
+            (8, 6, &[9..10, 11..12], &[8..9, 10..11, 12..16]),
+            (9, 2, &[8..10], &[10..12]),
+            (8, 0, &[8..10], &[]),
+        ];
+        for (cursor, count, skipped, expected) in table {
+            assert_eq!(take(cursor, count, skipped), expected, "{cursor} {count} {skipped:?}");
+        }
+        let ranges = [8..10, 16..18, 30..31];
+        let parts: [(u64, u64, &[Range<u64>]); 5] =
+            [(0, 2, &[8..10]), (1, 2, &[9..10, 16..17]), (3, 2, &[17..18, 30..31]), (4, 9, &[30..31]), (5, 1, &[])];
+        for (first, count, expected) in parts {
+            assert_eq!(part(&ranges, first, count), expected, "{first} {count}");
+        }
+        let mut skipped = Vec::new();
+        for range in [20..24, 4..8, 8..12, 22..30, 3..3] {
+            skip(&mut skipped, range);
+        }
+        assert_eq!(skipped, [4..12, 20..30]);
+    }
+}
