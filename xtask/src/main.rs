@@ -1,4 +1,4 @@
-//! The project's own habits: `cargo xtask verify | test | sim | demo | bench`.
+//! The project's own habits: `cargo xtask verify | test | sim | demo | bench | oracle`.
 //!
 //! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything is built with the one
 //! profile `ci`, for the whole workspace, so that features are unified once and candle is compiled once. It must never install
@@ -6,9 +6,11 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
 
 mod bench_data;
+mod bench_train;
 mod cargo;
 mod house;
 mod nats;
+mod oracle;
 mod packages;
 mod planted;
 mod policy;
@@ -61,9 +63,15 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries.
+    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways. Needs Python; not a part of CI.
+    Oracle {
+        /// Instead, record anew what the tests read.
+        #[arg(long)]
+        record: bool,
+    },
+    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries, `train` against PyTorch.
     Bench {
-        /// Which bench: `spine` or `data`.
+        /// Which bench: `spine`, `data` or `train`.
         name: String,
         /// Print one JSON object on standard output, and everything else on standard error.
         #[arg(long)]
@@ -95,6 +103,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Sim { planted: true, .. } => planted::planted(),
         Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),
         Task::Demo { rest } => suite::demo(&rest),
+        Task::Oracle { record } => oracle::oracle(record),
         Task::Bench { name, json, profile, rest } => suite::bench(&name, json, &profile, &rest),
     }
 }

@@ -1,7 +1,7 @@
 //! What is run: tests, the simulator, the demo, benches.
 
 use crate::{
-    bench_data,
+    bench_data, bench_train,
     cargo::{self, PROFILE},
     nats, planted,
 };
@@ -121,7 +121,8 @@ pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<b
     match name {
         "spine" => bench_spine(json, profile, rest),
         "data" => bench_data::bench(json, profile, rest),
-        other => bail!("find a bench named {other:?}: there are `spine` and `data`"),
+        "train" => bench_train::bench(json, rest),
+        other => bail!("find a bench named {other:?}: there are `spine`, `data` and `train`"),
     }
 }
 

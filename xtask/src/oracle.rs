@@ -1,0 +1,155 @@
+//! PyTorch, transformers and peft as oracles: finds or makes their Python, records what they say, and holds our code against it.
+//!
+//! The recordings in `worker/llm/tests/golden` are all that tests and CI need; this is for whoever changes the engine, or doubts them.
+//! It must never be a part of `.ci/run`: PyTorch is some gigabytes to fetch.
+
+use crate::cargo::{self, PROFILE};
+use anyhow::{Context, Result, bail};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+/// Names a Python that has what `oracle/requirements.txt` lists.
+const PYTHON_VARIABLE: &str = "MUSTER_ORACLE_PYTHON";
+/// Names the directory of recordings for the tests that read them.
+const GOLDEN_VARIABLE: &str = "MUSTER_GOLDEN";
+const REQUIREMENTS: &str = "oracle/requirements.txt";
+const GOLDEN: &str = "worker/llm/tests/golden";
+/// The parts of a recording.
+const PARTS: [&str; 3] = ["models", "adapters", "dpo"];
+/// What the live run draws its checkpoints from: others than those recorded.
+const LIVE_SEED: &str = "2";
+/// The test programs of worker/llm that hold it against recordings begin so.
+const TESTS: &str = "oracle_";
+/// The program of worker/llm that saves what Python then opens.
+const EXPORT: &str = "oracle_export";
+
+/// A Python with PyTorch, transformers and peft: the one that `MUSTER_ORACLE_PYTHON` names, else one in the target directory, which is
+/// made the first time. Progress goes to standard error.
+///
+/// # Errors
+/// When it has not what it needs, or can't be made: no Python, or no network.
+pub fn python() -> Result<PathBuf> {
+    if let Some(python) = env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()) {
+        let python = PathBuf::from(python);
+        let imports = Command::new(&python).args(["-c", "import numpy, peft, safetensors, torch, transformers"]).output();
+        let imports = imports.with_context(|| format!("start {}, which {PYTHON_VARIABLE} names", python.display()))?;
+        if !imports.status.success() {
+            let said = String::from_utf8_lossy(&imports.stderr);
+            let last = said.lines().last().unwrap_or_default();
+            bail!("{PYTHON_VARIABLE} names {}, which lacks what {REQUIREMENTS} lists: {last}", python.display());
+        }
+        return Ok(python);
+    }
+    let home = cargo::target_directory().join("oracle");
+    let python = home.join("bin/python");
+    let wanted = fs::read_to_string(cargo::root().join(REQUIREMENTS)).with_context(|| format!("read {REQUIREMENTS}"))?;
+    // Written last, so it is there only when everything is.
+    let stamp = home.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) && python.exists() {
+        return Ok(python);
+    }
+    eprintln!("making a Python environment in {}: PyTorch is some gigabytes to fetch, and this may take many minutes", home.display());
+    make(&home, &python).with_context(|| {
+        format!(
+            "make a Python environment for the oracles (it needs python3 with venv, and a package index; or set {PYTHON_VARIABLE} to a \
+             Python that has what {REQUIREMENTS} lists)"
+        )
+    })?;
+    fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
+    Ok(python)
+}
+
+fn make(home: &Path, python: &Path) -> Result<()> {
+    quiet(Command::new("python3").args(["-m", "venv"]).arg(home))?;
+    quiet(Command::new(python).current_dir(cargo::root()).args(["-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]))
+}
+
+/// Runs a program to its good end, with what it prints on standard error.
+fn quiet(command: &mut Command) -> Result<()> {
+    let status = cargo::status(command.stdout(Stdio::from(std::io::stderr())))?;
+    if !status.success() {
+        bail!("{:?} ended with {status}", command.get_program());
+    }
+    Ok(())
+}
+
+/// Records anew what is in the tree, or (without `record`) checks both ways on fresh checkpoints: what Python wrote, our tests read;
+/// what our code wrote, Python reads.
+pub fn oracle(record_anew: bool) -> Result<bool> {
+    let python = python()?;
+    if record_anew {
+        let golden = cargo::root().join(GOLDEN);
+        record(&python, &golden, "1")?;
+        println!("recorded {}", golden.display());
+        return Ok(true);
+    }
+    let live = cargo::target_directory().join("oracle-live");
+    let (theirs, ours) = (live.join("theirs"), live.join("ours"));
+    record(&python, &theirs, LIVE_SEED)?;
+    let mut results = vec![("our tests on fresh recordings", tests(&theirs)?)];
+    if ours.exists() {
+        fs::remove_dir_all(&ours).with_context(|| format!("remove {}", ours.display()))?;
+    }
+    let exported = export(&theirs, &ours)?;
+    results.push(("our code saves", exported));
+    if exported {
+        results.push((
+            "transformers opens our checkpoints",
+            script(&python, "models.py").arg("check").arg(ours.join("models")).status()?.success(),
+        ));
+        if ours.join("adapters").exists() {
+            results.push((
+                "peft opens our adapters",
+                script(&python, "adapters.py").arg("check").arg(ours.join("adapters")).status()?.success(),
+            ));
+        } else {
+            println!("our code saves no adapters yet: peft was given none");
+        }
+    }
+    for (name, passed) in &results {
+        println!("{name}: {}", if *passed { "passed" } else { "FAILED" });
+    }
+    Ok(results.iter().all(|(_, passed)| *passed))
+}
+
+/// A script of ours, which uses nothing but what is on this machine.
+fn script(python: &Path, name: &str) -> Command {
+    let mut command = Command::new(python);
+    command.current_dir(cargo::root()).arg(format!("oracle/{name}")).env("HF_HUB_OFFLINE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+fn record(python: &Path, golden: &Path, seed: &str) -> Result<()> {
+    for part in PARTS.map(|part| golden.join(part)) {
+        if part.exists() {
+            fs::remove_dir_all(&part).with_context(|| format!("remove {}", part.display()))?;
+        }
+    }
+    for name in ["models.py", "adapters.py"] {
+        if !cargo::status(script(python, name).arg("record").arg("--out").arg(golden).args(["--seed", seed]))?.success() {
+            bail!("oracle/{name} could not record");
+        }
+    }
+    Ok(())
+}
+
+/// The packages whose features are unified as in everything else that is built for work on the engine.
+pub const PACKAGES: [&str; 6] = ["-p", "muster-llm", "-p", "muster-worker", "-p", "muster"];
+
+fn tests(golden: &Path) -> Result<bool> {
+    let mut command = cargo::cargo(&["test", "--profile", PROFILE]);
+    command.args(PACKAGES).args(["--test", &format!("{TESTS}*")]).env(GOLDEN_VARIABLE, golden);
+    Ok(cargo::status(&mut command)?.success())
+}
+
+fn export(theirs: &Path, ours: &Path) -> Result<bool> {
+    let mut build = cargo::cargo(&["build", "--profile", PROFILE]);
+    if !cargo::status(build.args(PACKAGES).args(["--example", EXPORT]))?.success() {
+        bail!("build the program that saves what Python opens");
+    }
+    let program = cargo::target_directory().join(PROFILE).join("examples").join(EXPORT);
+    Ok(cargo::status(Command::new(program).current_dir(cargo::root()).arg(theirs).arg(ours))?.success())
+}
