@@ -21,8 +21,8 @@ const GOLDEN: &str = "worker/llm/tests/golden";
 const PARTS: [&str; 3] = ["models", "adapters", "dpo"];
 /// What the live run draws its checkpoints from: others than those recorded.
 const LIVE_SEED: &str = "2";
-/// The test programs of worker/llm that hold it against recordings begin so.
-const TESTS: &str = "oracle_";
+/// The test program of worker/llm that holds it against recordings.
+const TESTS: &str = "oracle";
 /// The program of worker/llm that saves what Python then opens.
 const EXPORT: &str = "oracle_export";
 
@@ -141,7 +141,7 @@ pub const PACKAGES: [&str; 6] = ["-p", "muster-llm", "-p", "muster-worker", "-p"
 
 fn tests(golden: &Path) -> Result<bool> {
     let mut command = cargo::cargo(&["test", "--profile", PROFILE]);
-    command.args(PACKAGES).args(["--test", &format!("{TESTS}*")]).env(GOLDEN_VARIABLE, golden);
+    command.args(PACKAGES).args(["--test", TESTS]).env(GOLDEN_VARIABLE, golden);
     Ok(cargo::status(&mut command)?.success())
 }
 
