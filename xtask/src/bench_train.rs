@@ -18,8 +18,13 @@ use std::{
 
 const PLAN: &str = "oracle/bench_train.json";
 const OURS: &str = "bench_train";
-/// Pairs of turns at each size.
+/// Pairs of turns at each size that are wanted, and how many are made at most to have as many that nothing disturbed.
 const REPEATS: usize = 5;
+const REPEATS_MAX: usize = 9;
+/// Fewer undisturbed pairs say nothing: then all count, and the result says that they were disturbed.
+const UNDISTURBED_MIN: usize = 3;
+/// A turn is disturbed when other processes took more of the processors' time than this part.
+const OTHERS_MAX: f64 = 0.1;
 /// Rows of a table of where time goes.
 const ROWS: usize = 14;
 
@@ -55,10 +60,50 @@ impl Side {
         serde_json::from_str(&line).with_context(|| format!("read a side's answer {line:?}"))
     }
 
-    /// Tokens per second of `steps` steps.
-    fn rate(&mut self, steps: u64) -> Result<(f64, f64)> {
+    /// One turn of `steps` steps.
+    fn turn(&mut self, steps: u64) -> Result<Turn> {
+        let before = (Processors::now(), self.ticks());
         let answer = self.ask(&format!("run {steps}"))?;
-        Ok((number(&answer, "tokens")? / number(&answer, "seconds")?, number(&answer, "peak_bytes")?))
+        let (after, own) = (Processors::now(), self.ticks().saturating_sub(before.1));
+        let others = (after.busy - before.0.busy).saturating_sub(own) as f64 / (after.all - before.0.all).max(1) as f64;
+        let rate = number(&answer, "tokens")? / number(&answer, "seconds")?;
+        Ok(Turn { rate, peak_bytes: number(&answer, "peak_bytes")?, others })
+    }
+
+    /// Processor time that the side has had so far, in ticks.
+    fn ticks(&self) -> u64 {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // The name of the program, in parentheses, may hold anything; user and system time are fields 14 and 15.
+        let fields = line.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+    }
+}
+
+/// What one turn gave.
+struct Turn {
+    /// Tokens per second.
+    rate: f64,
+    peak_bytes: f64,
+    /// The part of all processors' time that neither side had, and that was not idle.
+    others: f64,
+}
+
+/// Ticks of all processors since the machine started.
+#[derive(Default)]
+struct Processors {
+    busy: u64,
+    all: u64,
+}
+
+impl Processors {
+    fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let ticks: Vec<u64> =
+            text.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
+        // user, nice, system, idle, iowait, irq, softirq, steal
+        let all: u64 = ticks.iter().sum();
+        let idle: u64 = ticks.iter().skip(3).take(2).sum();
+        Self { busy: all - idle, all }
     }
 }
 
@@ -152,21 +197,43 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
     }
     let steps = size["steps"].as_u64().with_context(|| format!("find the steps of size {name} in {PLAN}"))?;
     for side in [&mut theirs, &mut ours] {
-        side.rate(plan["warmup_steps"].as_u64().unwrap_or(1))?;
+        side.turn(plan["warmup_steps"].as_u64().unwrap_or(1))?;
     }
-    let (mut rates, mut ratios, mut peaks) = ([Vec::new(), Vec::new()], Vec::new(), [0.0f64; 2]);
-    for repeat in 0..REPEATS {
+    let (mut pairs, mut peaks) = (Vec::new(), [0.0f64; 2]);
+    let calm = |pairs: &[[Turn; 2]]| pairs.iter().filter(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX)).count();
+    while calm(&pairs) < REPEATS && pairs.len() < REPEATS_MAX {
         // Who goes first changes, so that neither always follows the other.
-        let order = if repeat % 2 == 0 { [0, 1] } else { [1, 0] };
-        for side in order {
-            let (rate, peak) = if side == 0 { theirs.rate(steps)? } else { ours.rate(steps)? };
-            rates[side].push(rate);
-            peaks[side] = peaks[side].max(peak);
+        let pair = if pairs.len().is_multiple_of(2) {
+            let first = theirs.turn(steps)?;
+            [first, ours.turn(steps)?]
+        } else {
+            let first = ours.turn(steps)?;
+            [theirs.turn(steps)?, first]
+        };
+        for (peak, turn) in peaks.iter_mut().zip(&pair) {
+            *peak = peak.max(turn.peak_bytes);
         }
-        let (torch, muster) = (rates[0][repeat], rates[1][repeat]);
-        ratios.push(muster / torch);
-        eprintln!("{name} {}/{REPEATS}: torch {torch:.0} tokens/s, ours {muster:.0}, {:.2}x", repeat + 1, muster / torch);
+        let [torch, muster] = &pair;
+        eprintln!(
+            "{name} {}: torch {:.0} tokens/s, ours {:.0}, {:.2}x (others had {:.0} and {:.0} % of the processors)",
+            pairs.len() + 1,
+            torch.rate,
+            muster.rate,
+            muster.rate / torch.rate,
+            torch.others * 100.0,
+            muster.others * 100.0
+        );
+        pairs.push(pair);
     }
+    let disturbed = calm(&pairs) < UNDISTURBED_MIN;
+    if disturbed {
+        eprintln!("{name}: other processes disturbed this run, and PyTorch's threads suffer more from that than ours: do not quote it");
+    } else {
+        pairs.retain(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX));
+    }
+    let rates = [0, 1].map(|side| pairs.iter().map(|pair| pair[side].rate).collect::<Vec<_>>());
+    let ratios: Vec<f64> = pairs.iter().map(|[torch, muster]| muster.rate / torch.rate).collect();
+    let others: Vec<f64> = pairs.iter().flatten().map(|turn| turn.others).collect();
     let gemm = [number(&theirs.ask("gemm")?, "gflops")?, number(&ours.ask("gemm")?, "gflops")?];
     let profiles = [theirs.ask(&format!("profile {}", steps.min(3)))?, ours.ask(&format!("profile {}", steps.min(3)))?];
     eprint!("{}{}", table(&format!("{name}, torch"), &profiles[0])?, table(&format!("{name}, ours"), &profiles[1])?);
@@ -181,13 +248,19 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         torch_achieved / peak * 100.0,
         achieved / peak * 100.0
     );
+    // Of our step, the part that is products of matrices, where our side counts it.
+    let gemm_time = number(&profiles[1], "gemm_seconds").and_then(|gemm| Ok(gemm / number(&profiles[1], "seconds")?)).ok();
+    if let Some(part) = gemm_time {
+        eprintln!("{name}: ours spends {:.0} % of a step in products of matrices", part * 100.0);
+    }
     let raw = json!({
         "parameters": ours.about["parameters"], "peer": theirs.about["peer"], "adamw": adamw, "steps_per_turn": steps,
         "torch_tokens_per_second": medians[0], "muster_tokens_per_second": medians[1],
-        "torch_all": rates[0], "muster_all": rates[1], "ratios": ratios,
+        "torch_all": rates[0], "muster_all": rates[1], "ratios": ratios, "others": others, "disturbed": disturbed,
         "torch_peak_bytes": peaks[0], "muster_peak_bytes": peaks[1],
         "torch_gemm_gflops": gemm[0], "muster_gemm_gflops": gemm[1],
         "torch_gflops": torch_achieved, "muster_gflops": achieved, "gemm_fraction": achieved / peak, "torch_gemm_fraction": torch_achieved / peak,
+        "muster_gemm_time_fraction": gemm_time,
         "torch_profile": profiles[0], "muster_profile": profiles[1],
     });
     Ok(Measured { ratio: median(ratios), memory: peaks[1] / peaks[0], raw })
@@ -220,7 +293,7 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
         "memory_vs_torch": memory,
         "small_memory_vs_torch": small.memory,
         "large_memory_vs_torch": large.memory,
-        "threads": plan["threads"], "repeats": REPEATS,
+        "threads": plan["threads"], "disturbed": small.raw["disturbed"] == true || large.raw["disturbed"] == true,
         "machine": machine(), "load_before": load_before, "load_after": load(),
         "small": small.raw, "large": large.raw,
     });

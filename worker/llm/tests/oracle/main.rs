@@ -6,4 +6,3 @@
 mod models;
 mod preference;
 mod recording;
-mod steps;
