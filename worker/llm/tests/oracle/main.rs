@@ -6,3 +6,4 @@
 mod models;
 mod preference;
 mod recording;
+mod steps;
