@@ -83,11 +83,39 @@ const fn flag(name: &'static str, about: &'static str) -> Key {
 
 const SEED: &[Key] = &[whole("seed", 1, 0, u32::MAX as u64, "draws everything that is drawn")];
 const SCAN: &[Key] = &[
-    Key { name: "roots", kind: Kind::Texts, about: "directories to read; none: the sources that cargo fetched" },
-    Key { name: "extensions", kind: Kind::Texts, about: "endings of the files to read; none: rs" },
+    Key { name: "roots", kind: Kind::Texts, about: "directories and files to read; none: the sources that cargo fetched" },
+    Key {
+        name: "extensions",
+        kind: Kind::Texts,
+        about: "endings of the files to read, without .gz and .zst; none: that of the format, or rs",
+    },
+    text("format", "auto", "auto (by the ending), text (a file is a document), lines, paragraphs, jsonl or parquet"),
+    text(
+        "text_field",
+        "text",
+        "the field of a row that holds its text; else messages, prompt and completion, or prompt, chosen and rejected",
+    ),
+    Key {
+        name: "normalise",
+        kind: Kind::Texts,
+        about: "line_endings, control_characters, nfc, trailing_blanks, or none or all; none given: line_endings for code, else all",
+    },
+    text("filters", "code", "none, code (source code), or web (Gopher's and C4's rules)"),
+    Key { name: "languages", kind: Kind::Texts, about: "languages to keep, as eng or deu; none: all" },
+    Key { name: "decontaminate", kind: Kind::Texts, about: "evaluation sets not to train on, each as name=file" },
+    whole("decontaminate_words", 13, 8, 1000, "words in a row that a document may not share with an evaluation set"),
+    text("near", "words", "what a near duplicate shares runs of: words, characters, or none: near duplicates are not looked for"),
+    whole("near_length", 0, 0, 1000, "words or characters of a run; 0: 5 words, 25 characters"),
+    whole("near_bands", 14, 1, 256, "bands of a signature"),
+    whole("near_rows", 8, 1, 16, "rows of a band"),
     whole("max_mib", 24, 1, 1 << 20, "most text of each split, in MiB"),
+    whole("block_kib", 4096, 1, 1 << 20, "a file of lines is dealt out to the splits in blocks of so many KiB"),
+    whole("step_kib", 16_384, 1, 1 << 20, "files read before progress is recorded, in KiB; more where max_mib is large"),
+    whole("malformed_max", 100, 0, 1 << 40, "malformed lines or rows of a split, at most"),
     whole("held_out_per_mille", 30, 1, 500, "of a thousand documents, how many are kept from training"),
 ];
+const DEDUP: &[Key] = &[number("threshold", 0.7, 0.0, 1.0, "the share of a signature that near duplicates have in common, at least")];
+const FROM_DEDUP: &[Key] = &[text("dedup_stage", "dedup", "the stage that ran data.dedup; empty: only equal documents are dropped")];
 const TOKENIZER: &[Key] = &[
     whole("vocab_size", 2048, 300, 65_536, "tokens, with the 256 bytes"),
     whole("sample_mib", 4, 1, 1 << 12, "most text to learn merges from, in MiB"),
@@ -101,6 +129,8 @@ const PACK: &[Key] = &[
     whole("part_kib", 64 * 1024, 1, 4 * 1024 * 1024, "text that is packed into one shard, and done again after a kill, in KiB"),
 ];
 const FROM_SCAN: &[Key] = &[text("scan_stage", "scan", "the stage that ran data.scan")];
+const FROM_CHOOSE: &[Key] =
+    &[text("choose_stage", "", "the stage that ran data.choose; empty: equal documents are dropped here, and near duplicates stay")];
 const FROM_TOKENIZER: &[Key] = &[text("tokenizer_stage", "tokenizer", "the stage that ran data.tokenizer")];
 const FROM_PACK: &[Key] = &[text("pack_stage", "pack", "the stage that ran data.pack")];
 const FROM_MANIFEST: &[Key] = &[text("manifest_stage", "manifest", "the stage that ran data.manifest")];
@@ -169,9 +199,15 @@ const SUBTASK: &[Key] =
 pub const EXECUTORS: &[Executor] = &[
     Executor { name: "data.scan", about: "reads and filters one split of the input files", groups: &[SEED, SCAN] },
     Executor {
+        name: "data.dedup",
+        about: "finds near duplicates over all splits, in a share of the buckets",
+        groups: &[SEED, DEDUP, FROM_SCAN],
+    },
+    Executor { name: "data.choose", about: "keeps one of each set of duplicates", groups: &[SEED, FROM_SCAN, FROM_DEDUP] },
+    Executor {
         name: "data.tokenizer",
         about: "drops duplicates over all splits, and trains a tokenizer or takes one",
-        groups: &[SEED, TOKENIZER, FROM_SCAN],
+        groups: &[SEED, TOKENIZER, FROM_SCAN, FROM_CHOOSE],
     },
     Executor { name: "data.pack", about: "tokenizes one split into shards", groups: &[SEED, PACK, FROM_SCAN, FROM_TOKENIZER] },
     Executor {

@@ -67,6 +67,8 @@ fn run(name: &str) -> Result<(), String> {
 fn dispatch(name: &str, attempt: &mut attempt::Attempt) -> Result<(), error::Error> {
     match name {
         "data.scan" => data::scan::run(attempt),
+        "data.dedup" => data::dedup::run(attempt),
+        "data.choose" => data::choose::run(attempt),
         "data.tokenizer" => data::tokenizer::run(attempt),
         "data.pack" => data::pack::run(attempt),
         "data.manifest" => data::manifest::run(attempt),

@@ -14,12 +14,38 @@ use std::collections::BTreeMap;
 pub struct ScanOutput {
     /// The artifact with the texts.
     pub scan: Digest,
+    /// The artifact with what deduplication needs to know of them.
+    pub sketch: Digest,
     /// Documents kept so far.
     pub documents: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Files seen.
     pub seen: u64,
+}
+
+/// The output of `data.dedup`, for each share of the buckets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DedupOutput {
+    /// The artifact with the pairs.
+    pub pairs: Digest,
+    /// Pairs that are near duplicates.
+    pub found: u64,
+    /// Pairs that were compared.
+    pub compared: u64,
+}
+
+/// The output of `data.choose`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChooseOutput {
+    /// The artifact that says which documents are kept.
+    pub choice: Digest,
+    /// Documents kept.
+    pub documents: u64,
+    /// Documents dropped since an equal one is kept.
+    pub duplicates: u64,
+    /// Documents dropped since a near duplicate is kept.
+    pub near_duplicates: u64,
 }
 
 /// The output of `data.tokenizer`.

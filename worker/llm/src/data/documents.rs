@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 const SCAN: &str = "the scan";
+/// Malformed places that a report names, at most.
+pub const MALFORMED_NAMED: usize = 10;
 
 /// A number of documents and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,11 +184,29 @@ pub struct ScanReport {
     pub contaminated: BTreeMap<String, Tally>,
     /// Lines that a filter took out of documents that were kept, and their bytes.
     pub lines_removed: Tally,
+    /// Parts of files of many documents that were not read any more, since the budget was used up, and their bytes: not in `seen`.
+    pub unread: Tally,
     /// The first places that are malformed: `file:line: what is wrong`.
     pub malformed: Vec<String>,
 }
 
 impl ScanReport {
+    /// Counts all of another report of the same split, that goes on from this one.
+    pub fn join(&mut self, other: Self) {
+        self.seen.join(other.seen);
+        self.kept.join(other.kept);
+        self.lines_removed.join(other.lines_removed);
+        self.unread.join(other.unread);
+        for (reason, tally) in other.dropped {
+            self.dropped.entry(reason).or_default().join(tally);
+        }
+        for (set, tally) in other.contaminated {
+            self.contaminated.entry(set).or_default().join(tally);
+        }
+        let room = MALFORMED_NAMED.saturating_sub(self.malformed.len());
+        self.malformed.extend(other.malformed.into_iter().take(room));
+    }
+
     /// Checks that every document seen is kept or dropped for one reason.
     ///
     /// # Errors

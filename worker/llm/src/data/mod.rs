@@ -5,15 +5,19 @@
 //! but those.
 
 pub mod chat;
+pub mod decontaminate;
 pub mod dedup;
 pub mod documents;
 pub mod filters;
 pub mod manifest;
 pub mod megatron;
+pub mod normalise;
 pub mod pack;
+pub mod read;
 pub mod report;
 pub mod scan;
 pub mod shard;
+pub mod shingles;
 pub mod statistics;
 pub mod tokenizer;
 mod words;

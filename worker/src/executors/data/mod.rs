@@ -1,5 +1,7 @@
-//! The stages that make a data set: scan, tokenizer, pack, manifest.
+//! The stages that make a data set: scan, dedup, choose, tokenizer, pack, manifest.
 
+pub mod choose;
+pub mod dedup;
 pub mod manifest;
 pub mod pack;
 pub mod roots;

@@ -1,9 +1,9 @@
-//! `data.tokenizer`: drops exact duplicates over all splits, and trains the tokenizer or takes the one that is given; one task.
+//! `data.tokenizer`: drops exact duplicates over all splits, unless `data.choose` did more, and trains the tokenizer or takes the one that is given; one task.
 
 use crate::executors::{
     attempt::Attempt,
     error::Error,
-    wire::{ScanOutput, TokenizerOutput},
+    wire::{ChooseOutput, ScanOutput, TokenizerOutput},
 };
 use muster_llm::data::{
     chat::ChatTemplate,
@@ -24,9 +24,15 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     for output in &outputs {
         scans.push(Scan::from_bytes(&attempt.artifacts.get(output.scan)?)?);
     }
-    let choice = dedup::choose(&scans.iter().map(Scan::entries).collect::<Vec<_>>());
+    let chosen = attempt.params.text("choose_stage").to_owned();
+    let choice: Choice = if chosen.is_empty() {
+        dedup::choose(&scans.iter().map(Scan::entries).collect::<Vec<_>>())
+    } else {
+        let made: ChooseOutput = attempt.output_of(&chosen)?;
+        attempt.get_json(made.choice)?
+    };
     let kept: usize = choice.keep.iter().map(Vec::len).sum();
-    let duplicates: u64 = choice.duplicates.iter().map(|tally| tally.documents).sum();
+    let duplicates: u64 = choice.duplicates.iter().chain(&choice.near_duplicates).map(|tally| tally.documents).sum();
     attempt.say(&format!("{} splits: {kept} documents kept, {duplicates} duplicates dropped", scans.len()));
     let given = attempt.params.text("tokenizer").to_owned();
     let tokenizer = if given.is_empty() { train(attempt, &scans, &choice)? } else { load(Path::new(&given))? };

@@ -57,7 +57,7 @@ fn cluster(dir: &Path, documents: u64, pack: &str, tokenizer: &str) -> Cluster {
         documents.iter().for_each(|document| kept.add(document.entry.bytes));
         let scan = Scan { report: ScanReport { split, splits: 2, seen: kept, kept, ..ScanReport::default() }, documents };
         let hash = artifacts.put(&scan.to_bytes().unwrap()).unwrap();
-        let output = ScanOutput { scan: hash, documents: kept.documents, bytes: kept.bytes, seen: kept.documents };
+        let output = ScanOutput { scan: hash, sketch: hash, documents: kept.documents, bytes: kept.bytes, seen: kept.documents };
         cluster.memory.lock().unwrap().outputs.insert(split, serde_json::to_string(&output).unwrap());
     }
     cluster

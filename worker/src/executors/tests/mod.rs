@@ -1,6 +1,7 @@
 //! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the way.
 
 mod data;
+mod dedup;
 pub(super) mod fake;
 
 use super::params::Params;

@@ -1,7 +1,7 @@
 //! Exact deduplication over all splits: of documents with one hash, one is kept.
 
-use super::documents::{Entry, Place, Tally};
-use super::filters::DropReason;
+use crate::data::documents::{Entry, Place, Tally};
+use crate::data::filters::DropReason;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
