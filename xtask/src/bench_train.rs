@@ -25,6 +25,8 @@ const REPEATS_MAX: usize = 9;
 const UNDISTURBED_MIN: usize = 3;
 /// A turn is disturbed when other processes took more of the processors' time than this part.
 const OTHERS_MAX: f64 = 0.1;
+/// Linux tells processor times in these.
+const TICKS_PER_SECOND: f64 = 100.0;
 /// Rows of a table of where time goes.
 const ROWS: usize = 14;
 
@@ -67,7 +69,8 @@ impl Side {
         let (after, own) = (Processors::now(), self.ticks().saturating_sub(before.1));
         let others = (after.busy - before.0.busy).saturating_sub(own) as f64 / (after.all - before.0.all).max(1) as f64;
         let rate = number(&answer, "tokens")? / number(&answer, "seconds")?;
-        Ok(Turn { rate, peak_bytes: number(&answer, "peak_bytes")?, others })
+        let rate_of_processors = number(&answer, "tokens")? / (own.max(1) as f64 / TICKS_PER_SECOND);
+        Ok(Turn { rate, rate_of_processors, peak_bytes: number(&answer, "peak_bytes")?, others })
     }
 
     /// Processor time that the side has had so far, in ticks.
@@ -83,6 +86,8 @@ impl Side {
 struct Turn {
     /// Tokens per second.
     rate: f64,
+    /// Tokens per second of processor time, waiting in a spin included: it depends less on what else the machine does.
+    rate_of_processors: f64,
     peak_bytes: f64,
     /// The part of all processors' time that neither side had, and that was not idle.
     others: f64,
@@ -232,6 +237,7 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         pairs.retain(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX));
     }
     let rates = [0, 1].map(|side| pairs.iter().map(|pair| pair[side].rate).collect::<Vec<_>>());
+    let of_processors = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side].rate_of_processors).collect()));
     let ratios: Vec<f64> = pairs.iter().map(|[torch, muster]| muster.rate / torch.rate).collect();
     let others: Vec<f64> = pairs.iter().flatten().map(|turn| turn.others).collect();
     let gemm = [number(&theirs.ask("gemm")?, "gflops")?, number(&ours.ask("gemm")?, "gflops")?];
@@ -256,6 +262,7 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
     let raw = json!({
         "parameters": ours.about["parameters"], "peer": theirs.about["peer"], "adamw": adamw, "steps_per_turn": steps,
         "torch_tokens_per_second": medians[0], "muster_tokens_per_second": medians[1],
+        "torch_tokens_per_processor_second": of_processors[0], "muster_tokens_per_processor_second": of_processors[1],
         "torch_all": rates[0], "muster_all": rates[1], "ratios": ratios, "others": others, "disturbed": disturbed,
         "torch_peak_bytes": peaks[0], "muster_peak_bytes": peaks[1],
         "torch_gemm_gflops": gemm[0], "muster_gemm_gflops": gemm[1],

@@ -21,10 +21,12 @@ const GOLDEN: &str = "worker/llm/tests/golden";
 const PARTS: [&str; 3] = ["models", "adapters", "dpo"];
 /// What the live run draws its checkpoints from: others than those recorded.
 const LIVE_SEED: &str = "2";
-/// The test program of worker/llm that holds it against recordings.
-const TESTS: &str = "oracle";
-/// The program of worker/llm that saves what Python then opens.
+/// The test programs of worker/llm that hold it against recordings; those that there are.
+const TESTS: &str = "oracle*";
+/// The program of worker/llm that saves checkpoints which transformers then opens.
 const EXPORT: &str = "oracle_export";
+/// The program of worker/llm that saves adapters which peft then opens.
+const EXPORT_ADAPTERS: &str = "write_adapters";
 
 /// A Python with PyTorch, transformers and peft: the one that `MUSTER_ORACLE_PYTHON` names, else one in the target directory, which is
 /// made the first time. Progress goes to standard error.
@@ -93,21 +95,16 @@ pub fn oracle(record_anew: bool) -> Result<bool> {
     if ours.exists() {
         fs::remove_dir_all(&ours).with_context(|| format!("remove {}", ours.display()))?;
     }
-    let exported = export(&theirs, &ours)?;
-    results.push(("our code saves", exported));
-    if exported {
-        results.push((
-            "transformers opens our checkpoints",
-            script(&python, "models.py").arg("check").arg(ours.join("models")).status()?.success(),
-        ));
-        if ours.join("adapters").exists() {
-            results.push((
-                "peft opens our adapters",
-                script(&python, "adapters.py").arg("check").arg(ours.join("adapters")).status()?.success(),
-            ));
-        } else {
-            println!("our code saves no adapters yet: peft was given none");
-        }
+    let (models, adapters) = (ours.join("models"), ours.join("adapters"));
+    let saved = export(EXPORT, &[&theirs, &ours])?;
+    results.push(("our code saves checkpoints", saved));
+    if saved {
+        results.push(("transformers opens our checkpoints", check(&python, "models.py", &models)?));
+    }
+    let saved = export(EXPORT_ADAPTERS, &[&adapters])?;
+    results.push(("our code saves adapters", saved));
+    if saved {
+        results.push(("peft opens our adapters", check(&python, "adapters.py", &adapters)?));
     }
     for (name, passed) in &results {
         println!("{name}: {}", if *passed { "passed" } else { "FAILED" });
@@ -145,11 +142,16 @@ fn tests(golden: &Path) -> Result<bool> {
     Ok(cargo::status(&mut command)?.success())
 }
 
-fn export(theirs: &Path, ours: &Path) -> Result<bool> {
+/// Lets a script hold what our code saved against what it computes itself.
+fn check(python: &Path, name: &str, ours: &Path) -> Result<bool> {
+    Ok(cargo::status(script(python, name).arg("check").arg(ours))?.success())
+}
+
+fn export(example: &str, paths: &[&Path]) -> Result<bool> {
     let mut build = cargo::cargo(&["build", "--profile", PROFILE]);
-    if !cargo::status(build.args(PACKAGES).args(["--example", EXPORT]))?.success() {
-        bail!("build the program that saves what Python opens");
+    if !cargo::status(build.args(PACKAGES).args(["--example", example]))?.success() {
+        bail!("build {example}, which saves what Python opens");
     }
-    let program = cargo::target_directory().join(PROFILE).join("examples").join(EXPORT);
-    Ok(cargo::status(Command::new(program).current_dir(cargo::root()).arg(theirs).arg(ours))?.success())
+    let program = cargo::target_directory().join(PROFILE).join("examples").join(example);
+    Ok(cargo::status(Command::new(program).current_dir(cargo::root()).args(paths))?.success())
 }
