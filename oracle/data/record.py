@@ -1,7 +1,7 @@
 """Records what Hugging Face's tokenizers and chat templates say: `record.py OUT`, by default worker/llm/tests/golden/data.
 
 Trains tiny tokenizers of every kind that is loaded elsewhere, encodes texts that tell them apart, and renders conversations with masks.
-The same versions give the same files.
+The unigram tokenizer comes out a little different each time: its trainer's sums depend on its threads.
 """
 
 import json

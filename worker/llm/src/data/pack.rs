@@ -227,7 +227,8 @@ mod tests {
         };
         let corrupt = refused(&index, |files| files.bin[9] ^= 1);
         assert!(corrupt.contains("trust train-0.bin") && corrupt.contains(&hash) && corrupt.contains("hash to"), "{corrupt}");
-        let table: [(String, fn(&mut Files), &str); 5] = [
+        type Break = fn(&mut Files);
+        let table: [(String, Break, &str); 5] = [
             (index.clone(), |files| files.bin.truncate(2), "trust train-0.bin: its 2 bytes"),
             (index.clone(), |files| files.idx[60] ^= 1, "trust train-0.idx"),
             (index.replacen("\"start\":0", "\"start\":1", 1), |_| {}, "is not where its index says"),

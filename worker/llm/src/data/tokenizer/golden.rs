@@ -1,10 +1,15 @@
 //! Tokenizers and conversations that Hugging Face's libraries encoded (`oracle/data/record.py`): ours must give the same tokens and masks.
+//!
+//! `MUSTER_GOLDEN_DATA` names another recording than the one in the tree.
 
 use super::{Tokenizer, encoder::Cut};
 use crate::data::chat::ChatTemplate;
 use crate::data::documents::Turn;
 use serde::Deserialize;
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 #[derive(Deserialize)]
 struct Cases {
@@ -27,7 +32,8 @@ struct ChatCase {
 }
 
 fn recorded(name: &str) -> (Tokenizer, Cases) {
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data");
+    let kept = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/data");
+    let place = std::env::var_os("MUSTER_GOLDEN_DATA").map_or_else(kept, PathBuf::from);
     let json = fs::read(place.join(format!("{name}.json"))).expect("is there");
     let cases = fs::read(place.join(format!("{name}.cases.json"))).expect("is there");
     (Tokenizer::from_bytes(&json).expect("loads"), serde_json::from_slice(&cases).expect("are cases"))
