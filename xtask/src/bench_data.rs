@@ -1,24 +1,19 @@
 //! `cargo xtask bench data`: our preparation of data against Hugging Face's, in one run on the same text.
 //!
-//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. It needs a Python with
-//! `datasets` and `tokenizers`: the one that `MUSTER_ORACLE_PYTHON` names.
+//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. It needs the Python of the
+//! oracles, with `datasets` and `tokenizers`.
 
-use crate::cargo;
+use crate::{cargo, oracle};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::{
-    env,
-    process::{Command, Stdio},
-};
+use std::process::{Command, Stdio};
 
 /// Our tokens per second over Hugging Face's, at least.
 const TOKENS_VS_HF_MIN: f64 = 2.0;
 
 /// Runs it. With `json`, standard output is one JSON object.
 pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
-    let python = env::var_os("MUSTER_ORACLE_PYTHON").context(
-        "find a Python with `datasets` and `tokenizers`: set MUSTER_ORACLE_PYTHON to its interpreter, see oracle/requirements.txt",
-    )?;
+    let python = oracle::python()?;
     if !cargo::build(profile)? {
         bail!("build the workspace");
     }

@@ -11,6 +11,7 @@ mod cargo;
 mod house;
 mod nats;
 mod oracle;
+mod oracle_data;
 mod packages;
 mod planted;
 mod policy;
@@ -63,8 +64,11 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways. Needs Python; not a part of CI.
+    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways, and data sets against the readers and
+    /// tokenizers of others. Needs Python; not a part of CI.
     Oracle {
+        /// Which part: `engine` or `data`; without it, both.
+        part: Option<String>,
         /// Instead, record anew what the tests read.
         #[arg(long)]
         record: bool,
@@ -103,7 +107,12 @@ fn run(task: Task) -> Result<bool> {
         Task::Sim { planted: true, .. } => planted::planted(),
         Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),
         Task::Demo { rest } => suite::demo(&rest),
-        Task::Oracle { record } => oracle::oracle(record),
+        Task::Oracle { part, record } => match part.as_deref() {
+            None => Ok(oracle::oracle(record)? & oracle_data::oracle(record)?),
+            Some("engine") => oracle::oracle(record),
+            Some("data") => oracle_data::oracle(record),
+            Some(other) => anyhow::bail!("find an oracle named {other:?}: there are `engine` and `data`"),
+        },
         Task::Bench { name, json, profile, rest } => suite::bench(&name, json, &profile, &rest),
     }
 }

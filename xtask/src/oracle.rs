@@ -36,7 +36,7 @@ const EXPORT_ADAPTERS: &str = "write_adapters";
 pub fn python() -> Result<PathBuf> {
     if let Some(python) = env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()) {
         let python = PathBuf::from(python);
-        let imports = Command::new(&python).args(["-c", "import numpy, peft, safetensors, torch, transformers"]).output();
+        let imports = Command::new(&python).args(["-c", "import datasets, numpy, peft, safetensors, torch, transformers"]).output();
         let imports = imports.with_context(|| format!("start {}, which {PYTHON_VARIABLE} names", python.display()))?;
         if !imports.status.success() {
             let said = String::from_utf8_lossy(&imports.stderr);

@@ -8,10 +8,13 @@
 
 use muster_llm::compute::Compute;
 use muster_llm::data::dedup::Choice;
-use muster_llm::data::documents::{Body, Document, Place, Scan};
+use muster_llm::data::documents::Scan;
+use muster_llm::data::filters::Filters;
+use muster_llm::data::normalise::Normalise;
 use muster_llm::data::pack::{PackConfig, pack, parts};
+use muster_llm::data::scan::{ScanConfig, Split, scan};
+use muster_llm::data::shard::ShardIndex;
 use muster_llm::data::tokenizer::{Tokenizer, TokenizerConfig};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -97,7 +100,7 @@ fn bench(options: &Options, home: &Path) -> Result<Value> {
     let (files, text_bytes) = write_lines(options, home)?;
     say(&format!("{text_bytes} bytes of text in {} files", files.len()))?;
     let compute = Compute::new(options.threads)?;
-    let scan = read(&files, &compute)?;
+    let scan = read(home, &compute)?;
     let all: Vec<u32> = (0..scan.documents.len() as u32).collect();
     let choice = Choice { keep: vec![all], ..Choice::default() };
     let config = TokenizerConfig { vocab_size: options.vocab_size, sample_bytes: SAMPLE_BYTES, ..TokenizerConfig::default() };
@@ -111,7 +114,7 @@ fn bench(options: &Options, home: &Path) -> Result<Value> {
     let mut shards = Vec::new();
     for _ in 0..RUNS {
         let began = Instant::now();
-        shards = ours(&files, &tokenizer, home, &compute)?;
+        shards = ours(&tokenizer, home, &compute)?;
         times.push(began.elapsed().as_secs_f64());
     }
     times.sort_by(f64::total_cmp);
@@ -129,11 +132,8 @@ fn bench(options: &Options, home: &Path) -> Result<Value> {
     let seconds = |key: &str| theirs[key].as_f64().ok_or_else(|| format!("the script says no {key}"));
     let theirs_s = seconds("map_s")? + seconds("write_s")?;
 
-    let mut mine = Vec::new();
-    for shard in &shards {
-        mine.extend(fs::read(shard)?);
-    }
     let width = if tokenizer.vocab_size() <= 1 << 16 { 2 } else { 4 };
+    let mine = in_order(&shards, home, width)?;
     let tokens = (mine.len() / width) as f64;
     if let Some(byte) = differ(&mine, &fs::read(&theirs_bin)?) {
         return Err(format!("the tokens differ from token {} on, of {tokens}", byte / width).into());
@@ -193,46 +193,50 @@ fn write_lines(options: &Options, home: &Path) -> Result<(Vec<PathBuf>, u64)> {
     Ok((paths, bytes))
 }
 
-/// All lines as documents.
-fn read(files: &[PathBuf], compute: &Compute) -> Result<Scan> {
-    let mut scan = Scan::default();
-    for path in files {
-        let bytes = fs::read(path)?;
-        let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let mut lines = Vec::new();
-        let mut start = 0;
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            lines.push((start, line));
-            start += line.len();
-        }
-        let document = |(start, line): &(usize, &[u8])| -> Result<Document> {
-            let row: Row<'_> = serde_json::from_slice(line)?;
-            let place = Place::Bytes { start: *start as u64, end: (*start + line.len()) as u64 };
-            Ok(Document::new(name.clone(), place, Body::Text(row.text.into_owned()), false))
-        };
-        let documents: Vec<_> = compute.run(|| lines.par_iter().map(document).collect());
-        for document in documents {
-            scan.documents.push(document?);
-        }
-    }
-    Ok(scan)
+/// All lines as documents, as a split of `data.scan` reads them.
+fn read(home: &Path, compute: &Compute) -> Result<Scan> {
+    let config = ScanConfig {
+        roots: vec![home.to_owned()],
+        extensions: vec!["jsonl".to_owned()],
+        normalise: Normalise::NONE,
+        filters: Filters::none(),
+        held_out_per_mille: 0,
+        bytes_max: u64::MAX,
+        ..ScanConfig::default()
+    };
+    Ok(scan(&config, Split { index: 0, of: 1 }, compute)?)
 }
 
-/// From the lines to shards on disk; the tokens' files.
-fn ours(files: &[PathBuf], tokenizer: &Tokenizer, home: &Path, compute: &Compute) -> Result<Vec<PathBuf>> {
-    let scan = read(files, compute)?;
+/// From the lines to shards on disk; their indices.
+fn ours(tokenizer: &Tokenizer, home: &Path, compute: &Compute) -> Result<Vec<ShardIndex>> {
+    let scan = read(home, compute)?;
     let keep: Vec<u32> = (0..scan.documents.len() as u32).collect();
-    let mut paths = Vec::new();
+    let mut indices = Vec::new();
     for (number, part) in parts(&scan, &keep, PART_BYTES)?.into_iter().enumerate() {
         let packed = pack(&scan, part, &format!("{number:05}"), &PackConfig::default(), tokenizer, compute)?;
         let prefix = home.join(&packed.train.index().name);
-        let path = prefix.with_extension("bin");
-        fs::write(&path, &packed.train.files().bin)?;
+        fs::write(prefix.with_extension("bin"), &packed.train.files().bin)?;
         fs::write(prefix.with_extension("idx"), &packed.train.files().idx)?;
         fs::write(prefix.with_extension("json"), packed.train.index_bytes())?;
-        paths.push(path);
+        indices.push(packed.train.index().clone());
     }
-    Ok(paths)
+    Ok(indices)
+}
+
+/// The tokens of all documents in the order of the lines, as they lie on the disk: a scan reads them in an order of its own.
+fn in_order(shards: &[ShardIndex], home: &Path, width: usize) -> Result<Vec<u8>> {
+    let mut spans = Vec::new();
+    let mut files = Vec::new();
+    for (number, shard) in shards.iter().enumerate() {
+        spans.extend(shard.documents.iter().map(|span| (&span.path, span.place, number, span)));
+        files.push(fs::read(home.join(&shard.files.bin.name))?);
+    }
+    spans.sort_by_key(|(path, place, ..)| (*path, *place));
+    let mut bytes = Vec::new();
+    for (_, _, number, span) in spans {
+        bytes.extend_from_slice(&files[number][span.start as usize * width..][..span.tokens as usize * width]);
+    }
+    Ok(bytes)
 }
 
 /// Where two files differ first.
