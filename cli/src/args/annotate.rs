@@ -39,6 +39,7 @@ pub enum AnnotateVerb {
 
 /// `annotate .. open` and `status`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster annotate job-42 open\n  muster annotate job-42 label status --json")]
 pub struct FormArgs {
     #[command(flatten)]
     pub server: ServerArgs,
@@ -46,6 +47,7 @@ pub struct FormArgs {
 
 /// `annotate .. export`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster annotate job-42 export -o labelled.jsonl")]
 pub struct ExportArgs {
     /// Where to write; standard output unless set
     #[arg(short, long, value_name = "FILE")]
@@ -59,6 +61,7 @@ pub struct ExportArgs {
 
 /// `annotate .. import`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster annotate job-42 import labels.jsonl")]
 pub struct ImportArgs {
     /// The labels
     pub file: PathBuf,
@@ -68,6 +71,7 @@ pub struct ImportArgs {
 
 /// `annotate .. close`.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster annotate job-42 close --who ann")]
 pub struct CloseArgs {
     /// Who says so; it is recorded
     #[arg(long)]

@@ -159,7 +159,7 @@ impl Asking {
             };
             match asked {
                 Ok(bytes) => return Ok(bytes),
-                Err(FormError::Refused(why)) => return Err(Failure::Input(style_lines(&why))),
+                Err(FormError::Refused(why)) => return Err(Failure::Input(harmless_lines(&why))),
                 Err(FormError::Silent(_) | FormError::Unknown(_)) if began.elapsed() < self.patience => {
                     tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
                 }
@@ -168,14 +168,14 @@ impl Asking {
                         "it is served by the worker that runs the stage: is that address reachable from here? The stage's `bind` sets it";
                     return Err(Failure::Unreachable(format!("the form at {url} does not answer ({why}); {hint}")));
                 }
-                Err(FormError::Unknown(why)) => return Err(Failure::Unreachable(style_lines(&why))),
+                Err(FormError::Unknown(why)) => return Err(Failure::Unreachable(harmless_lines(&why))),
             }
         }
     }
 }
 
 /// What the form says, line by line.
-fn style_lines(text: &str) -> String {
+fn harmless_lines(text: &str) -> String {
     text.lines().map(style::harmless).collect::<Vec<_>>().join("\n")
 }
 
@@ -196,10 +196,10 @@ fn choose(detail: &JobDetail, name: Option<&str>) -> Result<Stage, String> {
         let unknown = || format!("{job} has no stage {name:?} that waits for people; {there}");
         return found.into_iter().find(|stage| stage.name == name).ok_or_else(unknown);
     }
-    match found.len() {
-        0 => Err(format!("{job} has no stage that waits for people (`executor = \"{EXECUTOR}\"`)")),
-        1 => found.pop().ok_or_else(String::new),
-        more => Err(format!("{job} has {more} stages that wait for people: say which of {names}")),
+    match (found.pop(), found.len()) {
+        (None, _) => Err(format!("{job} has no stage that waits for people (`executor = \"{EXECUTOR}\"`)")),
+        (Some(only), 0) => Ok(only),
+        (Some(_), others) => Err(format!("{job} has {} stages that wait for people: say which of {names}", others + 1)),
     }
 }
 

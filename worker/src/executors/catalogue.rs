@@ -215,7 +215,7 @@ pub const EXECUTORS: &[Executor] = &[
         about: "joins the shards into a data set, with its account",
         groups: &[SEED, FROM_SCAN, FROM_TOKENIZER, FROM_PACK],
     },
-    Executor { name: "data.annotate", about: "waits for people who label items, and measures how they agree", groups: &[SEED, ANNOTATE] },
+    Executor { name: "data.annotate", about: "waits for people who label items, and measures how they agree", groups: &[ANNOTATE] },
     Executor { name: "train", about: "trains a small llama-style model from scratch, as a gang", groups: &[SEED, TRAIN, FROM_MANIFEST] },
     Executor {
         name: "eval",

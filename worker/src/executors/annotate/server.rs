@@ -186,7 +186,7 @@ async fn form(State(office): Door, Query(asked): Query<Asked>) -> Response {
 async fn label(State(office): Door, headers: HeaderMap, body: Bytes) -> Response {
     let sent = match sent(&headers, &body) {
         Ok(sent) => sent,
-        Err(response) => return response,
+        Err(message) => return wrong(StatusCode::BAD_REQUEST, "invalid", message, Vec::new()),
     };
     let label =
         Label { item: sent.item.clone(), who: sent.who.trim().to_owned(), label: newlines(&sent.label), confirmed: None, at_ms: now_ms() };
@@ -198,7 +198,7 @@ async fn label(State(office): Door, headers: HeaderMap, body: Bytes) -> Response
 async fn close(State(office): Door, headers: HeaderMap, body: Bytes) -> Response {
     let who = match sent(&headers, &body) {
         Ok(sent) => sent.who.trim().to_owned(),
-        Err(response) => return response,
+        Err(message) => return wrong(StatusCode::BAD_REQUEST, "invalid", message, Vec::new()),
     };
     let asking = who.clone();
     let kept = office.ask(|reply| Errand::Close { who: asking, reply }).await;
@@ -291,12 +291,12 @@ impl Office {
 }
 
 /// A form, or JSON.
-fn sent(headers: &HeaderMap, body: &[u8]) -> Result<Sent, Response> {
+///
+/// # Errors
+/// What is wrong with it.
+fn sent(headers: &HeaderMap, body: &[u8]) -> Result<Sent, String> {
     if is_json(headers) {
-        let invalid = |error: serde_json::Error| {
-            wrong(StatusCode::BAD_REQUEST, "invalid", format!("the body is no JSON object of texts: {error}"), Vec::new())
-        };
-        return serde_json::from_slice(body).map_err(invalid);
+        return serde_json::from_slice(body).map_err(|error| format!("the body is no JSON object of texts: {error}"));
     }
     let mut sent = Sent::default();
     for (name, value) in form_urlencoded::parse(body) {
@@ -382,6 +382,6 @@ mod tests {
         for sent in [form, json] {
             assert_eq!((sent.who.as_str(), sent.item.as_str(), sent.label.as_str()), ("Ann B", "a/b", "x <y>"));
         }
-        assert_eq!(sent(&headers, b"[").unwrap_err().status(), StatusCode::BAD_REQUEST);
+        assert_eq!(sent(&headers, b"[").map(|sent| sent.who).unwrap_err().split(':').next(), Some("the body is no JSON object of texts"));
     }
 }

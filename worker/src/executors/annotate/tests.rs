@@ -26,6 +26,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// People at a stage that runs in a thread.
 struct Stage {
     cluster: Cluster,
+    task: u32,
     running: Option<JoinHandle<Vec<Result<Value, String>>>>,
     runtime: tokio::runtime::Runtime,
     client: Client,
@@ -37,11 +38,16 @@ impl Stage {
         std::fs::write(&file, items).unwrap();
         let mut all = json!({"items": file, "question": "Is it <good>?"});
         all.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
-        let cluster = Cluster::new(dir);
-        cluster.stage("label", "data.annotate", 1, false, &all.to_string());
+        Stage::of(Cluster::new(dir), all)
+    }
+
+    /// The same in a cluster where there was something before.
+    fn of(cluster: Cluster, params: Value) -> Stage {
+        cluster.stage("label", "data.annotate", 1, false, &params.to_string());
+        let task = cluster.memory.lock().unwrap().stages.last().unwrap().tasks[0];
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let client = Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
-        let mut stage = Stage { cluster, running: None, runtime, client };
+        let mut stage = Stage { cluster, task, running: None, runtime, client };
         stage.start();
         stage
     }
@@ -58,7 +64,7 @@ impl Stage {
     /// The number of the attempt that serves, and where.
     fn url(&self) -> (u64, String) {
         let memory = self.cluster.memory.lock().unwrap();
-        let record = memory.records.get(&0).and_then(|records| records.get("url"));
+        let record = memory.records.get(&self.task).and_then(|records| records.get("url"));
         record.map_or((0, String::new()), |record| {
             let body: Value = serde_json::from_str(&record.body).unwrap();
             (record.seq, body["url"].as_str().unwrap().to_owned())
@@ -269,6 +275,48 @@ fn what_does_not_fit_is_said_before_anybody_labels() {
         let message = Stage::new(dir.path(), items, params).end().unwrap_err();
         assert!(message.contains(expected), "{message}");
     }
+}
+
+#[test]
+fn a_label_that_the_log_does_not_hold_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(dir.path(), ITEMS, json!({}));
+    stage.cluster.memory.lock().unwrap().usurped = Some("labels");
+    let (status, page) = stage.save("ann", "a", "said");
+    assert!(status == StatusCode::GATEWAY_TIMEOUT && page.contains("of another attempt instead"), "{page}");
+    assert!(stage.end().unwrap_err().contains("of another attempt instead"));
+}
+
+#[test]
+fn documents_of_a_scan_are_edited_and_proposals_come_from_a_stage() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new(dir.path());
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1});
+    cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
+    cluster.succeed("scan");
+    cluster.stage("model", "data.scan", 1, false, "");
+    // Which documents come first is the scan's affair: all get the same proposal.
+    let mut first = Stage::of(cluster.clone(), json!({"items_stage": "scan", "items_max": 2, "allow_partial": true}));
+    let ids: Vec<String> = first.exported().iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
+    assert!(ids.len() == 2 && ids.iter().all(|id| id.ends_with(".rs")), "{ids:?}");
+    let close = first.client.post(format!("{}/close", first.url().1)).json(&json!({"who": "ann"})).send();
+    assert_eq!(first.text(close).0, StatusCode::OK);
+    first.end().unwrap();
+
+    let proposals: String = ids.iter().map(|id| format!("{}\n", json!({"item": id, "label": "proposed & shorter"}))).collect();
+    let artifacts = crate::artifacts::Artifacts::open(&dir.path().join("artifacts")).unwrap();
+    let hash = artifacts.put(proposals.as_bytes()).unwrap();
+    cluster.memory.lock().unwrap().outputs.insert(1, json!({"proposals": hash.to_string()}).to_string());
+    cluster.memory.lock().unwrap().stages.last_mut().unwrap().name = "earlier";
+    let mut second = Stage::of(cluster, json!({"items_stage": "scan", "items_max": 2, "propose_stage": "model"}));
+    let (_, page) = second.get("/?who=ann");
+    assert!(page.contains("<textarea") && page.contains("proposed &amp; shorter</textarea>"), "{page}");
+    second.save("ann", &ids[0], "proposed & shorter");
+    second.save("ann", &ids[1], "as I\r\nwould say it");
+    let output = second.end().unwrap();
+    assert_eq!((&output["decided"], &output["confirmed"]), (&json!(2), &json!(0.5)));
+    let lines = String::from_utf8(second.artifact(&output["labelled"])).unwrap();
+    assert!(lines.lines().nth(1).unwrap().contains(r#""label":"as I\nwould say it""#), "{lines}");
 }
 
 fn board(per_item: usize, adjudicate: bool) -> Board {
