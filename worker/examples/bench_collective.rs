@@ -3,8 +3,9 @@
 //! *Raw* is what sockets alone do: each rank of two sends and receives as many bytes as in an all-reduce of two ranks, both ways at the same
 //! time, a thread for each direction, from and to vectors of the same size, with nothing summed, checked or framed. *Bus bandwidth* is the
 //! bytes that a rank must send in an all-reduce, `2 (ranks - 1) / ranks` times the vector, over the time that it takes (as NCCL's tests
-//! define it). `vs_loopback` is the bus bandwidth of two ranks over the raw throughput: both the medians of the same number of turns, taken
-//! one after the other so that whatever else the machine does weighs on both.
+//! define it). `vs_loopback` is the bus bandwidth of two ranks over the raw throughput at 64 MiB: both the medians of the same number of turns,
+//! taken one after the other so that whatever else the machine does weighs on both. On a busy machine the medians say more of its other work:
+//! `vs_loopback_best` compares the best turns, and `cpu_vs_loopback` the processor time of the raw turns with that of the others.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is what it prints")]
 
 use muster_llm::parallel::Partial;
@@ -32,25 +33,34 @@ fn main() -> Outcome<()> {
     let turns: usize = arguments.next().map_or(Ok(15), |word| word.parse())?;
     let sizes = [1usize, 64];
     let mut two = Vec::new();
-    let mut ratios = Vec::new();
+    let (mut ratios, mut best_ratios, mut cpu_ratios) = (Vec::new(), Vec::new(), Vec::new());
     for mib in sizes {
         let numbers = mib * MIB / size_of::<f32>();
         let (mut raw, mut reduced) = (Vec::new(), Vec::new());
+        let (mut cpu_raw, mut cpu_reduced) = (0, 0);
         let mut sockets = raw_sockets(numbers)?;
         let mut gang = Ranks::form(2, numbers)?;
         for turn in 0..turns + 2 {
+            let cpu_0 = cpu_ticks()?;
             let raw_s = sockets.turn()?;
+            let cpu_1 = cpu_ticks()?;
             let reduce_s = gang.turn()?;
+            let cpu_2 = cpu_ticks()?;
             eprintln!("{mib} MiB, turn {turn}: raw {:.2} ms, all-reduce {:.2} ms", raw_s * 1e3, reduce_s * 1e3);
             // The first turns warm the caches and the windows of TCP.
             if turn >= 2 {
                 raw.push(raw_s);
                 reduced.push(reduce_s);
+                cpu_raw += cpu_1 - cpu_0;
+                cpu_reduced += cpu_2 - cpu_1;
             }
         }
         let bytes = (mib * MIB) as f64;
-        let (raw, reduced) = (bytes / median(&mut raw), bytes / median(&mut reduced));
+        let (mut raws, mut reduces) = (raw, reduced);
+        let (raw, reduced) = (bytes / median(&mut raws), bytes / median(&mut reduces));
         ratios.push(reduced / raw);
+        best_ratios.push(raws[0] / reduces[0]);
+        cpu_ratios.push(cpu_raw as f64 / cpu_reduced.max(1) as f64);
         two.push(json!({ "mib": mib, "raw_gb_s": rounded(raw / 1e9), "bus_gb_s": rounded(reduced / 1e9), "vs_loopback": rounded(reduced / raw) }));
     }
     let numbers = 64 * MIB / size_of::<f32>();
@@ -69,6 +79,8 @@ fn main() -> Outcome<()> {
     let checksum_gb_s = sample.len() as f64 / began.elapsed().as_secs_f64() / 1e9;
     let report = json!({
         "vs_loopback": rounded(ratios.last().copied().unwrap_or_default()),
+        "vs_loopback_best": rounded(best_ratios.last().copied().unwrap_or_default()),
+        "cpu_vs_loopback": rounded(cpu_ratios.last().copied().unwrap_or_default()),
         "two_ranks": two,
         "four_ranks_bus_gb_s_64_mib": rounded(four / 1e9),
         "checksum_gb_s": rounded(checksum_gb_s),
@@ -83,6 +95,15 @@ fn main() -> Outcome<()> {
 fn median(seconds: &mut [f64]) -> f64 {
     seconds.sort_by(f64::total_cmp);
     seconds[seconds.len() / 2]
+}
+
+/// Processor time of this process so far, in the kernel's ticks.
+fn cpu_ticks() -> Outcome<u64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    // User and system time are the 14th and 15th fields; the name before the parenthesis is the 2nd.
+    let ticks = fields.skip(11).take(2).map(str::parse::<u64>);
+    Ok(ticks.sum::<Result<u64, _>>()?)
 }
 
 fn rounded(number: f64) -> f64 {

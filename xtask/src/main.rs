@@ -73,9 +73,10 @@ enum Task {
         #[arg(long)]
         record: bool,
     },
-    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries, `train` against PyTorch.
+    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries, `train` against PyTorch,
+    /// `collective` against the loopback.
     Bench {
-        /// Which bench: `spine`, `data` or `train`.
+        /// Which bench: `spine`, `data`, `train` or `collective`.
         name: String,
         /// Print one JSON object on standard output, and everything else on standard error.
         #[arg(long)]

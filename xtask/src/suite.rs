@@ -122,8 +122,18 @@ pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<b
         "spine" => bench_spine(json, profile, rest),
         "data" => bench_data::bench(json, profile, rest),
         "train" => bench_train::bench(json, rest),
-        other => bail!("find a bench named {other:?}: there are `spine`, `data` and `train`"),
+        "collective" => bench_collective(json, profile, rest),
+        other => bail!("find a bench named {other:?}: there are `spine`, `data`, `train` and `collective`"),
     }
+}
+
+/// The all-reduce against the loopback that it runs on; an example of the worker, so that it is built like it.
+fn bench_collective(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
+    if !cargo::build(profile)? {
+        bail!("build the workspace");
+    }
+    let mut command = Command::new(cargo::binary(profile, "examples/bench_collective"));
+    Ok(cargo::status(command.current_dir(cargo::root()).args(json.then_some("--json")).args(rest))?.success())
 }
 
 fn bench_spine(json: bool, profile: &str, rest: &[String]) -> Result<bool> {

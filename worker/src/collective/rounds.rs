@@ -168,8 +168,6 @@ pub struct Contribute {
     round: u32,
     /// What is not on its way yet.
     own: Vec<Queued>,
-    /// Whether the outcome was looked for before anything was sent.
-    looked: bool,
     outcome: Option<Outcome>,
 }
 
@@ -180,7 +178,7 @@ impl Contribute {
             bytes.extend(replica.to_le_bytes());
             Queued { kind: Kind::Contribution, tag: round, bytes: Arc::new(bytes) }
         };
-        Contribute { round, own: own.into_iter().rev().map(message).collect(), looked: false, outcome: None }
+        Contribute { round, own: own.into_iter().rev().map(message).collect(), outcome: None }
     }
 
     /// Looks whether the outcome is there, and waits for nothing.
@@ -212,18 +210,18 @@ impl Exchange for Contribute {
         }
         let before = link.heard();
         self.look(link)?;
-        let mut any = self.outcome.is_some() || link.heard() > before;
         // A round that has closed already wants nothing more.
-        if self.looked && self.outcome.is_none() {
-            while let Some(message) = self.own.pop() {
-                if !link.enqueue(message.clone()) {
-                    self.own.push(message);
-                    break;
-                }
-                any = true;
-            }
+        if self.outcome.is_some() || link.heard() > before {
+            return Ok(true);
         }
-        self.looked |= !any;
+        let mut any = false;
+        while let Some(message) = self.own.pop() {
+            if !link.enqueue(message.clone()) {
+                self.own.push(message);
+                break;
+            }
+            any = true;
+        }
         Ok(any)
     }
 
@@ -231,8 +229,8 @@ impl Exchange for Contribute {
         place == 0 && self.outcome.is_none()
     }
 
-    fn sends(&self, place: usize) -> bool {
-        place == 0 && self.outcome.is_none() && !self.looked
+    fn sends(&self, _place: usize) -> bool {
+        false
     }
 
     fn needs_drained(&self, _place: usize) -> bool {

@@ -138,7 +138,7 @@ const FROM_TRAIN: &[Key] = &[text("train_stage", "train", "the stage that ran tr
 const TRAIN: &[Key] = &[
     whole("steps", 600, 1, 10_000_000, "steps of the whole run"),
     whole("context", 128, 8, 8192, "tokens of a sequence"),
-    whole("microbatches", 4, 1, 4096, "parts of a step's batch, over all ranks; a power of two"),
+    whole("microbatches", 4, 1, 4096, "parts of a step's batch, over all ranks; at least one for each"),
     whole("sequences", 8, 1, 4096, "sequences of a microbatch"),
     whole("hidden_size", 128, 16, 8192, "width of the model"),
     whole("intermediate_size", 352, 16, 65_536, "width of its feed-forward layers"),

@@ -17,10 +17,13 @@ pub mod runs;
 pub mod shares;
 pub mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use int8::Int8;
 pub use outer::{Outer, OuterConfig, mean_delta};
 pub use record::{Commit, Contribution, Record};
-pub use replica::Replica;
+pub use replica::{Feedback, Replica};
 pub use round::{Accepted, Offer, Refusal, Round, RoundPlan, Verdict};
 pub use runs::{Run, Runs};
 pub use shares::shares;
