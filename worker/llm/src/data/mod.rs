@@ -1,8 +1,8 @@
 //! From source files to packed tokens, in steps that can run on different machines.
 //!
-//! `scan` (one task per split) → `dedup` and `tokenizer` (one task, over all scans) → `pack` (one task per
-//! split) → `manifest` (one task). Each step's result is bytes that the next one reads; nothing is shared
-//! but those.
+//! `scan` (one task per split: `read`, `normalise`, `filters`, `decontaminate`) → `dedup` (any number of tasks, then one, over
+//! all scans) → `tokenizer` (one task) → `pack` (one task per split) → `manifest` (one task). Each step's result is bytes that the
+//! next one reads; nothing is shared but those.
 
 pub mod chat;
 pub mod decontaminate;

@@ -7,10 +7,7 @@ use super::roots;
 use crate::executors::{attempt::Attempt, error::Error, params::Params, wire::ScanOutput};
 use muster_llm::data::{
     decontaminate::{Decontaminate, EvalSet},
-    dedup::{
-        minhash::{MinHash, Shingle},
-        sketch::Sketch,
-    },
+    dedup::{minhash::MinHash, sketch::Sketch},
     documents::Scan,
     filters::{Filters, Languages},
     normalise::Normalise,
@@ -196,9 +193,9 @@ fn minhash(params: &Params) -> Result<Option<MinHash>, Error> {
             return Err(Error::Unfit(format!("use the parameters of the stage: `near` is words, characters or none, not {other:?}")));
         }
     };
-    let length = match (params.size("near_length"), kind.shingle) {
-        (0, Shingle::Words | Shingle::Characters) => kind.length,
-        (length, Shingle::Words | Shingle::Characters) => length,
+    let length = match params.size("near_length") {
+        0 => kind.length,
+        length => length,
     };
     Ok(Some(MinHash { length, bands: params.size("near_bands"), rows: params.size("near_rows"), seed: params.whole("seed"), ..kind }))
 }

@@ -83,3 +83,85 @@ fn value(field: Field) -> Value {
         _ => Value::from(0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::documents::{Body, Turn};
+    use crate::data::read::{Format, parts};
+    use std::fs;
+    use std::ops::ControlFlow;
+    use std::path::PathBuf;
+
+    /// What `oracle/data/rows.py` wrote.
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/rows").join(format!("{name}.parquet"))
+    }
+
+    type Rows = Vec<(Place, Result<Body, String>)>;
+
+    /// The rows of each part.
+    fn rows(path: &Path) -> Result<Vec<Rows>, Error> {
+        let bytes = fs::metadata(path).expect("is there").len();
+        let mut all = Vec::new();
+        for part in parts(path, bytes, Format::Auto, 1)? {
+            let mut rows = Vec::new();
+            read(&part, &Fields::default(), &mut |record| {
+                let Raw::Row(body) = record.raw else { panic!("a row is a row") };
+                rows.push((record.place, body));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            all.push(rows);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn each_row_group_is_a_part_and_each_row_has_its_number() {
+        let text = |row, text: &str| (Place::Row(row), Ok(Body::Text(text.to_owned())));
+        for compression in ["none", "snappy", "gzip"] {
+            let mut found = rows(&golden(&format!("texts.{compression}"))).expect("reads");
+            let (place, empty) = found[1].remove(0);
+            assert_eq!(place, Place::Row(2));
+            assert!(empty.expect_err("has no text").starts_with("no `text`"));
+            let expected = [vec![text(0, "one"), text(1, "caf\u{e9}")], vec![text(3, "four\nlines")], vec![text(4, "")]];
+            assert_eq!(found, expected, "{compression}");
+        }
+    }
+
+    #[test]
+    fn conversations_and_preferences_are_rows_too() {
+        let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
+        let chats = rows(&golden("chats.snappy")).expect("reads").concat();
+        let bodies: Vec<_> = chats.into_iter().map(|(_, body)| body.expect("is a chat")).collect();
+        assert_eq!(bodies, [Body::Chat(vec![turn("user", "why"), turn("assistant", "so")]), Body::Chat(vec![turn("user", "alone")])]);
+        let pairs = rows(&golden("pairs.snappy")).expect("reads").concat();
+        let preference = Body::Preference { prompt: vec![turn("user", "why")], chosen: "yes".to_owned(), rejected: "no".to_owned() };
+        assert_eq!(pairs, [(Place::Row(0), Ok(preference))]);
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_named_and_nothing_panics() {
+        let home = tempfile::tempdir().expect("makes a directory");
+        let message = |path: &Path| rows(path).expect_err("refused").to_string();
+        let packed = message(&golden("texts.zstd"));
+        assert!(packed.contains("Disabled feature at compile time: zstd"), "{packed}");
+        let other = message(&golden("other.snappy"));
+        assert!(other.contains("none of the columns `text`, `messages`") && other.contains("it has `body`, `n`"), "{other}");
+        let whole = fs::read(golden("texts.snappy")).expect("reads");
+        let path = home.path().join("damaged.parquet");
+        fs::write(&path, &whole[..whole.len() / 2]).expect("writes");
+        assert!(message(&path).contains("damaged.parquet: no Parquet file: "), "{}", message(&path));
+        fs::write(&path, "text").expect("writes");
+        assert!(message(&path).contains("no Parquet file"));
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x55;
+            fs::write(&path, damaged).expect("writes");
+            // It reads, or says why not; a row may come out changed, since pages need not have checksums.
+            if let Err(error) = rows(&path) {
+                assert!(error.to_string().contains("damaged.parquet"), "{error}");
+            }
+        }
+    }
+}
