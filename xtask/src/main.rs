@@ -8,6 +8,7 @@
 mod bench_data;
 mod bench_train;
 mod cargo;
+mod cuda;
 mod house;
 mod nats;
 mod oracle;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
+    /// Compiles the feature `cuda`, with a toolkit that is made if there is none, and runs its tests where there is a GPU.
+    Cuda,
     /// The demo, from the binary of the profile `ci`.
     Demo {
         /// Passed on to `muster demo`.
@@ -107,6 +110,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Test { no_sim, no_demo, filter } => suite::test(!no_sim, !no_demo, &filter),
         Task::Sim { planted: true, .. } => planted::planted(),
         Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),
+        Task::Cuda => cuda::cuda(),
         Task::Demo { rest } => suite::demo(&rest),
         Task::Oracle { part, record } => match part.as_deref() {
             None => Ok(oracle::oracle(record)? & oracle_data::oracle(record)?),

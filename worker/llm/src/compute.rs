@@ -4,6 +4,7 @@
 //! every heavy call goes through [`Compute::run`]. Results depend on the thread count only where gemm
 //! does, which is why the count is recorded with a checkpoint.
 
+use candle_core::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
 
@@ -31,6 +32,25 @@ pub fn keep_memory() {
 /// How much more than it needs the heap grows by at a time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const TOP_PAD_BYTES: libc::c_int = 64 << 20;
+
+/// Where tensors are: `cpu`, or `cuda:N` for the N-th GPU that the process sees.
+///
+/// # Errors
+/// A phrase that fits after "failed to": the name is none, this build has no GPUs, or there is no such GPU.
+pub fn device(name: &str) -> Result<Device, String> {
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let number = name.strip_prefix("cuda:").or((name == "cuda").then_some("0")).and_then(|number| number.parse::<usize>().ok());
+    let Some(number) = number else {
+        return Err(format!("use the device {name:?}: it is none; there are cpu, cuda and cuda:N"));
+    };
+    if cfg!(feature = "cuda") {
+        Device::new_cuda(number).map_err(|e| format!("use the device {name}: {e}"))
+    } else {
+        Err(format!("use the device {name}: this build has no GPUs, since it was made without the feature `cuda`"))
+    }
+}
 
 /// A handle on one pool; clones share it.
 #[derive(Clone)]
