@@ -7,6 +7,7 @@
 //! - `autograd`: a tape of our own. `ops`: the operations of a model, each with its way back.
 //! - `model`: decoders of the llama kind, in the Hugging Face layout.
 //! - `parallel`: who computes what and in which order it is summed, whatever the number of ranks; DiLoCo's rounds.
+//! - `tune`: what of a model is trained: full, LoRA over dense or quantised weights, prefix and prompt tuning; PEFT's layout.
 //! - `train`: one rank's share of deterministic data-parallel training.
 //! - `eval`: held-out bits per byte, against baselines of the same tokens.
 //! - `generate`: seeded sampling from a model.
@@ -25,4 +26,5 @@ pub mod model;
 pub mod ops;
 pub mod parallel;
 pub mod train;
+pub mod tune;
 pub mod verify;

@@ -1,38 +1,20 @@
-//! The model one token at a time, with the keys and values of those before kept.
+//! A model one token at a time, with the keys and values of those before kept.
 //!
 //! This is the arithmetic of `model` on single rows, without candle: nothing is learnt here, and a row is too little
-//! work to be worth a graph. The test holds it against the model.
+//! work to be worth a graph. Tests hold it against the model. It reads any decoder on the CPU, with whatever a method added to it.
+//! Weights that are not held in f32 are turned into it one at a time, for each token again: slow, and as small as they are held.
 
-use crate::model::rope_scaling::frequencies;
-use crate::model::weights::slots;
-use crate::model::{Error, ModelConfig};
+use crate::autograd::{Held, Weight};
+use crate::model::block::Projection;
+use crate::model::{Decoder, Error, ModelConfig};
 use crate::ops::numeric::{dot, softmax};
-use crate::ops::rope::Rotation;
 use crate::ops::{rms_norm, swiglu};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use candle_core::DType;
 
-/// Where one block's weights lie.
-struct Block {
-    input_norm: Range<usize>,
-    q: Range<usize>,
-    k: Range<usize>,
-    v: Range<usize>,
-    o: Range<usize>,
-    post_norm: Range<usize>,
-    gate: Range<usize>,
-    up: Range<usize>,
-    down: Range<usize>,
-}
-
-/// A model's weights, ready for single rows.
+/// A model, ready for single rows.
 pub struct Cached {
-    config: ModelConfig,
-    flat: Vec<f32>,
-    embedding: Range<usize>,
-    norm: Range<usize>,
-    blocks: Vec<Block>,
-    rotation: Rotation,
+    decoder: Decoder,
+    before: usize,
 }
 
 /// The keys and values of the tokens seen, by block.
@@ -42,17 +24,10 @@ pub struct Cache {
     values: Vec<Vec<f32>>,
 }
 
-impl Cache {
-    /// One that has seen nothing.
-    pub fn new(config: &ModelConfig) -> Self {
-        let empty = || vec![Vec::new(); config.num_hidden_layers];
-        Self { seen: 0, keys: empty(), values: empty() }
-    }
-}
-
 /// `out[i] = x . weight[i]`.
-fn project(x: &[f32], weight: &[f32]) -> Vec<f32> {
-    weight.chunks_exact(x.len()).map(|row| dot(x, row)).collect()
+fn project(x: &[f32], weight: &Weight) -> Result<Vec<f32>, Error> {
+    let weight = weight.numbers()?;
+    Ok(weight.chunks_exact(x.len()).map(|row| dot(x, row)).collect())
 }
 
 fn add(x: &mut [f32], other: &[f32]) {
@@ -61,89 +36,131 @@ fn add(x: &mut [f32], other: &[f32]) {
     }
 }
 
+/// A projection of one row with all that is added to it.
+fn apply(x: &[f32], projection: &Projection) -> Result<Vec<f32>, Error> {
+    let mut y = project(x, &projection.weight)?;
+    if let Some(bias) = &projection.bias {
+        add(&mut y, &bias.numbers()?);
+    }
+    if let Some(lora) = &projection.lora {
+        let mut narrow = project(x, &lora.a)?;
+        narrow.iter_mut().for_each(|number| *number *= lora.scale as f32);
+        add(&mut y, &project(&narrow, &lora.b)?);
+    }
+    Ok(y)
+}
+
+/// One row of a weight.
+fn row(weight: &Weight, at: usize, width: usize) -> Result<Vec<f32>, Error> {
+    match weight.held() {
+        Held::Dense(tensor) => Ok(tensor.narrow(0, at, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),
+        Held::Quantised(_) => Ok(weight.numbers()?[at * width..][..width].to_vec()),
+    }
+}
+
 impl Cached {
-    /// Takes the weights of a flat vector.
-    pub fn new(config: ModelConfig, flat: Vec<f32>) -> Result<Self, Error> {
-        config.validate()?;
-        if flat.len() != config.parameter_count() {
-            return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
+    /// Takes a model, which must be on the CPU.
+    pub fn new(decoder: Decoder) -> Result<Self, Error> {
+        if !decoder.store().device().is_cpu() {
+            let place = decoder.store().device().location();
+            return Err(Error::Weights(format!("weights on {place:?} can't be read row by row; build the model on the CPU")));
         }
-        let by_name: BTreeMap<String, Range<usize>> = slots(&config).into_iter().map(|slot| (slot.name.clone(), slot.range())).collect();
-        let find = |name: &str| by_name.get(name).cloned().ok_or_else(|| Error::Weights(format!("there is no {name}")));
-        let block = |layer: usize| -> Result<Block, Error> {
-            let find = |part: &str| find(&format!("model.layers.{layer}.{part}.weight"));
-            Ok(Block {
-                input_norm: find("input_layernorm")?,
-                q: find("self_attn.q_proj")?,
-                k: find("self_attn.k_proj")?,
-                v: find("self_attn.v_proj")?,
-                o: find("self_attn.o_proj")?,
-                post_norm: find("post_attention_layernorm")?,
-                gate: find("mlp.gate_proj")?,
-                up: find("mlp.up_proj")?,
-                down: find("mlp.down_proj")?,
-            })
-        };
-        let blocks = (0..config.num_hidden_layers).map(block).collect::<Result<_, Error>>()?;
-        let (frequencies, factor) =
-            frequencies(config.head_dim(), config.rope_theta, config.max_position_embeddings, config.rope_scaling.as_ref());
-        let rotation = Rotation::new(&frequencies, config.max_position_embeddings, factor);
-        let (embedding, norm) = (find("model.embed_tokens.weight")?, find("model.norm.weight")?);
-        Ok(Self { config, flat, embedding, norm, blocks, rotation })
+        let rows = |weight: &Weight| weight.shape().dims2().map(|(rows, _)| rows);
+        let prompt = decoder.prompt().map(rows).transpose()?.unwrap_or(0);
+        let prefix = decoder.blocks().next().and_then(|block| block.prefix()).map(|prefix| rows(&prefix.keys));
+        let before = prompt + prefix.transpose()?.unwrap_or(0);
+        Ok(Self { decoder, before })
     }
 
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        self.decoder.config()
     }
 
-    fn weight(&self, range: &Range<usize>) -> &[f32] {
-        &self.flat[range.clone()]
+    /// How many tokens it can see: the context, without what a method put before them.
+    pub fn context(&self) -> usize {
+        self.config().max_position_embeddings.saturating_sub(self.before)
     }
 
-    fn normed(&self, x: &[f32], weight: &Range<usize>) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        rms_norm::row(x, self.weight(weight), self.config.rms_norm_eps as f32, &mut out);
-        out
-    }
-
-    fn turned(&self, x: &[f32], position: usize) -> Vec<f32> {
-        let mut out = vec![0.0; x.len()];
-        self.rotation.row(x, position, &mut out);
-        out
+    /// A cache that has seen what comes before every sequence, and no token.
+    pub fn start(&self) -> Result<Cache, Error> {
+        let empty = || vec![Vec::new(); self.config().num_hidden_layers];
+        let mut cache = Cache { seen: 0, keys: empty(), values: empty() };
+        for ((block, keys), values) in self.decoder.blocks().zip(&mut cache.keys).zip(&mut cache.values) {
+            if let Some(prefix) = block.prefix() {
+                keys.extend_from_slice(&prefix.keys.numbers()?);
+                values.extend_from_slice(&prefix.values.numbers()?);
+                cache.seen = prefix.keys.shape().dims2()?.0;
+            }
+        }
+        if let Some(prompt) = self.decoder.prompt() {
+            let rows = prompt.numbers()?;
+            for row in rows.chunks_exact(self.config().hidden_size) {
+                self.see(&mut cache, row.to_vec())?;
+            }
+        }
+        Ok(cache)
     }
 
     /// Sees one more token, and gives the logits of the next.
     pub fn advance(&self, cache: &mut Cache, token: u32) -> Result<Vec<f32>, Error> {
-        let (hidden, vocab, position) = (self.config.hidden_size, self.config.vocab_size, cache.seen);
+        let vocab = self.config().vocab_size;
         if token as usize >= vocab {
             return Err(Error::Tokens(format!("token {token} is outside the vocabulary of {vocab}")));
         }
-        if position >= self.config.max_position_embeddings {
-            return Err(Error::Tokens(format!("the context of {} is full", self.config.max_position_embeddings)));
-        }
-        let embedding = self.weight(&self.embedding);
-        let mut x = embedding[token as usize * hidden..][..hidden].to_vec();
-        for ((block, keys), values) in self.blocks.iter().zip(&mut cache.keys).zip(&mut cache.values) {
-            let h = self.normed(&x, &block.input_norm);
-            let q = self.turned(&project(&h, self.weight(&block.q)), position);
-            keys.extend(self.turned(&project(&h, self.weight(&block.k)), position));
-            values.extend(project(&h, self.weight(&block.v)));
-            add(&mut x, &project(&self.attend(&q, keys, values), self.weight(&block.o)));
+        let (embedding, norm, head) = self.decoder.ends();
+        let x = self.see(cache, row(embedding, token as usize, self.config().hidden_size)?)?;
+        project(&self.normed(&x, norm)?, head)
+    }
 
-            let h = self.normed(&x, &block.post_norm);
-            let (gate, up) = (project(&h, self.weight(&block.gate)), project(&h, self.weight(&block.up)));
+    /// Sees one more row, and gives what comes of it before the final norm.
+    fn see(&self, cache: &mut Cache, mut x: Vec<f32>) -> Result<Vec<f32>, Error> {
+        let position = cache.seen;
+        if position >= self.config().max_position_embeddings {
+            return Err(Error::Tokens(format!("the context of {} is full", self.context())));
+        }
+        for ((block, keys), values) in self.decoder.blocks().zip(&mut cache.keys).zip(&mut cache.values) {
+            let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] = block.projections();
+            let (input_norm, post_norm, head_norms) = block.norms();
+            let h = self.normed(&x, input_norm)?;
+            let (mut q, mut k) = (apply(&h, q_proj)?, apply(&h, k_proj)?);
+            if let Some((q_norm, k_norm)) = head_norms {
+                (q, k) = (self.normed(&q, q_norm)?, self.normed(&k, k_norm)?);
+            }
+            let q = self.turned(&q, position);
+            keys.extend(self.turned(&k, position));
+            values.extend(apply(&h, v_proj)?);
+            add(&mut x, &apply(&self.attend(&q, keys, values), o_proj)?);
+
+            let h = self.normed(&x, post_norm)?;
+            let (gate, up) = (apply(&h, gate_proj)?, apply(&h, up_proj)?);
             let mut gated = vec![0.0; gate.len()];
             swiglu::forward(&gate, &up, &mut gated);
-            add(&mut x, &project(&gated, self.weight(&block.down)));
+            add(&mut x, &apply(&gated, down_proj)?);
         }
         cache.seen += 1;
-        Ok(project(&self.normed(&x, &self.norm), embedding))
+        Ok(x)
+    }
+
+    /// Normalises groups as wide as the weight: the whole row, or each head.
+    fn normed(&self, x: &[f32], weight: &Weight) -> Result<Vec<f32>, Error> {
+        let (weight, eps) = (weight.numbers()?, self.config().rms_norm_eps as f32);
+        let mut out = vec![0.0; x.len()];
+        for (x, out) in x.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
+            rms_norm::row(x, &weight, eps, out);
+        }
+        Ok(out)
+    }
+
+    fn turned(&self, x: &[f32], position: usize) -> Vec<f32> {
+        let mut out = vec![0.0; x.len()];
+        self.decoder.rotation().row(x, position, &mut out);
+        out
     }
 
     fn attend(&self, q: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
-        let (dim, width) = (self.config.head_dim(), self.config.key_value_size());
-        let group = self.config.num_attention_heads / self.config.num_key_value_heads;
+        let (dim, width) = (self.config().head_dim(), self.config().key_value_size());
+        let group = self.config().num_attention_heads / self.config().num_key_value_heads;
         let scale = 1.0 / (dim as f32).sqrt();
         let mut out = vec![0f32; q.len()];
         for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
@@ -163,31 +180,61 @@ impl Cached {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Decoder;
     use crate::model::weights::initial;
+    use crate::model::{Family, Precision};
     use crate::ops::Rows;
+    use crate::tune::{self, MethodConfig};
+    use candle_core::Device;
+    use serde_json::json;
+
+    fn config(model_type: Family) -> ModelConfig {
+        ModelConfig {
+            model_type,
+            vocab_size: 29,
+            hidden_size: 32,
+            intermediate_size: 40,
+            num_hidden_layers: 2,
+            max_position_embeddings: 12,
+            initializer_range: 0.3,
+            tie_word_embeddings: model_type == Family::Llama,
+            ..ModelConfig::default()
+        }
+    }
 
     #[test]
     fn one_token_at_a_time_gives_the_models_logits() {
-        let config = ModelConfig {
-            vocab_size: 29,
-            hidden_size: 32,
-            intermediate_size: 20,
-            max_position_embeddings: 12,
-            initializer_range: 0.3,
-            ..ModelConfig::default()
-        };
-        let flat: Vec<f32> = initial(&config, 4).iter().enumerate().map(|(i, x)| x * (1.0 + 0.2 * (i as f32).sin())).collect();
-        let tokens: Vec<u32> = (0..12).map(|i| i * i * 5 % 29).collect();
-        let model = Decoder::trained(config.clone(), &flat).expect("builds");
-        let logits = model.logits(&tokens, &Rows::new(1, 12)).and_then(|l| Ok(l.to_vec2::<f32>()?)).expect("runs");
-        let cached = Cached::new(config.clone(), flat).expect("builds");
-        let mut cache = Cache::new(&config);
-        for (token, expected) in tokens.iter().zip(logits) {
-            let found = cached.advance(&mut cache, *token).expect("runs");
-            let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
-            assert!(off < 1e-4, "off by {off}");
+        let biased = ModelConfig { attention_bias: true, mlp_bias: true, head_dim: Some(6), ..config(Family::Llama) };
+        let lora = |base| json!({"method": "lora", "targets": "all-linear", "r": 3, "base": base});
+        // (model, method, how many tokens it can see)
+        let table = [
+            (config(Family::Llama), json!({"method": "full"}), 12),
+            (biased.clone(), json!({"method": "full"}), 12),
+            (config(Family::Qwen2), json!({"method": "full"}), 12),
+            (config(Family::Qwen3), json!({"method": "full"}), 12),
+            (config(Family::Qwen3), lora("f32"), 12),
+            (biased, lora("bf16"), 12),
+            (config(Family::Qwen2), json!({"method": "qlora", "base": "q8_0", "embeddings": "q8_0"}), 12),
+            (config(Family::Qwen3), json!({"method": "prefix", "virtual_tokens": 5, "spread": 0.7}), 7),
+            (config(Family::Llama), json!({"method": "prompt", "virtual_tokens": 3}), 9),
+        ];
+        for (config, method, context) in table {
+            let flat = initial(&config, 4).iter().enumerate().map(|(i, x)| x * (1.0 + 0.2 * (i as f32).sin()) + 0.01).collect();
+            let of: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
+            let model = tune::build(config.clone(), flat, &of, Precision::F32, &Device::Cpu, 7).expect("builds");
+            // B begins as zeros, which would hide all that is added.
+            model.store().edit(|flat| flat.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).cos())).expect("edits");
+            let tokens: Vec<u32> = (0..context as u32).map(|i| i * i * 5 % 29).collect();
+            let logits = model.logits(&tokens, &Rows::new(1, context)).and_then(|l| Ok(l.to_vec2::<f32>()?)).expect("runs");
+            let cached = Cached::new(model).expect("builds");
+            assert_eq!(cached.context(), context, "{method}");
+            let mut cache = cached.start().expect("starts");
+            for (token, expected) in tokens.iter().zip(logits) {
+                let found = cached.advance(&mut cache, *token).expect("runs");
+                let scale = expected.iter().fold(0f32, |scale, x| scale.max(x.abs()));
+                let off = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                assert!(off < 1e-4 * scale, "{method}: off by {off} of {scale}");
+            }
+            assert!(cached.advance(&mut cache, 1).expect_err("is full").to_string().contains("is full"));
         }
-        assert!(cached.advance(&mut cache, 1).expect_err("is full").to_string().contains("is full"));
     }
 }

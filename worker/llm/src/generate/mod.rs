@@ -4,7 +4,7 @@ mod cached;
 mod choose;
 
 use crate::data::tokenizer::Tokenizer;
-use crate::model::ModelConfig;
+use crate::model::{Decoder, ModelConfig};
 use cached::{Cache, Cached};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -82,7 +82,15 @@ impl Generator {
     /// # Errors
     /// When the configuration contradicts itself or the vector does not fit it.
     pub fn new(config: ModelConfig, flat: &[f32]) -> Result<Self, Error> {
-        Ok(Self { model: Cached::new(config, flat.to_vec())? })
+        Self::of(Decoder::trained(config, flat)?)
+    }
+
+    /// Any model on the CPU, with the adapters that it has: one of [`crate::tune::build`], or of an adapter that was read.
+    ///
+    /// # Errors
+    /// When the model is elsewhere.
+    pub fn of(model: Decoder) -> Result<Self, Error> {
+        Ok(Self { model: Cached::new(model)? })
     }
 
     /// Continues `prompt`, on the calling thread. Of a long prompt, the last tokens that leave room for `tokens_max` are seen.
@@ -92,7 +100,7 @@ impl Generator {
     /// # Errors
     /// When the tokenizer is not the model's, or the context has no room.
     pub fn complete(&self, tokenizer: &Tokenizer, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
-        let context = self.model.config().max_position_embeddings;
+        let context = self.model.context();
         if tokenizer.vocab_size() > self.model.config().vocab_size {
             return Err(Error::Parameters(format!(
                 "a tokenizer of {} tokens for a model of {}",
@@ -111,7 +119,7 @@ impl Generator {
         seen.extend(tokenizer.encode(prompt)?);
         let seen = &seen[seen.len().saturating_sub(context - sampling.tokens_max)..];
 
-        let mut cache = Cache::new(self.model.config());
+        let mut cache = self.model.start()?;
         for token in &seen[..seen.len() - 1] {
             self.model.advance(&mut cache, *token)?;
         }

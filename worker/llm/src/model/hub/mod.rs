@@ -6,7 +6,7 @@ mod config;
 mod tensors;
 
 pub use config::{parse_config, write_config};
-pub use tensors::{Named, SHARD_BYTES, shards};
+pub use tensors::{Named, SHARD_BYTES, named, shards};
 
 use super::weights::slots;
 use super::{Error, ModelConfig, Store};

@@ -71,6 +71,23 @@ pub fn take(file: &str, bytes: &[u8], config: &ModelConfig, slots: &[Slot], flat
     Ok(())
 }
 
+/// All tensors of a safetensors file (f32, bf16 or f16), in order of name.
+///
+/// # Errors
+/// [`Error::File`] for a damaged file, [`Error::Weights`] for a tensor of another type.
+pub fn named(file: &str, bytes: &[u8]) -> Result<Vec<Named>, Error> {
+    let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(file, e))?;
+    let mut all = Vec::new();
+    for (name, tensor) in tensors.iter() {
+        let mut held = Named { name: name.to_owned(), shape: tensor.shape().to_vec(), numbers: vec![0.0; tensor.shape().iter().product()] };
+        numbers(&tensor, &mut held.numbers)
+            .ok_or_else(|| Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype())))?;
+        all.push(held);
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
 /// The numbers of a tensor as f32; `None` for a type that has no such.
 pub fn numbers(tensor: &TensorView<'_>, out: &mut [f32]) -> Option<()> {
     let data = tensor.data();

@@ -1,0 +1,94 @@
+//! Low-rank additions over a frozen base of quantised blocks, after QLoRA (Dettmers et al. 2023).
+//!
+//! The blocks are GGUF's `Q4_K` (4.5 bits a number) or `Q8_0` (8.5 bits), not the paper's NF4, and there is no double quantisation
+//! and no paging. Projections are in `base`; embedding and output layer in `embeddings`, by default `Q8_0`, since errors there reach
+//! every position and every logit; norms and biases stay f32, which is little. Rows that no block divides are held in the next
+//! finer form ([`Qlora::held`]), and [`super::resident`] says which. A product dequantises one weight at a time.
+
+use super::added::EMBEDDING;
+use super::lora::Lora;
+use super::{Added, Error, Method, wrong};
+use crate::model::{Decoder, Hold, ModelConfig, Precision};
+use candle_core::quantized::GgmlDType;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Low-rank additions over quantised blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Qlora {
+    /// What projections are held in: `q4_k` or `q8_0`.
+    pub base: Precision,
+    /// What the embedding and the output layer are held in: `q4_k`, `q8_0`, `bf16` or `f32`.
+    pub embeddings: Precision,
+    /// The additions; its own `base` must be absent.
+    pub lora: Lora,
+}
+
+impl Default for Qlora {
+    fn default() -> Self {
+        Self { base: Precision::Q4K, embeddings: Precision::Q8_0, lora: Lora::default() }
+    }
+}
+
+impl Qlora {
+    /// What was asked for a weight of the base.
+    #[must_use]
+    pub fn wanted(&self, name: &str, shape: &[usize]) -> Precision {
+        match name {
+            _ if shape.len() != 2 => Precision::F32,
+            EMBEDDING | "lm_head.weight" => self.embeddings,
+            _ => self.base,
+        }
+    }
+
+    /// What it gets: the next finer form whose blocks divide its rows.
+    #[must_use]
+    pub fn held(&self, name: &str, shape: &[usize]) -> Precision {
+        let width = shape.last().copied().unwrap_or(0);
+        let fits = |kind: GgmlDType| width.is_multiple_of(kind.block_size());
+        match self.wanted(name, shape) {
+            Precision::Q4K if fits(GgmlDType::Q4K) => Precision::Q4K,
+            Precision::Q4K | Precision::Q8_0 if fits(GgmlDType::Q8_0) => Precision::Q8_0,
+            Precision::Q4K | Precision::Q8_0 | Precision::Bf16 => Precision::Bf16,
+            Precision::F32 => Precision::F32,
+        }
+    }
+}
+
+impl Method for Qlora {
+    fn name(&self) -> &'static str {
+        "qlora"
+    }
+
+    fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
+        if let dense @ (Precision::F32 | Precision::Bf16) = self.base {
+            return Err(wrong("qlora", format!("a base in {dense:?} is the method lora; q4_k and q8_0 are for qlora")));
+        }
+        if self.lora.base.is_some() {
+            return Err(wrong("qlora", "lora.base has no meaning here; base says what the base is held in"));
+        }
+        self.lora.validate(config)
+    }
+
+    fn hold(&self, name: &str, shape: &[usize], _precision: Precision) -> Hold {
+        Hold::Frozen(self.held(name, shape))
+    }
+
+    fn added(&self, config: &ModelConfig) -> Result<Vec<Added>, Error> {
+        self.lora.added(config)
+    }
+
+    fn attach(&self, decoder: &mut Decoder) -> Result<(), Error> {
+        self.lora.attach(decoder)
+    }
+
+    fn starts_silent(&self, name: &str) -> bool {
+        self.lora.starts_silent(name)
+    }
+
+    fn peft_config(&self, config: &ModelConfig) -> Option<Value> {
+        // An adapter does not say what its base is held in.
+        self.lora.peft_config(config)
+    }
+}
