@@ -7,17 +7,17 @@ use muster_llm::model::{Decoder, ModelConfig};
 use muster_llm::ops::Rows;
 use std::collections::BTreeMap;
 
-/// Logits, loss and gradients of one recorded batch; gives the largest distance.
-fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, labels: &str) -> f64 {
+/// Holds logits, loss and gradients of one recorded batch against ours.
+fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, labels: &str) {
     let (tokens, batch, time) = recorded.tokens(&format!("tokens{number}"));
     let rows = Rows::new(batch, time);
     let logits = model.logits(&tokens, &rows).and_then(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?)).expect("computes");
-    let mut worst = close(&format!("{label}: logits{number}"), &logits, recorded.floats(&format!("logits{number}")));
+    close(&format!("{label}: logits{number}"), &logits, recorded.floats(&format!("logits{number}")));
 
     let targets = recorded.targets(labels);
     let (loss, gradients) = model.gradients(&tokens, &targets, &rows, None, Vec::new()).expect("computes");
     let theirs = recorded.float(&format!("loss{number}")) as f32;
-    worst = worst.max(close(&format!("{label}: loss{number}"), &[loss as f32], &[theirs]));
+    close(&format!("{label}: loss{number}"), &[loss as f32], &[theirs]);
     assert_eq!(gradients.untouched().count(), 0, "{label}: every weight has a gradient");
 
     let flat = gradients.into_flat().expect("reads");
@@ -27,9 +27,8 @@ fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, label
     assert_eq!(theirs.keys().copied().collect::<Vec<_>>(), slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(), "{label}");
     for slot in slots.iter() {
         let what = format!("{label}: {prefix}{}", slot.name);
-        worst = worst.max(close(&what, &flat[slot.range()], theirs[slot.name.as_str()]));
+        close(&what, &flat[slot.range()], theirs[slot.name.as_str()]);
     }
-    worst
 }
 
 #[test]
@@ -37,9 +36,8 @@ fn logits_losses_and_gradients_are_those_of_pytorch() {
     for directory in directories("models") {
         let (label, model) = (name(&directory), model(&directory));
         let recorded = Recording::open(&directory.join("oracle.safetensors"));
-        let dense = batch(&label, &model, &recorded, "", "tokens");
-        let masked = batch(&label, &model, &recorded, "2", "labels2");
-        println!("{label}: at most {dense:.1e} apart, with ignored labels {masked:.1e}");
+        batch(&label, &model, &recorded, "", "tokens");
+        batch(&label, &model, &recorded, "2", "labels2");
     }
 }
 

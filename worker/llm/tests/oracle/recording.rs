@@ -113,13 +113,12 @@ pub fn shifted(labels: &[i64], time: usize) -> Vec<u32> {
     labels.chunks(time).flat_map(|row| row[1..].iter().map(of).chain([IGNORED])).collect()
 }
 
-/// Fails if numbers are further apart than the tolerance; gives the distance.
-pub fn close(what: &str, ours: &[f32], theirs: &[f32]) -> f64 {
+/// Fails if numbers are further apart than the tolerance.
+pub fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     assert_eq!(ours.len(), theirs.len(), "{what}: as many numbers as theirs");
     assert!(ours.iter().all(|x| x.is_finite()), "{what}: all are numbers");
     let largest = theirs.iter().fold(0f64, |largest, x| largest.max(f64::from(x.abs())));
     assert!(largest > 0.0, "{what}: theirs are not all zero");
     let apart = ours.iter().zip(theirs).fold(0f64, |apart, (a, b)| apart.max((f64::from(*a) - f64::from(*b)).abs()));
     assert!(apart <= TOLERANCE * largest, "{what}: {:.1e} apart, relative to the largest number", apart / largest);
-    apart / largest
 }
