@@ -4,6 +4,7 @@
 //! The answer to a spike is that of PaLM (Chowdhery et al. 2022, section 5.1): go back to a checkpoint before it, and skip the samples around
 //! it, since such spikes come of this data at these weights. Whoever asks writes the verdict down as a decision and carries it out.
 
+use super::StepReport;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -31,7 +32,7 @@ impl Default for Guard {
 }
 
 /// A step, as the guard sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// Which, counted from 0.
     pub step: u64,
@@ -43,6 +44,23 @@ pub struct Point {
     pub from: u64,
     /// One past the last.
     pub to: u64,
+}
+
+impl Point {
+    /// Of a step that was made.
+    #[must_use]
+    pub fn of(report: &StepReport) -> Self {
+        let (step, loss, gradient_norm) = (report.step, report.loss, report.gradient_norm);
+        Self { loss, gradient_norm, ..Self::failed(step, &report.samples) }
+    }
+
+    /// Of a step that was not made, since its loss or gradient was not finite; `samples` are those that it would have used.
+    #[must_use]
+    pub fn failed(step: u64, samples: &[Range<u64>]) -> Self {
+        let from = samples.first().map_or(0, |range| range.start);
+        let to = samples.last().map_or(from, |range| range.end);
+        Self { step, loss: f64::NAN, gradient_norm: f64::NAN, from, to }
+    }
 }
 
 /// What is wrong.

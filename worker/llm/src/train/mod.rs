@@ -19,11 +19,13 @@ pub mod gradients;
 pub mod guard;
 pub mod in_flight;
 pub mod loss;
+mod masters;
 pub mod order;
 pub mod packing;
 pub mod pairs;
 pub mod samples;
 pub mod schedule;
+mod state;
 pub mod trainer;
 pub mod windows;
 
@@ -44,7 +46,8 @@ pub use packing::{Packing, Window};
 pub use pairs::Pairs;
 pub use samples::{About, Batch, Samples};
 pub use schedule::Schedule;
-pub use trainer::{State, StepReport, Trainer};
+pub use state::{State, StepReport};
+pub use trainer::Trainer;
 pub use windows::{Packed, Windows};
 
 /// What can fail in training.

@@ -174,6 +174,8 @@ fn a_resumed_run_is_the_undisturbed_one() {
     assert_eq!(save(&resumed[1]), save(&undisturbed[0]));
 
     let (shape, weights) = checkpoint::model(&manifest, &reader(&files)).expect("reads");
+    // The layout says the width of a head where we let it follow.
+    let shape = ModelConfig { head_dim: None, ..shape };
     assert_eq!((shape, weights.len()), (small(), resumed[0].parameter_count()));
     assert_eq!(manifest.differs(1), None);
     assert!(manifest.differs(2).is_some_and(|why| why.contains("1 threads, and goes on with")));
@@ -268,6 +270,72 @@ fn what_is_skipped_is_never_used_and_is_part_of_the_state() {
     let batch = resumed.batch(plan).expect("reads");
     let given = resumed.gradients_of(&batch, plan[0].start).expect("computes");
     assert!(given == resumed.loss_and_gradients(1, 0..1).expect("computes").remove(0).values);
+}
+
+/// A guard's verdict carried out: back to the checkpoint, and round the samples that do harm.
+#[test]
+fn a_run_goes_round_samples_that_ruin_it() {
+    let (guard, mut trainer) = (Guard::default(), ranks(1).remove(0));
+    let poisoned = 42;
+    let (mut kept, mut points, mut decisions) = (BTreeMap::new(), Vec::new(), Vec::new());
+    while trainer.step() < 12 {
+        let at = trainer.step();
+        if at.is_multiple_of(3) {
+            kept.insert(at, save(&trainer));
+        }
+        let plan = trainer.plan().concat();
+        let mut total = Tree::new(4);
+        for partial in trainer.loss_and_gradients(at, 0..4).expect("computes") {
+            total.push(partial, Gradients::add).expect("is in order");
+        }
+        let mut total = total.total().expect("is whole");
+        if plan.iter().any(|range| range.contains(&poisoned)) {
+            total.sums.loss = f64::NAN;
+        }
+        points.push(match trainer.apply(at, total) {
+            Ok(report) => guard::Point::of(&report),
+            Err(Error::NotFinite { .. }) => guard::Point::failed(at, &plan),
+            Err(error) => panic!("{error}"),
+        });
+        match guard.judge(&points, &kept.keys().copied().collect::<Vec<_>>()) {
+            Verdict::Fine => {}
+            Verdict::RollBack { to: Some(to), skip, reason } => {
+                let (manifest, files) = &kept[&to];
+                trainer.restore(manifest, &reader(files)).expect("restores");
+                trainer.skip(skip.clone()).expect("is to come");
+                points.retain(|point| point.step < to);
+                decisions.push((to, skip, reason.to_string()));
+            }
+            verdict @ Verdict::RollBack { to: None, .. } => panic!("there are checkpoints: {verdict:?}"),
+        }
+    }
+    assert_eq!(decisions, [(3, 32..48, "the loss or the gradient is not finite".to_owned())]);
+    assert_eq!(trainer.state(), &State { step: 12, cursor: 112, skipped: vec![32..48] });
+}
+
+/// Replicas that take turns on one trainer come to what each would alone.
+#[test]
+fn replicas_take_turns_on_one_trainer() {
+    let alone = |share: std::ops::Range<usize>| {
+        let mut trainer = ranks(1).remove(0);
+        for step in 0..3 {
+            let part = trainer.loss_and_gradients(step, share.clone()).expect("computes").remove(0).values;
+            trainer.apply(step, part).expect("applies");
+        }
+        (trainer.weights().expect("reads"), trainer.take_moments())
+    };
+    let mut shared = ranks(1).remove(0);
+    let (begin, weights) = (shared.state().clone(), shared.weights().expect("reads"));
+    for share in [0..2, 2..4] {
+        shared.put(begin.clone(), &weights, adamw::Moments::zero(weights.len())).expect("fits");
+        for step in 0..3 {
+            let part = shared.loss_and_gradients(step, share.clone()).expect("computes").remove(0).values;
+            shared.apply(step, part).expect("applies");
+        }
+        assert_eq!((shared.weights().expect("reads"), shared.take_moments()), alone(share));
+    }
+    let short = shared.put(begin, &weights[1..], adamw::Moments::zero(weights.len()));
+    assert!(short.expect_err("is short").to_string().contains("numbers at step 0"));
 }
 
 #[test]

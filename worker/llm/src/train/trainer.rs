@@ -1,66 +1,24 @@
 //! One rank of a run: gradients of its microbatches, and the update that all ranks make alike.
 //!
-//! Weights live once: the update is made in place in the model's own flat vector, or, if the model holds them otherwise (bf16, another
-//! device), in f32 masters that are rounded into it. Vectors of gradients are used again from step to step.
+//! It states which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that whoever schedules can lease and record
+//! them. Vectors of gradients are used again from step to step. No clock is read: whoever calls measures time and memory.
 
 use super::adamw::{self, Decay, Moments};
 use super::checkpoint::{Manifest, Restored, Snapshot};
 use super::gradients::{Gradients, Sums, add};
+use super::masters::{Masters, Update};
 use super::order::{self, Order};
 use super::samples::{Batch, Samples};
 use super::schedule::learning_rate;
-use super::{Error, Objective, TrainConfig, loss};
-use crate::autograd::Held;
+use super::{Error, Objective, State, StepReport, TrainConfig, loss};
 use crate::compute::Compute;
 use crate::durable;
 use crate::model::weights::slots;
-use crate::model::{self, Decoder, Precision};
+use crate::model::{self, Decoder};
 use crate::parallel::{Partial, Tree, tree};
-use candle_core::DType;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Where a run stands, beside its numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
-    /// Steps done.
-    pub step: u64,
-    /// The number of the sample that is next; see [`super::order`].
-    pub cursor: u64,
-    /// Numbers of samples that are left out, disjoint and in order.
-    pub skipped: Vec<Range<u64>>,
-}
-
-/// What a step did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StepReport {
-    /// Which, counted from 0.
-    pub step: u64,
-    /// Mean loss over what was counted in the global batch, in nats.
-    pub loss: f64,
-    /// The learning rate used.
-    pub learning_rate: f64,
-    /// Norm of the mean gradient, before clipping.
-    pub gradient_norm: f64,
-    /// Positions that the model saw.
-    pub tokens: u64,
-    /// Tokens (or pairs) that were learnt from.
-    pub counted: u64,
-    /// For preferences: the mean margin, and the part of the pairs whose margin is above 0.
-    pub preference: Option<[f64; 2]>,
-    /// The numbers of the samples used, over all ranks.
-    pub samples: Vec<Range<u64>>,
-}
-
-/// Where the numbers are that the optimizer changes.
-enum Masters {
-    /// In the model.
-    InPlace,
-    /// Here; the model has them rounded, or on its device.
-    Apart(Vec<f32>),
-}
 
 /// One rank.
 pub struct Trainer {
@@ -105,7 +63,7 @@ impl Trainer {
         }
         let order = Order::new(config.seed, about.samples).ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
         let store = model.store();
-        let masters = if in_place(&model, &config)? { Masters::InPlace } else { Masters::Apart(store.trained()?) };
+        let masters = Masters::of(store, &config)?;
         let (decay, moments) = (Decay::of(store.slots()), Moments::zero(store.trained_count()));
         model.set_checkpointing(config.gradient_checkpointing);
         let (state, loss, spaces) = (State::default(), None, Mutex::default());
@@ -157,10 +115,7 @@ impl Trainer {
     /// # Errors
     /// When a device can't be read.
     pub fn weights(&self) -> Result<Vec<f32>, Error> {
-        match &self.masters {
-            Masters::InPlace => Ok(self.model.store().trained()?),
-            Masters::Apart(masters) => Ok(masters.clone()),
-        }
+        self.masters.copy(self.model.store())
     }
 
     /// The optimizer's moments.
@@ -172,7 +127,7 @@ impl Trainer {
     /// How many numbers a gradient has.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
-        self.moments.first.len()
+        self.model.store().trained_count()
     }
 
     /// The most positions that one step sees, over all ranks.
@@ -190,22 +145,7 @@ impl Trainer {
     /// # Errors
     /// When a device can't be read.
     pub fn weights_hash(&self) -> Result<String, Error> {
-        let copy;
-        let weights = match &self.masters {
-            Masters::InPlace => {
-                copy = self.model.store().trained()?;
-                &copy
-            }
-            Masters::Apart(masters) => masters,
-        };
-        let mut hasher = blake3::Hasher::new();
-        let mut bytes = Vec::with_capacity(HASHED_AT_A_TIME * 4);
-        for part in weights.chunks(HASHED_AT_A_TIME) {
-            bytes.clear();
-            bytes.extend(part.iter().flat_map(|x| x.to_le_bytes()));
-            hasher.update(&bytes);
-        }
-        Ok(hasher.finalize().to_hex().to_string())
+        self.masters.hash(self.model.store())
     }
 
     /// The numbers of the samples that the next step takes, for each of its microbatches.
@@ -309,25 +249,12 @@ impl Trainer {
         // A global batch of which nothing counts says nothing; moments that go on would still move the weights.
         if sums.counted > 0.0 {
             let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
-            self.update(step, &flat, mean * clip)?;
+            let Self { config, decay, moments, masters, model, compute, .. } = self;
+            let update = Update { config, decay, step, gradients: &flat, scale: mean * clip };
+            compute.run(|| masters.update(model.store(), moments, &update))?;
         }
         self.recycle(flat);
         Ok(self.advance(step, &sums, gradient_norm))
-    }
-
-    fn update(&mut self, step: u64, gradients: &[f32], scale: f64) -> Result<(), Error> {
-        let Self { config, decay, moments, masters, model, compute, .. } = self;
-        let store = model.store();
-        match masters {
-            Masters::InPlace => {
-                let edit = |weights: &mut [f32]| adamw::update(config, decay, step, weights, moments, gradients, scale);
-                Ok(compute.run(|| store.edit(edit))?)
-            }
-            Masters::Apart(masters) => {
-                compute.run(|| adamw::update(config, decay, step, masters, moments, gradients, scale));
-                Ok(store.set(masters)?)
-            }
-        }
     }
 
     fn advance(&mut self, step: u64, sums: &Sums, gradient_norm: f64) -> StepReport {
@@ -376,10 +303,7 @@ impl Trainer {
             let steps = self.config.steps;
             return Err(Error::Parameters(format!("{lengths:?} numbers at step {} for {count} and {steps} steps", state.step)));
         }
-        self.model.store().set(weights)?;
-        if let Masters::Apart(masters) = &mut self.masters {
-            masters.copy_from_slice(weights);
-        }
+        self.masters.put(self.model.store(), weights)?;
         (self.state, self.moments) = (state, moments);
         Ok(())
     }
@@ -469,25 +393,5 @@ impl Trainer {
     }
 }
 
-/// Numbers that are turned to bytes at a time.
-const HASHED_AT_A_TIME: usize = 1 << 16;
-
 /// The step at which every trained weight must have a gradient that is not all zeros.
 const LORA_LEARNS_AT: u64 = 1;
-
-/// Whether the optimizer can write to the model's own numbers; checks that they are held as the parameters say.
-fn in_place(model: &Decoder, config: &TrainConfig) -> Result<bool, Error> {
-    let store = model.store();
-    let Some(slot) = store.slots().first() else {
-        return Err(Error::Parameters("no weight of the model is trained".to_owned()));
-    };
-    let dtype = match store.get(&slot.name)?.held() {
-        Held::Dense(tensor) => tensor.dtype(),
-        Held::Quantised(_) => return Err(Error::Parameters(format!("{} is trained and held in few bits", slot.name))),
-    };
-    let wanted = if config.precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
-    if dtype != wanted {
-        return Err(Error::Parameters(format!("the model is held in {dtype:?}, and `precision` wants {wanted:?}")));
-    }
-    Ok(dtype == DType::F32 && store.device().is_cpu())
-}

@@ -7,6 +7,7 @@ use crate::model::{self, ModelConfig, Precision, hub};
 use crate::train::Error;
 use crate::train::adamw::Moments;
 use safetensors::tensor::SafeTensors;
+use std::cell::RefCell;
 
 /// Gives the bytes of a file, or says why not.
 pub type Read<'a> = &'a dyn Fn(&File) -> Result<Vec<u8>, String>;
@@ -31,10 +32,17 @@ pub fn model(manifest: &Manifest, read: Read<'_>) -> Result<(ModelConfig, Vec<f3
     if manifest.holds == Holds::Trained {
         return Err(Error::Checkpoint("it holds what was trained on a base, and the base is not in it".to_owned()));
     }
+    // What is wrong with a file is said once, by us: the layout's reader only has to stop.
+    let mut unreadable = RefCell::new(None);
     let file = |name: &str| {
-        manifest.file(name, read).map_err(|e| model::Error::File { what: "read", file: name.to_owned(), reason: e.to_string() })
+        manifest.file(name, read).map_err(|error| {
+            let stopped = model::Error::File { what: "read", file: name.to_owned(), reason: error.to_string() };
+            *unreadable.borrow_mut() = Some(error);
+            stopped
+        })
     };
-    let (config, weights) = hub::load(file).map_err(|e| damaged(&e))?;
+    let loaded = hub::load(file);
+    let (config, weights) = loaded.map_err(|e| unreadable.get_mut().take().unwrap_or_else(|| damaged(&e)))?;
     Ok((config, finite("the weights", weights)?))
 }
 
