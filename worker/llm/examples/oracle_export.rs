@@ -1,13 +1,16 @@
-//! Saves what our code makes of recorded checkpoints, so that transformers and peft open it: `oracle_export THEIRS OURS`.
+//! Saves what our code makes of recorded checkpoints, and adapters of them, so that transformers and peft open it:
+//! `oracle_export THEIRS OURS`.
 //!
 //! For each `THEIRS/models/NAME` it changes the weights (a mere copy would prove nothing), and writes `OURS/models/NAME` in the Hugging
 //! Face layout, with `ours.safetensors` beside it: the recorded tokens, and our logits, loss and gradients of the changed model, in the
-//! format that `oracle/compare.py` describes. `cargo xtask oracle` runs this, and then `oracle/models.py check`.
+//! format that `oracle/compare.py` describes; and for each method `OURS/adapters/NAME-METHOD` in the PEFT layout, with the same beside
+//! it. `cargo xtask oracle` runs this, and then the checks of `oracle/models.py` and `oracle/adapters.py`.
 
-use candle_core::DType;
-use muster_llm::model::{Decoder, hub};
+use candle_core::{DType, Device};
+use muster_llm::model::{Decoder, ModelConfig, Precision, hub};
 use muster_llm::ops::Rows;
 use muster_llm::ops::head_loss::{IGNORED, Targets};
+use muster_llm::tune::{self, MethodConfig, peft};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::error::Error;
 use std::fs;
@@ -34,7 +37,7 @@ impl Arrays {
     }
 }
 
-fn export(theirs: &Path, ours: &Path) -> Outcome<()> {
+fn export(theirs: &Path, ours: &Path, base: &str) -> Outcome<()> {
     let (config, mut flat) = hub::load_dir(theirs)?;
     for (place, number) in flat.iter_mut().enumerate() {
         *number *= 1.0 + 0.2 * (place as f32).sin();
@@ -50,20 +53,51 @@ fn export(theirs: &Path, ours: &Path) -> Outcome<()> {
     let given = recorded.tensor("tokens")?;
     let [batch, time] = *given.shape() else { return Err("tokens have rows".into()) };
     let tokens: Vec<u32> = given.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect();
-    let rows = Rows::new(batch, time);
-    let targets = tokens.chunks(time).flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect();
-    let logits = model.logits(&tokens, &rows)?.flatten_all()?.to_vec1::<f32>()?;
-    let (loss, gradients) = model.gradients(&tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
-    let flat = gradients.into_flat()?;
+    let given = (tokens.as_slice(), Rows::new(batch, time));
+    measure(&model, &MethodConfig::default(), given.clone(), &ours.join("ours.safetensors"))?;
+    for (name, method) in METHODS {
+        adapter(model.config(), &flat, method, given.clone(), &ours.join("../../adapters").join(format!("{base}-{name}")), base)?;
+    }
+    Ok(())
+}
+
+/// Writes tokens, and what a model makes of them.
+fn measure(model: &Decoder, method: &MethodConfig, (tokens, rows): (&[u32], Rows), path: &Path) -> Outcome<()> {
+    let targets = tokens.chunks(rows.time).flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect();
+    let logits = model.logits(tokens, &rows)?.flatten_all()?.to_vec1::<f32>()?;
+    let (loss, gradients) = model.gradients(tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
 
     let mut arrays = Arrays::default();
-    arrays.0.push(("tokens".to_owned(), Dtype::I64, vec![batch, time], given.data().to_vec()));
-    arrays.floats("logits", vec![batch, time, model.config().vocab_size], &logits);
+    let ids = tokens.iter().flat_map(|token| i64::from(*token).to_le_bytes()).collect();
+    arrays.0.push(("tokens".to_owned(), Dtype::I64, vec![rows.batch, rows.time], ids));
+    arrays.floats("logits", vec![rows.batch, rows.time, model.config().vocab_size], &logits);
     arrays.floats("loss", Vec::new(), &[loss as f32]);
-    for slot in model.store().slots().iter() {
-        arrays.floats(&format!("grad.{}", slot.name), slot.shape.clone(), &flat[slot.range()]);
+    for found in method.method().to_peft(model.config(), model.store().slots(), &gradients.into_flat()?) {
+        arrays.floats(&format!("grad.{}", found.name), found.shape, &found.numbers);
     }
-    arrays.write(&ours.join("ours.safetensors"))
+    arrays.write(path)
+}
+
+/// Methods that leave an adapter.
+const METHODS: [(&str, &str); 5] = [
+    ("lora", r#"{"method": "lora", "r": 4, "alpha": 16}"#),
+    ("lora-all", r#"{"method": "lora", "r": 3, "alpha": 5, "dropout": 0.1, "rslora": true, "targets": "all-linear"}"#),
+    ("lora-one", r#"{"method": "lora", "r": 2, "alpha": 2.5, "targets": ["layers.1.mlp.down_proj", "o_proj"]}"#),
+    ("prefix", r#"{"method": "prefix", "virtual_tokens": 5, "spread": 0.5}"#),
+    ("prompt", r#"{"method": "prompt", "virtual_tokens": 4}"#),
+];
+
+/// Writes an adapter of a saved model, and what comes of both.
+fn adapter(config: &ModelConfig, flat: &[f32], method: &str, given: (&[u32], Rows), ours: &Path, base: &str) -> Outcome<()> {
+    let method: MethodConfig = serde_json::from_str(method)?;
+    let model = tune::build(config.clone(), flat.to_vec(), &method, Precision::F32, &Device::Cpu, 5)?;
+    // LoRA's B begins as zeros, which would hide what is added.
+    model.store().edit(|flat| flat.iter_mut().enumerate().for_each(|(place, x)| *x += 0.2 * (place as f32 * 0.9).sin()))?;
+    fs::create_dir_all(ours)?;
+    for (file, bytes) in peft::save(&method, &model, &model.store().trained()?, &format!("../../models/{base}"))? {
+        fs::write(ours.join(file), bytes)?;
+    }
+    measure(&model, &method, given, &ours.join("ours.safetensors"))
 }
 
 fn main() -> Outcome<()> {
@@ -72,7 +106,7 @@ fn main() -> Outcome<()> {
     for entry in fs::read_dir(theirs.join("models"))? {
         let directory = entry?.path();
         let name = directory.file_name().ok_or("a directory has a name")?;
-        export(&directory, &ours.join("models").join(name))?;
+        export(&directory, &ours.join("models").join(name), &name.to_string_lossy())?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// Thirteen million numbers in the proportions of a small llama.
+/// Eleven and a half million numbers in the proportions of a small llama.
 fn config() -> ModelConfig {
     ModelConfig {
         vocab_size: 8192,

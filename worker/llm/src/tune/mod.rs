@@ -17,6 +17,9 @@ pub mod prefix;
 pub mod prompt;
 pub mod qlora;
 
+#[cfg(test)]
+mod tests;
+
 pub use added::{Added, Init};
 pub use check::{Resident, check, resident};
 pub use lora::merge;

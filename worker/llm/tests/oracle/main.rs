@@ -3,6 +3,7 @@
 //! `MUSTER_GOLDEN` names another directory of recordings: `cargo xtask oracle` makes fresh ones and runs these tests on them. No
 //! Python is needed here.
 
+mod adapters;
 mod models;
 mod preference;
 mod recording;
