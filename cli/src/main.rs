@@ -4,6 +4,7 @@
 //! clusters do is in other rooms; what is printed is in [`render`], and nowhere else.
 
 mod args;
+mod audit;
 mod broker;
 mod client;
 mod demo;

@@ -2,7 +2,7 @@
 
 use super::{LogsOf, job_id, logs_of};
 use crate::{client::URL_DEFAULT, units};
-use clap::Args;
+use clap::{Args, Subcommand};
 use muster_protocol::ids::JobId;
 use std::path::PathBuf;
 
@@ -98,6 +98,22 @@ pub struct RunArgs {
     pub command: Vec<String>,
     #[command(flatten)]
     pub server: ServerArgs,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  muster audit samples job-42")]
+pub struct AuditArgs {
+    /// What to prove
+    #[command(subcommand)]
+    pub what: Audited,
+}
+
+/// What can be proved.
+#[derive(Debug, Subcommand)]
+pub enum Audited {
+    /// That a training consumed each sample exactly once
+    Samples(JobArgs),
 }
 
 /// `list`.

@@ -6,8 +6,8 @@ mod server;
 
 pub use annotate::{AnnotateArgs, AnnotateVerb, ExportArgs};
 pub use client::{
-    CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs, ServerArgs, ShowArgs, SubmitArgs, TasksArgs,
-    WaitArgs,
+    AuditArgs, Audited, CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs, ServerArgs, ShowArgs,
+    SubmitArgs, TasksArgs, WaitArgs,
 };
 pub use server::{BrokerArgs, CoordinatorArgs, DemoArgs, ExecutorArgs, LogFormat, UpArgs, WorkerArgs};
 
@@ -50,7 +50,7 @@ pub enum Verb {
     Logs(LogsArgs),
     /// Wait until jobs have ended, and exit with their outcome
     Wait(WaitArgs),
-    /// Watch a job until it has ended
+    /// Watch a job live until it has ended
     Watch(JobArgs),
     /// Cancel jobs
     Cancel(CancelArgs),
@@ -62,6 +62,8 @@ pub enum Verb {
     Events(EventsArgs),
     /// Fold the whole log again, and show the hash of the state it comes to
     Replay(ReplayArgs),
+    /// Prove something from the log alone
+    Audit(AuditArgs),
     /// List workers, and what is free on them
     Workers(ServerArgs),
     /// Give a worker no new work

@@ -28,6 +28,7 @@ pub fn check(work: &BuiltinWork, job: &Fields<'_>, job_params: &str, stage: &DeT
             let message = format!("`params.{key}` for `{}` is {expected}, not {found}", work.executor);
             Wrong::at(within(of, key, job, stage, Part::Value), message)
         }
+        ParamsError::Contradiction(reason) => Wrong::at(params_of("stage", job, stage), reason.clone()),
     })
 }
 

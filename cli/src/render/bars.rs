@@ -3,10 +3,14 @@
 use super::{
     jobs,
     style::{Style, short},
+    training::Training,
 };
 use crate::failure::Failure;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use muster_protocol::view::{JobDetail, StageView};
+use muster_protocol::{
+    event::Event,
+    view::{EventView, JobDetail, StageView},
+};
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal},
@@ -15,6 +19,7 @@ use std::{
 
 const NAME_CHARS_MAX: usize = 20;
 const NOTE_CHARS_MAX: usize = 60;
+const TRAIN_CHARS_MAX: usize = 120;
 /// In a pipe, a stage whose counts stay the same is not told more often.
 const NOTE_INTERVAL_MS: u64 = 5_000;
 
@@ -82,6 +87,31 @@ impl Board {
     /// Whether it shows what tasks say of themselves.
     pub fn wants_notes(&self) -> bool {
         matches!(self, Board::Bars { .. } | Board::Lines { .. })
+    }
+
+    /// Shows a record: in a pipe as its line, as JSON with all that it has; bars show it with the rest.
+    pub fn record(&mut self, event: &EventView, line: Option<&str>) -> Result<(), Failure> {
+        match (self, line) {
+            (Board::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => super::json_line(event),
+            (Board::Lines { aside: false, .. }, Some(line)) => super::line(line),
+            (Board::Lines { aside: true, .. }, Some(line)) => {
+                super::err(line);
+                Ok(())
+            }
+            (Board::Json { .. } | Board::Lines { .. } | Board::Bars { .. } | Board::Silent, _) => Ok(()),
+        }
+    }
+
+    /// Shows how far the training stages are, over what [`Board::show`] said of them.
+    pub fn train(&mut self, detail: &JobDetail, training: &Training) {
+        let Board::Bars { bars, .. } = self else { return };
+        for (bar, stage) in bars.iter().zip(&detail.stages) {
+            if let Some((step, steps, text)) = training.stands(&stage.name).filter(|_| stage.state == "running") {
+                bar.set_length(steps.max(1));
+                bar.set_position(step);
+                bar.set_message(short(&text, TRAIN_CHARS_MAX));
+            }
+        }
     }
 
     /// Shows how a job stands; `notes` by stage.

@@ -4,6 +4,7 @@
 //! seen enough (`muster list | head`) ends the verb quietly.
 
 pub mod annotate;
+pub mod audit;
 pub mod bars;
 pub mod chart;
 pub mod cluster;
@@ -17,6 +18,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod training;
 
 use crate::failure::Failure;
 use anyhow::Context;

@@ -1,6 +1,7 @@
 //! One file per group of verbs: each asks a cluster, and shows what it said.
 
 mod annotate;
+mod audit;
 mod change;
 mod events;
 mod logs;
@@ -8,9 +9,10 @@ mod look;
 mod replay;
 mod submit;
 mod wait;
+mod watch;
 
 use crate::{
-    args::{ServerArgs, Verb},
+    args::{Audited, ServerArgs, Verb},
     client::Client,
     demo,
     failure::Failure,
@@ -30,12 +32,15 @@ pub async fn run(verb: Verb) -> Result<(), Failure> {
         Verb::Tasks(arguments) => look::tasks(arguments).await,
         Verb::Logs(arguments) => logs::logs(arguments).await,
         Verb::Wait(arguments) => wait::wait(arguments).await,
-        Verb::Watch(arguments) => wait::watch(arguments).await,
+        Verb::Watch(arguments) => watch::watch(arguments).await,
         Verb::Cancel(arguments) => change::cancel(arguments).await,
         Verb::Retry(arguments) => change::retry(arguments).await,
         Verb::Annotate(arguments) => annotate::annotate(arguments).await,
         Verb::Events(arguments) => events::events(arguments).await,
         Verb::Replay(arguments) => replay::replay(arguments).await,
+        Verb::Audit(arguments) => match arguments.what {
+            Audited::Samples(arguments) => audit::samples(arguments).await,
+        },
         Verb::Workers(arguments) => look::workers(arguments).await,
         Verb::Drain(arguments) => change::drain(arguments).await,
         Verb::Status(arguments) => look::status(arguments).await,

@@ -1,8 +1,8 @@
-//! `muster wait` and `muster watch`: until a job has ended.
+//! `muster wait`: until jobs have ended.
 
 use super::client;
 use crate::{
-    args::{JobArgs, WaitArgs},
+    args::WaitArgs,
     client::{Client, EventTail},
     failure::Failure,
     render::{self, bars::Board, jobs, style::Style},
@@ -16,9 +16,9 @@ use muster_protocol::{
 use std::{collections::BTreeMap, time::Duration};
 
 /// Looked at again after so long, whatever the events say.
-const LOOK_MS_MAX: u64 = 2_000;
+pub const LOOK_MS_MAX: u64 = 2_000;
 /// Many events in a row are one reason to look.
-const LOOK_MS_MIN: u64 = 100;
+pub const LOOK_MS_MIN: u64 = 100;
 
 /// Waits until all these jobs have ended.
 pub async fn wait(arguments: WaitArgs) -> Result<(), Failure> {
@@ -51,19 +51,6 @@ pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), Failure> {
 pub async fn wait_for_quietly(client: &Client, job: JobId) -> Result<(), Failure> {
     let view = until_ended(client, job, &mut Board::silent()).await?;
     render::note(&jobs::outcome(&view, Style::PLAIN));
-    verdict([&view])
-}
-
-/// Watches a job: bars on a terminal, lines in a pipe.
-pub async fn watch(arguments: JobArgs) -> Result<(), Failure> {
-    let client = client(&arguments.server)?;
-    client.learn_members().await;
-    if arguments.server.json {
-        let view = until_ended(&client, arguments.job, &mut Board::json()).await?;
-        return verdict([&view]);
-    }
-    let view = until_ended(&client, arguments.job, &mut Board::of_stdout()).await?;
-    render::line(&jobs::outcome(&view, Style::of_stdout()))?;
     verdict([&view])
 }
 
@@ -104,7 +91,7 @@ async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), Failure
 }
 
 /// For each running stage, how far its first task says that it is.
-async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, Failure> {
+pub async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, Failure> {
     let mut notes = BTreeMap::new();
     let mut first = 0u32;
     for (stage, spec) in detail.stages.iter().zip(&detail.spec.stages) {

@@ -1,0 +1,254 @@
+//! What the log proves of a training's samples: that each was consumed exactly once, by which round, and by whose lease.
+//!
+//! A fold of a job's events that knows only what stands in the records, not the program that wrote them. **Rules**: nothing is leased
+//! that was consumed or left out; a round consumes only what was leased to it by the same attempt, once, and after the round before; what a
+//! killed attempt had leased goes back. At the end nothing is missing below the last number.
+
+mod set;
+
+pub use set::Numbers;
+
+use muster_protocol::{
+    event::Event,
+    ids::TaskId,
+    spec::{JobSpec, Work},
+    view::EventView,
+    worker::ProgressRecord,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, ops::Range};
+
+/// So many violations are told of; what is wrong so often is wrong for one reason.
+const TOLD_MAX: usize = 20;
+
+#[derive(Deserialize)]
+struct Lease {
+    round: u64,
+    samples: Numbers,
+}
+
+#[derive(Deserialize)]
+struct Round {
+    round: u64,
+    samples: Numbers,
+}
+
+#[derive(Deserialize)]
+struct Guard {
+    skipped: Numbers,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    #[serde(default)]
+    samples: u64,
+}
+
+/// An open lease.
+#[derive(Debug)]
+struct Open {
+    epoch: u32,
+    samples: Numbers,
+}
+
+/// A stage that trains, as its records tell it.
+#[derive(Debug, Serialize)]
+pub struct Account {
+    /// Its name.
+    pub stage: String,
+    /// Rounds that were committed.
+    pub rounds: u64,
+    /// Samples that they consumed.
+    pub consumed: Numbers,
+    /// Samples that a guard left out.
+    pub skipped: Numbers,
+    /// Samples of the whole run, as the training says; 0: it does not.
+    pub planned: u64,
+    /// Leases given.
+    pub leases: u64,
+    /// Samples that were leased and went back, since the attempt was killed, rolled back or late.
+    pub returned: u64,
+    /// Attempts that leased.
+    pub attempts: u64,
+    /// Violations.
+    pub violations: Vec<String>,
+    #[serde(skip)]
+    tasks: Range<u32>,
+    #[serde(skip)]
+    open: BTreeMap<u64, Open>,
+    #[serde(skip)]
+    epochs: BTreeMap<TaskId, u32>,
+}
+
+/// The proof.
+#[derive(Debug, Serialize)]
+pub struct Audit {
+    /// Each stage that trains.
+    pub stages: Vec<Account>,
+}
+
+impl Audit {
+    /// Of a job of which nothing was heard yet.
+    pub fn of(spec: &JobSpec) -> Audit {
+        let mut first = 0u32;
+        let mut stages = Vec::new();
+        for stage in &spec.stages {
+            let next = first.saturating_add(stage.tasks);
+            if matches!(&stage.work, Work::Builtin(builtin) if builtin.executor == "train") {
+                stages.push(Account::new(&stage.name, first..next));
+            }
+            first = next;
+        }
+        Audit { stages }
+    }
+
+    /// Takes the next event of the job.
+    pub fn take(&mut self, view: &EventView) {
+        let Event::ProgressRecorded(record) = &view.event else { return };
+        let of = self.stages.iter_mut().find(|stage| stage.tasks.contains(&record.attempt.task.index));
+        if let Some(stage) = of
+            && let Err(what) = stage.take(record)
+        {
+            stage.violation(format!("{}: {} {}: {what}", view.index, record.attempt, record.key));
+        }
+    }
+
+    /// Looks at what is there in the end. `succeeded`: nothing may be missing of what was planned.
+    pub fn close(&mut self, succeeded: bool) {
+        for stage in &mut self.stages {
+            stage.close(succeeded);
+        }
+    }
+
+    /// Whether there is something to prove, and all of it holds.
+    pub fn holds(&self) -> bool {
+        !self.stages.is_empty() && self.stages.iter().all(|stage| stage.violations.is_empty())
+    }
+}
+
+impl Account {
+    fn new(stage: &str, tasks: Range<u32>) -> Account {
+        Account {
+            stage: stage.to_owned(),
+            rounds: 0,
+            consumed: Numbers::default(),
+            skipped: Numbers::default(),
+            planned: 0,
+            leases: 0,
+            returned: 0,
+            attempts: 0,
+            violations: Vec::new(),
+            tasks,
+            open: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    fn violation(&mut self, what: String) {
+        match self.violations.len() {
+            0..TOLD_MAX => self.violations.push(what),
+            TOLD_MAX => self.violations.push("and more".to_owned()),
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, record: &ProgressRecord) -> Result<(), String> {
+        match record.key.as_str() {
+            "lease" => self.lease(record, read(&record.body)?),
+            "round" => self.commit(record, read(&record.body)?),
+            "resume" => {
+                let started: Started = read(&record.body)?;
+                self.planned = self.planned.max(started.samples);
+                Ok(())
+            }
+            // Each decision has a key of its own.
+            key if key.starts_with("guard/") => self.leave_out(read(&record.body)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn lease(&mut self, record: &ProgressRecord, lease: Lease) -> Result<(), String> {
+        let epoch = record.attempt.epoch;
+        if self.epochs.insert(record.attempt.task, epoch) != Some(epoch) {
+            self.attempts += 1;
+        }
+        self.leases += 1;
+        // What an attempt that is dead had leased goes back; so does what this one leases anew after a rollback, and all after it.
+        let gone: Vec<u64> =
+            self.open.iter().filter(|(round, open)| open.epoch < epoch || **round >= lease.round).map(|(r, _)| *r).collect();
+        for round in gone {
+            self.returned += self.open.remove(&round).map_or(0, |open| open.samples.count());
+        }
+        let next = self.rounds + self.open.len() as u64;
+        let overlap = [("consumed", &self.consumed), ("left out", &self.skipped)].into_iter().find_map(|(how, numbers)| {
+            let both = numbers.overlap(&lease.samples);
+            (both > 0).then(|| format!("round {} leases {both} samples that were {how} before", lease.round))
+        });
+        let twice = self.open.iter().find(|(_, open)| open.samples.overlap(&lease.samples) > 0).map(|(round, _)| *round);
+        self.open.insert(lease.round, Open { epoch, samples: lease.samples });
+        match (overlap, twice) {
+            (Some(overlap), _) => Err(overlap),
+            (None, Some(other)) => Err(format!("round {} leases samples that round {other} holds", lease.round)),
+            (None, None) if lease.round != next => Err(format!("round {} is leased where {next} would be next", lease.round)),
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, record: &ProgressRecord, round: Round) -> Result<(), String> {
+        let number = round.round;
+        let expected = self.rounds;
+        self.rounds = number + 1;
+        let again = self.consumed.overlap(&round.samples);
+        let lease = self.open.remove(&number);
+        let outside = match &lease {
+            Some(open) => round.samples.count() - open.samples.overlap(&round.samples),
+            None => round.samples.count(),
+        };
+        self.returned += lease.as_ref().map_or(0, |open| open.samples.count().saturating_sub(round.samples.count()));
+        self.consumed.add(&round.samples);
+        match lease {
+            _ if number != expected => Err(format!("round {number} is committed where {expected} would be next")),
+            _ if again > 0 => Err(format!("round {number} consumes {again} samples that were consumed before")),
+            None => Err(format!("round {number} was not leased")),
+            Some(open) if open.epoch != record.attempt.epoch => {
+                Err(format!("round {number} was leased by epoch {}, which has ended", open.epoch))
+            }
+            Some(_) if outside > 0 => Err(format!("round {number} consumes {outside} samples that were not leased to it")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn leave_out(&mut self, guard: Guard) -> Result<(), String> {
+        let both = self.consumed.overlap(&guard.skipped);
+        self.skipped.add(&guard.skipped);
+        if both > 0 { Err(format!("{both} samples are left out that were consumed before")) } else { Ok(()) }
+    }
+
+    fn close(&mut self, succeeded: bool) {
+        let mut all = self.consumed.clone();
+        all.add(&self.skipped);
+        let (count, end) = (all.count(), all.end());
+        if count < end {
+            self.violation(format!("{} samples below {end} were neither consumed nor left out", end - count));
+        }
+        let consumed = self.consumed.count();
+        // What late replicas gave back in the last rounds is left out, and no more is taken instead.
+        let accounted = consumed <= self.planned && self.planned <= consumed + self.skipped.count();
+        if succeeded && self.planned > 0 && !accounted {
+            self.violation(format!("{consumed} samples were consumed where {} were planned", self.planned));
+        }
+        if succeeded && self.rounds == 0 {
+            self.violation("no round was committed".to_owned());
+        }
+        if succeeded && let Some(round) = self.open.keys().next().copied() {
+            self.violation(format!("round {round} was leased and never committed"));
+        }
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, String> {
+    serde_json::from_str(body).map_err(|error| format!("the record can't be read: {error}"))
+}
+
+#[cfg(test)]
+mod tests;

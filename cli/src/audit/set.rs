@@ -1,0 +1,124 @@
+//! Sets of sample numbers, in the form that records have: `0+512,1024+16`, a first number and how many follow it.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+/// A set of numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Numbers {
+    /// From the first number of each run to one past its last; runs are apart.
+    runs: BTreeMap<u64, u64>,
+}
+
+impl Numbers {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        self.runs.iter().map(|(start, end)| end - start).sum()
+    }
+
+    /// One past the last; 0: there is none.
+    pub fn end(&self) -> u64 {
+        self.runs.last_key_value().map_or(0, |(_, end)| *end)
+    }
+
+    /// Adds all of another.
+    pub fn add(&mut self, other: &Numbers) {
+        for (start, end) in &other.runs {
+            let (mut start, mut end) = (*start, *end);
+            // All that touches becomes one run.
+            while let Some((first, last)) = self.runs.range(..=end).next_back().map(|(first, last)| (*first, *last)) {
+                if last < start {
+                    break;
+                }
+                self.runs.remove(&first);
+                (start, end) = (start.min(first), end.max(last));
+            }
+            self.runs.insert(start, end);
+        }
+    }
+
+    /// How many numbers are in both.
+    pub fn overlap(&self, other: &Numbers) -> u64 {
+        let mut both = 0;
+        for (start, end) in &other.runs {
+            let before = self.runs.range(..start).next_back();
+            let touching = before.into_iter().chain(self.runs.range(start..end));
+            both += touching.map(|(first, last)| (*last.min(end)).saturating_sub(*first.max(start))).sum::<u64>();
+        }
+        both
+    }
+}
+
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (start, end)) in self.runs.iter().enumerate() {
+            write!(f, "{}{start}+{}", if place == 0 { "" } else { "," }, end - start)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Numbers> for String {
+    fn from(numbers: Numbers) -> String {
+        numbers.to_string()
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Numbers, String> {
+        let mut numbers = Numbers::default();
+        for word in text.split(',').filter(|_| !text.is_empty()) {
+            let run = word.split_once('+').and_then(|(first, len)| Some((first.parse::<u64>().ok()?, len.parse::<u64>().ok()?)));
+            let run = run.and_then(|(first, len)| Some((first, first.checked_add(len)?))).filter(|(first, end)| first < end);
+            let (first, end) = run.ok_or_else(|| format!("{text:?} are no numbers such as 0+512,1024+16"))?;
+            let one = Numbers { runs: BTreeMap::from([(first, end)]) };
+            if numbers.overlap(&one) > 0 {
+                return Err(format!("{text:?} has {word} twice"));
+            }
+            numbers.add(&one);
+        }
+        Ok(numbers)
+    }
+}
+
+impl TryFrom<String> for Numbers {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Numbers, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_add_and_overlap() {
+        let of = |text: &str| text.parse::<Numbers>().unwrap();
+        let table = [
+            ("", "", "", 0),
+            ("0+4", "", "0+4", 0),
+            ("0+4", "4+4", "0+8", 0),
+            ("0+4,8+4", "4+4", "0+12", 0),
+            ("0+4,8+4", "2+8", "0+12", 4),
+            ("0+10", "2+3", "0+10", 3),
+            ("5+1,7+1,9+1", "0+20", "0+20", 3),
+            ("8+2", "0+4", "0+4,8+2", 0),
+        ];
+        for (left, right, sum, both) in table {
+            let (left, right) = (of(left), of(right));
+            assert_eq!((left.overlap(&right), right.overlap(&left)), (both, both), "{left} {right}");
+            let mut all = left.clone();
+            all.add(&right);
+            assert_eq!(all.to_string(), sum);
+            assert_eq!(all.count(), left.count() + right.count() - both);
+        }
+        for wrong in ["0", "0+0", "a+1", "0+4,3+1", "18446744073709551615+1", "0+1,"] {
+            assert!(wrong.parse::<Numbers>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! What an audit found.
+
+use super::style::{Style, short};
+use crate::audit::Audit;
+
+const TEXT_CHARS_MAX: usize = 160;
+
+/// The account of each stage, and the verdict.
+pub fn samples(audit: &Audit, style: Style) -> String {
+    let mut text = String::new();
+    for stage in &audit.stages {
+        let set = |numbers: &crate::audit::Numbers| match numbers.count() {
+            0 => "none".to_owned(),
+            count => format!("{count}: {}", short(&numbers.to_string(), TEXT_CHARS_MAX)),
+        };
+        let verdict = if stage.violations.is_empty() { style.good("each consumed exactly once") } else { style.bad("NOT exactly once") };
+        let rows = [
+            ("rounds", stage.rounds.to_string()),
+            ("leases", format!("{} by {} attempts", stage.leases, stage.attempts)),
+            ("consumed", set(&stage.consumed)),
+            ("left out", set(&stage.skipped)),
+            ("returned", format!("{} leased samples went back", stage.returned)),
+            ("samples", verdict),
+        ];
+        text.push_str(&format!("{}\n", style.strong(&short(&stage.stage, 32))));
+        for (name, value) in rows {
+            text.push_str(&format!("  {name:<9} {value}\n"));
+        }
+        for violation in &stage.violations {
+            text.push_str(&format!("  {}\n", style.bad(&short(violation, TEXT_CHARS_MAX))));
+        }
+    }
+    text
+}

@@ -1,0 +1,36 @@
+//! `muster audit`: folds a job's events into a proof.
+
+use super::client;
+use crate::{
+    args::JobArgs,
+    audit::Audit,
+    client::EVENTS_PER_PAGE,
+    failure::Failure,
+    render::{self, style::Style},
+};
+use anyhow::anyhow;
+use muster_protocol::outcome::Terminal;
+
+/// Proves that a training consumed each of its samples exactly once, or says what is wrong.
+pub async fn samples(arguments: JobArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    let detail = client.job(arguments.job).await?;
+    let mut audit = Audit::of(&detail.spec);
+    if audit.stages.is_empty() {
+        return Err(Failure::Input(format!("no stage of {} trains, so there is nothing to prove", arguments.job)));
+    }
+    let mut from = 1;
+    loop {
+        let page = client.events(from, Some(arguments.job), EVENTS_PER_PAGE).await?;
+        let Some(last) = page.last() else { break };
+        from = last.index.0 + 1;
+        page.iter().for_each(|event| audit.take(event));
+    }
+    audit.close(detail.job.terminal == Some(Terminal::Succeeded));
+    if arguments.server.json {
+        render::json(&audit)?;
+    } else {
+        render::out(&render::audit::samples(&audit, Style::of_stdout()))?;
+    }
+    if audit.holds() { Ok(()) } else { Err(Failure::Broken(anyhow!("the log does not prove that each sample was consumed exactly once"))) }
+}

@@ -1,0 +1,64 @@
+//! `muster watch`: a job live, from its first record to its end.
+//!
+//! It follows the events of the log, so that a watcher who comes late sees the curve from its beginning, and one whose coordinator falls
+//! misses nothing.
+
+use super::{
+    client,
+    wait::{LOOK_MS_MAX, LOOK_MS_MIN, notes, verdict},
+};
+use crate::{
+    args::JobArgs,
+    client::{Client, EventTail},
+    failure::Failure,
+    render::{self, bars::Board, jobs, style::Style, training::Training},
+};
+use muster_protocol::{event::Event, ids::JobId, view::JobView};
+use std::{collections::BTreeMap, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// Watches a job: bars on a terminal, lines in a pipe.
+pub async fn watch(arguments: JobArgs) -> Result<(), Failure> {
+    let client = client(&arguments.server)?;
+    client.learn_members().await;
+    if arguments.server.json {
+        let view = follow(&client, arguments.job, &mut Board::json()).await?;
+        return verdict([&view]);
+    }
+    let view = follow(&client, arguments.job, &mut Board::of_stdout()).await?;
+    render::line(&jobs::outcome(&view, Style::of_stdout()))?;
+    verdict([&view])
+}
+
+/// Shows all that is recorded, and how the job stands, until it has ended and its events have been told.
+async fn follow(client: &Client, job: JobId, board: &mut Board) -> Result<JobView, Failure> {
+    let mut detail = client.job(job).await?;
+    let mut training = Training::of(&detail.spec);
+    let mut tail = EventTail::new(client, 1, Some(job));
+    loop {
+        let notes = if board.wants_notes() { notes(client, &detail).await? } else { BTreeMap::new() };
+        board.show(&detail, &notes)?;
+        board.train(&detail, &training);
+        let (mut heard, mut ended) = (false, false);
+        let began = Instant::now();
+        let (least, mut until) = (began + Duration::from_millis(LOOK_MS_MIN), began + Duration::from_millis(LOOK_MS_MAX));
+        while let Ok(event) = timeout_at(until, tail.next()).await {
+            let event = event?;
+            let line = training.take(&event);
+            board.record(&event, line.as_deref())?;
+            heard = true;
+            if matches!(event.event, Event::JobEnded(_)) {
+                ended = true;
+                break;
+            }
+            until = until.min(Instant::now() + Duration::from_millis(LOOK_MS_MIN)).max(least);
+        }
+        detail = client.job(job).await?;
+        // A job that was retried has ended before; one that has ended tells all its events first.
+        if detail.job.terminal.is_some() && (ended || !heard) {
+            board.show(&detail, &BTreeMap::new())?;
+            board.finish();
+            return Ok(detail.job);
+        }
+    }
+}
