@@ -56,7 +56,7 @@ pub enum Error {
     /// The store failed.
     #[error("{what} artifact {hash} at {path}: {source}")]
     Store {
-        /// `read` or `write`.
+        /// `read`, `write` and the like.
         what: &'static str,
         /// Which.
         hash: Digest,
@@ -124,6 +124,57 @@ impl Artifacts {
         if found == hash { Ok(bytes.into()) } else { Err(Error::Damaged { hash, path: self.path(hash), bytes: bytes.len(), found }) }
     }
 
+    /// Says that `owner` wants the artifact `hash` to stay, which need not be there yet. An owner is a name without `/`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn pin(&self, hash: Digest, owner: &str) -> Result<(), Error> {
+        let put = self.runtime.block_on(self.store.put(&pins(hash).join(owner), bytes::Bytes::new().into()));
+        put.map(drop).map_err(|source| self.failed("pin", hash, source))
+    }
+
+    /// Takes an owner's pin away; the artifact goes with its last pin. What was never pinned stays.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn unpin(&self, hash: Digest, owner: &str) -> Result<(), Error> {
+        let bytes = match self.get(hash) {
+            Ok(bytes) => Some(bytes),
+            Err(Error::Absent { .. } | Error::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        self.runtime.block_on(async {
+            match self.store.delete(&pins(hash).join(owner)).await {
+                Ok(()) => {}
+                Err(object_store::Error::NotFound { .. }) => return Ok(()),
+                Err(source) => return Err(self.failed("unpin", hash, source)),
+            }
+            if self.pinned(hash).await? {
+                return Ok(());
+            }
+            match self.store.delete(&key(hash)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(source) => return Err(self.failed("remove", hash, source)),
+            }
+            // Another owner may have pinned it and found it there, between the look and the removal.
+            if let (Some(bytes), true) = (bytes, self.pinned(hash).await?) {
+                let put = self.store.put(&key(hash), bytes::Bytes::from(bytes).into()).await;
+                put.map_err(|source| self.failed("write", hash, source))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether anybody wants it to stay.
+    async fn pinned(&self, hash: Digest) -> Result<bool, Error> {
+        let listed = self.store.list_with_delimiter(Some(&pins(hash))).await;
+        listed.map(|found| !found.objects.is_empty()).map_err(|source| self.failed("list the pins of", hash, source))
+    }
+
+    fn failed(&self, what: &'static str, hash: Digest, source: object_store::Error) -> Error {
+        Error::Store { what, hash, path: self.path(hash), source: source.into() }
+    }
+
     /// Where the artifact `hash` is kept, for messages.
     pub fn path(&self, hash: Digest) -> PathBuf {
         self.dir.join(key(hash).as_ref())
@@ -135,6 +186,11 @@ fn key(hash: Digest) -> Key {
     let text = hash.to_string();
     let (algorithm, hex) = text.split_once(':').unwrap_or(("blake3", &text));
     Key::from(format!("{algorithm}/{}/{}", &hex[..2], &hex[2..]))
+}
+
+/// `pins/ab/cdef…`, below which each owner has an empty object.
+fn pins(hash: Digest) -> Key {
+    Key::from(format!("pins/{}", key(hash).as_ref().split_once('/').map_or("", |(_, rest)| rest)))
 }
 
 #[cfg(test)]
@@ -151,6 +207,28 @@ mod tests {
             assert_eq!(artifacts.put(bytes).unwrap(), hash);
             assert_eq!(Artifacts::open(&artifacts.dir).unwrap().get(hash).unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn an_artifact_goes_with_its_last_pin() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(dir.path()).unwrap();
+        let hash = Digest::of(b"moments");
+        for owner in ["job-1.4", "job-2.4"] {
+            artifacts.pin(hash, owner).unwrap();
+            artifacts.put(b"moments").unwrap();
+        }
+        artifacts.unpin(hash, "job-1.4").unwrap();
+        assert_eq!(artifacts.get(hash).unwrap(), b"moments");
+        // Who has no pin takes nothing away.
+        artifacts.unpin(hash, "job-1.4").unwrap();
+        artifacts.unpin(hash, "job-3.4").unwrap();
+        assert_eq!(artifacts.get(hash).unwrap(), b"moments");
+        artifacts.unpin(hash, "job-2.4").unwrap();
+        assert!(artifacts.get(hash).is_err());
+        let kept = artifacts.put(b"data").unwrap();
+        artifacts.unpin(kept, "job-1.4").unwrap();
+        assert_eq!(artifacts.get(kept).unwrap(), b"data");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! every heavy call goes through [`Compute::run`]. Results depend on the thread count only where gemm
 //! does, which is why the count is recorded with a checkpoint.
 
-use candle_core::Device;
+pub use candle_core::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::sync::Arc;
 

@@ -57,6 +57,11 @@ pub enum Kind {
     },
     /// A list of texts; empty if it is not given.
     Texts,
+    /// One of some words.
+    OneOf {
+        /// All of them; the first is the default.
+        words: &'static [&'static str],
+    },
     /// True or false; false if it is not given.
     Flag,
 }
@@ -75,6 +80,10 @@ const fn text(name: &'static str, default: &'static str, about: &'static str) ->
 
 const fn texts(name: &'static str, about: &'static str) -> Key {
     Key { name, kind: Kind::Texts, about }
+}
+
+const fn one_of(name: &'static str, words: &'static [&'static str], about: &'static str) -> Key {
+    Key { name, kind: Kind::OneOf { words }, about }
 }
 
 const fn flag(name: &'static str, about: &'static str) -> Key {
@@ -136,21 +145,95 @@ const FROM_PACK: &[Key] = &[text("pack_stage", "pack", "the stage that ran data.
 const FROM_MANIFEST: &[Key] = &[text("manifest_stage", "manifest", "the stage that ran data.manifest")];
 const FROM_TRAIN: &[Key] = &[text("train_stage", "train", "the stage that ran train")];
 const TRAIN: &[Key] = &[
+    one_of(
+        "mode",
+        &["sync", "single", "diloco"],
+        "sync: all ranks make each step together; single: one task; diloco: replicas go alone, and meet in rounds",
+    ),
+    one_of(
+        "objective",
+        &["lm", "sft", "dpo"],
+        "lm: all text; sft: what the data's masks say; dpo: pairs of answers, of which one is preferred",
+    ),
     whole("steps", 600, 1, 10_000_000, "steps of the whole run"),
-    whole("context", 128, 8, 8192, "tokens of a sequence"),
-    whole("microbatches", 4, 1, 4096, "parts of a step's batch, over all ranks; at least one for each"),
-    whole("sequences", 8, 1, 4096, "sequences of a microbatch"),
-    whole("hidden_size", 128, 16, 8192, "width of the model"),
+    whole("context", 128, 8, 1 << 20, "positions of a sample"),
+    whole(
+        "microbatches",
+        4,
+        1,
+        4096,
+        "parts of a step's batch, over all ranks (of each replica in diloco): a rank that holds several accumulates them",
+    ),
+    whole("sequences", 8, 1, 4096, "samples of a microbatch"),
+    flag("cut_documents", "attention does not look back beyond the start of a document; with objective lm"),
+    one_of(
+        "too_long",
+        &["error", "truncate", "drop"],
+        "what becomes of a conversation that is longer than the context; with objective sft",
+    ),
+    number("dpo_beta", 0.1, 1e-6, 1e3, "how dearly it costs to leave the reference; with objective dpo"),
+    number("label_smoothing", 0.0, 0.0, 0.499, "the part of the preferences that is taken to be wrong; with objective dpo"),
+    one_of("precision", &["f32", "bf16"], "what weights are computed with; masters and moments stay f32"),
+    flag("gradient_checkpointing", "blocks are computed again on the way back: less memory, a third more work"),
+    flag("allow_accumulation", "a microbatch for which the memory is too small is computed in halves instead of failing"),
+];
+const MODEL: &[Key] = &[
+    text("base", "", "what to go on from: a directory in the Hugging Face layout, or a checkpoint (blake3:…); none: from scratch"),
+    text("base_stage", "", "what to go on from: a stage of this job that ran train"),
+    whole("hidden_size", 128, 16, 8192, "width of a model from scratch"),
     whole("intermediate_size", 352, 16, 65_536, "width of its feed-forward layers"),
-    whole("layers", 4, 1, 256, "blocks of the model"),
-    whole("heads", 4, 1, 256, "query heads"),
-    whole("kv_heads", 2, 1, 256, "key and value heads"),
+    whole("layers", 4, 1, 256, "its blocks"),
+    whole("heads", 4, 1, 256, "its query heads"),
+    whole("kv_heads", 2, 1, 256, "its key and value heads"),
+];
+const METHOD: &[Key] = &[
+    one_of("method", &["full", "lora", "qlora", "prefix", "prompt"], "what is trained: every weight, or something small on a frozen base"),
+    whole("rank", 8, 1, 4096, "rank of the additions; with lora and qlora"),
+    number("alpha", 16.0, 1e-3, 1e6, "additions are multiplied with alpha / rank"),
+    number("dropout", 0.0, 0.0, 0.99, "part of an addition's input that is dropped"),
+    flag("rslora", "additions are multiplied with alpha / sqrt(rank)"),
+    Key { name: "targets", kind: Kind::Texts, about: "projections that get an addition, as q_proj; none: all of them" },
+    one_of("quantised", &["q4_k", "q8_0"], "what qlora holds the base in: GGUF's blocks, not NF4"),
+    whole("virtual_tokens", 16, 1, 65_536, "learnt rows before each sample; with prefix and prompt"),
+];
+const OPTIMISER: &[Key] = &[
     number("learning_rate", 3e-3, 0.0, 1.0, "the greatest"),
+    one_of("schedule", &["cosine", "linear", "wsd", "constant"], "its course after the warm-up"),
     whole("warmup_steps", 40, 0, 1_000_000, "steps until it is reached"),
+    whole("decay_steps", 0, 0, 10_000_000, "steps of the fall at the end of wsd"),
+    number("final_rate", 0.05, 0.0, 1.0, "the last rate, as a part of the greatest"),
+    number("beta1", 0.9, 0.0, 0.999_999, "decay of AdamW's first moment"),
+    number("beta2", 0.95, 0.0, 0.999_999, "decay of its second"),
     number("weight_decay", 0.1, 0.0, 1.0, "pull of the matrices towards zero"),
     number("clip_norm", 1.0, 1e-6, 1e6, "greatest norm of the gradient"),
-    whole("checkpoint_every", 50, 1, 10_000_000, "steps between two checkpoints"),
+];
+const ROUNDS: &[Key] = &[
+    whole("replicas", 4, 1, 1024, "logical replicas of diloco, whatever the number of ranks"),
+    whole("inner_steps", 25, 1, 1_000_000, "steps of a replica between two rounds of diloco"),
+    whole("min_contributions", 0, 0, 1024, "replicas that are enough for a round when its time is up; 0: all"),
+    whole("round_seconds", 600, 1, 1 << 20, "a round's time: whoever comes later is fenced, and its samples go back"),
+    number("outer_lr", 0.7, 1e-6, 10.0, "learning rate of diloco's outer Nesterov step"),
+    number("outer_momentum", 0.9, 0.0, 0.999_999, "its momentum"),
+    one_of(
+        "shares",
+        &["measured", "equal"],
+        "how many replicas a rank holds: by its measured speed, or as many as the others; the result is the same",
+    ),
+];
+const KEEPING: &[Key] = &[
+    whole(
+        "checkpoint_every",
+        50,
+        1,
+        10_000_000,
+        "steps between two checkpoints (rounds in diloco have one each): samples are consumed when it is committed",
+    ),
     whole("metrics_every", 10, 1, 1_000_000, "steps between two records of the metrics"),
+    whole("keep_last", 2, 1, 1 << 20, "newest checkpoints that are kept"),
+    whole("keep_every", 0, 0, 10_000_000, "checkpoints at multiples of so many steps are kept too; 0: none"),
+    whole("keep_best", 1, 0, 1 << 20, "checkpoints with the least loss that are kept too"),
+    whole("guard_max", 3, 0, 1000, "times that a run may go back after a spike or a number that is none; 0: it fails at once"),
+    number("guard_deviations", 8.0, 0.0, 1e6, "how many deviations above the median a loss is a spike; 0: never"),
 ];
 const ANNOTATE: &[Key] = &[
     text("items", "", "a file of JSON lines on the worker, one item each; its absolute path"),
@@ -216,7 +299,11 @@ pub const EXECUTORS: &[Executor] = &[
         groups: &[SEED, FROM_SCAN, FROM_TOKENIZER, FROM_PACK],
     },
     Executor { name: "data.annotate", about: "waits for people who label items, and measures how they agree", groups: &[ANNOTATE] },
-    Executor { name: "train", about: "trains a small llama-style model from scratch, as a gang", groups: &[SEED, TRAIN, FROM_MANIFEST] },
+    Executor {
+        name: "train",
+        about: "trains or tunes a model, alone or as a gang",
+        groups: &[SEED, TRAIN, MODEL, METHOD, OPTIMISER, ROUNDS, KEEPING, FROM_MANIFEST],
+    },
     Executor {
         name: "eval",
         about: "measures a model on held-out text, and samples from it",

@@ -41,6 +41,12 @@ pub enum Error {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] muster_llm::train::Error),
+    /// What several ranks do together failed.
+    #[error(transparent)]
+    Parallel(#[from] muster_llm::parallel::Error),
+    /// What is trained of a model could not be made or kept.
+    #[error(transparent)]
+    Tune(#[from] muster_llm::tune::Error),
     /// Measuring failed.
     #[error(transparent)]
     Eval(#[from] muster_llm::eval::Error),

@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod params;
+mod rules;
 
 #[cfg(feature = "llm")]
 mod agent;

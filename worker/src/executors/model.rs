@@ -12,10 +12,11 @@ use muster_llm::{
         shard::Shard,
         tokenizer::{Specials, Tokenizer},
     },
-    model::ModelConfig,
+    model::{ModelConfig, hub},
     train::{Corpus, Manifest, checkpoint},
 };
 use muster_protocol::ids::Digest;
+use std::collections::BTreeMap;
 
 /// Opens a shard.
 pub fn shard(artifacts: &Artifacts, shard: &ShardRef) -> Result<Shard, Error> {
@@ -70,10 +71,24 @@ pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
     let stage = attempt.params.text("train_stage").to_owned();
     let outputs: Vec<TrainOutput> = attempt.outputs_of(&stage)?;
     let rank_0 = outputs.iter().find(|output| output.rank == 0);
-    let checkpoint = rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?.checkpoint;
-    let manifest = Manifest::from_bytes(&attempt.artifacts.get(checkpoint)?)?;
-    let (config, weights) = checkpoint::model(&manifest, &|file| checkpoint_file(&attempt.artifacts, file))?;
+    let output = rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?;
+    let (checkpoint, model) = (output.checkpoint, output.model.unwrap_or(output.checkpoint));
+    let (config, weights) = load(&attempt.artifacts, model)?;
     Ok(Trained { checkpoint, config, weights })
+}
+
+/// A whole model, and its weights flat in order of name: of a checkpoint, or of an artifact that lists the files of one.
+pub fn load(artifacts: &Artifacts, hash: Digest) -> Result<(ModelConfig, Vec<f32>), Error> {
+    let bytes = artifacts.get(hash)?;
+    let Ok(files) = serde_json::from_slice::<BTreeMap<String, Digest>>(&bytes) else {
+        let manifest = Manifest::from_bytes(&bytes)?;
+        return Ok(checkpoint::model(&manifest, &|file| checkpoint_file(artifacts, file))?);
+    };
+    let read = |name: &str| {
+        let bytes = files.get(name).map(|hash| artifacts.get(*hash)).transpose();
+        bytes.map_err(|e| muster_llm::model::Error::File { what: "read", file: name.to_owned(), reason: e.to_string() })
+    };
+    Ok(hub::load(read)?)
 }
 
 /// A file of a checkpoint, which is the artifact with the hash that its manifest says.

@@ -2,9 +2,12 @@
 //!
 //! A job's parameters go to all of its tasks, so a key there need only be known to some executor; elsewhere it must be this one's.
 
-use super::catalogue::{EXECUTORS, Executor, Key, Kind};
+use super::{
+    catalogue::{EXECUTORS, Executor, Key, Kind},
+    rules,
+};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How like a key must be to be named as the one that was meant.
 const LIKENESS_MIN: f64 = 0.6;
@@ -56,6 +59,9 @@ pub enum Error {
         /// The value given.
         found: String,
     },
+    /// Two values do not go together.
+    #[error("use the parameters together: {0}")]
+    Contradiction(String),
 }
 
 /// Checked parameters: one value for each key of the executor.
@@ -76,6 +82,7 @@ impl Params {
     /// Reads the three texts, each a JSON object or empty; a later one's values go before an earlier one's.
     pub fn read(executor: &str, job: &str, stage: &str, child: &str) -> Result<Params, Error> {
         let executor = find(executor)?;
+        let mut given = BTreeSet::new();
         let mut values: BTreeMap<&str, Value> = executor.keys().map(|key| (key.name, key.kind.default())).collect();
         for (of, text) in [("job", job), ("stage", stage), ("task", child)] {
             for (name, value) in object(of, text)? {
@@ -89,7 +96,13 @@ impl Params {
                     return Err(Error::Value { of, key: key.name, expected: key.kind.to_string(), found: value.to_string() });
                 }
                 values.insert(key.name, value);
+                if of != "job" {
+                    given.insert(key.name);
+                }
             }
+        }
+        if executor.name == "train" {
+            rules::train(&values, &given).map_err(Error::Contradiction)?;
         }
         Ok(Params { values })
     }
@@ -172,6 +185,7 @@ impl Kind {
             Kind::Number { default, .. } => Value::from(*default),
             Kind::Text { default } => Value::from(*default),
             Kind::Texts => Value::Array(Vec::new()),
+            Kind::OneOf { words } => Value::from(words.first().copied().unwrap_or_default()),
             Kind::Flag => Value::Bool(false),
         }
     }
@@ -182,6 +196,7 @@ impl Kind {
             Kind::Number { min, max, .. } => value.as_f64().is_some_and(|number| (*min..=*max).contains(&number)),
             Kind::Text { .. } => value.is_string(),
             Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            Kind::OneOf { words } => value.as_str().is_some_and(|word| words.contains(&word)),
             Kind::Flag => value.is_boolean(),
         }
     }
@@ -194,6 +209,10 @@ impl std::fmt::Display for Kind {
             Kind::Number { min, max, .. } => write!(f, "a number from {min} to {max}"),
             Kind::Text { .. } => f.write_str("a text"),
             Kind::Texts => f.write_str("a list of texts"),
+            Kind::OneOf { words } => {
+                let (last, others) = words.split_last().unwrap_or((&"", &[]));
+                write!(f, "{} or {last}", others.join(", "))
+            }
             Kind::Flag => f.write_str("true or false"),
         }
     }

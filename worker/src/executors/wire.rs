@@ -161,6 +161,12 @@ pub struct TrainOutput {
     pub rank: u32,
     /// The last checkpoint.
     pub checkpoint: Digest,
+    /// The artifact that lists the files of a whole model, where the checkpoint has none: low-rank additions, merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
+    /// Hash of the trained weights.
+    #[serde(default)]
+    pub weights: String,
     /// Steps done.
     pub step: u64,
     /// The last steps' mean loss, in nats per token.

@@ -199,6 +199,16 @@ fn serve(mut stream: &UnixStream, task: u32, memory: &Mutex<Memory>) -> Option<S
 }
 
 impl Memory {
+    /// Gives a gang another number of ranks; rank 0 stays the same task.
+    pub fn resize(&mut self, name: &str, ranks: u32) {
+        let first = self.tasks;
+        let stage = self.stages.iter_mut().find(|stage| stage.name == name).unwrap();
+        stage.tasks.truncate(1);
+        stage.tasks.extend(first..first + ranks - 1);
+        stage.gang = ranks > 1;
+        self.tasks += ranks - 1;
+    }
+
     fn answer(&mut self, task: u32, nonce: u64, request: &CallRequest) -> CallAnswer {
         match request {
             CallRequest::StageOutputs(ask) => {

@@ -3,6 +3,7 @@
 mod data;
 mod dedup;
 pub(super) mod fake;
+mod train;
 
 use super::params::Params;
 use fake::Cluster;
@@ -85,11 +86,15 @@ fn a_gang_that_breaks_goes_on_from_its_checkpoint_to_the_same_weights() {
     assert_eq!(whole[1]["checkpoint"], alone);
     let rank_0 = cluster.memory.lock().unwrap().stages[4].tasks[0];
     let resumed: Value = serde_json::from_str(&cluster.record(rank_0, "resume").body).unwrap();
-    assert_eq!((&resumed["step"], &resumed["reached"]), (&json!(4), &json!(8)));
+    assert_eq!(resumed["step"], json!(4));
+    assert!(resumed["reached"].as_u64().is_some_and(|reached| reached >= 8), "{resumed}");
     let memory = cluster.memory.lock().unwrap();
     let metrics = memory.ledger.iter().filter(|(task, record)| *task == rank_0 && record.key == "train");
     let steps: Vec<Value> = metrics.map(|(_, record)| serde_json::from_str::<Value>(&record.body).unwrap()["step"].clone()).collect();
-    assert_eq!(steps, [2, 4, 6, 8, 6, 8, 10].map(Value::from));
+    // Whether the last step was done before the agent was missed depends on the disk.
+    let (whole, again) = steps.split_at(steps.len() - 3);
+    assert!(whole.starts_with(&[2, 4, 6, 8].map(Value::from)) && whole.len() <= 5, "{steps:?}");
+    assert_eq!(again, [6, 8, 10].map(Value::from));
 }
 
 #[test]

@@ -1,201 +1,341 @@
-//! What rank 0 writes into the log: metrics, checkpoints, and where a restart went on.
+//! What rank 0 writes into the log: leases, rounds, metrics, decisions, and where a restart went on.
 //!
-//! Records under one key are numbered, and the number must grow: a checkpoint has its step, the metrics go on from the last record of an
-//! earlier attempt, since steps are done again after a restart.
+//! Records under one key are numbered, and the number must grow; a round's number is its own, so that the log itself takes none twice.
+//! Only a lease and a round are waited for: the first before its samples are used, the second since its samples are consumed by it.
+//! A checkpoint is written off the training thread, and its round is committed once all of it is durable.
 
+use super::{
+    records::{Account, Checkpoint, Guard, Lease, Metrics, Past, Pending, Resume, Round, Shares, Started, Stored},
+    saver::{Saved, remove, save},
+};
 use crate::executors::{attempt::Attempt, error::Error};
-use muster_llm::train::{StepReport, Trainer};
+use muster_llm::{
+    parallel::{Commit, Contribution, Runs},
+    train::{InFlight, Retention, Snapshot, StepReport, TrainConfig, checkpoint::Kept, guard::Point},
+};
 use muster_protocol::ids::Digest;
-use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    fs,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
-/// Where to go on, as rank 0 tells the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Resume {
-    /// From this artifact; `None`: from the start.
-    pub checkpoint: Option<Digest>,
-    /// The loss there.
-    pub loss: f64,
-    /// The speed until there.
-    pub tokens_per_s: f64,
-}
-
-impl Resume {
-    /// For the other ranks.
-    pub fn to_bytes(self) -> Vec<u8> {
-        serde_json::to_vec(&self).unwrap_or_default()
-    }
-
-    /// From rank 0.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Resume, Error> {
-        serde_json::from_slice(bytes).map_err(|e| Error::Unfit(format!("understand where rank 0 goes on: {e}")))
-    }
-}
-
-/// The body of a record `train`: the metrics of the steps since the last.
-#[derive(Debug, Serialize, Deserialize)]
-struct Metrics {
-    /// Steps done.
-    step: u64,
-    /// Their mean loss, in nats per token.
-    loss: f64,
-    /// Learning rate of the last.
-    lr: f64,
-    /// Norm of its gradient.
-    grad_norm: f64,
-    /// Tokens per second, over all ranks.
-    tokens_per_s: f64,
-}
-
-/// The body of a record `checkpoint`; its payload is the artifact.
-#[derive(Debug, Serialize, Deserialize)]
-struct Checkpoint {
-    /// Steps done.
-    step: u64,
-    /// The last mean loss.
-    loss: f64,
-    /// Length of all its files.
-    bytes: u64,
-}
-
-/// The body of a record `resume`: written at the start of each life of the gang.
-#[derive(Debug, Serialize, Deserialize)]
-struct Started {
-    /// Which life.
-    formation: u32,
-    /// The step it goes on from.
-    step: u64,
-    /// The last step that an earlier life is known to have done: those after `step` are done again.
-    reached: u64,
-}
+/// Steps that a round's account has for the guard.
+pub const HISTORY: usize = 64;
+/// Decisions of a guard are under keys of their own, so that a restart sees all of them.
+pub const GUARD: &str = "guard/";
 
 /// What was measured since the last record.
 #[derive(Debug)]
 struct Window {
     since: Instant,
     steps: u64,
+    tokens: u64,
     loss_sum: f64,
+    waited: Duration,
+    spent: Duration,
 }
 
 impl Window {
     fn new() -> Window {
-        Window { since: Instant::now(), steps: 0, loss_sum: 0.0 }
+        Window { since: Instant::now(), steps: 0, tokens: 0, loss_sum: 0.0, waited: Duration::ZERO, spent: Duration::ZERO }
     }
 }
 
 /// Rank 0's pen.
-#[derive(Debug)]
 pub struct Journal {
     resume: Resume,
-    /// The number of the last record `train`.
-    metrics_seq: u64,
-    /// The last step that the log knows of.
+    /// The number of the newest record of each key.
+    numbers: BTreeMap<String, u64>,
+    kept: Vec<Stored>,
     reached: u64,
+    steps: u64,
     every: u64,
     window: Window,
     started: Instant,
-    started_at: u64,
+    tokens: u64,
+    loss: f64,
+    writing: InFlight<Result<Saved, Error>>,
+    removing: InFlight<Result<(), Error>>,
+    retention: Retention,
+    owner: String,
 }
 
 impl Journal {
     /// Reads what earlier attempts at this task recorded.
-    pub fn open(attempt: &mut Attempt) -> Result<Journal, Error> {
+    pub fn open(attempt: &mut Attempt, config: &TrainConfig, retention: Retention) -> Result<Journal, Error> {
         let mut resume = Resume::default();
-        let (mut metrics_seq, mut reached) = (0, 0);
+        let (mut numbers, mut reached, mut kept) = (BTreeMap::new(), 0, Vec::new());
         for record in attempt.progress(attempt.task(), "")? {
             let unreadable = |e| Error::Unfit(format!("read the record `{}` {} of an earlier attempt: {e}", record.key, record.seq));
             match record.key.as_str() {
-                "checkpoint" => {
-                    let body: Checkpoint = serde_json::from_str(&record.body).map_err(unreadable)?;
-                    resume = Resume { checkpoint: Some(record.payload_hash), loss: body.loss, ..resume };
-                    reached = reached.max(body.step);
+                "round" => {
+                    let round: Round = serde_json::from_str(&record.body).map_err(unreadable)?;
+                    let account: Account = attempt.get_json(record.payload_hash)?;
+                    (resume.history, kept) = (account.history, account.kept);
+                    reached = reached.max(round.step);
+                    resume.round = Some(round);
                 }
                 "train" => {
                     let body: Metrics = serde_json::from_str(&record.body).map_err(unreadable)?;
-                    resume.tokens_per_s = body.tokens_per_s;
-                    metrics_seq = record.seq;
                     reached = reached.max(body.step);
                 }
+                key if key.starts_with(GUARD) => resume.guards.push(serde_json::from_str(&record.body).map_err(unreadable)?),
                 _ => {}
             }
+            numbers.insert(record.key, record.seq);
         }
         let every = attempt.params.whole("metrics_every");
-        Ok(Journal { resume, metrics_seq, reached, every, window: Window::new(), started: Instant::now(), started_at: 0 })
+        let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
+        let (window, started, writing, steps) = (Window::new(), Instant::now(), InFlight::default(), config.steps);
+        Ok(Journal {
+            resume,
+            numbers,
+            kept,
+            reached,
+            steps,
+            every,
+            window,
+            started,
+            tokens: 0,
+            loss,
+            writing,
+            removing: InFlight::default(),
+            retention,
+            owner: attempt.task().to_string(),
+        })
     }
 
     /// Where to go on.
-    pub fn resume(&self) -> Resume {
-        self.resume
+    pub fn resume(&self) -> &Resume {
+        &self.resume
     }
 
-    /// The gang stands at the trainer's step, and begins.
-    pub fn started(&mut self, attempt: &mut Attempt, trainer: &Trainer) -> Result<(), Error> {
-        let formation = attempt.member().formation;
-        let body = Started { formation, step: trainer.step(), reached: self.reached };
-        if self.reached > body.step {
-            attempt.say(&format!("steps {} to {} are done again", body.step, self.reached));
-        }
-        attempt.record("resume", u64::from(formation).max(1), self.resume.checkpoint.unwrap_or_default(), &body, false)?;
-        self.window = Window::new();
-        (self.started, self.started_at) = (Instant::now(), trainer.step());
+    fn next(&mut self, key: &str) -> u64 {
+        let number = self.numbers.entry(key.to_owned()).or_insert(0);
+        *number += 1;
+        *number
+    }
+
+    /// Writes a record whose payload is its body.
+    fn write<T: Serialize>(&mut self, attempt: &mut Attempt, key: &str, body: &T, wait: bool) -> Result<(), Error> {
+        let began = Instant::now();
+        let number = self.next(key);
+        let text = serde_json::to_string(body).unwrap_or_default();
+        attempt.record(key, number, Digest::of(text.as_bytes()), body, wait)?;
+        self.window.spent += began.elapsed();
         Ok(())
     }
 
-    /// A step was done.
-    pub fn stepped(&mut self, attempt: &mut Attempt, trainer: &Trainer, report: &StepReport) -> Result<(), Error> {
-        self.window.steps += 1;
-        self.window.loss_sum += report.loss;
-        let step = trainer.step();
-        if !step.is_multiple_of(self.every) && step != trainer.config().steps {
+    /// The gang stands at `step`, and begins; `samples` are those of the whole run.
+    pub fn started(&mut self, attempt: &mut Attempt, step: u64, samples: u64) -> Result<(), Error> {
+        let formation = attempt.member().formation;
+        let (reached, steps) = (self.reached, self.steps);
+        let body = Started { formation, step, reached, steps, samples };
+        if reached > step {
+            attempt.say(&format!("steps {step} to {reached} are done again"));
+        }
+        self.write(attempt, "resume", &body, false)?;
+        (self.window, self.started) = (Window::new(), Instant::now());
+        Ok(())
+    }
+
+    /// Samples are about to be used: returns once the log has it.
+    pub fn lease(&mut self, attempt: &mut Attempt, round: u64, samples: &[Range<u64>], replicas: usize, each: u64) -> Result<(), Error> {
+        let formation = attempt.member().formation;
+        let samples = Runs::of(samples.iter().cloned()).ok_or_else(|| Error::Unfit(format!("lease {samples:?}: some come twice")))?;
+        let lease = Lease { round, formation, samples, replicas: replicas as u32, each };
+        self.write(attempt, "lease", &lease, true)
+    }
+
+    /// Which rank holds what.
+    pub fn shares(&mut self, attempt: &mut Attempt, speeds: &[u64], counts: &[usize]) -> Result<(), Error> {
+        let replicas = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let body = Shares { formation: attempt.member().formation, speeds: speeds.to_vec(), replicas };
+        self.write(attempt, "shares", &body, false)
+    }
+
+    /// The guard has decided.
+    pub fn guard(&mut self, attempt: &mut Attempt, guard: Guard) -> Result<(), Error> {
+        attempt.say(&format!("guard: {} at step {}: {}; samples {} are left out", guard.decision, guard.step, guard.why, guard.skipped));
+        let key = format!("{GUARD}{:04}", self.resume.guards.len());
+        self.write(attempt, &key, &guard, false)?;
+        self.resume.guards.push(guard);
+        Ok(())
+    }
+
+    /// A step was done; `waited` for data.
+    pub fn stepped(&mut self, attempt: &mut Attempt, report: &StepReport, waited: Duration) -> Result<(), Error> {
+        self.poll(attempt)?;
+        let window = &mut self.window;
+        window.steps += 1;
+        window.tokens += report.tokens;
+        window.loss_sum += report.loss;
+        window.waited += waited;
+        self.tokens += report.tokens;
+        let step = report.step + 1;
+        if !step.is_multiple_of(self.every) && step != self.steps {
             return Ok(());
         }
-        let tokens = (self.window.steps * trainer.tokens_per_step()) as f64;
+        let took = window.since.elapsed().as_secs_f64().max(1e-9);
         let body = Metrics {
             step,
-            loss: rounded(self.window.loss_sum / self.window.steps as f64),
+            steps: self.steps,
+            loss: rounded(window.loss_sum / window.steps as f64),
             lr: report.learning_rate,
             grad_norm: rounded(report.gradient_norm),
-            tokens_per_s: (tokens / self.window.since.elapsed().as_secs_f64().max(1e-9)).round(),
+            tokens_per_s: (window.tokens as f64 / took).round(),
+            rss_mib: resident_mib(),
+            data_wait: rounded(window.waited.as_secs_f64() / took),
+            overhead: rounded(window.spent.as_secs_f64() / took),
         };
         self.window = Window::new();
-        self.metrics_seq += 1;
-        (self.resume.loss, self.reached) = (body.loss, step);
+        (self.loss, self.reached) = (body.loss, step);
         attempt.say(&format!(
-            "step {step}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s",
-            body.loss, body.lr, body.grad_norm, body.tokens_per_s
+            "step {step}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} MiB, data wait {:.2} %, scheduler {:.2} %",
+            body.loss,
+            body.lr,
+            body.grad_norm,
+            body.tokens_per_s,
+            body.rss_mib,
+            body.data_wait * 100.0,
+            body.overhead * 100.0
         ));
-        let text = serde_json::to_string(&body).unwrap_or_default();
-        attempt.record("train", self.metrics_seq, Digest::of(text.as_bytes()), &body, false)
+        self.write(attempt, "train", &body, false)
     }
 
-    /// Keeps a checkpoint: first its files, durably, the manifest last, then the record that names the manifest.
-    pub fn checkpoint(&mut self, attempt: &mut Attempt, trainer: &Trainer) -> Result<(), Error> {
-        let snapshot = trainer.snapshot(self.resume.checkpoint.map(|hash| hash.to_string()))?;
-        let mut hash = Digest::default();
-        let (manifest, about) = snapshot.write(|_, bytes| {
-            hash = attempt.artifacts.put(bytes).map_err(|e| e.to_string())?;
-            Ok(())
-        })?;
-        let bytes = about.len() as u64 + manifest.files.iter().map(|file| file.bytes).sum::<u64>();
-        let body = Checkpoint { step: trainer.step(), loss: self.resume.loss, bytes };
-        attempt.record("checkpoint", body.step, hash, &body, true)?;
-        attempt.say(&format!("checkpoint at step {}: {hash}, {} bytes", body.step, body.bytes));
-        self.resume.checkpoint = Some(hash);
+    /// A round is over: its checkpoint is written while the training goes on, after the one before.
+    pub fn keep(
+        &mut self,
+        attempt: &mut Attempt,
+        snapshot: Snapshot,
+        commit: Commit,
+        history: &[Point],
+        loss: f64,
+        with: Vec<Digest>,
+    ) -> Result<(), Error> {
+        self.settle(attempt)?;
+        let history = history[history.len().saturating_sub(HISTORY)..].iter().map(Past::from).collect();
+        let account = Account { commit, history, kept: self.kept.clone() };
+        let pending = Pending { step: snapshot.step(), loss, account };
+        let artifacts = attempt.artifacts.clone();
+        let owner = self.owner.clone();
+        let started = self.writing.start("checkpoint", move || save(snapshot, pending, &artifacts, &owner, &with));
+        started.map(drop).map_err(|e| Error::Unfit(format!("start a thread to write the checkpoint: {e}")))
+    }
+
+    /// Commits the round whose checkpoint has become durable, if one has.
+    pub fn poll(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+        match self.writing.poll() {
+            Some(saved) => self.commit(attempt, saved?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written, and commits its round.
+    pub fn settle(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+        match self.writing.finish() {
+            Some(saved) => self.commit(attempt, saved?),
+            None => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, attempt: &mut Attempt, saved: Saved) -> Result<(), Error> {
+        let began = Instant::now();
+        let Saved { checkpoint, bytes, mut pending } = saved;
+        let about = Kept { step: pending.step, loss: pending.loss };
+        pending.account.kept.retain(|one| one.about.step != pending.step);
+        pending.account.kept.push(Stored { about, checkpoint });
+        let all: Vec<Kept> = pending.account.kept.iter().map(|one| one.about).collect();
+        let wanted = self.retention.kept(&all);
+        let (stay, gone): (Vec<Stored>, Vec<Stored>) = pending.account.kept.iter().partition(|one| wanted.contains(&one.about.step));
+        pending.account.kept = stay;
+        let round = Round::of(&pending, attempt.member().formation, checkpoint, bytes)?;
+        let account = attempt.put_json(&pending.account)?;
+        let body = Checkpoint { step: round.step, loss: round.loss, bytes };
+        let number = self.next("checkpoint").max(round.step);
+        self.numbers.insert("checkpoint".to_owned(), number);
+        attempt.record("checkpoint", number, checkpoint, &body, false)?;
+        attempt.record("round", round.round + 1, account, &round, true)?;
+        attempt.say(&format!(
+            "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
+            round.round, round.step, round.samples
+        ));
+        self.kept = pending.account.kept;
+        self.remove(attempt, &gone)?;
+        self.resume.round = Some(round);
+        self.window.spent += began.elapsed();
         Ok(())
     }
 
-    /// Where the training ended.
-    pub fn last(&self, trainer: &Trainer) -> Resume {
-        let steps = trainer.step() - self.started_at;
-        if steps == 0 {
-            return self.resume;
+    /// Takes away checkpoints that no rule keeps, off the training thread. The log has said before that they are not kept.
+    fn remove(&mut self, attempt: &Attempt, gone: &[Stored]) -> Result<(), Error> {
+        let hashes = |stored: &[Stored]| stored.iter().map(|one| one.checkpoint).collect::<Vec<Digest>>();
+        let (gone, stay) = (hashes(gone), hashes(&self.kept));
+        if gone.is_empty() {
+            return Ok(());
         }
-        let tokens = (steps * trainer.tokens_per_step()) as f64;
-        Resume { tokens_per_s: (tokens / self.started.elapsed().as_secs_f64().max(1e-9)).round(), ..self.resume }
+        let (artifacts, owner) = (attempt.artifacts.clone(), self.owner.clone());
+        let work = move || remove(&artifacts, &owner, &gone, &stay, |manifest| super::diloco::states(&artifacts, manifest));
+        let before = self.removing.start("retention", work);
+        before.map_err(|e| Error::Unfit(format!("start a thread to remove checkpoints: {e}")))?.unwrap_or(Ok(()))
     }
+
+    /// Waits until nothing is written or removed any more.
+    pub fn close(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+        self.settle(attempt)?;
+        self.removing.finish().unwrap_or(Ok(()))
+    }
+
+    /// The last loss, and the speed of this life.
+    pub fn last(&self) -> (f64, f64) {
+        (self.loss, (self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9)).round())
+    }
+}
+
+/// The account of a round of which each replica's samples are dealt in turns.
+pub fn contributions(samples: &[Range<u64>], replicas: usize, each: u64, delta: impl Fn(usize) -> String) -> Vec<Contribution> {
+    let count: u64 = samples.iter().map(|range| range.end - range.start).sum();
+    let turn = replicas as u64 * each;
+    let of = |replica: usize| {
+        let dealt = (0..count / turn).flat_map(|place| muster_llm::train::order::part(samples, place * turn + replica as u64 * each, each));
+        Contribution { replica: replica as u32, samples: Runs::of(dealt).unwrap_or_default(), delta: delta(replica) }
+    };
+    (0..replicas).map(of).collect()
 }
 
 /// A figure for a record: six digits after the point are enough for people, and short.
 fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
+}
+
+/// What of this process is in memory; 0 where the system does not say.
+fn resident_mib() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0.0);
+    (kib / 1024.0).round()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_dealt_in_turns() {
+        let of = |samples: &[Range<u64>], replicas, each| {
+            let all = contributions(samples, replicas, each, |_| String::new());
+            all.iter().map(|one| one.samples.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[0..8], 2, 2), ["0+2,4+2", "2+2,6+2"]);
+        assert_eq!(of(&[0..3, 10..15], 2, 2), ["0+2,11+2", "2+1,10+1,13+2"]);
+        assert_eq!(of(&[4..8], 4, 1), ["4+1", "5+1", "6+1", "7+1"]);
+    }
+
+    #[test]
+    fn a_process_has_memory() {
+        assert!(resident_mib() > 0.0);
+    }
 }

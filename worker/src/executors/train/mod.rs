@@ -1,26 +1,27 @@
-//! `train`: one rank of a gang that trains a model from scratch, in step with the others.
+//! `train`: one rank of a gang that trains or tunes a model, in step with the others or in rounds.
 //!
-//! All ranks hold the same weights; each computes the gradients of its share of a step's microbatches, the gang sums them, and each
-//! makes the same update, so that the result does not depend on how many ranks there are. Rank 0 writes checkpoints to the artifacts and
-//! their hashes into the log, and after a restart decides for all where to go on.
+//! The library computes; here is who computes what, what the log is told before and after, and where a restart goes on. Rank 0 holds the
+//! pen. **Invariant**: a sample is used only under a lease in the log, and consumed only by a committed round, whose checkpoint is durable.
 
+mod build;
+mod diloco;
+mod finish;
 mod journal;
+mod records;
+mod saver;
+mod setting;
+mod sync;
+mod work;
 
-use super::{
-    attempt::Attempt,
-    error::Error,
-    model::{checkpoint_file, corpus, data_set},
-    wire::{DataSet, TrainOutput},
-};
-use crate::collective::{Gang, Sums, Timing};
-use journal::{Journal, Resume};
-use muster_llm::{
-    model::{Decoder, ModelConfig, weights::initial},
-    parallel::shares,
-    train::{self, Gradients, Manifest, TrainConfig, Trainer, Windows},
-};
-use muster_protocol::limits::WORKER_LEASE_MS;
-use std::{ops::Range, sync::Arc, thread, time::Duration};
+use super::{attempt::Attempt, error::Error, wire::TrainOutput};
+use crate::collective::{Gang, Timing};
+use build::Source;
+use journal::Journal;
+use muster_llm::train::Trainer;
+use muster_protocol::{ids::Digest, limits::WORKER_LEASE_MS};
+use records::Resume;
+use setting::{Mode, Setting};
+use std::{thread, time::Duration};
 
 /// How long a rank of a broken gang waits to be stopped, before it fails: if another's worker was lost, that is known after a lease, and
 /// costs no retry.
@@ -36,76 +37,57 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     ended
 }
 
+/// What the modes end with: the trainer, rank 0's journal, the last checkpoint.
+type Ended = (Trainer, Option<Journal>, Option<Digest>);
+
 fn train(attempt: &mut Attempt) -> Result<(), Error> {
+    muster_llm::compute::keep_memory();
     let (rank, world) = (attempt.launch.rank, attempt.launch.world);
-    let data = data_set(attempt)?;
-    let config = config(attempt);
-    let share = share(&config, rank, world)?;
+    let setting = Setting::of(&attempt.params)?;
+    let replicas = if setting.mode == Mode::Diloco { setting.rounds.replicas } else { setting.train.microbatches };
+    let named = if setting.mode == Mode::Diloco { "replicas" } else { "microbatches" };
+    match setting.mode {
+        Mode::Single if world > 1 => {
+            return Err(Error::Unfit(format!("train with `mode` = single as {world} tasks: it is for one; sync and diloco are for more")));
+        }
+        Mode::Sync | Mode::Diloco if replicas < world as usize => {
+            return Err(Error::Unfit(format!("share `{named}` = {replicas} among {world} ranks: each needs one")));
+        }
+        Mode::Single | Mode::Sync | Mode::Diloco => {}
+    }
+    let source = Source::find(attempt, &setting)?;
     let mut gang = form(attempt)?;
     attempt.say(&format!("rank {rank} of {world} has joined formation {}", attempt.member().formation));
 
-    let mut journal = if rank == 0 { Some(Journal::open(attempt)?) } else { None };
-    let resume = match &journal {
-        Some(journal) => journal.resume().to_bytes(),
-        None => Vec::new(),
-    };
-    let resume = Resume::from_bytes(&gang.from_rank_0(resume)?)?;
-    let tokens = Arc::new(corpus(&attempt.artifacts, &data.train)?);
-    let windows = Arc::new(Windows::new(tokens, attempt.params.size("context"), false)?);
-    let compute = attempt.compute()?;
-    let model = model(attempt, &data);
-    let model = Decoder::trained(model.clone(), &initial(&model, config.seed))?;
-    let mut trainer = Trainer::new(config, model, windows, compute)?;
-    if let Some(hash) = resume.checkpoint {
-        let manifest = Manifest::from_bytes(&attempt.artifacts.get(hash)?)?;
-        trainer.restore(&manifest, &|file| checkpoint_file(&attempt.artifacts, file))?;
-    }
+    let journal = if rank == 0 { Some(Journal::open(attempt, &setting.train, setting.retention)?) } else { None };
+    let said = journal.as_ref().map(|journal| serde_json::to_vec(journal.resume()).unwrap_or_default()).unwrap_or_default();
+    let resume: Resume =
+        serde_json::from_slice(&gang.from_rank_0(said)?).map_err(|e| Error::Unfit(format!("understand where rank 0 goes on: {e}")))?;
+    let trainer = source.trainer()?;
     attempt.say(&format!(
-        "{} parameters, {} tokens a step, from step {} to {}",
+        "{} parameters are trained, at most {} tokens a step, {} steps",
         trainer.parameter_count(),
         trainer.tokens_per_step(),
-        trainer.step(),
-        trainer.config().steps
+        setting.train.steps
     ));
-    // Ranks that would go on from different weights would ruin them in silence.
-    gang.agree(trainer.weights_hash()?.as_bytes())?;
-    if let Some(journal) = &mut journal {
-        journal.started(attempt, &trainer)?;
-    }
-
-    let every = attempt.params.whole("checkpoint_every");
-    let microbatches = trainer.config().microbatches;
-    while trainer.step() < trainer.config().steps {
-        let step = trainer.step();
-        let partials = trainer.loss_and_gradients(step, share.clone())?;
-        let sums = |g: Gradients| Sums { vector: g.flat, scalars: g.sums.to_array().to_vec() };
-        let sum = gang.all_reduce(microbatches, partials.into_iter().map(|partial| partial.map(sums)).collect())?;
-        let report = trainer.apply(step, Gradients { sums: train::Sums::from_slice(&sum.scalars)?, flat: sum.vector })?;
-        if let Some(journal) = &mut journal {
-            journal.stepped(attempt, &trainer, &report)?;
-        }
-        let done = trainer.step();
-        if done.is_multiple_of(every) || done == trainer.config().steps {
-            gang.agree(trainer.weights_hash()?.as_bytes())?;
-            if let Some(journal) = &mut journal {
-                journal.checkpoint(attempt, &trainer)?;
-            }
-        }
-    }
-    let last = match journal {
-        Some(journal) => gang.from_rank_0(journal.last(&trainer).to_bytes())?,
-        None => gang.from_rank_0(Vec::new())?,
+    let (gang, of) = (&mut gang, &setting);
+    let (trainer, journal, checkpoint): Ended = match setting.mode {
+        Mode::Single | Mode::Sync => sync::Sync { attempt, gang, setting: of, source: &source, trainer, journal, resume }.run()?,
+        Mode::Diloco => diloco::Diloco { attempt, gang, setting: of, source: &source, trainer, journal, resume }.run()?,
     };
-    let last = Resume::from_bytes(&last)?;
-    let checkpoint = last.checkpoint.ok_or_else(|| Error::Unfit("end the training: it has left no checkpoint".to_owned()))?;
+    let checkpoint = checkpoint.ok_or_else(|| Error::Unfit("end the training: it has left no checkpoint".to_owned()))?;
+    let model = if rank == 0 { finish::merged(attempt, &setting, &trainer)? } else { None };
+    let (loss, tokens_per_s) = journal.as_ref().map_or((0.0, 0.0), Journal::last);
     let output = TrainOutput {
         rank,
         checkpoint,
+        model,
+        weights: trainer.weights_hash()?,
         step: trainer.step(),
-        loss: last.loss,
+        loss,
         parameters: trainer.parameter_count() as u64,
-        tokens: trainer.step() * trainer.tokens_per_step(),
-        tokens_per_s: last.tokens_per_s,
+        tokens: trainer.step() * trainer.tokens_per_step() * if setting.mode == Mode::Diloco { replicas as u64 } else { 1 },
+        tokens_per_s,
     };
     attempt.output(&output)
 }
@@ -115,40 +97,5 @@ fn form(attempt: &Attempt) -> Result<Gang, Error> {
         Some(gang) => Ok(Gang::form(&attempt.member(), &format!("{}:{}", gang.address, gang.port), Timing::default())?),
         None if attempt.launch.world == 1 => Ok(Gang::alone()),
         None => Err(Error::Unfit("find the other ranks: a stage of more than one trainer must say `gang = true`".to_owned())),
-    }
-}
-
-fn share(config: &TrainConfig, rank: u32, world: u32) -> Result<Range<usize>, Error> {
-    let ranges = shares(config.microbatches, &vec![1; world as usize]).ok();
-    let range = ranges.and_then(|ranges| ranges.get(rank as usize).cloned());
-    range.ok_or_else(|| Error::Unfit(format!("share `microbatches` = {} among {world} ranks: each needs one", config.microbatches)))
-}
-
-fn model(attempt: &Attempt, data: &DataSet) -> ModelConfig {
-    let params = &attempt.params;
-    ModelConfig {
-        vocab_size: data.manifest.vocab_size as usize,
-        hidden_size: params.size("hidden_size"),
-        intermediate_size: params.size("intermediate_size"),
-        num_hidden_layers: params.size("layers"),
-        num_attention_heads: params.size("heads"),
-        num_key_value_heads: params.size("kv_heads"),
-        max_position_embeddings: params.size("context"),
-        ..ModelConfig::default()
-    }
-}
-
-fn config(attempt: &Attempt) -> TrainConfig {
-    let params = &attempt.params;
-    TrainConfig {
-        seed: params.whole("seed"),
-        steps: params.whole("steps"),
-        microbatches: params.size("microbatches"),
-        sequences: params.size("sequences"),
-        learning_rate: params.number("learning_rate"),
-        warmup_steps: params.whole("warmup_steps"),
-        weight_decay: params.number("weight_decay"),
-        clip_norm: params.number("clip_norm"),
-        ..TrainConfig::default()
     }
 }
