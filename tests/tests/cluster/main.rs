@@ -10,6 +10,7 @@ mod data;
 mod faces;
 mod garbage;
 mod logs;
+mod training;
 mod workers;
 
 use muster_protocol::{

@@ -1,0 +1,138 @@
+//! A training that is killed at random points, again and again: the same weights as undisturbed, and no sample used twice or left out.
+
+use crate::{await_end, leader_api, task};
+use muster_protocol::{
+    event::Event,
+    ids::{JobId, TaskId},
+    outcome::{Outcome, Terminal},
+    spec::{JobSpec, RetryPolicy},
+};
+use muster_tests::cluster::{Cluster, Shape, api::new_request, wait_for};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
+use std::{env, path::Path};
+
+/// Kills in a run; `MUSTER_KILLS` asks for another number.
+const KILLS: u64 = 20;
+/// So many rounds are committed at least between two kills, so that the training gets on.
+const ROUNDS_BETWEEN: u64 = 1;
+/// The first rank's number in the job.
+const RANK_0: u32 = 4;
+
+/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks.
+fn job(name: &str, ranks: u32, steps: u64) -> JobSpec {
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    let params = json!({
+        "steps": steps, "context": 16, "microbatches": 4, "sequences": 1, "hidden_size": 16, "intermediate_size": 24, "layers": 1,
+        "heads": 2, "kv_heads": 1, "checkpoint_every": 10, "metrics_every": 1, "shares": "equal",
+    });
+    let stage = |name: &str, needs: &[u16], executor: &str, params: Value| {
+        json!({
+            "name": name, "needs": needs, "tasks": 1,
+            "work": {"type": "builtin", "executor": executor, "params": params.to_string()},
+        })
+    };
+    let mut train = stage("train", &[3], "train", params);
+    (train["tasks"], train["gang"]) = (json!(ranks), json!(ranks > 1));
+    let stages = [
+        stage("scan", &[], "data.scan", roots),
+        stage("tokenizer", &[0], "data.tokenizer", json!({"vocab_size": 300, "sample_mib": 1})),
+        stage("pack", &[1], "data.pack", json!({})),
+        stage("manifest", &[2], "data.manifest", json!({})),
+        train,
+    ];
+    let mut spec: JobSpec = serde_json::from_value(json!({"name": name, "stages": stages})).unwrap();
+    for stage in &mut spec.stages {
+        stage.request.cpu_milli = 1_000;
+        stage.retry = RetryPolicy { retries: 1_000, backoff_ms: 1, backoff_ms_max: 10 };
+    }
+    spec
+}
+
+fn output(cluster: &Cluster, job: JobId) -> Value {
+    match task(cluster, TaskId { job, index: RANK_0 }).outcome {
+        Some(Outcome::Succeeded(succeeded)) => serde_json::from_str(&succeeded.output).unwrap(),
+        other => panic!("{job}: {other:?}"),
+    }
+}
+
+/// Rounds that rank 0 has committed, and whether the job has ended.
+fn stands(cluster: &Cluster, job: JobId) -> Result<(u64, bool), String> {
+    let api = leader_api(cluster);
+    let rank_0 = api.task(TaskId { job, index: RANK_0 }).map_err(|error| error.to_string())?;
+    let ended = api.job(job).map_err(|error| error.to_string())?.job.terminal.is_some();
+    Ok((rank_0.progress.get("round").map_or(0, |round| round.seq), ended))
+}
+
+/// Kills the newest process of a rank, if it still runs.
+fn kill_rank(cluster: &Cluster, job: JobId, rank: u32) {
+    let attempt = leader_api(cluster).task(TaskId { job, index: RANK_0 + rank }).ok().and_then(|task| task.attempt);
+    let events = leader_api(cluster).events(1).unwrap_or_default();
+    let pid = events.iter().find_map(|event| match &event.event {
+        Event::AttemptStarted(started) if Some(started.attempt) == attempt => Some(started.pid),
+        _ => None,
+    });
+    let ours = |pid: u32| {
+        let line = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("executor")
+    };
+    if let Some(pid) = pid.filter(|pid| ours(*pid)).and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+        // It may have ended between the look and the kill.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+#[test]
+fn killed_at_random_points_it_comes_to_the_same_weights_with_each_sample_once() {
+    let kills: u64 = env::var("MUSTER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let seed: u64 = env::var("MUSTER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let steps = 10 * (6 * kills + 20);
+    let mut draw = ChaCha8Rng::seed_from_u64(seed);
+    let mut cluster = Cluster::start(Shape::default()).unwrap();
+    let undisturbed = leader_api(&cluster).submit(&job("undisturbed", 1, steps), new_request()).unwrap();
+    assert_eq!(await_end(&cluster, undisturbed).terminal, Some(Terminal::Succeeded));
+
+    let killed = leader_api(&cluster).submit(&job("killed", 2, steps), new_request()).unwrap();
+    let (mut done, mut reached) = (0, 0);
+    while done < kills {
+        let wanted = reached + ROUNDS_BETWEEN + draw.random_range(0..2);
+        let (rounds, ended) = wait_for(&format!("round {wanted} (seed {seed})"), || match stands(&cluster, killed) {
+            Ok((rounds, ended)) if rounds >= wanted || ended => Ok((rounds, ended)),
+            Ok((rounds, _)) => Err(format!("round {rounds}")),
+            Err(error) => Err(error),
+        });
+        if ended {
+            break;
+        }
+        reached = rounds;
+        match draw.random_range(0..4) {
+            0 | 1 => kill_rank(&cluster, killed, draw.random_range(0..2)),
+            2 => {
+                let index = draw.random_range(0..2);
+                cluster.kill_worker(index);
+                cluster.start_worker(index).unwrap();
+            }
+            _ => {
+                let leader = cluster.leader();
+                cluster.kill_coordinator(leader);
+                cluster.start_coordinator(leader).unwrap();
+            }
+        }
+        done += 1;
+    }
+    assert!(done * 2 > kills, "the training ended after {done} kills of {kills}");
+    assert_eq!(await_end(&cluster, killed).terminal, Some(Terminal::Succeeded), "seed {seed}");
+
+    let (calm, wild) = (output(&cluster, undisturbed), output(&cluster, killed));
+    assert_eq!(calm["weights"], wild["weights"], "seed {seed}");
+    assert_eq!(calm["checkpoint"].as_str().map(str::len), wild["checkpoint"].as_str().map(str::len));
+    for job in [undisturbed, killed] {
+        let audit = cluster.muster(&["audit", "samples", &job.to_string(), "--json"]);
+        let said = String::from_utf8_lossy(&audit.stdout).into_owned();
+        assert!(audit.status.success(), "seed {seed}: {said}");
+        let audit: Value = serde_json::from_str(&said).unwrap();
+        let stage = &audit["stages"][0];
+        assert_eq!((&stage["consumed"], &stage["planned"]), (&json!(format!("0+{}", steps * 4)), &json!(steps * 4)), "{said}");
+    }
+}
