@@ -6,7 +6,6 @@
 //! define it). `vs_loopback` is the bus bandwidth of two ranks over the raw throughput at 64 MiB: both the medians of the same number of turns,
 //! taken one after the other so that whatever else the machine does weighs on both. On a busy machine the medians say more of its other work:
 //! `vs_loopback_best` compares the best turns, and `cpu_vs_loopback` the processor time of the raw turns with that of the others.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is what it prints")]
 
 use muster_llm::parallel::Partial;
 use muster_worker::collective::{Gang, Member, Sums, Timing};
@@ -14,7 +13,7 @@ use serde_json::json;
 use std::{
     env,
     error::Error,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Barrier},
     thread,
@@ -46,7 +45,7 @@ fn main() -> Outcome<()> {
             let cpu_1 = cpu_ticks()?;
             let reduce_s = gang.turn()?;
             let cpu_2 = cpu_ticks()?;
-            eprintln!("{mib} MiB, turn {turn}: raw {:.2} ms, all-reduce {:.2} ms", raw_s * 1e3, reduce_s * 1e3);
+            writeln!(io::stderr(), "{mib} MiB, turn {turn}: raw {:.2} ms, all-reduce {:.2} ms", raw_s * 1e3, reduce_s * 1e3)?;
             // The first turns warm the caches and the windows of TCP.
             if turn >= 2 {
                 raw.push(raw_s);
@@ -88,8 +87,7 @@ fn main() -> Outcome<()> {
         "turns": turns,
         "cores": thread::available_parallelism()?.get(),
     });
-    println!("{}", if as_json { report.to_string() } else { format!("{report:#}") });
-    Ok(())
+    Ok(writeln!(io::stdout(), "{}", if as_json { report.to_string() } else { format!("{report:#}") })?)
 }
 
 fn median(seconds: &mut [f64]) -> f64 {
@@ -125,7 +123,8 @@ impl Ranks {
                 loop {
                     start.wait();
                     if let Err(error) = work() {
-                        eprintln!("error: failed to {error}");
+                        // Whether that can be said or not, it ends.
+                        let _ = writeln!(io::stderr(), "error: failed to {error}");
                         std::process::exit(1);
                     }
                     end.wait();
