@@ -112,6 +112,11 @@ impl Cluster {
         self.members.len()
     }
 
+    /// How many workers there are, running or not.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// A coordinator's data directory.
     pub fn coordinator_data(&self, index: usize) -> PathBuf {
         self.directory.path().join(&self.members[index].name)
