@@ -119,7 +119,7 @@ pub trait Method {
     ///
     /// # Errors
     /// [`Error::Adapter`] when a tensor does not divide into what we name apart.
-    fn from_peft(&self, _config: &ModelConfig, tensors: Vec<Named>) -> Result<Vec<Named>, Error> {
+    fn read_peft(&self, _config: &ModelConfig, tensors: Vec<Named>) -> Result<Vec<Named>, Error> {
         Ok(tensors)
     }
 }

@@ -64,7 +64,7 @@ pub fn load(config: &ModelConfig, read: impl Fn(&str) -> Result<Option<Vec<u8>>,
         serde_json::from_slice(&read(CONFIG)?.ok_or_else(|| absent(CONFIG))?).map_err(|e| Error::Adapter(format!("{CONFIG}: {e}")))?;
     let tensors = hub::named(WEIGHTS, &read(WEIGHTS)?.ok_or_else(|| absent(WEIGHTS))?)?;
     let method = method(&about, config, &tensors)?;
-    let mut weights = method.method().from_peft(config, tensors)?;
+    let mut weights = method.method().read_peft(config, tensors)?;
     weights.sort_by(|a, b| a.name.cmp(&b.name));
     let base = about.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or_default().to_owned();
     let adapter = Adapter { method, base, weights };

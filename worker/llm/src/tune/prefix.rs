@@ -117,7 +117,7 @@ impl Method for Prefix {
         vec![Named { name: TENSOR.to_owned(), shape: vec![self.virtual_tokens, width * parts.len()], numbers }]
     }
 
-    fn from_peft(&self, config: &ModelConfig, tensors: Vec<Named>) -> Result<Vec<Named>, Error> {
+    fn read_peft(&self, config: &ModelConfig, tensors: Vec<Named>) -> Result<Vec<Named>, Error> {
         let width = config.key_value_size();
         let wanted = vec![self.virtual_tokens, 2 * config.num_hidden_layers * width];
         let found = tensors.iter().find(|tensor| tensor.name == TENSOR);
