@@ -31,7 +31,9 @@ use std::{
 };
 
 /// A gang of ranks whose fastest is faster than its slowest by less than this holds equal shares: noise is no difference.
-const UNEQUAL_FROM: f64 = 1.25;
+const UNEQUAL_FROM: f64 = 1.5;
+/// Tries of which the fastest counts.
+const PROBES: usize = 3;
 
 /// What a rank goes through its rounds with.
 pub struct Sync<'a> {
@@ -49,6 +51,9 @@ enum Went {
     Well,
     Wrong { at: u64, skip: Range<u64>, why: String },
 }
+
+/// A step with how long its samples were waited for, or a number that is none: which, and what it is.
+type Stepped = Result<(StepReport, Duration), (&'static str, f64)>;
 
 impl Sync<'_> {
     /// Goes through all rounds; gives the trainer, the journal and the last checkpoint as all ranks know it.
@@ -154,8 +159,7 @@ impl Sync<'_> {
     }
 
     /// One step; the inner error is a number that is none.
-    #[expect(clippy::type_complexity, reason = "two kinds of wrong: the world's, and the numbers'")]
-    fn step(&mut self, step: u64, share: Range<usize>) -> Result<Result<(StepReport, Duration), (&'static str, f64)>, Error> {
+    fn step(&mut self, step: u64, share: Range<usize>) -> Result<Stepped, Error> {
         let replicas = self.trainer.config().microbatches;
         let plan = self.trainer.plan();
         let mut work = Work::new(&self.trainer, self.setting.allow_accumulation);
@@ -229,14 +233,22 @@ impl Sync<'_> {
         ranges.get(rank).cloned().ok_or_else(|| Error::Unfit(format!("find the share of rank {rank}")))
     }
 
-    /// Microbatches per 1,000 s, by one that changes nothing.
-    fn probe(&mut self) -> Result<u64, Error> {
+    /// Microbatches per 1,000 s, by some that change nothing.
+    fn probe(&self) -> Result<u64, Error> {
         let plan = self.trainer.plan();
-        let began = Instant::now();
-        let mut work = Work::new(&self.trainer, self.setting.allow_accumulation);
-        work.gradients(0..1, plan.len(), |replica| plan.get(replica).cloned().unwrap_or_default())?;
-        Ok((1e3 / began.elapsed().as_secs_f64().max(1e-6)) as u64)
+        probe(&self.trainer, plan.first().map_or(&[][..], Vec::as_slice))
     }
+}
+
+/// How often these samples could be learnt from in 1,000 s: the best of a few tries, since a machine may be busy with something else.
+pub fn probe(trainer: &Trainer, samples: &[Range<u64>]) -> Result<u64, Error> {
+    let mut best = f64::MAX;
+    for _ in 0..PROBES {
+        let began = Instant::now();
+        Work::new(trainer, false).of(samples)?;
+        best = best.min(began.elapsed().as_secs_f64());
+    }
+    Ok((1e3 / best.max(1e-6)) as u64)
 }
 
 /// Which replicas each rank holds, by the speeds of all; speeds that hardly differ count as equal. All ranks come to the same answer.

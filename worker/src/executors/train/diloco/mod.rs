@@ -15,7 +15,7 @@ use super::{
     records::{Guard, Resume},
     saver::{manifest, reader},
     setting::Setting,
-    sync::hold,
+    sync::{hold, probe},
     work::Work,
 };
 use crate::{
@@ -75,6 +75,9 @@ struct Head {
     /// Its last loss.
     loss: f64,
 }
+
+/// What replicas offer, and what came of the round if it has closed without them.
+type Learnt = (Vec<(u32, Vec<u8>)>, Option<Outcome>);
 
 impl Diloco<'_> {
     /// Goes through all rounds.
@@ -180,13 +183,7 @@ impl Diloco<'_> {
     }
 
     /// All inner steps of our replicas: what they offer, or the outcome of a round that has closed without us.
-    #[expect(clippy::type_complexity, reason = "offers by replica, and what came of the round if it is over")]
-    fn learn(
-        &mut self,
-        mine: &mut [Replica],
-        global: &Global,
-        samples: &[Range<u64>],
-    ) -> Result<(Vec<(u32, Vec<u8>)>, Option<Outcome>), Error> {
+    fn learn(&mut self, mine: &mut [Replica], global: &Global, samples: &[Range<u64>]) -> Result<Learnt, Error> {
         let mut own = Vec::new();
         for (place, replica) in mine.iter_mut().enumerate() {
             let moments = std::mem::replace(&mut replica.moments, Moments { first: Vec::new(), second: Vec::new() });
@@ -307,12 +304,9 @@ impl Diloco<'_> {
         Ok(self.trainer.put(state, &global.weights, moments)?)
     }
 
-    /// Replicas per 1,000 s and step, by a microbatch that changes nothing.
-    fn probe(&mut self) -> Result<u64, Error> {
-        let began = Instant::now();
-        let one = 0..self.setting.train.sequences as u64;
-        Work::new(&self.trainer, self.setting.allow_accumulation).of(&[one])?;
-        Ok((1e3 / began.elapsed().as_secs_f64().max(1e-6)) as u64)
+    /// Microbatches per 1,000 s, by some that change nothing.
+    fn probe(&self) -> Result<u64, Error> {
+        probe(&self.trainer, &[0..self.setting.train.sequences as u64])
     }
 
     fn end(mut self, global: &Global) -> Result<Ended, Error> {
