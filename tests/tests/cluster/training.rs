@@ -8,7 +8,7 @@ use muster_protocol::{
     spec::{JobSpec, RetryPolicy},
 };
 use muster_tests::cluster::{Cluster, Shape, api::new_request, wait_for};
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::{env, path::Path};
