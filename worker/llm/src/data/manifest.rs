@@ -61,6 +61,12 @@ pub struct Manifest {
     pub kept: Tally,
     /// What did not, by reason.
     pub dropped: BTreeMap<DropReason, Tally>,
+    /// Of those dropped as contaminated: by the evaluation set that they share text with.
+    pub contaminated: BTreeMap<String, Tally>,
+    /// Lines that a filter took out of documents that were kept, and their bytes.
+    pub lines_removed: Tally,
+    /// Parts of files that were not read any more, since the budget was used up, and their bytes: not in `seen`.
+    pub unread: Tally,
     /// Sequences that were cut to the context.
     pub truncated: u64,
     /// Hash of the tokenizer.
@@ -103,6 +109,11 @@ impl Manifest {
         for (split, (report, parts)) in reports.iter().zip(splits).enumerate() {
             check_split(split, reports.len(), report, choice, parts)?;
             manifest.seen.join(report.seen);
+            manifest.lines_removed.join(report.lines_removed);
+            manifest.unread.join(report.unread);
+            for (set, tally) in &report.contaminated {
+                manifest.contaminated.entry(set.clone()).or_default().join(*tally);
+            }
             let by_packing = parts.iter().flat_map(|part| part.dropped.iter().map(|(reason, tally)| (*reason, *tally)));
             let by_scan = report.dropped.iter().map(|(reason, tally)| (*reason, *tally));
             for (reason, tally) in by_scan.chain(choice.dropped(split)).chain(by_packing) {
@@ -254,6 +265,9 @@ mod tests {
             seen: tally(kept + small.documents, kept * 10 + small.bytes),
             kept: tally(kept, kept * 10),
             dropped: [(DropReason::TooSmall, small)].into(),
+            contaminated: [("e".to_owned(), tally(1, 1))].into(),
+            lines_removed: tally(2, 3),
+            unread: tally(1, 4),
             ..ScanReport::default()
         };
         let keep = vec![vec![0, 2], vec![0, 1, 2]];
@@ -273,6 +287,10 @@ mod tests {
         assert_eq!((manifest.seen, manifest.kept), (tally(9, 65), tally(4, 40)));
         let dropped = [(DropReason::TooSmall, tally(3, 5)), (DropReason::Duplicate, tally(1, 10)), (DropReason::TooLong, tally(1, 10))];
         assert_eq!(manifest.dropped, dropped.into());
+        assert_eq!(
+            (manifest.lines_removed, manifest.unread, &manifest.contaminated),
+            (tally(4, 6), tally(2, 8), &[("e".to_owned(), tally(2, 2))].into())
+        );
         assert_eq!((manifest.train.tokens, manifest.train.learnt, manifest.train.bytes_per_token), (12, 12, 2.5));
         assert_eq!((manifest.train.shards.len(), manifest.held_out.documents), (3, 1));
         let json = serde_json::to_vec(&manifest).expect("writes");

@@ -33,6 +33,21 @@ pub fn markdown(manifest: &Manifest, statistics: &Statistics) -> String {
         ));
     }
     page.line("\nEvery document seen is kept, or dropped for one reason: the lines add up.");
+    if manifest.lines_removed.documents > 0 {
+        page.line(&format!(
+            "\n{} lines with {} bytes were taken out of documents that are kept.",
+            manifest.lines_removed.documents, manifest.lines_removed.bytes
+        ));
+    }
+    if manifest.unread.documents > 0 {
+        page.line(&format!(
+            "\n{} parts of files with {} bytes were not read: the budget was used up.",
+            manifest.unread.documents, manifest.unread.bytes
+        ));
+    }
+    for (set, tally) in &manifest.contaminated {
+        page.line(&format!("\n{} of those dropped share text with the evaluation set `{set}`.", tally.documents));
+    }
     for (name, side, figures) in [("Training", &manifest.train, &statistics.train), ("Held out", &manifest.held_out, &statistics.held_out)]
     {
         page.side(name, side, figures);
@@ -134,6 +149,9 @@ mod tests {
             kept: tally(6),
             dropped: [(DropReason::TooLong, tally(2))].into(),
             config: [("context".to_owned(), 128.into())].into(),
+            contaminated: [("exam".to_owned(), tally(1))].into(),
+            lines_removed: tally(3),
+            unread: tally(5),
             ..Manifest::default()
         };
         let histogram = vec![Bin { from: 4, below: 8, documents: 2 }, Bin { from: 8, below: 16, documents: 4 }];
@@ -150,6 +168,9 @@ mod tests {
             "         8 to         15 tokens         4 ########################################\n",
             "| `a?29` | 0 | 29 | 0 |",
             "10 more sources",
+            "3 lines with 30 bytes",
+            "5 parts of files with 50 bytes",
+            "1 of those dropped share text with the evaluation set `exam`",
             "- `context`: `128`",
         ] {
             assert!(page.contains(expected), "{expected} is not in\n{page}");
