@@ -127,12 +127,14 @@ pub fn sum(a: Tensor, b: &Tensor) -> Result<Tensor> {
 /// A vector of `len` numbers that nobody has set: `write` must set all of them, and read none before.
 pub fn written(len: usize, write: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut numbers: Vec<f32> = Vec::with_capacity(len);
+    let space = &mut numbers.spare_capacity_mut()[..len];
     #[expect(unsafe_code, reason = "a buffer that is set to zero before it is overwritten costs a pass over memory")]
-    // SAFETY: the capacity is `len`; any bits are an f32, and every caller in this crate overwrites all numbers without reading them.
+    // SAFETY: any bits are an f32, and every caller in this crate overwrites all numbers without reading them, so the `len` that
+    // the capacity holds are set when the length is.
     unsafe {
+        write(&mut *(std::ptr::from_mut(space) as *mut [f32]));
         numbers.set_len(len);
     }
-    write(&mut numbers);
     numbers
 }
 

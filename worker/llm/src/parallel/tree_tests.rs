@@ -68,7 +68,8 @@ fn every_partition_gives_the_same_bits() {
 
 #[test]
 fn a_range_is_left_with_the_fewest_nodes() {
-    let table: [(usize, Range<usize>, &[(usize, usize)]); 9] = [
+    type Node = (usize, usize);
+    let table: [(usize, Range<usize>, &[Node]); 9] = [
         (8, 0..8, &[(0, 8)]),
         (8, 4..8, &[(4, 4)]),
         (8, 1..7, &[(1, 1), (2, 2), (4, 2), (6, 1)]),

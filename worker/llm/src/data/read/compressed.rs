@@ -78,7 +78,7 @@ impl Read for Frames {
 /// What the decoder could not use: if nothing is left, it lacked what should have followed.
 fn wrong(source: &mut BufReader<File>, reason: &str) -> io::Error {
     match source.fill_buf() {
-        Ok(left) if left.is_empty() => io::ErrorKind::UnexpectedEof.into(),
+        Ok([]) => io::ErrorKind::UnexpectedEof.into(),
         Ok(_) => io::Error::new(io::ErrorKind::InvalidData, reason.to_owned()),
         Err(e) => e,
     }

@@ -108,7 +108,8 @@ fn packed_files_are_read_and_damaged_ones_named() {
     let crc = gzip.len() - 7;
     flipped[crc] ^= 1;
     let expected = ["{\"text\":\"one\"}", "{\"text\":\"two\"}"];
-    let table: [(&str, &[u8], Result<&[&str], &str>); 9] = [
+    type Read<'a> = Result<&'a [&'a str], &'a str>;
+    let table: [(&str, &[u8], Read<'_>); 9] = [
         ("a.jsonl.gz", &gzip, Ok(&expected)),
         ("a.jsonl.zst", &zstd, Ok(&expected)),
         ("a.txt.gz", &gzip, Ok(&[text])),

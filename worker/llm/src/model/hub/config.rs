@@ -96,10 +96,9 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
         Some(theta) => theta,
         None => field(object, "rope_theta")?.unwrap_or(10_000.0),
     };
-    if let Some(part) = field::<f64>(object, "partial_rotary_factor")?.or(field(&parameters, "partial_rotary_factor")?) {
-        if (part - 1.0).abs() > f64::EPSILON {
-            return Err(wrong(format!("partial_rotary_factor {part} is not built; 1 is")));
-        }
+    let turned = field::<f64>(object, "partial_rotary_factor")?.or(field(&parameters, "partial_rotary_factor")?);
+    if let Some(part) = turned.filter(|part| (part - 1.0).abs() > f64::EPSILON) {
+        return Err(wrong(format!("partial_rotary_factor {part} is not built; 1 is")));
     }
     let kind: String = match field(&parameters, "rope_type")? {
         Some(kind) => kind,
