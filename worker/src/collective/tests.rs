@@ -85,7 +85,7 @@ fn ranks_that_start_at_different_times_and_send_much_at_once_end_together() {
         for turn in 0..3 {
             if turn == rank {
                 // The others have filled every buffer on the way by then.
-                gang.from_slow();
+                gang.hear_slow();
             }
             sum = gang.all_reduce(replicas, partials(rank as usize..rank as usize + 1, replicas, numbers)).unwrap();
         }
@@ -96,7 +96,7 @@ fn ranks_that_start_at_different_times_and_send_much_at_once_end_together() {
 
 impl Gang {
     /// Lets the others go ahead: until nothing more can come.
-    fn from_slow(&mut self) {
+    fn hear_slow(&mut self) {
         let links = self.links.lock().unwrap();
         let (mut before, mut scratch) = (0, vec![0; 4 << 20]);
         for link in links.iter() {

@@ -187,11 +187,7 @@ mod tests {
         let hash = |word: &str| durable::hash(word.as_bytes());
         let contributions = (0..replicas).filter(|replica| !missing(*replica)).map(|replica| {
             let first = 1_000_000 + u64::from(replica) * each;
-            Contribution {
-                replica,
-                samples: Runs::of(std::iter::once(first..first + each)).expect("is apart"),
-                delta: hash(&format!("delta {replica}")),
-            }
+            Contribution { replica, samples: Runs::of([first..first + each]).expect("is apart"), delta: hash(&format!("delta {replica}")) }
         });
         Commit { round: 17, epoch: 3, base: hash("base"), contributions: contributions.collect(), aggregate: hash("aggregate") }
     }

@@ -4,7 +4,7 @@ use super::*;
 
 fn lease(replica: u32) -> Runs {
     let first = 100 + u64::from(replica) * 8;
-    Runs::of(std::iter::once(first..first + 8)).expect("is apart")
+    Runs::of([first..first + 8]).expect("is apart")
 }
 
 fn plan(replicas: u32, min_contributions: usize) -> RoundPlan {

@@ -50,7 +50,7 @@ fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, 
     for number in 0..12u64 {
         let lease = |replica: u64| {
             let first = (number * u64::from(REPLICAS) + replica) * SAMPLES_EACH;
-            Runs::of(std::iter::once(first..first + SAMPLES_EACH)).expect("is apart")
+            Runs::of([first..first + SAMPLES_EACH]).expect("is apart")
         };
         let bytes: Vec<u8> = global.iter().flat_map(|x| x.to_le_bytes()).collect();
         let base = durable::hash(&bytes);
@@ -92,7 +92,7 @@ fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, 
 fn replicas_learn_together_and_their_mapping_leaves_no_trace() {
     let held_out = 1_000_000..1_000_200u64;
     let before = loss(&[0.0; WIDTH], held_out.clone());
-    let (weights, commits) = train(std::slice::from_ref(&(0..REPLICAS)), |_, _| false);
+    let (weights, commits) = train(&[0..REPLICAS], |_, _| false);
     let after = loss(&weights, held_out.clone());
     assert!(after < before * 0.02, "{before} to {after}");
     for holders in [vec![0..1, 1..4], vec![0..2, 2..4], vec![0..1, 1..2, 2..3, 3..4]] {

@@ -55,9 +55,10 @@ pub struct Confusion {
 
 /// Computes all of it.
 pub fn agreement(units: &[Unit<'_>]) -> Agreement {
+    type Both<'a> = (&'a str, &'a str);
     let pairable: Vec<&Unit<'_>> = units.iter().filter(|unit| unit.len() >= 2).collect();
-    let mut confusion: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let mut tables: BTreeMap<(&str, &str), BTreeMap<(&str, &str), u64>> = BTreeMap::new();
+    let mut confusion: BTreeMap<Both<'_>, u64> = BTreeMap::new();
+    let mut tables: BTreeMap<Both<'_>, BTreeMap<Both<'_>, u64>> = BTreeMap::new();
     for unit in &pairable {
         for (place, (who, label)) in unit.iter().enumerate() {
             for (other, its) in &unit[place + 1..] {
@@ -184,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_says_nothing_is_no_figure() {
-        let table: &[(&[(&str, &str)], Option<f64>)] =
+        type Row<'a> = (&'a str, &'a str);
+        let table: &[(&[Row<'_>], Option<f64>)] =
             &[(&[], None), (&[("a", "xyz")], None), (&[("a", "xxx"), ("b", "xxx")], Some(1.0)), (&[("a", "xy"), ("b", "yx")], Some(0.0))];
         for (rows, raw) in table {
             let found = agreement(&units(rows));

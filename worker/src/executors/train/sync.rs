@@ -115,7 +115,7 @@ impl Sync<'_> {
                         journal.guard(self.attempt, Guard { decision, step: at, why, skipped, back_to: first })?;
                         checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
                     }
-                    checkpoint = self.from_rank_0(&checkpoint)?;
+                    checkpoint = self.checkpoint_of_all(&checkpoint)?;
                     self.go_back_to(checkpoint)?;
                     self.leave_out(skipped.into_iter().chain([skip]))?;
                     history.retain(|point| point.step < first);
@@ -126,7 +126,7 @@ impl Sync<'_> {
             journal.close(self.attempt)?;
             checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
         }
-        let checkpoint = self.from_rank_0(&checkpoint)?;
+        let checkpoint = self.checkpoint_of_all(&checkpoint)?;
         Ok((self.trainer, self.journal, checkpoint))
     }
 
@@ -209,7 +209,7 @@ impl Sync<'_> {
         Ok(())
     }
 
-    fn from_rank_0(&mut self, checkpoint: &Option<Digest>) -> Result<Option<Digest>, Error> {
+    fn checkpoint_of_all(&mut self, checkpoint: &Option<Digest>) -> Result<Option<Digest>, Error> {
         let said = self.gang.from_rank_0(checkpoint.map(|hash| hash.to_string()).unwrap_or_default().into_bytes())?;
         if said.is_empty() {
             return Ok(None);
