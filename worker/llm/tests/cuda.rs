@@ -9,6 +9,7 @@ use muster_llm::model::weights::{arrays, initial, slots};
 use muster_llm::model::{Decoder, Family, ModelConfig, Precision, Store};
 use muster_llm::ops::Rows;
 use muster_llm::ops::head_loss::Targets;
+use std::io::{self, Write as _};
 
 fn run(config: &ModelConfig, arrays: &[Array], precision: Precision, name: &str) -> (f64, Vec<f32>) {
     let device = device(name).expect("was there before");
@@ -24,7 +25,8 @@ fn run(config: &ModelConfig, arrays: &[Array], precision: Precision, name: &str)
 #[test]
 fn a_gpu_gives_what_the_cpu_gives() {
     if let Err(reason) = device("cuda:0") {
-        println!("skipped: failed to {reason}");
+        // If even this can't be said, the test still checks nothing.
+        let _ = writeln!(io::stdout(), "skipped: failed to {reason}");
         return;
     }
     for model_type in [Family::Llama, Family::Qwen2, Family::Qwen3] {

@@ -6,7 +6,7 @@
 //!
 //! - [`full`]: every weight. [`lora`]: low-rank additions, and merging them. [`qlora`]: those over a base of quantised blocks.
 //! - [`prefix`], [`prompt`]: learnt keys and values, or learnt rows, before each sequence.
-//! - [`added`]: what new weights start from. [`check`]: that all that should learn can. [`peft`]: files that `peft` reads and writes.
+//! - [`added`]: what new weights start from. [`check()`]: that all that should learn can. [`peft`]: files that `peft` reads and writes.
 
 pub mod added;
 pub mod check;
