@@ -2,6 +2,7 @@
 
 mod faults;
 mod late;
+mod training;
 
 use super::*;
 use muster_llm::parallel::shares;
