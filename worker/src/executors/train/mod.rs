@@ -92,6 +92,16 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     attempt.output(&output)
 }
 
+/// The checkpoint that rank 0 knows of, as all ranks then know it.
+fn agreed(gang: &mut Gang, checkpoint: Option<Digest>) -> Result<Option<Digest>, Error> {
+    let said = gang.from_rank_0(checkpoint.map(|hash| hash.to_string()).unwrap_or_default().into_bytes())?;
+    if said.is_empty() {
+        return Ok(None);
+    }
+    let hash = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
+    hash.map(Some).ok_or_else(|| Error::Unfit("understand which checkpoint rank 0 names".to_owned()))
+}
+
 fn form(attempt: &Attempt) -> Result<Gang, Error> {
     match &attempt.launch.gang {
         Some(gang) => Ok(Gang::form(&attempt.member(), &format!("{}:{}", gang.address, gang.port), Timing::default())?),

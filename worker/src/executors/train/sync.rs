@@ -5,6 +5,7 @@
 //! see the same sums, so each comes to the same verdict of the guard by itself.
 
 use super::{
+    agreed,
     build::Source,
     journal::Journal,
     records::{Guard, Resume},
@@ -115,7 +116,7 @@ impl Sync<'_> {
                         journal.guard(self.attempt, Guard { decision, step: at, why, skipped, back_to: first })?;
                         checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
                     }
-                    checkpoint = self.checkpoint_of_all(&checkpoint)?;
+                    checkpoint = agreed(self.gang, checkpoint)?;
                     self.go_back_to(checkpoint)?;
                     self.leave_out(skipped.into_iter().chain([skip]))?;
                     history.retain(|point| point.step < first);
@@ -126,7 +127,7 @@ impl Sync<'_> {
             journal.close(self.attempt)?;
             checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
         }
-        let checkpoint = self.checkpoint_of_all(&checkpoint)?;
+        let checkpoint = agreed(self.gang, checkpoint)?;
         Ok((self.trainer, self.journal, checkpoint))
     }
 
@@ -207,15 +208,6 @@ impl Sync<'_> {
             }
         }
         Ok(())
-    }
-
-    fn checkpoint_of_all(&mut self, checkpoint: &Option<Digest>) -> Result<Option<Digest>, Error> {
-        let said = self.gang.from_rank_0(checkpoint.map(|hash| hash.to_string()).unwrap_or_default().into_bytes())?;
-        if said.is_empty() {
-            return Ok(None);
-        }
-        let hash = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
-        hash.map(Some).ok_or_else(|| Error::Unfit("understand which checkpoint rank 0 goes back to".to_owned()))
     }
 
     /// The microbatches that this rank holds.

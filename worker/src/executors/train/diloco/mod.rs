@@ -9,7 +9,7 @@ mod deal;
 mod state;
 
 use super::{
-    Ended,
+    Ended, agreed,
     build::Source,
     journal::{Journal, contributions},
     records::{Guard, Resume},
@@ -326,8 +326,7 @@ impl Diloco<'_> {
             }
             checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
         }
-        let said = self.gang.from_rank_0(checkpoint.map(|hash| hash.to_string()).unwrap_or_default().into_bytes())?;
-        let checkpoint = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
+        let checkpoint = agreed(self.gang, checkpoint)?;
         Ok((self.trainer, self.journal, checkpoint))
     }
 }
