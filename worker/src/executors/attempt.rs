@@ -4,7 +4,7 @@ use super::{error::Error, params::Params};
 use crate::{
     artifacts::Artifacts,
     collective::Member,
-    socket::{AttemptClient, launch_from_env},
+    socket::{AttemptClient, Pen, launch_from_env},
 };
 use muster_llm::compute::Compute;
 use muster_protocol::{
@@ -111,6 +111,11 @@ impl Attempt {
     /// Records progress; with `wait` it is applied when this returns.
     pub fn record<T: Serialize>(&mut self, key: &str, seq: u64, payload: Digest, body: &T, wait: bool) -> Result<(), Error> {
         Ok(self.client.record(key, seq, payload, json(body)?, wait)?)
+    }
+
+    /// A writer of records beside this attempt, which waits for no record.
+    pub fn pen(&self) -> Result<Pen, Error> {
+        Ok(Pen::new(self.client.another()?)?)
     }
 
     /// What `task` recorded under keys that begin with `prefix`: the newest of each.

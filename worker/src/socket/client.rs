@@ -65,6 +65,14 @@ impl AttemptClient {
         Ok(AttemptClient { stream })
     }
 
+    /// Another connection to the same agent, so that one may wait while the other goes on.
+    pub fn another(&self) -> Result<Self, ClientError> {
+        let reach = |path: &Path, source| ClientError::Reach { path: path.display().to_string(), source };
+        let address = self.stream.peer_addr().map_err(|source| reach(Path::new("the other end"), source))?;
+        let path = address.as_pathname().ok_or_else(|| reach(Path::new("a socket without a name"), io::ErrorKind::NotFound.into()))?;
+        AttemptClient::connect(path)
+    }
+
     /// Records progress; with `wait` it returns once the record is applied, durably.
     pub fn record(
         &mut self,

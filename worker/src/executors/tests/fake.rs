@@ -21,7 +21,10 @@ use std::{
     net::TcpListener,
     os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -127,9 +130,10 @@ impl Cluster {
         let id = launch.attempt;
         let socket = self.dir.join(format!("{id}.sock"));
         let listener = UnixListener::bind(&socket).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
         let agent = {
-            let memory = Arc::clone(&self.memory);
-            thread::spawn(move || serve(&listener.accept().unwrap().0, id.task.index, &memory))
+            let (memory, over) = (Arc::clone(&self.memory), Arc::clone(&over));
+            thread::spawn(move || agent(&listener, id.task.index, &memory, &over))
         };
         let Work::Builtin(work) = launch.work.clone() else { panic!("only executors run here") };
         let ended = (|| -> Result<(), Error> {
@@ -137,6 +141,9 @@ impl Cluster {
             let mut attempt = Attempt::new(&work.executor, launch, "test".to_owned(), &self.dir.join("artifacts"), client)?;
             dispatch(&work.executor, &mut attempt)
         })();
+        // The agent waits for connections; this one is the last.
+        over.store(true, Ordering::SeqCst);
+        drop(UnixStream::connect(&socket));
         let output = agent.join().unwrap();
         ended.map_err(|error| error.to_string())?;
         let output = output.ok_or("it left no output")?;
@@ -150,7 +157,21 @@ impl Cluster {
     }
 }
 
-/// The agent's end of an attempt's socket; the output, once the attempt hangs up.
+/// The agent's end of an attempt's socket, for all its connections; the output, once the attempt is over.
+fn agent(listener: &UnixListener, task: u32, memory: &Arc<Mutex<Memory>>, over: &AtomicBool) -> Option<String> {
+    let mut serving = Vec::new();
+    loop {
+        let stream = listener.accept().unwrap().0;
+        if over.load(Ordering::SeqCst) {
+            break;
+        }
+        let memory = Arc::clone(memory);
+        serving.push(thread::spawn(move || serve(&stream, task, &memory)));
+    }
+    serving.into_iter().filter_map(|serving| serving.join().unwrap()).next_back()
+}
+
+/// One connection; the output if one was said on it.
 fn serve(mut stream: &UnixStream, task: u32, memory: &Mutex<Memory>) -> Option<String> {
     let mut output = None;
     loop {

@@ -1,22 +1,26 @@
 //! What rank 0 writes into the log: leases, rounds, metrics, decisions, and where a restart went on.
 //!
 //! Records under one key are numbered, and the number must grow; a round's number is its own, so that the log itself takes none twice.
-//! Only a lease and a round are waited for: the first before its samples are used, the second since its samples are consumed by it.
-//! A checkpoint is written off the training thread, and its round is committed once all of it is durable.
+//! They are written in order by a thread of their own. Only two are ever waited for: a lease before its samples are used, and so the next
+//! one is asked for while this one's samples are learnt from; and a round before what it makes needless is removed. A checkpoint is written
+//! off the training thread, and its round is committed once all of it is durable.
 
 use super::{
     records::{Account, Checkpoint, Guard, Lease, Metrics, Past, Pending, Resume, Round, Shares, Started, Stored},
-    saver::{Saved, remove, save},
+    saver::{Saved, Saver, remove},
 };
-use crate::executors::{attempt::Attempt, error::Error};
+use crate::{
+    executors::{attempt::Attempt, error::Error},
+    socket::{Pen, Receipt},
+};
 use muster_llm::{
     parallel::{Commit, Contribution, Runs},
-    train::{InFlight, Retention, Snapshot, StepReport, TrainConfig, checkpoint::Kept, guard::Point},
+    train::{InFlight, Retention, Snapshot, StepReport, TrainConfig, guard::Point},
 };
 use muster_protocol::ids::Digest;
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs,
     ops::Range,
     time::{Duration, Instant},
@@ -44,8 +48,24 @@ impl Window {
     }
 }
 
-/// Rank 0's pen.
+/// A lease that the log was asked for.
+struct Asked {
+    round: u64,
+    samples: Runs,
+    receipt: Receipt,
+}
+
+/// A round on its way into the log, and the checkpoints that no rule keeps once it is there.
+struct Committing {
+    receipt: Receipt,
+    gone: Vec<Stored>,
+}
+
+/// Rank 0's book.
 pub struct Journal {
+    pen: Pen,
+    asked: VecDeque<Asked>,
+    committing: Option<Committing>,
     resume: Resume,
     /// The number of the newest record of each key.
     numbers: BTreeMap<String, u64>,
@@ -91,6 +111,9 @@ impl Journal {
         let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
         let (window, started, writing, steps) = (Window::new(), Instant::now(), InFlight::default(), config.steps);
         Ok(Journal {
+            pen: attempt.pen()?,
+            asked: VecDeque::new(),
+            committing: None,
             resume,
             numbers,
             kept,
@@ -120,54 +143,74 @@ impl Journal {
     }
 
     /// Writes a record whose payload is its body.
-    fn write<T: Serialize>(&mut self, attempt: &mut Attempt, key: &str, body: &T, wait: bool) -> Result<(), Error> {
+    fn write<T: Serialize>(&mut self, key: &str, body: &T) -> Result<(), Error> {
         let began = Instant::now();
-        let number = self.next(key);
-        let text = serde_json::to_string(body).unwrap_or_default();
-        attempt.record(key, number, Digest::of(text.as_bytes()), body, wait)?;
+        let (number, text) = (self.next(key), json(body)?);
+        self.pen.write(key, number, Digest::of(text.as_bytes()), text)?;
         self.window.spent += began.elapsed();
         Ok(())
     }
 
     /// The gang stands at `step`, and begins; `samples` are those of the whole run.
-    pub fn started(&mut self, attempt: &mut Attempt, step: u64, samples: u64) -> Result<(), Error> {
+    pub fn started(&mut self, attempt: &Attempt, step: u64, samples: u64) -> Result<(), Error> {
         let formation = attempt.member().formation;
         let (reached, steps) = (self.reached, self.steps);
         let body = Started { formation, step, reached, steps, samples };
         if reached > step {
             attempt.say(&format!("steps {step} to {reached} are done again"));
         }
-        self.write(attempt, "resume", &body, false)?;
+        self.write("resume", &body)?;
         (self.window, self.started) = (Window::new(), Instant::now());
         Ok(())
     }
 
     /// Samples are about to be used: returns once the log has it.
-    pub fn lease(&mut self, attempt: &mut Attempt, round: u64, samples: &[Range<u64>], replicas: usize, each: u64) -> Result<(), Error> {
+    pub fn lease(&mut self, attempt: &Attempt, round: u64, samples: &[Range<u64>], replicas: usize, each: u64) -> Result<(), Error> {
+        self.ask(attempt, round, samples, replicas, each)?;
+        let began = Instant::now();
+        if let Some(asked) = self.asked.pop_front() {
+            asked.receipt.wait()?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// Asks for a lease that [`Journal::lease`] will wait for, if it was not asked for yet. One of the same round with other samples, as after
+    /// the guard has left some out, goes back, and so do those of later rounds.
+    pub fn ask(&mut self, attempt: &Attempt, round: u64, samples: &[Range<u64>], replicas: usize, each: u64) -> Result<(), Error> {
         let formation = attempt.member().formation;
         let samples = Runs::of(samples.iter().cloned()).ok_or_else(|| Error::Unfit(format!("lease {samples:?}: some come twice")))?;
-        let lease = Lease { round, formation, samples, replicas: replicas as u32, each };
-        self.write(attempt, "lease", &lease, true)
+        if self.asked.iter().any(|asked| asked.round == round && asked.samples == samples) {
+            return Ok(());
+        }
+        self.asked.retain(|asked| asked.round < round);
+        let began = Instant::now();
+        let number = self.next("lease");
+        let text = json(&Lease { round, formation, samples: samples.clone(), replicas: replicas as u32, each })?;
+        let receipt = self.pen.write_and_tell("lease", number, Digest::of(text.as_bytes()), text)?;
+        self.asked.push_back(Asked { round, samples, receipt });
+        self.window.spent += began.elapsed();
+        Ok(())
     }
 
     /// Which rank holds what.
-    pub fn shares(&mut self, attempt: &mut Attempt, speeds: &[u64], counts: &[usize]) -> Result<(), Error> {
+    pub fn shares(&mut self, attempt: &Attempt, speeds: &[u64], counts: &[usize]) -> Result<(), Error> {
         let replicas = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let body = Shares { formation: attempt.member().formation, speeds: speeds.to_vec(), replicas };
-        self.write(attempt, "shares", &body, false)
+        self.write("shares", &body)
     }
 
     /// The guard has decided.
-    pub fn guard(&mut self, attempt: &mut Attempt, guard: Guard) -> Result<(), Error> {
+    pub fn guard(&mut self, attempt: &Attempt, guard: Guard) -> Result<(), Error> {
         attempt.say(&format!("guard: {} at step {}: {}; samples {} are left out", guard.decision, guard.step, guard.why, guard.skipped));
         let key = format!("{GUARD}{:04}", self.resume.guards.len());
-        self.write(attempt, &key, &guard, false)?;
+        self.write(&key, &guard)?;
         self.resume.guards.push(guard);
         Ok(())
     }
 
     /// A step was done; `waited` for data.
-    pub fn stepped(&mut self, attempt: &mut Attempt, report: &StepReport, waited: Duration) -> Result<(), Error> {
+    pub fn stepped(&mut self, attempt: &Attempt, report: &StepReport, waited: Duration) -> Result<(), Error> {
         self.poll(attempt)?;
         let window = &mut self.window;
         window.steps += 1;
@@ -203,13 +246,13 @@ impl Journal {
             body.data_wait * 100.0,
             body.overhead * 100.0
         ));
-        self.write(attempt, "train", &body, false)
+        self.write("train", &body)
     }
 
     /// A round is over: its checkpoint is written while the training goes on, after the one before.
     pub fn keep(
         &mut self,
-        attempt: &mut Attempt,
+        attempt: &Attempt,
         snapshot: Snapshot,
         commit: Commit,
         history: &[Point],
@@ -220,53 +263,57 @@ impl Journal {
         let history = history[history.len().saturating_sub(HISTORY)..].iter().map(Past::from).collect();
         let account = Account { commit, history, kept: self.kept.clone() };
         let pending = Pending { step: snapshot.step(), loss, account };
-        let artifacts = attempt.artifacts.clone();
-        let owner = self.owner.clone();
-        let started = self.writing.start("checkpoint", move || save(snapshot, pending, &artifacts, &owner, &with));
+        let saver = Saver {
+            artifacts: attempt.artifacts.clone(),
+            owner: self.owner.clone(),
+            retention: self.retention,
+            formation: attempt.member().formation,
+        };
+        let started = self.writing.start("checkpoint", move || saver.save(snapshot, pending, &with));
         started.map(drop).map_err(|e| Error::Unfit(format!("start a thread to write the checkpoint: {e}")))
     }
 
     /// Commits the round whose checkpoint has become durable, if one has.
-    pub fn poll(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
-        match self.writing.poll() {
-            Some(saved) => self.commit(attempt, saved?),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the checkpoint that is being written, and commits its round.
-    pub fn settle(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
-        match self.writing.finish() {
-            Some(saved) => self.commit(attempt, saved?),
-            None => Ok(()),
-        }
-    }
-
-    fn commit(&mut self, attempt: &mut Attempt, saved: Saved) -> Result<(), Error> {
+    pub fn poll(&mut self, attempt: &Attempt) -> Result<(), Error> {
         let began = Instant::now();
-        let Saved { checkpoint, bytes, mut pending } = saved;
-        let about = Kept { step: pending.step, loss: pending.loss };
-        pending.account.kept.retain(|one| one.about.step != pending.step);
-        pending.account.kept.push(Stored { about, checkpoint });
-        let all: Vec<Kept> = pending.account.kept.iter().map(|one| one.about).collect();
-        let wanted = self.retention.kept(&all);
-        let (stay, gone): (Vec<Stored>, Vec<Stored>) = pending.account.kept.iter().partition(|one| wanted.contains(&one.about.step));
-        pending.account.kept = stay;
-        let round = Round::of(&pending, attempt.member().formation, checkpoint, bytes)?;
-        let account = attempt.put_json(&pending.account)?;
-        let body = Checkpoint { step: round.step, loss: round.loss, bytes };
+        if let Some(saved) = self.writing.poll() {
+            self.commit(attempt, saved?)?;
+        }
+        let applied = self.committing.as_ref().map_or(Ok(false), |committing| committing.receipt.is_applied())?;
+        if let Some(Committing { gone, .. }) = self.committing.take_if(|_| applied) {
+            self.remove(attempt, &gone)?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written, and until its round is in the log.
+    pub fn settle(&mut self, attempt: &Attempt) -> Result<(), Error> {
+        let began = Instant::now();
+        if let Some(saved) = self.writing.finish() {
+            self.commit(attempt, saved?)?;
+        }
+        if let Some(committing) = self.committing.take() {
+            committing.receipt.wait()?;
+            self.remove(attempt, &committing.gone)?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+    fn commit(&mut self, attempt: &Attempt, saved: Saved) -> Result<(), Error> {
+        let Saved { round, account, bytes, kept, gone } = saved;
+        let checkpoint = round.checkpoint;
         let number = self.next("checkpoint").max(round.step);
         self.numbers.insert("checkpoint".to_owned(), number);
-        attempt.record("checkpoint", number, checkpoint, &body, false)?;
-        attempt.record("round", round.round + 1, account, &round, true)?;
+        self.pen.write("checkpoint", number, checkpoint, json(&Checkpoint { step: round.step, loss: round.loss, bytes })?)?;
+        let receipt = self.pen.write_and_tell("round", round.round + 1, account, json(&round)?)?;
         attempt.say(&format!(
             "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
             round.round, round.step, round.samples
         ));
-        self.kept = pending.account.kept;
-        self.remove(attempt, &gone)?;
+        self.kept = kept;
+        self.committing = Some(Committing { receipt, gone });
         self.resume.round = Some(round);
-        self.window.spent += began.elapsed();
         Ok(())
     }
 
@@ -283,10 +330,11 @@ impl Journal {
         before.map_err(|e| Error::Unfit(format!("start a thread to remove checkpoints: {e}")))?.unwrap_or(Ok(()))
     }
 
-    /// Waits until nothing is written or removed any more.
-    pub fn close(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+    /// Waits until nothing is written or removed any more: the last thing that it does.
+    pub fn close(&mut self, attempt: &Attempt) -> Result<(), Error> {
         self.settle(attempt)?;
-        self.removing.finish().unwrap_or(Ok(()))
+        self.removing.finish().unwrap_or(Ok(()))?;
+        Ok(self.pen.finish()?)
     }
 
     /// The last loss, and the speed of this life.
@@ -304,6 +352,10 @@ pub fn contributions(samples: &[Range<u64>], replicas: usize, each: u64, delta: 
         Contribution { replica: replica as u32, samples: Runs::of(dealt).unwrap_or_default(), delta: delta(replica) }
     };
     (0..replicas).map(of).collect()
+}
+
+fn json<T: Serialize>(body: &T) -> Result<String, Error> {
+    serde_json::to_string(body).map_err(|e| Error::Unfit(format!("write a record as JSON: {e}")))
 }
 
 /// A figure for a record: six digits after the point are enough for people, and short.

@@ -17,11 +17,16 @@ use super::{attempt::Attempt, error::Error, wire::TrainOutput};
 use crate::collective::{Gang, Timing};
 use build::Source;
 use journal::Journal;
-use muster_llm::train::Trainer;
+use muster_llm::{parallel::shares, train::Trainer};
 use muster_protocol::{ids::Digest, limits::WORKER_LEASE_MS};
 use records::Resume;
 use setting::{Mode, Setting};
-use std::{thread, time::Duration};
+use std::{
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
+use work::Work;
 
 /// How long a rank of a broken gang waits to be stopped, before it fails: if another's worker was lost, that is known after a lease, and
 /// costs no retry.
@@ -35,6 +40,23 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         thread::sleep(LINGER);
     }
     ended
+}
+
+/// A gang of ranks whose fastest is faster than its slowest by less than this holds equal shares: noise is no difference.
+const UNEQUAL_FROM: f64 = 1.5;
+/// Tries of which the fastest counts.
+const PROBES: usize = 3;
+
+/// What a rank goes through its rounds with.
+struct Rank<'a> {
+    attempt: &'a mut Attempt,
+    gang: &'a mut Gang,
+    setting: &'a Setting,
+    source: &'a Source,
+    trainer: Trainer,
+    /// Rank 0's.
+    journal: Option<Journal>,
+    resume: Resume,
 }
 
 /// What the modes end with: the trainer, rank 0's journal, the last checkpoint.
@@ -70,10 +92,10 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
         trainer.tokens_per_step(),
         setting.train.steps
     ));
-    let (gang, of) = (&mut gang, &setting);
-    let (trainer, journal, checkpoint): Ended = match setting.mode {
-        Mode::Single | Mode::Sync => sync::Sync { attempt, gang, setting: of, source: &source, trainer, journal, resume }.run()?,
-        Mode::Diloco => diloco::Diloco { attempt, gang, setting: of, source: &source, trainer, journal, resume }.run()?,
+    let of = Rank { attempt: &mut *attempt, gang: &mut gang, setting: &setting, source: &source, trainer, journal, resume };
+    let (trainer, journal, checkpoint) = match setting.mode {
+        Mode::Single | Mode::Sync => sync::Sync(of).run()?,
+        Mode::Diloco => diloco::Diloco(of).run()?,
     };
     let checkpoint = checkpoint.ok_or_else(|| Error::Unfit("end the training: it has left no checkpoint".to_owned()))?;
     let model = if rank == 0 { finish::merged(attempt, &setting, &trainer)? } else { None };
@@ -92,14 +114,48 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     attempt.output(&output)
 }
 
-/// The checkpoint that rank 0 knows of, as all ranks then know it.
-fn agreed(gang: &mut Gang, checkpoint: Option<Digest>) -> Result<Option<Digest>, Error> {
-    let said = gang.from_rank_0(checkpoint.map(|hash| hash.to_string()).unwrap_or_default().into_bytes())?;
-    if said.is_empty() {
-        return Ok(None);
+impl Rank<'_> {
+    /// The checkpoint of the last committed round, as rank 0 knows it and all ranks then do.
+    fn last_checkpoint(&mut self) -> Result<Option<Digest>, Error> {
+        let round = self.journal.as_ref().and_then(|journal| journal.resume().round.as_ref());
+        let said = self.gang.from_rank_0(round.map(|round| round.checkpoint.to_string()).unwrap_or_default().into_bytes())?;
+        if said.is_empty() {
+            return Ok(None);
+        }
+        let hash = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
+        hash.map(Some).ok_or_else(|| Error::Unfit("understand which checkpoint rank 0 names".to_owned()))
     }
-    let hash = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
-    hash.map(Some).ok_or_else(|| Error::Unfit("understand which checkpoint rank 0 names".to_owned()))
+
+    /// How many times in 1,000 s these samples could be learnt from, by some tries that change nothing; 0 if nobody wants to know.
+    fn speed(&self, samples: &[Range<u64>]) -> Result<u64, Error> {
+        if !self.setting.measured || self.attempt.launch.world == 1 {
+            return Ok(0);
+        }
+        // The best counts, since a machine may be busy with something else.
+        let mut best = f64::MAX;
+        for _ in 0..PROBES {
+            let began = Instant::now();
+            Work::new(&self.trainer, false).of(samples)?;
+            best = best.min(began.elapsed().as_secs_f64());
+        }
+        Ok((1e3 / best.max(1e-6)) as u64)
+    }
+
+    /// Which replicas each rank holds, by the speeds of all; speeds that hardly differ count as equal. All ranks come to the same answer.
+    fn hold(&mut self, replicas: usize, speed: u64) -> Result<Vec<Range<usize>>, Error> {
+        let said = self.gang.all_gather(speed.to_le_bytes().to_vec())?;
+        let read = |bytes: Vec<u8>| bytes.try_into().map(u64::from_le_bytes).map_err(|_| Error::Unfit("read a rank's speed".to_owned()));
+        let speeds = said.into_iter().map(read).collect::<Result<Vec<u64>, Error>>()?;
+        let (least, most) = (speeds.iter().min().copied().unwrap_or(0), speeds.iter().max().copied().unwrap_or(0));
+        let equal = (most as f64) < least as f64 * UNEQUAL_FROM;
+        let ranges = shares(replicas, &if equal { vec![0; speeds.len()] } else { speeds.clone() })?;
+        if let Some(journal) = &mut self.journal
+            && speeds.len() > 1
+        {
+            journal.shares(self.attempt, &speeds, &ranges.iter().map(ExactSizeIterator::len).collect::<Vec<usize>>())?;
+        }
+        Ok(ranges)
+    }
 }
 
 fn form(attempt: &Attempt) -> Result<Gang, Error> {

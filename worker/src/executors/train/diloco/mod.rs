@@ -9,25 +9,22 @@ mod deal;
 mod state;
 
 use super::{
-    Ended, agreed,
-    build::Source,
-    journal::{Journal, contributions},
-    records::{Guard, Resume},
+    Ended, Rank,
+    journal::contributions,
+    records::Guard,
     saver::{manifest, reader},
-    setting::Setting,
-    sync::{hold, probe},
     work::Work,
 };
 use crate::{
     artifacts::Artifacts,
-    collective::{Gang, Gathering, Outcome},
-    executors::{attempt::Attempt, error::Error},
+    collective::{Gathering, Outcome},
+    executors::error::Error,
 };
 use deal::Deal;
 use muster_llm::{
     durable,
     parallel::{Contribution, Int8, Offer, Outer, Replica, Round, RoundPlan, Runs, mean_delta, replica::Feedback},
-    train::{Manifest, State, Trainer, adamw::Moments, order},
+    train::{Manifest, State, adamw::Moments, order},
 };
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
@@ -40,16 +37,8 @@ use std::{
 const STATE_FILE: &str = "diloco.json";
 const MOMENTUM_FILE: &str = "outer-momentum.f32";
 
-/// What a rank goes through its rounds with.
-pub struct Diloco<'a> {
-    pub attempt: &'a mut Attempt,
-    pub gang: &'a mut Gang,
-    pub setting: &'a Setting,
-    pub source: &'a Source,
-    pub trainer: Trainer,
-    pub journal: Option<Journal>,
-    pub resume: Resume,
-}
+/// Rounds.
+pub struct Diloco<'a>(pub Rank<'a>);
 
 /// What all ranks know alike.
 struct Global {
@@ -82,23 +71,21 @@ type Learnt = (Vec<(u32, Vec<u8>)>, Option<Outcome>);
 impl Diloco<'_> {
     /// Goes through all rounds.
     pub fn run(mut self) -> Result<Ended, Error> {
-        let rounds = self.setting.rounds;
-        let all = self.setting.train.steps / rounds.inner_steps;
+        let rounds = self.0.setting.rounds;
+        let all = self.0.setting.train.steps / rounds.inner_steps;
         let (mut global, mut kept) = self.begin()?;
-        let speed = if self.setting.measured && self.attempt.launch.world > 1 { self.probe()? } else { 0 };
-        let (ranges, speeds) = hold(self.gang, rounds.replicas, speed)?;
+        let speed = self.0.speed(std::slice::from_ref(&(0..self.0.setting.train.sequences as u64)))?;
+        let ranges = self.0.hold(rounds.replicas, speed)?;
         let mut mine = self.replicas(&ranges, &global, &kept)?;
         let planned = all * self.per_round();
-        if let Some(journal) = &mut self.journal {
-            journal.started(self.attempt, global.round * rounds.inner_steps, planned)?;
-            let counts: Vec<usize> = ranges.iter().map(ExactSizeIterator::len).collect();
-            journal.shares(self.attempt, &speeds, &counts)?;
+        if let Some(journal) = &mut self.0.journal {
+            journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
         }
         if global.round < all {
             self.lease(&global)?;
         }
         // No rank uses a sample before the log has its lease; later leases are in the log before the outcome of the round before is told.
-        self.gang.from_rank_0(Vec::new())?;
+        self.0.gang.from_rank_0(Vec::new())?;
         while global.round < all {
             let until = Instant::now() + rounds.time;
             let samples = global.deal.take(self.per_round());
@@ -109,10 +96,10 @@ impl Diloco<'_> {
                 own.iter().filter_map(|(replica, bytes)| Some((*replica, head(bytes).ok()?.0.state))).collect();
             let outcome = match outcome {
                 Some(outcome) => outcome,
-                None if self.attempt.launch.rank == 0 => self.close(&mut global, &mut kept, &leases, &base, own, until)?,
-                None => self.gang.contribute(global.round as u32, own)?,
+                None if self.0.attempt.launch.rank == 0 => self.close(&mut global, &mut kept, &leases, &base, own, until)?,
+                None => self.0.gang.contribute(global.round as u32, own)?,
             };
-            if self.attempt.launch.rank != 0 {
+            if self.0.attempt.launch.rank != 0 {
                 let mean = state::from_bytes("a round's mean delta", &outcome.bytes, global.weights.len())?;
                 adopt(&mut global, &outcome, &leases, &mean)?;
             }
@@ -122,7 +109,7 @@ impl Diloco<'_> {
                 match (merged, states.get(&replica.replica), kept.states.get(&replica.replica)) {
                     (true, Some(state), _) => drop(kept.states.insert(replica.replica, *state)),
                     // What it learnt is lost; so are the moments that came of it.
-                    (_, _, Some(state)) => replica.moments = state::moments(&self.attempt.artifacts.get(*state)?, global.weights.len())?,
+                    (_, _, Some(state)) => replica.moments = state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?,
                     (_, _, None) => replica.moments = Moments::zero(global.weights.len()),
                 }
             }
@@ -131,43 +118,43 @@ impl Diloco<'_> {
     }
 
     fn each(&self) -> u64 {
-        self.setting.train.samples_per_step()
+        self.0.setting.train.samples_per_step()
     }
 
     fn per_round(&self) -> u64 {
-        self.setting.rounds.replicas as u64 * self.setting.rounds.inner_steps * self.each()
+        self.0.setting.rounds.replicas as u64 * self.0.setting.rounds.inner_steps * self.each()
     }
 
     /// Where the last committed round ended, or the start.
     fn begin(&mut self) -> Result<(Global, Kept), Error> {
-        let outer = self.setting.rounds.outer;
-        let Some(round) = self.resume.round.take() else {
-            let weights = self.trainer.weights()?;
+        let outer = self.0.setting.rounds.outer;
+        let Some(round) = self.0.resume.round.take() else {
+            let weights = self.0.trainer.weights()?;
             let outer = Outer::new(outer, weights.len())?;
             return Ok((Global { round: 0, weights, outer, deal: Deal::default() }, Kept::default()));
         };
-        let artifacts = self.attempt.artifacts.clone();
+        let artifacts = self.0.attempt.artifacts.clone();
         let (manifest, read) = (manifest(&artifacts, round.checkpoint)?, reader(&artifacts));
-        self.trainer.restore(&manifest, &read)?;
+        self.0.trainer.restore(&manifest, &read)?;
         let file = |name: &str| {
             let file = manifest.file(name, &read)?;
             file.ok_or_else(|| Error::Unfit(format!("go on from {}: it has no file {name}, so it is of no rounds", round.checkpoint)))
         };
         let kept: Kept = serde_json::from_slice(&file(STATE_FILE)?)
             .map_err(|e| Error::Unfit(format!("read {STATE_FILE} of {}: {e}", round.checkpoint)))?;
-        let weights = self.trainer.weights()?;
+        let weights = self.0.trainer.weights()?;
         let outer = Outer::with_momentum(outer, state::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?)?;
         Ok((Global { round: round.round + 1, weights, outer, deal: kept.deal.clone() }, kept))
     }
 
     /// The replicas that this rank holds.
     fn replicas(&self, ranges: &[Range<usize>], global: &Global, kept: &Kept) -> Result<Vec<Replica>, Error> {
-        let rank = self.attempt.launch.rank as usize;
+        let rank = self.0.attempt.launch.rank as usize;
         let range = ranges.get(rank).cloned().ok_or_else(|| Error::Unfit(format!("find the share of rank {rank}")))?;
         let of = |replica: usize| {
             let replica = replica as u32;
             let Some(state) = kept.states.get(&replica) else { return Ok(Replica::new(replica, &global.weights, Feedback::Off)) };
-            let moments = state::moments(&self.attempt.artifacts.get(*state)?, global.weights.len())?;
+            let moments = state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?;
             Ok(Replica::resume(replica, &global.weights, moments, None)?)
         };
         range.map(of).collect()
@@ -175,9 +162,9 @@ impl Diloco<'_> {
 
     fn lease(&mut self, global: &Global) -> Result<(), Error> {
         let samples = global.deal.clone().take(self.per_round());
-        let (replicas, each) = (self.setting.rounds.replicas, self.each());
-        match &mut self.journal {
-            Some(journal) => journal.lease(self.attempt, global.round, &samples, replicas, each),
+        let (replicas, each) = (self.0.setting.rounds.replicas, self.each());
+        match &mut self.0.journal {
+            Some(journal) => journal.lease(self.0.attempt, global.round, &samples, replicas, each),
             None => Ok(()),
         }
     }
@@ -187,31 +174,31 @@ impl Diloco<'_> {
         let mut own = Vec::new();
         for (place, replica) in mine.iter_mut().enumerate() {
             let moments = std::mem::replace(&mut replica.moments, Moments { first: Vec::new(), second: Vec::new() });
-            let state = State { step: global.round * self.setting.rounds.inner_steps, ..State::default() };
-            self.trainer.put(state, &replica.weights, moments)?;
+            let state = State { step: global.round * self.0.setting.rounds.inner_steps, ..State::default() };
+            self.0.trainer.put(state, &replica.weights, moments)?;
             let mut loss = 0.0;
-            for inner in 0..self.setting.rounds.inner_steps {
-                if self.attempt.launch.rank != 0
-                    && let Some(outcome) = self.gang.closed(global.round as u32)?
+            for inner in 0..self.0.setting.rounds.inner_steps {
+                if self.0.attempt.launch.rank != 0
+                    && let Some(outcome) = self.0.gang.closed(global.round as u32)?
                 {
                     return Ok((Vec::new(), Some(outcome)));
                 }
-                let turn = inner * self.setting.rounds.replicas as u64 + u64::from(replica.replica);
+                let turn = inner * self.0.setting.rounds.replicas as u64 + u64::from(replica.replica);
                 let numbers = order::part(samples, turn * self.each(), self.each());
                 let (mut report, waited) = self.step(&numbers)?;
                 loss = report.loss;
                 // Rank 0's first replica tells of all.
-                report.tokens *= self.setting.rounds.replicas as u64;
-                if let Some(journal) = &mut self.journal
+                report.tokens *= self.0.setting.rounds.replicas as u64;
+                if let Some(journal) = &mut self.0.journal
                     && place == 0
                 {
-                    journal.stepped(self.attempt, &report, waited)?;
+                    journal.stepped(self.0.attempt, &report, waited)?;
                 }
             }
-            replica.weights = self.trainer.weights()?;
-            replica.moments = self.trainer.moments().clone();
+            replica.weights = self.0.trainer.weights()?;
+            replica.moments = self.0.trainer.moments().clone();
             let delta = replica.delta(&global.weights)?;
-            let head = Head { state: self.attempt.artifacts.put(&state::of(replica))?, loss };
+            let head = Head { state: self.0.attempt.artifacts.put(&state::of(replica))?, loss };
             let mut bytes = serde_json::to_vec(&head).map_err(|e| Error::Unfit(format!("write what a replica offers: {e}")))?;
             bytes.push(b'\n');
             bytes.extend(delta.to_bytes());
@@ -222,15 +209,15 @@ impl Diloco<'_> {
 
     /// One inner step of the replica that the trainer stands for.
     fn step(&mut self, numbers: &[Range<u64>]) -> Result<(muster_llm::train::StepReport, Duration), Error> {
-        let (microbatches, sequences) = (self.setting.train.microbatches, self.setting.train.sequences as u64);
-        let mut work = Work::new(&self.trainer, self.setting.allow_accumulation);
+        let (microbatches, sequences) = (self.0.setting.train.microbatches, self.0.setting.train.sequences as u64);
+        let mut work = Work::new(&self.0.trainer, self.0.setting.allow_accumulation);
         let part = |microbatch: usize| order::part(numbers, microbatch as u64 * sequences, sequences);
         let mut partials = work.gradients(0..microbatches, microbatches, part)?;
         let waited = work.waited;
         let (Some(whole), true) = (partials.pop(), partials.is_empty()) else {
             return Err(Error::Unfit("sum the microbatches of a replica: some are missing".to_owned()));
         };
-        Ok((self.trainer.apply(self.trainer.step(), whole.values)?, waited))
+        Ok((self.0.trainer.apply(self.0.trainer.step(), whole.values)?, waited))
     }
 
     /// As rank 0: gathers, closes, commits, leases the next round, and tells all what came of this one.
@@ -243,11 +230,11 @@ impl Diloco<'_> {
         own: Vec<(u32, Vec<u8>)>,
         until: Instant,
     ) -> Result<Outcome, Error> {
-        let rounds = self.setting.rounds;
+        let rounds = self.0.setting.rounds;
         let number = global.round;
         let rule = Gathering { replicas: rounds.replicas as u32, min_contributions: rounds.min_contributions as u32, until };
-        let arrived = self.gang.gather(number as u32, rule, own)?;
-        let epoch = u64::from(self.attempt.launch.attempt.epoch);
+        let arrived = self.0.gang.gather(number as u32, rule, own)?;
+        let epoch = u64::from(self.0.attempt.launch.attempt.epoch);
         let samples: Vec<Runs> = leases.iter().map(|lease| lease.samples.clone()).collect();
         let plan = RoundPlan { round: number, epoch, base: base.to_owned(), leases: samples, min_contributions: rounds.min_contributions };
         let mut round = Round::open(plan)?;
@@ -270,64 +257,57 @@ impl Diloco<'_> {
         adopt(global, &outcome, leases, &mean)?;
         kept.deal = global.deal.clone();
         self.keep(global, kept, commit, loss)?;
-        if global.round < self.setting.train.steps / rounds.inner_steps {
+        if global.round < self.0.setting.train.steps / rounds.inner_steps {
             self.lease(global)?;
         }
-        self.gang.publish(number as u32, &outcome)?;
+        self.0.gang.publish(number as u32, &outcome)?;
         Ok(outcome)
     }
 
     /// The checkpoint at the end of a round, and its commit.
     fn keep(&mut self, global: &Global, kept: &Kept, commit: muster_llm::parallel::Commit, loss: f64) -> Result<(), Error> {
         self.stand_at(global, kept.states.get(&0).copied())?;
-        let Some(journal) = &mut self.journal else { return Ok(()) };
+        let Some(journal) = &mut self.0.journal else { return Ok(()) };
         let before = journal.resume().round.as_ref().map(|round| round.checkpoint.to_string());
         let about = serde_json::to_vec(kept).map_err(|e| Error::Unfit(format!("write {STATE_FILE}: {e}")))?;
-        let snapshot = self.trainer.snapshot(before)?;
-        let snapshot = snapshot.with(super::finish::adapter(self.setting, self.source, &self.trainer)?);
+        let snapshot = self.0.trainer.snapshot(before)?;
+        let snapshot = snapshot.with(super::finish::adapter(self.0.setting, self.0.source, &self.0.trainer)?);
         let snapshot =
             snapshot.with([(STATE_FILE.to_owned(), about), (MOMENTUM_FILE.to_owned(), state::to_bytes(global.outer.momentum()))]);
-        journal.keep(self.attempt, snapshot, commit, &[], loss, kept.states.values().copied().collect())?;
+        journal.keep(self.0.attempt, snapshot, commit, &[], loss, kept.states.values().copied().collect())?;
         // The next round begins from it, so there is nothing to do meanwhile.
-        journal.settle(self.attempt)
+        journal.settle(self.0.attempt)
     }
 
     /// Puts the global weights into the trainer.
     fn stand_at(&mut self, global: &Global, state: Option<Digest>) -> Result<(), Error> {
         let count = global.weights.len();
         let moments = match state {
-            Some(state) => state::moments(&self.attempt.artifacts.get(state)?, count)?,
+            Some(state) => state::moments(&self.0.attempt.artifacts.get(state)?, count)?,
             None => Moments::zero(count),
         };
-        let step = global.round * self.setting.rounds.inner_steps;
+        let step = global.round * self.0.setting.rounds.inner_steps;
         let state = State { step, cursor: global.deal.cursor(), skipped: Vec::new() };
-        Ok(self.trainer.put(state, &global.weights, moments)?)
-    }
-
-    /// Microbatches per 1,000 s, by some that change nothing.
-    fn probe(&self) -> Result<u64, Error> {
-        probe(&self.trainer, &[0..self.setting.train.sequences as u64])
+        Ok(self.0.trainer.put(state, &global.weights, moments)?)
     }
 
     fn end(mut self, global: &Global) -> Result<Ended, Error> {
         self.stand_at(global, None)?;
-        let hash = self.trainer.weights_hash()?;
-        let theirs = self.gang.from_rank_0(hash.clone().into_bytes())?;
+        let hash = self.0.trainer.weights_hash()?;
+        let theirs = self.0.gang.from_rank_0(hash.clone().into_bytes())?;
         if theirs != hash.as_bytes() {
             return Err(Error::Unfit(format!("end the rounds: this rank holds the weights {hash}, and rank 0 others")));
         }
-        let mut checkpoint = None;
-        if let Some(journal) = &mut self.journal {
-            journal.close(self.attempt)?;
+        if let Some(journal) = &mut self.0.journal {
             if let Some(skipped) = Runs::of(global.deal.returned().iter().cloned()).filter(|runs| runs.count() > 0) {
                 let why = "late replicas gave them back, and no round is left".to_owned();
-                let (decision, step) = ("leave out".to_owned(), self.trainer.step());
-                journal.guard(self.attempt, Guard { decision, step, why, skipped, back_to: step })?;
+                let (decision, step) = ("leave out".to_owned(), self.0.trainer.step());
+                journal.guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;
             }
-            checkpoint = journal.resume().round.as_ref().map(|round| round.checkpoint);
+            journal.close(self.0.attempt)?;
         }
-        let checkpoint = agreed(self.gang, checkpoint)?;
-        Ok((self.trainer, self.journal, checkpoint))
+        let checkpoint = self.0.last_checkpoint()?;
+        Ok((self.0.trainer, self.0.journal, checkpoint))
     }
 }
 
