@@ -3,8 +3,9 @@
 use super::host;
 use super::matrix::Into;
 use super::profile::{Part, count};
-use crate::autograd::{Flow, Slot, Tape, Value, Weight};
+use crate::autograd::{Flow, Held, Slot, Tape, Value, Weight};
 use candle_core::{DType, Device, Result, Tensor};
+use std::collections::BTreeMap;
 
 /// The rows `[tokens, width]` of `weight [vocab, width]`, as `dtype` on `device`.
 ///
@@ -15,13 +16,16 @@ pub fn embedding(tape: &mut Tape, tokens: &[u32], weight: &Weight, dtype: DType,
     if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
         candle_core::bail!("token {token} is outside the vocabulary of {vocab}");
     }
-    let out = if device.is_cpu() {
+    let out = if host::slices(device) {
         let weight = weight.numbers()?;
         let rows: Vec<f32> = tokens.iter().flat_map(|token| &weight[*token as usize * width..][..width]).copied().collect();
         host::tensor(rows, (tokens.len(), width))?
     } else {
         let ids = Tensor::from_slice(tokens, tokens.len(), device)?;
-        weight.dense(dtype, device)?.index_select(&ids, 0)?
+        match weight.held() {
+            Held::Dense(tensor) => tensor.index_select(&ids, 0)?.to_dtype(dtype)?,
+            Held::Quantised(_) => weight.dense(dtype, device)?.index_select(&ids, 0)?,
+        }
     };
     let Some(slot) = weight.slot().cloned().filter(|_| tape.follows(&[], true)) else {
         return Ok(Value::constant(out));
@@ -32,9 +36,7 @@ pub fn embedding(tape: &mut Tape, tokens: &[u32], weight: &Weight, dtype: DType,
 
 fn backward(gradient: &Tensor, tokens: &[u32], slot: &Slot, [vocab, width]: [usize; 2], flow: &mut Flow<'_>) -> Result<()> {
     if !host::on_slices(gradient) {
-        let ids = Tensor::from_slice(tokens, tokens.len(), gradient.device())?;
-        let zeros = Tensor::zeros((vocab, width), DType::F32, gradient.device())?;
-        return flow.weights().give(slot, &zeros.index_add(&ids, &gradient.to_dtype(DType::F32)?, 0)?);
+        return flow.weights().give(slot, &composed(gradient, tokens, [vocab, width])?);
     }
     let g = host::floats(gradient)?;
     flow.weights().write(slot, |dw, into| {
@@ -48,4 +50,37 @@ fn backward(gradient: &Tensor, tokens: &[u32], slot: &Slot, [vocab, width]: [usi
         }
         Ok(())
     })
+}
+
+/// The gradient `[vocab, width]` in f32, from candle's operations: rows of one token are added in pairs, again and again.
+///
+/// A scatter would go through all tokens one after the other, or, with atomic additions, add them in another order each time.
+fn composed(gradient: &Tensor, tokens: &[u32], [vocab, width]: [usize; 2]) -> Result<Tensor> {
+    let device = gradient.device();
+    let mut places: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (row, token) in tokens.iter().enumerate() {
+        places.entry(*token).or_default().push(row as u32);
+    }
+    let zero = Tensor::zeros((1, width), DType::F32, device)?;
+    // Behind the last row there is one of zeros, for rows without a partner and tokens without rows.
+    let mut rows = Tensor::cat(&[&gradient.to_dtype(DType::F32)?, &zero], 0)?;
+    let pick = |rows: &Tensor, ids: Vec<u32>| {
+        let count = ids.len();
+        rows.index_select(&Tensor::from_vec(ids, count, device)?, 0)
+    };
+    while places.values().any(|rows| rows.len() > 1) {
+        let none = (rows.dim(0)? - 1) as u32;
+        let (mut left, mut right) = (Vec::new(), Vec::new());
+        for places in places.values_mut() {
+            let first = left.len() as u32;
+            for pair in places.chunks(2) {
+                left.push(pair[0]);
+                right.push(pair.get(1).copied().unwrap_or(none));
+            }
+            *places = (first..left.len() as u32).collect();
+        }
+        rows = Tensor::cat(&[&(pick(&rows, left)? + pick(&rows, right)?)?, &zero], 0)?;
+    }
+    let none = (rows.dim(0)? - 1) as u32;
+    pick(&rows, (0..vocab as u32).map(|token| places.get(&token).and_then(|rows| rows.first().copied()).unwrap_or(none)).collect())
 }

@@ -16,6 +16,22 @@ use rayon::prelude::*;
 /// Rows whose logits exist at the same time.
 const ROWS_PER_CHUNK: usize = 256;
 
+/// Logits that exist at the same time on a device, at most, unless [`ROWS_PER_CHUNK`] rows have more: it is kept busy by large products.
+const LOGITS_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
+/// How many matrices as large as a chunk's logits are alive at the same time on a device.
+const MATRICES: usize = 4;
+
+/// Rows whose logits exist at the same time on a device.
+fn composed_rows(vocab: usize) -> usize {
+    (LOGITS_MAX / vocab.max(1)).max(if cfg!(test) { 1 } else { ROWS_PER_CHUNK })
+}
+
+/// About the bytes that logits need on a device.
+#[must_use]
+pub fn composed_bytes(rows: usize, vocab: usize) -> usize {
+    MATRICES * 4 * composed_rows(vocab).min(rows) * vocab
+}
+
 /// A target that is not learnt from.
 pub const IGNORED: u32 = u32::MAX;
 
@@ -58,12 +74,13 @@ pub fn losses(x: &Tensor, weight: &Weight, targets: &[u32]) -> Result<Vec<f32>> 
     check(targets, rows, vocab)?;
     if !host::on_slices(x) {
         let w = weight.dense(x.dtype(), x.device())?;
-        let mut out = Vec::with_capacity(rows);
-        for first in (0..rows).step_by(ROWS_PER_CHUNK) {
-            let part = &targets[first..(first + ROWS_PER_CHUNK).min(rows)];
-            out.extend(composed_chunk(&x.narrow(0, first, part.len())?, &w, part)?.0);
+        let mut found = Vec::new();
+        let at_a_time = composed_rows(vocab);
+        for first in (0..rows).step_by(at_a_time) {
+            let part = &targets[first..(first + at_a_time).min(rows)];
+            found.push(Chunk::new(&x.narrow(0, first, part.len())?, &w, part)?.losses);
         }
-        return Ok(out);
+        return read(&found, targets);
     }
     let (x, w) = (host::floats(x)?, weight.numbers()?);
     let mut out = vec![0f32; rows];
@@ -192,43 +209,65 @@ fn evaluate(
     Ok((weighted(&found, &targets.weights), dx))
 }
 
-/// Losses of some rows and their softmax `[rows, vocab]` in f32.
-fn composed_chunk(x: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<(Vec<f32>, Tensor)> {
-    let logits = x.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
-    let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-    let e = shifted.exp()?;
-    let total = e.sum_keepdim(D::Minus1)?;
-    let safe: Vec<u32> = targets.iter().map(|target| if *target == IGNORED { 0 } else { *target }).collect();
-    let picked = shifted.gather(&Tensor::from_vec(safe, (targets.len(), 1), x.device())?, 1)?;
-    let losses = (total.log()? - picked)?.flatten_all()?.to_vec1::<f32>()?;
-    let losses = losses.into_iter().zip(targets).map(|(loss, target)| if *target == IGNORED { 0.0 } else { loss }).collect();
-    Ok((losses, e.broadcast_div(&total)?))
+/// Some rows on a device.
+struct Chunk {
+    /// Their losses `[rows, 1]`, also of what is ignored.
+    losses: Tensor,
+    /// Their softmax `[rows, vocab]`, in f32.
+    softmax: Tensor,
+    /// The tokens to predict, `[rows, 1]`; where they are ignored, the first.
+    targets: Tensor,
+}
+
+impl Chunk {
+    fn new(x: &Tensor, weight: &Tensor, targets: &[u32]) -> Result<Self> {
+        let logits = x.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
+        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
+        drop(logits);
+        let safe: Vec<u32> = targets.iter().map(|target| if *target == IGNORED { 0 } else { *target }).collect();
+        let targets = Tensor::from_vec(safe, (targets.len(), 1), x.device())?;
+        let picked = shifted.gather(&targets, 1)?;
+        let e = shifted.exp()?;
+        drop(shifted);
+        let total = e.sum_keepdim(D::Minus1)?;
+        Ok(Self { losses: (total.log()? - picked)?, softmax: e.broadcast_div(&total)?, targets })
+    }
+}
+
+/// The losses of all chunks, 0 where a target is ignored: the one time that a device is waited for.
+fn read(chunks: &[Tensor], targets: &[u32]) -> Result<Vec<f32>> {
+    if chunks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let losses = Tensor::cat(chunks, 0)?.flatten_all()?.to_vec1::<f32>()?;
+    Ok(losses.into_iter().zip(targets).map(|(loss, target)| if *target == IGNORED { 0.0 } else { loss }).collect())
 }
 
 /// As [`evaluate`], from candle's operations.
 fn composed(tape: &mut Tape, x: &Value, weight: &Weight, targets: &Targets) -> Result<(f64, Option<Tensor>)> {
-    let (rows, _) = x.data().dims2()?;
+    let ((rows, _), (vocab, _)) = (x.data().dims2()?, weight.shape().dims2()?);
     let (dtype, device) = (x.data().dtype(), x.data().device());
     let w = weight.dense(dtype, device)?;
-    let (mut total, mut parts) = (0.0, Vec::new());
-    for first in (0..rows).step_by(ROWS_PER_CHUNK) {
-        let count = ROWS_PER_CHUNK.min(rows - first);
+    let (mut found, mut parts, at_a_time) = (Vec::new(), Vec::new(), composed_rows(vocab));
+    for first in (0..rows).step_by(at_a_time) {
+        let count = at_a_time.min(rows - first);
         let (tokens, weights) = (&targets.tokens[first..first + count], &targets.weights[first..first + count]);
         let part = x.data().narrow(0, first, count)?;
-        let (found, p) = composed_chunk(&part, &w, tokens)?;
-        total += weighted(&found, weights);
+        let chunk = Chunk::new(&part, &w, tokens)?;
         let counts: Vec<f32> = weights.iter().zip(tokens).map(|(weight, token)| if *token == IGNORED { 0.0 } else { *weight }).collect();
-        let safe: Vec<u32> = tokens.iter().map(|token| if *token == IGNORED { 0 } else { *token }).collect();
         let counts = Tensor::from_vec(counts, (count, 1), device)?;
-        let ids = Tensor::from_vec(safe, (count, 1), device)?;
-        let slopes = p.broadcast_mul(&counts)?.scatter_add(&ids, &counts.neg()?, 1)?.to_dtype(dtype)?;
+        let slopes = chunk.softmax.broadcast_mul(&counts)?;
+        slopes.scatter_add_set(&chunk.targets, &counts.neg()?, 1)?;
+        let slopes = slopes.to_dtype(dtype)?;
         if let (Some(slot), Some(gradients)) = (weight.slot(), tape.gradients()) {
             gradients.give(slot, &slopes.t()?.matmul(&part)?)?;
         }
         if x.id().is_some() {
             parts.push(slopes.matmul(&w)?);
         }
+        found.push(chunk.losses);
     }
+    let total = weighted(&read(&found, &targets.tokens)?, &targets.weights);
     let dx = if parts.is_empty() { None } else { Some(Tensor::cat(&parts, 0)?) };
     Ok((total, dx))
 }

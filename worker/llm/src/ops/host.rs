@@ -44,17 +44,35 @@ pub fn floats(tensor: &Tensor) -> Result<Floats<'_>> {
 /// Whether an operation on this tensor works on slices, which it does on the CPU, or is composed of candle's operations.
 #[must_use]
 pub fn on_slices(tensor: &Tensor) -> bool {
+    slices(tensor.device())
+}
+
+/// Whether operations on tensors there work on slices. This alone decides which of the two is done.
+#[must_use]
+pub fn slices(device: &Device) -> bool {
     #[cfg(test)]
     if COMPOSED.get() {
         return false;
     }
-    tensor.device().is_cpu()
+    device.is_cpu()
 }
 
 #[cfg(test)]
 thread_local! {
     /// Lets a test run what other devices run, on the CPU.
     pub static COMPOSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// `work` that composes, or doesn't, on whatever thread runs it, as this one does.
+#[cfg(test)]
+pub fn as_here<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    let composed = COMPOSED.get();
+    move || {
+        let before = COMPOSED.replace(composed);
+        let given = work();
+        COMPOSED.set(before);
+        given
+    }
 }
 
 /// A copy of the numbers of a tensor on the CPU.

@@ -2,6 +2,7 @@
 
 use super::simd::wide;
 use candle_core::{Device, Result, Tensor};
+use parking_lot::Mutex;
 
 /// Cosines and sines of every position and pair.
 #[derive(Debug)]
@@ -9,6 +10,8 @@ pub struct Rotation {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
+    /// The whole tables where they were last wanted as tensors.
+    placed: Mutex<Option<(Tensor, Tensor)>>,
 }
 
 impl Rotation {
@@ -19,7 +22,7 @@ impl Rotation {
         let half = frequencies.len();
         let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
         let (cos, sin) = angles.map(|a| ((a.cos() * attention_factor) as f32, (a.sin() * attention_factor) as f32)).unzip();
-        Self { half, cos, sin }
+        Self { half, cos, sin, placed: Mutex::default() }
     }
 
     /// How many positions the tables cover.
@@ -52,10 +55,18 @@ impl Rotation {
         });
     }
 
-    /// The tables `[time, half]` from `position` on, as tensors: cosines and sines.
+    /// The tables `[time, half]` from `position` on, as tensors: cosines and sines. They are sent to a device once.
     pub(super) fn tensors(&self, position: usize, time: usize, device: &Device) -> Result<(Tensor, Tensor)> {
-        let range = position * self.half..(position + time) * self.half;
-        let table = |numbers: &[f32]| Tensor::from_slice(&numbers[range.clone()], (time, self.half), device);
-        Ok((table(&self.cos)?, table(&self.sin)?))
+        let mut placed = self.placed.lock();
+        let (cos, sin) = match placed.take().filter(|(cos, _)| cos.device().same_device(device)) {
+            Some(tables) => tables,
+            None => {
+                let table = |numbers: &[f32]| Tensor::from_slice(numbers, (self.positions(), self.half), device);
+                (table(&self.cos)?, table(&self.sin)?)
+            }
+        };
+        let wanted = (cos.narrow(0, position, time)?, sin.narrow(0, position, time)?);
+        *placed = Some((cos, sin));
+        Ok(wanted)
     }
 }

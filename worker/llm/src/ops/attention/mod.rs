@@ -14,6 +14,8 @@ use crate::autograd::{Tape, Value, Weight};
 use candle_core::Result;
 use std::sync::Arc;
 
+pub use composed::bytes as composed_bytes;
+
 /// How attention's width divides into heads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
