@@ -52,6 +52,25 @@ pub fn device(name: &str) -> Result<Device, String> {
     }
 }
 
+/// Whether an error's text says that a device's memory was too small: the driver's (`CUDA_ERROR_OUT_OF_MEMORY`, "out of memory"), or that
+/// of a library of it that found no room of its own (`CUBLAS_STATUS_ALLOC_FAILED`).
+#[must_use]
+pub fn is_out_of_memory(text: &str) -> bool {
+    ["out of memory", "OUT_OF_MEMORY", "STATUS_ALLOC_FAILED"].iter().any(|sign| text.contains(sign))
+}
+
+/// Free and all bytes of a device's memory; `None` on the CPU, and where the driver does not say.
+#[must_use]
+pub fn memory(device: &Device) -> Option<[usize; 2]> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, all)| [free, all]),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => None,
+        Device::Cpu | Device::Metal(_) => None,
+    }
+}
+
 /// A handle on one pool; clones share it.
 #[derive(Clone)]
 pub struct Compute {
@@ -75,6 +94,8 @@ impl Compute {
 
     /// Runs `work` so that all parallel work inside it stays on this pool.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        #[cfg(test)]
+        let work = crate::ops::host::as_here(work);
         self.pool.install(work)
     }
 

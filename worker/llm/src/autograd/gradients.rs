@@ -1,8 +1,9 @@
-//! Where the gradients of trained weights are added: one flat f32 vector on the CPU, a tensor per weight elsewhere.
+//! Where the gradients of trained weights are added: one flat f32 vector on the CPU, one flat f32 tensor elsewhere.
 
+use super::flat::{self, Flat};
 use super::weight::Slot;
 use crate::ops::matrix::Into;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use std::sync::Arc;
 
 /// The gradients of all trained weights, in order of their slots.
@@ -15,7 +16,8 @@ pub struct Gradients {
 enum Held {
     /// One vector; what is not touched yet holds what an earlier use left there.
     Host(Vec<f32>),
-    Device(Vec<Option<Tensor>>),
+    /// One tensor, with zeros where nothing is touched yet.
+    Device(Tensor),
 }
 
 impl Gradients {
@@ -28,9 +30,12 @@ impl Gradients {
     }
 
     /// None yet, for weights on another device.
-    #[must_use]
-    pub fn on_device(slots: Arc<[Slot]>) -> Self {
-        Self { touched: vec![false; slots.len()], held: Held::Device(vec![None; slots.len()]), slots }
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn on_device(slots: Arc<[Slot]>, device: &Device) -> Result<Self> {
+        let len = slots.last().map_or(0, |slot| slot.start + slot.len);
+        Ok(Self { touched: vec![false; slots.len()], held: Held::Device(flat::zeros(len, device)?), slots })
     }
 
     /// Lets `write` put a gradient (`Into::Replace`) or add it (`Into::Add`) to what is there, in place.
@@ -65,11 +70,11 @@ impl Gradients {
                 })
             }
             Held::Device(held) => {
-                let sum = match held[slot.index].take() {
-                    Some(before) => (before + gradient)?,
-                    None => gradient,
-                };
-                held[slot.index] = Some(sum);
+                let mut sum = gradient.flatten_all()?.contiguous()?;
+                if self.touched[slot.index] {
+                    sum = (flat::part(held, &slot.range())? + sum)?;
+                }
+                held.slice_set(&sum, 0, slot.start)?;
                 self.touched[slot.index] = true;
                 Ok(())
             }
@@ -87,27 +92,25 @@ impl Gradients {
         self.slots.iter().zip(&self.touched).filter(|(_, touched)| !**touched).map(|(slot, _)| slot.name.as_str())
     }
 
-    /// All gradients as one vector in order of slots; zero where there is none.
+    /// All gradients as one vector on the CPU, in order of slots; zero where there is none.
     ///
     /// # Errors
     /// When a device can't be read.
     pub fn into_flat(self) -> Result<Vec<f32>> {
+        self.finish().into_host()
+    }
+
+    /// All gradients in order of slots, where they are; zero where there is none.
+    #[must_use]
+    pub fn finish(self) -> Flat {
         match self.held {
             Held::Host(mut flat) => {
                 for (slot, _) in self.slots.iter().zip(&self.touched).filter(|(_, touched)| !**touched) {
                     flat[slot.start..slot.start + slot.len].fill(0.0);
                 }
-                Ok(flat)
+                Flat::Host(flat)
             }
-            Held::Device(held) => {
-                let mut flat = vec![0f32; self.slots.last().map_or(0, |slot| slot.start + slot.len)];
-                for (slot, gradient) in self.slots.iter().zip(held) {
-                    if let Some(gradient) = gradient {
-                        flat[slot.start..slot.start + slot.len].copy_from_slice(&gradient.flatten_all()?.to_vec1::<f32>()?);
-                    }
-                }
-                Ok(flat)
-            }
+            Held::Device(flat) => Flat::Device(flat),
         }
     }
 }

@@ -6,13 +6,16 @@
 //! The price is that every backward is written by hand, in [`crate::ops`], and held against candle's own graph by tests.
 //!
 //! - [`weight`]: a named array of the model, frozen or trained, and how it is held.
+//! - [`flat`]: one number for each trained weight, on the CPU or on a device.
 //! - [`gradients`]: where the gradients of the trained ones are added.
 //! - [`tape`]: the operations done so far, and the way back through them.
 
+pub mod flat;
 pub mod gradients;
 pub mod tape;
 pub mod weight;
 
+pub use flat::Flat;
 pub use gradients::Gradients;
 pub use tape::{Flow, Tape, Value};
 pub use weight::{Held, Slot, Weight};

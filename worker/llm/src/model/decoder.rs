@@ -185,7 +185,7 @@ impl Decoder {
         dropout: Option<u64>,
         space: Vec<f32>,
     ) -> Result<(f64, Gradients), Error> {
-        let mut tape = Tape::recording(self.store.gradients(space));
+        let mut tape = Tape::recording(self.store.gradients(space)?);
         let (value, loss) = self.loss(&mut tape, tokens, targets, rows, dropout)?;
         let one = Tensor::new(1f32, self.store.device())?;
         Ok((loss, tape.backward(&value, one)?))

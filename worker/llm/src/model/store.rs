@@ -135,7 +135,7 @@ impl Store {
     #[must_use]
     pub fn dtype(&self) -> DType {
         // On the CPU products are made in f32 whatever the weights are held in.
-        if self.device.is_cpu() { DType::F32 } else { self.flat.dtype() }
+        if host::slices(&self.device) { DType::F32 } else { self.flat.dtype() }
     }
 
     /// The slots of the trained weights, in order.
@@ -166,6 +166,11 @@ impl Store {
         Ok(flat)
     }
 
+    /// The trained numbers themselves, where they are and as they are held: whoever writes to them changes the model.
+    pub(crate) fn flat(&self) -> Result<Tensor, Error> {
+        Ok(self.flat.narrow(0, 0, self.trained_count())?)
+    }
+
     /// Writes to the trained numbers in place; for f32 on the CPU.
     ///
     /// # Errors
@@ -190,11 +195,13 @@ impl Store {
         Ok(self.flat.slice_set(&given, 0, 0)?)
     }
 
-    /// Room for the gradients of one backward. `space` is a vector to use again.
-    #[must_use]
-    pub fn gradients(&self, space: Vec<f32>) -> Gradients {
+    /// Room for the gradients of one backward. `space` is a vector to use again, for a model on the CPU.
+    ///
+    /// # Errors
+    /// When a device has no room.
+    pub fn gradients(&self, space: Vec<f32>) -> Result<Gradients, Error> {
         let slots = Arc::clone(&self.slots);
-        if self.device.is_cpu() { Gradients::on_host(slots, space) } else { Gradients::on_device(slots) }
+        if host::slices(&self.device) { Ok(Gradients::on_host(slots, space)) } else { Ok(Gradients::on_device(slots, &self.device)?) }
     }
 }
 

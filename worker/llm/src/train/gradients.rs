@@ -4,8 +4,7 @@
 //! same wherever the batch was cut.
 
 use super::Error;
-use crate::ops::host::CHUNK;
-use rayon::prelude::*;
+use crate::autograd::Flat;
 
 /// Sums over samples. They are exact or added in f64 in the order of the tree, so that they don't depend on the number of ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,23 +58,13 @@ pub struct Gradients {
     /// What they were taken over.
     pub sums: Sums,
     /// Sum of the gradients, in order of weight name; scaled by a constant of the run, see [`super::Trainer::apply`].
-    pub flat: Vec<f32>,
+    pub flat: Flat,
 }
 
 impl Gradients {
-    /// Adds the sum over other microbatches to this one.
+    /// Adds the sum over other microbatches to this one, where it is.
     pub fn add(&mut self, other: Gradients) {
         self.sums.add(&other.sums);
-        add(&mut self.flat, &other.flat);
+        self.flat.add(&other.flat);
     }
-}
-
-/// Adds `other` to `sum`, number by number, on all threads.
-pub fn add(sum: &mut [f32], other: &[f32]) {
-    assert_eq!(sum.len(), other.len(), "parts of a sum have one length");
-    sum.par_chunks_mut(CHUNK).zip(other.par_chunks(CHUNK)).for_each(|(sum, other)| {
-        for (sum, other) in sum.iter_mut().zip(other) {
-            *sum += other;
-        }
-    });
 }

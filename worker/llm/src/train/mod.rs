@@ -6,7 +6,7 @@
 //! unequal shares, gets the same bits.
 //!
 //! - What is learnt from: [`corpus`], [`packing`]; as numbered samples [`samples`], [`windows`], [`pairs`]; in which order, [`order`].
-//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`]; by the [`trainer`], with the parameters of [`config`].
+//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`], and what it needs, [`memory`]; by the [`trainer`], with the parameters of [`config`].
 //! - What is kept, and when to go back to it: [`checkpoint`], [`in_flight`], [`guard`].
 //!
 //! **Invariant.** A step is a pure function of the state before it and of the configuration: no clock, no drawing without a seed.
@@ -19,7 +19,8 @@ pub mod gradients;
 pub mod guard;
 pub mod in_flight;
 pub mod loss;
-mod masters;
+pub mod memory;
+mod optimizer;
 pub mod order;
 pub mod packing;
 pub mod pairs;
@@ -29,6 +30,8 @@ mod state;
 pub mod trainer;
 pub mod windows;
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
@@ -56,6 +59,14 @@ pub enum Error {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] crate::model::Error),
+    /// A device's memory is too small.
+    #[error("find memory on the device for {needs}: out of memory ({reason})")]
+    Memory {
+        /// What for.
+        needs: memory::Needs,
+        /// What the device's driver said.
+        reason: String,
+    },
     /// The parameters contradict each other or the data.
     #[error("use the parameters: {0}")]
     Parameters(String),

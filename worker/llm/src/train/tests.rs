@@ -49,7 +49,7 @@ fn model(precision: Precision) -> Decoder {
     Decoder::new(config, Store::new(arrays, precision, &Device::Cpu).expect("is sound")).expect("builds")
 }
 
-fn config() -> TrainConfig {
+pub(super) fn config() -> TrainConfig {
     TrainConfig { steps: 60, microbatches: 4, sequences: 2, warmup_steps: 5, learning_rate: 1e-2, ..TrainConfig::default() }
 }
 
@@ -57,7 +57,7 @@ fn compute() -> Compute {
     Compute::new(1).expect("starts")
 }
 
-fn start(config: TrainConfig) -> Trainer {
+pub(super) fn start(config: TrainConfig) -> Trainer {
     let model = model(config.precision);
     Trainer::new(config, model, windows(), compute()).expect("starts")
 }
@@ -76,7 +76,7 @@ fn step_by(ranks: &mut [Trainer], speeds: &[u64]) -> StepReport {
     reports.last().expect("there is a rank")
 }
 
-fn step(ranks: &mut [Trainer]) -> StepReport {
+pub(super) fn step(ranks: &mut [Trainer]) -> StepReport {
     step_by(ranks, &vec![1; ranks.len()])
 }
 
@@ -88,9 +88,9 @@ fn only(start: u64, end: u64) -> Vec<std::ops::Range<u64>> {
     std::iter::once(start..end).collect()
 }
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-fn save(trainer: &Trainer) -> (Manifest, Files) {
+pub(super) fn save(trainer: &Trainer) -> (Manifest, Files) {
     let mut files = Files::new();
     let put = |name: &str, bytes: &[u8]| {
         files.insert(name.to_owned(), bytes.to_vec());
@@ -102,7 +102,7 @@ fn save(trainer: &Trainer) -> (Manifest, Files) {
     (manifest, files)
 }
 
-fn reader(files: &Files) -> impl Fn(&checkpoint::File) -> Result<Vec<u8>, String> {
+pub(super) fn reader(files: &Files) -> impl Fn(&checkpoint::File) -> Result<Vec<u8>, String> {
     |file| files.get(&file.name).cloned().ok_or_else(|| "there is no such file".to_owned())
 }
 
@@ -236,7 +236,7 @@ fn what_would_ruin_the_weights_is_refused_and_changes_nothing() {
     let sums = Sums { loss: 1.0, counted: 1.0, ..Sums::default() };
     let mut wild = vec![0f32; count];
     wild[7] = f32::NAN;
-    let given = |sums: Sums, flat: &[f32]| Gradients { sums, flat: flat.to_vec() };
+    let given = |sums: Sums, flat: &[f32]| Gradients { sums, flat: flat.to_vec().into() };
     let table = [
         (trainer.apply(0, given(sums, &wild)), "the gradient's norm is NaN"),
         (trainer.apply(0, given(Sums { loss: f64::INFINITY, ..sums }, &vec![0.0; count])), "the loss is inf"),
@@ -326,7 +326,7 @@ fn replicas_take_turns_on_one_trainer() {
             let part = trainer.loss_and_gradients(step, share.clone()).expect("computes").remove(0).values;
             trainer.apply(step, part).expect("applies");
         }
-        (trainer.weights().expect("reads"), trainer.take_moments())
+        (trainer.weights().expect("reads"), trainer.take_moments().expect("reads"))
     };
     let mut shared = ranks(1).remove(0);
     let (begin, weights) = (shared.state().clone(), shared.weights().expect("reads"));
@@ -336,7 +336,7 @@ fn replicas_take_turns_on_one_trainer() {
             let part = shared.loss_and_gradients(step, share.clone()).expect("computes").remove(0).values;
             shared.apply(step, part).expect("applies");
         }
-        assert_eq!((shared.weights().expect("reads"), shared.take_moments()), alone(share));
+        assert_eq!((shared.weights().expect("reads"), shared.take_moments().expect("reads")), alone(share));
     }
     let short = shared.put(begin, &weights[1..], adamw::Moments::zero(weights.len()));
     assert!(short.expect_err("is short").to_string().contains("numbers at step 0"));

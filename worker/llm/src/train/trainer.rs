@@ -3,14 +3,16 @@
 //! It states which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that whoever schedules can lease and record
 //! them. Vectors of gradients are used again from step to step. No clock is read: whoever calls measures time and memory.
 
-use super::adamw::{self, Decay, Moments};
+use super::adamw::Moments;
 use super::checkpoint::{Manifest, Restored, Snapshot};
-use super::gradients::{Gradients, Sums, add};
-use super::masters::{Masters, Update};
+use super::gradients::{Gradients, Sums};
+use super::memory::Needs;
+use super::optimizer::{Optimizer, Update};
 use super::order::{self, Order};
 use super::samples::{Batch, Samples};
 use super::schedule::learning_rate;
 use super::{Error, Objective, State, StepReport, TrainConfig, loss};
+use crate::autograd::Flat;
 use crate::compute::Compute;
 use crate::durable;
 use crate::model::weights::slots;
@@ -27,9 +29,7 @@ pub struct Trainer {
     order: Order,
     compute: Compute,
     model: Decoder,
-    decay: Decay,
-    masters: Masters,
-    moments: Moments,
+    optimizer: Optimizer,
     state: State,
     loss: Option<f64>,
     spaces: Mutex<Vec<Vec<f32>>>,
@@ -62,12 +62,11 @@ impl Trainer {
             )));
         }
         let order = Order::new(config.seed, about.samples).ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
-        let store = model.store();
-        let masters = Masters::of(store, &config)?;
-        let (decay, moments) = (Decay::of(store.slots()), Moments::zero(store.trained_count()));
+        let needs = || Needs::of(&model, config.sequences, about.positions, config.gradient_checkpointing);
+        let optimizer = Optimizer::of(model.store(), &config).map_err(|error| Needs::explain(error, needs))?;
         model.set_checkpointing(config.gradient_checkpointing);
         let (state, loss, spaces) = (State::default(), None, Mutex::default());
-        let trainer = Self { config, samples, order, compute, model, decay, masters, moments, state, loss, spaces };
+        let trainer = Self { config, samples, order, compute, model, optimizer, state, loss, spaces };
         // A weight that nothing depends on would stay as it is, in silence: one sample tells.
         let batch = trainer.batch(std::slice::from_ref(&(0..1)))?;
         trainer.recycle(trainer.gradients_of(&batch, 0)?.flat);
@@ -115,13 +114,15 @@ impl Trainer {
     /// # Errors
     /// When a device can't be read.
     pub fn weights(&self) -> Result<Vec<f32>, Error> {
-        self.masters.copy(self.model.store())
+        self.optimizer.weights(self.model.store())
     }
 
-    /// The optimizer's moments.
-    #[must_use]
-    pub fn moments(&self) -> &Moments {
-        &self.moments
+    /// A copy of the optimizer's moments.
+    ///
+    /// # Errors
+    /// When a device can't be read.
+    pub fn moments(&self) -> Result<Moments, Error> {
+        self.optimizer.moments()
     }
 
     /// How many numbers a gradient has.
@@ -145,7 +146,7 @@ impl Trainer {
     /// # Errors
     /// When a device can't be read.
     pub fn weights_hash(&self) -> Result<String, Error> {
-        self.masters.hash(self.model.store())
+        self.optimizer.hash(self.model.store())
     }
 
     /// The numbers of the samples that the next step takes, for each of its microbatches.
@@ -201,27 +202,29 @@ impl Trainer {
         self.apply(step, whole.total()?)
     }
 
-    /// Adds the sum over other microbatches, and keeps the vector that this frees.
+    /// Adds the sum over other microbatches, where they are, and keeps the vector that this frees.
     pub fn join(&self, sum: &mut Gradients, other: Gradients) {
         sum.sums.add(&other.sums);
-        add(&mut sum.flat, &other.flat);
+        sum.flat.add(&other.flat);
         self.recycle(other.flat);
     }
 
     /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample: dropout is drawn from it.
     ///
     /// # Errors
-    /// When the batch does not fit the model, or a trained weight gets no gradient.
+    /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Memory`] when it does not fit the device.
     pub fn gradients_of(&self, batch: &Batch, number: u64) -> Result<Gradients, Error> {
         batch.validate()?;
         let space = self.spaces.lock().pop().unwrap_or_default();
         let dropout = Some(order::mix(self.config.seed ^ order::mix(number)));
         let (config, unit) = (&self.config, self.unit());
-        let (sums, gradients) = self.compute.run(|| loss::gradients(&self.model, batch, config.objective, unit, dropout, space))?;
+        let needs = || Needs::of(&self.model, batch.sequences, batch.time, config.gradient_checkpointing);
+        let found = self.compute.run(|| loss::gradients(&self.model, batch, config.objective, unit, dropout, space));
+        let (sums, gradients) = found.map_err(|error| Needs::explain(error, needs))?;
         if let Some(name) = gradients.untouched().next() {
             return Err(model::Error::NoGradient(name.to_owned()).into());
         }
-        Ok(Gradients { sums, flat: gradients.into_flat().map_err(model::Error::from)? })
+        Ok(Gradients { sums, flat: gradients.finish() })
     }
 
     /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients' scale is that of one microbatch of which
@@ -232,12 +235,13 @@ impl Trainer {
     pub fn apply(&mut self, step: u64, total: Gradients) -> Result<StepReport, Error> {
         self.expect_step(step)?;
         let Gradients { sums, flat } = total;
+        let flat = self.optimizer.place(self.model.store(), flat).map_err(|error| self.explain(error))?;
         if flat.len() != self.parameter_count() {
             return Err(Error::Parameters(format!("a gradient of {} numbers for {} weights", flat.len(), self.parameter_count())));
         }
         let counted = sums.counted.max(1.0);
         let mean = 1.0 / (self.unit() * counted);
-        let gradient_norm = self.compute.run(|| adamw::norm(&flat, mean));
+        let gradient_norm = self.compute.run(|| self.optimizer.norm(&flat, mean)).map_err(|error| self.explain(error))?;
         for (what, value) in [("the loss", sums.loss), ("the gradient's norm", gradient_norm)] {
             if !value.is_finite() {
                 return Err(Error::NotFinite { step, what, value });
@@ -249,9 +253,9 @@ impl Trainer {
         // A global batch of which nothing counts says nothing; moments that go on would still move the weights.
         if sums.counted > 0.0 {
             let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
-            let Self { config, decay, moments, masters, model, compute, .. } = self;
-            let update = Update { config, decay, step, gradients: &flat, scale: mean * clip };
-            compute.run(|| masters.update(model.store(), moments, &update))?;
+            let Self { config, optimizer, model, compute, .. } = self;
+            let update = Update { config, step, gradients: &flat, scale: mean * clip };
+            compute.run(|| optimizer.update(model.store(), &update)).map_err(|error| self.explain(error))?;
         }
         self.recycle(flat);
         Ok(self.advance(step, &sums, gradient_norm))
@@ -303,15 +307,17 @@ impl Trainer {
             let steps = self.config.steps;
             return Err(Error::Parameters(format!("{lengths:?} numbers at step {} for {count} and {steps} steps", state.step)));
         }
-        self.masters.put(self.model.store(), weights)?;
-        (self.state, self.moments) = (state, moments);
+        self.optimizer.put(self.model.store(), weights, moments)?;
+        self.state = state;
         Ok(())
     }
 
     /// Takes the moments away, to give them to a replica; [`Trainer::put`] must follow before the next step.
-    #[must_use]
-    pub fn take_moments(&mut self) -> Moments {
-        std::mem::replace(&mut self.moments, Moments { first: Vec::new(), second: Vec::new() })
+    ///
+    /// # Errors
+    /// When a device can't be read.
+    pub fn take_moments(&mut self) -> Result<Moments, Error> {
+        self.optimizer.take_moments()
     }
 
     /// A copy of all that a checkpoint holds, to be written elsewhere while the training goes on. `parent` is the hash of the manifest
@@ -368,7 +374,15 @@ impl Trainer {
         f64::from((1.0 / most as f64) as f32)
     }
 
-    fn recycle(&self, space: Vec<f32>) {
+    /// Names what was needed where memory was short.
+    fn explain(&self, error: Error) -> Error {
+        let (config, positions) = (&self.config, self.samples.about().positions);
+        Needs::explain(error, || Needs::of(&self.model, config.sequences, positions, config.gradient_checkpointing))
+    }
+
+    fn recycle(&self, space: Flat) {
+        // A device's allocator keeps what is freed by itself.
+        let Flat::Host(space) = space else { return };
         let mut spaces = self.spaces.lock();
         if spaces.len() < SPACES_MAX && space.len() == self.parameter_count() {
             spaces.push(space);
@@ -377,8 +391,8 @@ impl Trainer {
 
     /// A matrix whose gradient is all zeros at the first step may be one factor of a product of which the other begins as zeros; at the second
     /// step it is one that nothing reaches.
-    fn expect_all_learn(&self, gradients: &[f32]) -> Result<(), Error> {
-        match self.model.store().slots().iter().find(|slot| gradients[slot.range()].iter().all(|x| *x == 0.0)) {
+    fn expect_all_learn(&self, gradients: &Flat) -> Result<(), Error> {
+        match self.optimizer.unmoved(self.model.store(), gradients)? {
             Some(slot) => Err(model::Error::NoGradient(slot.name.clone()).into()),
             None => Ok(()),
         }

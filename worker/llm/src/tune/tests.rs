@@ -6,6 +6,7 @@ use crate::model::weights::initial;
 use crate::model::{Decoder, Family, ModelConfig, Precision, hub};
 use crate::ops::Rows;
 use crate::ops::head_loss::Targets;
+use crate::ops::host::COMPOSED;
 use candle_core::{DType, Device};
 use serde_json::{Value, json};
 
@@ -275,4 +276,42 @@ fn blocks_that_do_not_divide_rows_fall_back_to_finer_ones_and_say_so() {
     assert_eq!(found.fallbacks.len(), 2, "{found:?}");
     assert!(found.fallbacks[0].contains("mlp.down_proj.weight: rows of 96 don't divide into blocks of Q4K; held in Q8_0"), "{found:?}");
     assert!(found.fallbacks[1].contains("o_proj.weight: rows of 40"), "{found:?}");
+}
+
+/// What a device runs gives the losses and gradients of the CPU: over frozen bases of every form, in f32 and, as far as its digits go, bf16.
+#[test]
+fn every_method_on_a_device_is_that_on_the_cpu() {
+    let config = ModelConfig { hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 2, intermediate_size: 256, ..small() };
+    let methods = [
+        json!({"method": "full"}),
+        json!({"method": "lora", "r": 4, "dropout": 0.1, "targets": "all-linear"}),
+        json!({"method": "lora", "r": 4, "base": "bf16"}),
+        json!({"method": "qlora", "base": "q4_k", "lora": {"r": 4}}),
+        json!({"method": "qlora", "base": "q8_0", "embeddings": "q4_k", "lora": {"r": 4}}),
+        json!({"method": "prefix", "virtual_tokens": 3}),
+        json!({"method": "prompt", "virtual_tokens": 3}),
+    ];
+    for value in methods {
+        let of = method(value.clone());
+        let model = |precision| build(config.clone(), initial(&config, 3), &of, precision, &Device::Cpu, 5).expect("builds");
+        let exact = model(Precision::F32);
+        let start: Vec<f32> =
+            exact.store().trained().expect("reads").iter().enumerate().map(|(i, x)| x + 0.02 * (i as f32).sin()).collect();
+        exact.store().set(&start).expect("fits");
+        let (loss, slopes) = gradients(&exact, Some(7));
+        for (precision, bound) in [(Precision::F32, 2e-4), (Precision::Bf16, 6e-2)] {
+            let rounded = model(precision);
+            rounded.store().set(&start).expect("fits");
+            COMPOSED.set(true);
+            let (found, theirs) = gradients(&rounded, Some(7));
+            COMPOSED.set(false);
+            assert!((found - loss).abs() < f64::from(bound) * 0.2 * loss, "{value} {precision:?}: {found} against {loss}");
+            for slot in exact.store().slots().iter() {
+                let (a, b) = (&theirs[slot.range()], &slopes[slot.range()]);
+                let norm = b.iter().map(|x| x * x).sum::<f32>().sqrt();
+                let off = a.iter().zip(b).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
+                assert!(off <= bound * norm, "{value} {precision:?} {}: off by {off} of {norm}", slot.name);
+            }
+        }
+    }
 }

@@ -50,10 +50,10 @@ fn train(gang: &mut Gang, microbatches: usize, share: Range<usize>) -> (Vec<u64>
     let mut trainer = trainer(microbatches);
     let mut losses = Vec::new();
     for step in 0..4 {
-        let sums = |g: Gradients| Sums { vector: g.flat, scalars: g.sums.to_array().to_vec() };
+        let sums = |g: Gradients| Sums { vector: g.flat.into_host().unwrap(), scalars: g.sums.to_array().to_vec() };
         let own = trainer.loss_and_gradients(step, share.clone()).unwrap();
         let sum = gang.all_reduce(microbatches, own.into_iter().map(|partial| partial.map(sums)).collect()).unwrap();
-        let total = Gradients { sums: TrainSums::from_slice(&sum.scalars).unwrap(), flat: sum.vector };
+        let total = Gradients { sums: TrainSums::from_slice(&sum.scalars).unwrap(), flat: sum.vector.into() };
         losses.push(trainer.apply(step, total).unwrap().loss.to_bits());
         gang.agree(trainer.weights_hash().unwrap().as_bytes()).unwrap();
     }

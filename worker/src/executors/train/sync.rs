@@ -165,14 +165,20 @@ impl Sync<'_> {
 
     /// One step; the inner error is a number that is none.
     fn step(&mut self, step: u64, share: Range<usize>) -> Result<Stepped, Error> {
-        let Rank { trainer, gang, setting, .. } = &mut self.0;
+        let Rank { trainer, gang, setting, attempt, .. } = &mut self.0;
         let replicas = trainer.config().microbatches;
         let plan = trainer.plan();
         let mut work = Work::new(trainer, setting.allow_accumulation);
-        let partials = work.gradients(share, replicas, |replica| plan.get(replica).cloned().unwrap_or_default())?;
+        let mut partials = work.gradients(share, replicas, |replica| plan.get(replica).cloned().unwrap_or_default())?;
         let waited = work.waited;
-        let partials = partials.into_iter().map(|partial| partial.map(sums)).collect();
-        let sum = total(gang.all_reduce(replicas, partials)?)?;
+        let sum = match partials.pop() {
+            // Alone, the sum stays on the device that it was made on.
+            Some(whole) if attempt.launch.world == 1 && whole.len == replicas => whole.values,
+            last => {
+                let partials = partials.into_iter().chain(last).map(sums).collect::<Result<_, _>>()?;
+                total(gang.all_reduce(replicas, partials)?)?
+            }
+        };
         match trainer.apply(step, sum) {
             Ok(report) => Ok(Ok((report, waited))),
             Err(muster_llm::train::Error::NotFinite { what, value, .. }) => Ok(Err((what, value))),

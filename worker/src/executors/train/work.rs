@@ -74,12 +74,14 @@ impl Work<'_> {
     }
 }
 
-/// Gradients as the gang sums them.
-pub fn sums(gradients: Gradients) -> collective::Sums {
-    collective::Sums { vector: gradients.flat, scalars: gradients.sums.to_array().to_vec() }
+/// A partial sum as the gang takes it: on the CPU, whatever device it was computed on.
+pub fn sums(partial: Partial<Gradients>) -> Result<Partial<collective::Sums>, Error> {
+    let Partial { first, len, values } = partial;
+    let vector = values.flat.into_host().map_err(|e| Error::Unfit(format!("read the gradients of a device: {e}")))?;
+    Ok(Partial { first, len, values: collective::Sums { vector, scalars: values.sums.to_array().to_vec() } })
 }
 
 /// What the gang has summed.
 pub fn total(sums: collective::Sums) -> Result<Gradients, Error> {
-    Ok(Gradients { sums: Sums::from_slice(&sums.scalars)?, flat: sums.vector })
+    Ok(Gradients { sums: Sums::from_slice(&sums.scalars)?, flat: sums.vector.into() })
 }

@@ -45,7 +45,7 @@ impl Snapshot {
             manifest,
             slots: Arc::clone(trainer.model().store().slots()),
             weights: trainer.weights()?,
-            moments: trainer.moments().clone(),
+            moments: trainer.moments()?,
             extra: Vec::new(),
         })
     }

@@ -196,7 +196,7 @@ impl Diloco<'_> {
                 }
             }
             replica.weights = self.0.trainer.weights()?;
-            replica.moments = self.0.trainer.moments().clone();
+            replica.moments = self.0.trainer.moments()?;
             let delta = replica.delta(&global.weights)?;
             let head = Head { state: self.0.attempt.artifacts.put(&state::of(replica))?, loss };
             let mut bytes = serde_json::to_vec(&head).map_err(|e| Error::Unfit(format!("write what a replica offers: {e}")))?;

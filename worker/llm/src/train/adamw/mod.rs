@@ -2,6 +2,10 @@
 //!
 //! Both passes (the norm, and the update with clipping and decay) are cut into chunks of one size whatever the number of threads, and
 //! the norm is added in f64 in the order of chunks: the same bits for any pool. Each number is read and written once per pass.
+//!
+//! [`composed`] is the same for numbers on a device.
+
+pub(super) mod composed;
 
 use super::TrainConfig;
 use super::schedule::learning_rate;
@@ -86,7 +90,7 @@ impl Decay {
 
 /// The numbers of one update.
 #[derive(Clone, Copy)]
-struct Numbers {
+pub(super) struct Numbers {
     rate: f32,
     keep: f32,
     beta1: f32,
@@ -97,20 +101,27 @@ struct Numbers {
     scale: f32,
 }
 
+impl Numbers {
+    /// Those of a step counted from 0, for gradients that are to be multiplied with `scale`.
+    pub(super) fn of(config: &TrainConfig, step: u64, scale: f64) -> Self {
+        let rate = learning_rate(config, step);
+        let exponent = i32::try_from(step + 1).unwrap_or(i32::MAX);
+        Self {
+            rate: rate as f32,
+            keep: (1.0 - rate * config.weight_decay) as f32,
+            beta1: config.beta1 as f32,
+            beta2: config.beta2 as f32,
+            correction1: (1.0 / (1.0 - config.beta1.powi(exponent))) as f32,
+            correction2: (1.0 / (1.0 - config.beta2.powi(exponent))) as f32,
+            epsilon: config.epsilon as f32,
+            scale: scale as f32,
+        }
+    }
+}
+
 /// Updates `weights` by `gradients * scale`, at a step counted from 0. All vectors have one length.
 pub fn update(config: &TrainConfig, decay: &Decay, step: u64, weights: &mut [f32], moments: &mut Moments, gradients: &[f32], scale: f64) {
-    let rate = learning_rate(config, step);
-    let exponent = i32::try_from(step + 1).unwrap_or(i32::MAX);
-    let numbers = Numbers {
-        rate: rate as f32,
-        keep: (1.0 - rate * config.weight_decay) as f32,
-        beta1: config.beta1 as f32,
-        beta2: config.beta2 as f32,
-        correction1: (1.0 / (1.0 - config.beta1.powi(exponent))) as f32,
-        correction2: (1.0 / (1.0 - config.beta2.powi(exponent))) as f32,
-        epsilon: config.epsilon as f32,
-        scale: scale as f32,
-    };
+    let numbers = Numbers::of(config, step, scale);
     let moments = moments.first.par_chunks_mut(CHUNK).zip(moments.second.par_chunks_mut(CHUNK));
     let chunks = weights.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(moments).enumerate();
     chunks.for_each(|(chunk, ((mut weights, mut gradients), (mut first, mut second)))| {
@@ -146,7 +157,9 @@ fn step_of(n: Numbers, weights: &mut [f32], gradients: &[f32], first: &mut [f32]
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autograd::flat::PIECE;
     use crate::compute::Compute;
+    use candle_core::{DType, Device, Tensor};
 
     fn slots(lengths: &[(usize, usize)]) -> Vec<Slot> {
         let mut start = 0;
@@ -184,6 +197,40 @@ mod tests {
             }
             assert!(weights[slot.range()].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6), "{}", slot.name);
         }
+    }
+
+    /// On a device the same, up to the rounding of single operations: several pieces, and parts that decay and don't.
+    #[test]
+    fn composed_updates_agree_with_those_on_slices() {
+        let config = TrainConfig { warmup_steps: 0, weight_decay: 0.5, learning_rate: 1e-2, ..TrainConfig::default() };
+        let slots = slots(&[(5, 2), (300, 1), (PIECE, 2), (7, 2), (PIECE + 9, 1), (1, 2)]);
+        let count: usize = slots.iter().map(|slot| slot.len).sum();
+        let decay = Decay::of(&slots);
+        let drawn = |salt: f32| (0..count).map(|i| (i as f32 * 0.37 + salt).sin()).collect::<Vec<_>>();
+        let (mut weights, mut moments) = (drawn(0.5), Moments::zero(count));
+        let tensor = |numbers: &[f32]| Tensor::from_slice(numbers, count, &Device::Cpu).expect("fits");
+        let [held, first, second] = [&weights, &moments.first, &moments.second].map(|numbers| tensor(numbers));
+        let rounded = held.to_dtype(DType::BF16).expect("rounds");
+        let on_device = composed::Held { weights: &held, rounded: Some(&rounded), first: &first, second: &second };
+        for step in 0..3 {
+            let gradients = drawn(step as f32);
+            update(&config, &decay, step, &mut weights, &mut moments, &gradients, 0.25);
+            let there = tensor(&gradients);
+            let found = composed::norm(&there).expect("sums") * 0.25;
+            assert!((found - norm(&gradients, 0.25)).abs() < 1e-12 * found, "{found}");
+            composed::update(Numbers::of(&config, step, 0.25), &decay, &on_device, &there).expect("updates");
+        }
+        let read = |tensor: &Tensor| tensor.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>()).expect("reads");
+        for (theirs, ours, bound) in
+            [(&held, &weights, 1e-6f32), (&first, &moments.first, 1e-7), (&second, &moments.second, 1e-7), (&rounded, &weights, 4e-3)]
+        {
+            let theirs = read(theirs);
+            let (at, off) =
+                theirs.iter().zip(ours).map(|(a, b)| (a - b).abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).expect("some");
+            assert!(off <= bound, "number {at} is off by {off}: {} against {}", theirs[at], ours[at]);
+        }
+        let again = held.to_dtype(DType::BF16).expect("rounds");
+        assert_eq!(read(&rounded), read(&again), "what is computed with is what was learnt, rounded");
     }
 
     #[test]
