@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""The peer of `cargo xtask bench train`: a plain llama in eager PyTorch, f32, trained on drawn tokens.
+"""The peer of `cargo xtask bench train`: a plain llama in eager PyTorch, trained on drawn tokens.
+
+In f32 on the CPU; a size whose "device" is "cuda" runs on the first GPU, and with "precision" "bf16" under autocast: products in bf16,
+weights and AdamW's moments in f32. There `peak_bytes` is the allocator's greatest, and there are no `profile` and `gemm`.
 
     bench_train.py pick SIZE                   which of AdamW's implementations is the fastest here: {"adamw": ...}
     bench_train.py serve SIZE --adamw NAME     answers commands on standard input, one JSON object a line:
@@ -86,12 +89,14 @@ class Llama(nn.Module):
 
 
 class Run:
-    """A model, its optimizer, and its tokens."""
+    """A model, its optimizer, and its tokens, on the device of its size."""
 
     def __init__(self, size, adamw):
         torch.manual_seed(PLAN["seed"])
         self.size, o = size, PLAN["optimizer"]
-        self.model = Llama(size["model"])
+        self.device = size.get("device", "cpu")
+        self.bf16 = torch.autocast(self.device, dtype=torch.bfloat16, enabled=size.get("precision") == "bf16")
+        self.model = Llama(size["model"]).to(self.device)
         weights = list(self.model.parameters())
         groups = [
             dict(params=[w for w in weights if w.dim() > 1], weight_decay=o["weight_decay"]),
@@ -100,14 +105,15 @@ class Run:
         betas = (o["beta1"], o["beta2"])
         self.optimizer = torch.optim.AdamW(groups, lr=o["learning_rate"], betas=betas, eps=o["epsilon"], **KINDS[adamw])
         vocab, shape = size["model"]["vocab_size"], (size["batch"], size["context"] + 1)
-        self.batches = [torch.randint(0, vocab, shape) for _ in range(8)]
+        self.batches = [torch.randint(0, vocab, shape).to(self.device) for _ in range(8)]
         self.done = 0
 
     def step(self):
         tokens = self.batches[self.done % len(self.batches)]
         self.done += 1
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model(tokens[:, :-1], tokens[:, 1:])
+        with self.bf16:
+            loss = self.model(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), PLAN["optimizer"]["clip_norm"])
         self.optimizer.step()
@@ -117,6 +123,8 @@ class Run:
         begun = time.perf_counter()
         for _ in range(count):
             loss = self.step()
+        if self.device != "cpu":
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - begun
         assert math.isfinite(loss)
         return dict(steps=count, seconds=seconds, tokens=count * self.size["batch"] * self.size["context"], loss=loss)
@@ -180,7 +188,9 @@ def serve(size, adamw):
     for line in sys.stdin:
         words = line.split()
         if words[0] == "run":
-            say(run.steps(int(words[1])) | dict(peak_bytes=status("VmHWM") - base))
+            answer = run.steps(int(words[1]))
+            peak = status("VmHWM") - base if run.device == "cpu" else torch.cuda.max_memory_allocated()
+            say(answer | dict(peak_bytes=peak))
         elif words[0] == "profile":
             say(profile(run, int(words[1])))
         elif words[0] == "gemm":

@@ -1,9 +1,11 @@
 //! `cargo xtask bench train`: tokens per second of training, ours and PyTorch's, in turns, in one run on one machine.
 //!
 //! Both sides are programs that answer the same lines (see `oracle/bench_train.py`); this one lets them take turns, so that whatever
-//! else the machine does falls on both, and compares pair by pair. It must print nothing but one JSON object on standard output.
+//! else the machine does falls on both, and compares pair by pair. It must print nothing but one JSON object on standard output. What a
+//! GPU does, where there is one, is measured by [`crate::bench_gpu`].
 
 use crate::{
+    bench_gpu,
     cargo::{self, PROFILE},
     oracle,
 };
@@ -17,7 +19,8 @@ use std::{
 };
 
 const PLAN: &str = "oracle/bench_train.json";
-const OURS: &str = "bench_train";
+/// Our side, an example of worker/llm.
+pub const OURS: &str = "bench_train";
 /// Pairs of turns at each size that are wanted, and how many are made at most to have as many that nothing disturbed.
 const REPEATS: usize = 5;
 const REPEATS_MAX: usize = 9;
@@ -31,15 +34,17 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const ROWS: usize = 14;
 
 /// One side: a program that answers.
-struct Side {
+pub struct Side {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    about: Value,
+    /// What it says of itself at the start.
+    pub about: Value,
 }
 
 impl Side {
-    fn start(command: &mut Command) -> Result<Self> {
+    /// Starts it, and waits for what it says of itself.
+    pub fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.current_dir(cargo::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let child_ref = child.as_mut().map_err(|error| anyhow::anyhow!("start {:?}: {error}", command.get_program()))?;
         let input = child_ref.stdin.take().context("write to a side")?;
@@ -63,7 +68,7 @@ impl Side {
     }
 
     /// One turn of `steps` steps.
-    fn turn(&mut self, steps: u64) -> Result<Turn> {
+    pub fn turn(&mut self, steps: u64) -> Result<Turn> {
         let before = (Processors::now(), self.ticks());
         let answer = self.ask(&format!("run {steps}"))?;
         let (after, own) = (Processors::now(), self.ticks().saturating_sub(before.1));
@@ -83,12 +88,13 @@ impl Side {
 }
 
 /// What one turn gave.
-struct Turn {
+pub struct Turn {
     /// Tokens per second.
-    rate: f64,
+    pub rate: f64,
     /// Tokens per second of processor time, waiting in a spin included: it depends less on what else the machine does.
     rate_of_processors: f64,
-    peak_bytes: f64,
+    /// The most memory that it had.
+    pub peak_bytes: f64,
     /// The part of all processors' time that neither side had, and that was not idle.
     others: f64,
 }
@@ -120,11 +126,13 @@ impl Drop for Side {
     }
 }
 
-fn number(value: &Value, key: &str) -> Result<f64> {
+/// A number of an object.
+pub fn number(value: &Value, key: &str) -> Result<f64> {
     value[key].as_f64().with_context(|| format!("find the number {key} in {value}"))
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// The middle one, or the mean of the two in the middle.
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
@@ -132,7 +140,7 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 
 /// Operations of one step on matrices, forward and backward (twice the forward's): each weight of a matrix once per token,
 /// the head's too, and the products of attention over the causal half.
-fn operations(size: &Value) -> Result<f64> {
+pub fn operations(size: &Value) -> Result<f64> {
     let model = &size["model"];
     let of = |key: &str| number(model, key);
     let (hidden, heads, batch, context) =
@@ -290,9 +298,10 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     let load_before = load();
     let small = measure("small", &plan, &python)?;
     let large = measure("large", &plan, &python)?;
+    let gpu = bench_gpu::measure(&plan, &python, rest.is_empty());
     let memory = small.memory.max(large.memory);
     eprintln!("ours over torch: small {:.2}x, large {:.2}x; memory {memory:.2}x at worst", small.ratio, large.ratio);
-    let result = json!({
+    let mut result = json!({
         "bench": "train",
         "small_vs_torch": small.ratio,
         "large_vs_torch": large.ratio,
@@ -304,6 +313,9 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
         "machine": machine(), "load_before": load_before, "load_after": load(),
         "small": small.raw, "large": large.raw,
     });
+    if let Some(result) = result.as_object_mut() {
+        result.extend(gpu);
+    }
     if json {
         println!("{result}");
     }

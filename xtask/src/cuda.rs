@@ -18,7 +18,7 @@ pub fn cuda() -> Result<bool> {
         println!("cuda: NOT compiled: there is no CUDA_HOME, and deploy/cuda/toolkit.sh could make no toolkit here (see above)");
         return Ok(true);
     };
-    let target = cargo::target_directory().join("cuda");
+    let target = target();
     let mut command = cargo::cargo(&["test", "-p", "muster-llm", "--features", "cuda", "--profile", PROFILE, "--test", "cuda"]);
     command.env("CARGO_TARGET_DIR", target).envs(environment);
     // Without a driver a program that needs its library does not even start.
@@ -33,14 +33,19 @@ pub fn cuda() -> Result<bool> {
     Ok(passed)
 }
 
+/// Where programs with the feature are built: other features of candle would be built again and again in the same place.
+pub fn target() -> PathBuf {
+    cargo::target_directory().join("cuda")
+}
+
 /// The variables of a toolkit; `None` if there is none to be had.
-fn toolkit() -> Result<Option<Vec<(String, String)>>> {
+pub fn toolkit() -> Result<Option<Vec<(String, String)>>> {
     if env::var_os("CUDA_HOME").is_some() {
         return Ok(Some(Vec::new()));
     }
     let (script, folder): (PathBuf, PathBuf) =
         (cargo::root().join("deploy/cuda/toolkit.sh"), cargo::target_directory().join("cuda-toolkit"));
-    println!("making a CUDA toolkit in {} (about 2.5 GB, once)", folder.display());
+    eprintln!("making a CUDA toolkit in {} (about 2.5 GB, once)", folder.display());
     let made =
         Command::new("bash").arg("-c").arg("eval \"$(\"$0\" \"$1\")\" && env -0").arg(script).arg(folder).stderr(Stdio::inherit()).output();
     let made = made.context("start deploy/cuda/toolkit.sh")?;

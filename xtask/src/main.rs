@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
 
 mod bench_data;
+mod bench_gpu;
 mod bench_train;
 mod cargo;
 mod cuda;

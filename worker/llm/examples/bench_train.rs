@@ -3,11 +3,14 @@
 //! It answers the same lines as `oracle/bench_train.py` (`run K`, `profile K`, `gemm`), one JSON object each, so that the bench can
 //! let both take turns in one run. It must stay a mere driver: whatever makes training fast belongs in the library.
 //!
+//! A size with a `device` runs there, and with `precision` in that. On a GPU `peak_bytes` are those that the device has in use after the
+//! steps, and `profile` counts what it takes to ask for the work, not the work.
+//!
 //! `bench_train serve SIZE`, run in the workspace's root.
 
 use muster_llm::compute::{self, Compute};
-use muster_llm::model::weights::initial;
-use muster_llm::model::{Decoder, ModelConfig};
+use muster_llm::model::weights::{arrays, initial};
+use muster_llm::model::{Decoder, Hold, ModelConfig, Precision, Store};
 use muster_llm::ops::matrix::{Into, Spread, View, ViewMut, product};
 use muster_llm::ops::profile::{self, PARTS};
 use muster_llm::train::{About, Batch, Samples, Schedule, TrainConfig, Trainer};
@@ -53,10 +56,13 @@ impl Run {
             epsilon: number("epsilon")?,
             weight_decay: number("weight_decay")?,
             clip_norm: number("clip_norm")?,
+            precision: if size["precision"].is_null() { Precision::F32 } else { serde_json::from_value(size["precision"].clone())? },
             ..TrainConfig::default()
         };
         let drawn = Drawn::new(model.vocab_size, whole(&size["context"])?);
-        let decoder = Decoder::trained(model.clone(), &initial(&model, 1))?;
+        let device = compute::device(size["device"].as_str().unwrap_or("cpu"))?;
+        let store = Store::new(arrays(&model, &initial(&model, 1), Hold::Trained)?, config.precision, &device)?;
+        let decoder = Decoder::new(model, store)?;
         Ok(Self { trainer: Trainer::new(config, decoder, Arc::new(drawn), compute.clone())? })
     }
 
@@ -78,8 +84,14 @@ impl Run {
         for _ in 0..count {
             (_, loss) = self.step()?;
         }
+        // The last update may still be under way.
+        self.device().synchronize()?;
         let seconds = begun.elapsed().as_secs_f64();
         Ok(json!({"steps": count, "seconds": seconds, "tokens": count * self.trainer.tokens_per_step(), "loss": loss}))
+    }
+
+    fn device(&self) -> &compute::Device {
+        self.trainer.model().store().device()
     }
 
     /// Where the time goes. The counting goes on afterwards, so this comes after what is measured.
@@ -196,7 +208,8 @@ fn main() -> Outcome<()> {
         let answer = match verb {
             "run" => {
                 let mut answer = run.steps(count.parse()?)?;
-                answer["peak_bytes"] = json!(status("VmHWM").saturating_sub(base));
+                let held = compute::memory(run.device()).map(|[free, all]| (all - free) as u64);
+                answer["peak_bytes"] = json!(held.unwrap_or_else(|| status("VmHWM").saturating_sub(base)));
                 answer
             }
             "profile" => run.profile(count.parse()?)?,
