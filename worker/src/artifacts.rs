@@ -4,7 +4,7 @@
 //! artifact is refused and never used. The log holds the hashes, never the bytes. Today the store is a directory; another
 //! `object_store` may take its place without a change outside this file.
 
-use muster_protocol::ids::Digest;
+use muster_protocol::ids::{Digest, JobId};
 use object_store::{ObjectStore, ObjectStoreExt, local::LocalFileSystem, path::Path as Key};
 use std::{
     fs, io,
@@ -15,6 +15,12 @@ use tokio::runtime::{Builder, Runtime};
 
 /// The longest artifact.
 pub const ARTIFACT_BYTES_MAX: usize = 4 << 30;
+
+/// The directory of a job's own beside the artifacts in `dir`: what one of its tasks leaves there, its later ones find, on whichever worker. It is
+/// `MUSTER_JOB_DIR`, and where relative paths in parameters begin. Whoever wants it makes it; nothing removes it.
+pub fn job_dir(dir: &Path, cluster: &str, job: JobId) -> PathBuf {
+    dir.join("jobs").join(cluster).join(job.to_string())
+}
 
 /// An artifact could not be kept or read.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,8 @@ const PYTHON_VARIABLE: &str = "MUSTER_ORACLE_PYTHON";
 /// Names the directory of recordings for the tests that read them.
 const GOLDEN_VARIABLE: &str = "MUSTER_GOLDEN";
 const REQUIREMENTS: &str = "oracle/requirements.txt";
+/// What those are called in Python: that all can be imported is checked of any environment.
+const IMPORTS: &str = "import datasets, datatrove.utils.dataset, megatron.core, numpy, peft, safetensors, torch, transformers";
 const GOLDEN: &str = "worker/llm/tests/golden";
 /// The parts of a recording.
 const PARTS: [&str; 3] = ["models", "adapters", "dpo"];
@@ -23,10 +25,8 @@ const PARTS: [&str; 3] = ["models", "adapters", "dpo"];
 const LIVE_SEED: &str = "2";
 /// The test programs of worker/llm that hold it against recordings; those that there are.
 const TESTS: &str = "oracle*";
-/// The program of worker/llm that saves checkpoints which transformers then opens.
+/// The program of worker/llm that saves checkpoints and adapters, which transformers and peft then open.
 const EXPORT: &str = "oracle_export";
-/// The program of worker/llm that saves adapters which peft then opens.
-const EXPORT_ADAPTERS: &str = "write_adapters";
 
 /// A Python with PyTorch, transformers and peft: the one that `MUSTER_ORACLE_PYTHON` names, else one in the target directory, which is
 /// made the first time. Progress goes to standard error.
@@ -36,13 +36,7 @@ const EXPORT_ADAPTERS: &str = "write_adapters";
 pub fn python() -> Result<PathBuf> {
     if let Some(python) = env::var_os(PYTHON_VARIABLE).filter(|value| !value.is_empty()) {
         let python = PathBuf::from(python);
-        let imports = Command::new(&python).args(["-c", "import datasets, numpy, peft, safetensors, torch, transformers"]).output();
-        let imports = imports.with_context(|| format!("start {}, which {PYTHON_VARIABLE} names", python.display()))?;
-        if !imports.status.success() {
-            let said = String::from_utf8_lossy(&imports.stderr);
-            let last = said.lines().last().unwrap_or_default();
-            bail!("{PYTHON_VARIABLE} names {}, which lacks what {REQUIREMENTS} lists: {last}", python.display());
-        }
+        imports(&python).with_context(|| format!("use the Python that {PYTHON_VARIABLE} names"))?;
         return Ok(python);
     }
     let home = cargo::target_directory().join("oracle");
@@ -55,18 +49,28 @@ pub fn python() -> Result<PathBuf> {
     }
     eprintln!("making a Python environment in {}: PyTorch is some gigabytes to fetch, and this may take many minutes", home.display());
     make(&home, &python).with_context(|| {
-        format!(
-            "make a Python environment for the oracles (it needs python3 with venv, and a package index; or set {PYTHON_VARIABLE} to a \
-             Python that has what {REQUIREMENTS} lists)"
-        )
+        format!("make a Python environment for the oracles (or set {PYTHON_VARIABLE} to a Python that has what {REQUIREMENTS} lists)")
     })?;
     fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
     Ok(python)
 }
 
 fn make(home: &Path, python: &Path) -> Result<()> {
-    quiet(Command::new("python3").args(["-m", "venv"]).arg(home))?;
+    quiet(Command::new("python3").args(["-m", "venv"]).arg(home))
+        .context("make a virtual environment: that needs python3 with its modules venv and ensurepip, on Debian and Ubuntu python3-venv")?;
     quiet(Command::new(python).current_dir(cargo::root()).args(["-m", "pip", "install", "--quiet", "-r", REQUIREMENTS]))
+        .with_context(|| format!("install what {REQUIREMENTS} lists: that needs a network and a package index that pip knows"))?;
+    imports(python)
+}
+
+/// Checks that a Python has what the scripts need.
+fn imports(python: &Path) -> Result<()> {
+    let found = Command::new(python).args(["-c", IMPORTS]).output().with_context(|| format!("start {}", python.display()))?;
+    if !found.status.success() {
+        let said = String::from_utf8_lossy(&found.stderr);
+        bail!("{} lacks what {REQUIREMENTS} lists: {}", python.display(), said.lines().last().unwrap_or_default());
+    }
+    Ok(())
 }
 
 /// Runs a program to its good end, with what it prints on standard error.
@@ -95,20 +99,11 @@ pub fn oracle(record_anew: bool) -> Result<bool> {
     if ours.exists() {
         fs::remove_dir_all(&ours).with_context(|| format!("remove {}", ours.display()))?;
     }
-    let (models, adapters) = (ours.join("models"), ours.join("adapters"));
     let saved = export(EXPORT, &[&theirs, &ours])?;
-    results.push(("our code saves checkpoints", saved));
+    results.push(("our code saves checkpoints and adapters", saved));
     if saved {
-        results.push(("transformers opens our checkpoints", check(&python, "models.py", &models)?));
-    }
-    if cargo::root().join(format!("worker/llm/examples/{EXPORT_ADAPTERS}.rs")).exists() {
-        let saved = export(EXPORT_ADAPTERS, &[&adapters])?;
-        results.push(("our code saves adapters", saved));
-        if saved {
-            results.push(("peft opens our adapters", check(&python, "adapters.py", &adapters)?));
-        }
-    } else {
-        println!("LEFT OUT: peft opens our adapters: there is no example {EXPORT_ADAPTERS} that saves them");
+        results.push(("transformers opens our checkpoints", check(&python, "models.py", &ours.join("models"))?));
+        results.push(("peft opens our adapters", check(&python, "adapters.py", &ours.join("adapters"))?));
     }
     for (name, passed) in &results {
         println!("{name}: {}", if *passed { "passed" } else { "FAILED" });

@@ -1,4 +1,5 @@
-//! Other programs as oracles of data sets: NVIDIA's reader opens our shards, Hugging Face's libraries say what texts and conversations give.
+//! Other programs as oracles of data sets: NVIDIA's reader and datatrove open our shards, datatrove writes the same ones, and Hugging Face's
+//! libraries say what texts and conversations give.
 
 use crate::{
     cargo::{self, PROFILE},
@@ -34,10 +35,15 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     }
     let written = cargo::status(Command::new(cargo::binary(PROFILE, "examples").join(WRITER)).arg(&shards))?.success();
     let read = written && cargo::status(script(python, "read_shards.py").arg(&shards))?.success();
+    let rewritten = written && cargo::status(script(python, "datatrove_shards.py").arg(&shards))?.success();
     let mut tests = cargo::cargo(&["test", "--profile", PROFILE]);
     tests.args(PACKAGES).args(["--lib", "--", "tokenizer::golden"]).env(GOLDEN_VARIABLE, &said);
     let agreed = record(python, &said)? && cargo::status(&mut tests)?.success();
-    Ok(vec![("megatron-core opens our shards", read), ("our tests on fresh recordings of texts and conversations", agreed)])
+    Ok(vec![
+        ("megatron-core opens our shards", read),
+        ("datatrove reads our tokens, and writes the same files", rewritten),
+        ("our tests on fresh recordings of texts and conversations", agreed),
+    ])
 }
 
 /// Records anew what is in the tree, or (without `record_anew`) checks both ways: what Python says, our tests read; what we write, others read.

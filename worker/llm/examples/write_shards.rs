@@ -1,4 +1,7 @@
 //! Writes shards of texts, conversations and preferences into a directory, for other programs to read: `write_shards DIRECTORY`.
+//!
+//! Beside them lie each tokenizer, as `NAME.tokenizer.json`, and the texts of a shard of plain texts, as JSON lines: who tokenizes those must
+//! come to the same shard.
 
 use muster_llm::compute::Compute;
 use muster_llm::data::chat::ChatTemplate;
@@ -33,7 +36,19 @@ fn main() -> Result<(), Box<dyn Error>> {
         let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &compute)?;
         let config = PackConfig { template: ChatTemplate::Chatml, context: CONTEXT, too_long: TooLong::Truncate };
         let packed = pack(&scan, &keep, name, &config, &tokenizer, &compute)?;
-        [&packed.train, &packed.held_out].into_iter().try_for_each(|shard| write(Path::new(&directory), shard))?;
+        let directory = Path::new(&directory);
+        fs::write(directory.join(format!("{name}.tokenizer.json")), tokenizer.to_bytes())?;
+        for shard in [&packed.train, &packed.held_out] {
+            write(directory, shard)?;
+            let texts = scan.documents.iter().filter(|document| document.entry.held_out == shard.index().held_out);
+            let lines = texts.map(|document| match &document.body {
+                Body::Text(text) => Some(format!("{}\n", serde_json::json!({ "text": text }))),
+                Body::Chat(_) | Body::Preference { .. } => None,
+            });
+            if let Some(lines) = lines.collect::<Option<String>>() {
+                fs::write(directory.join(format!("{}.jsonl", shard.index().name)), lines)?;
+            }
+        }
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! Held-out bits per byte, of a model and of two baselines over the very same tokens.
 //!
-//! Bytes are those of the decoded text, so tokenizers can be compared; boundaries cost bits and give no bytes.
+//! Bytes are those of the decoded text, so tokenizers can be compared; boundaries and marks cost bits and give no bytes. What is measured is
+//! what is learnt: of running text every token; of data with masks, the tokens that the masks name, each given all that comes before it in
+//! its own sequence (as lm-evaluation-harness's `loglikelihood` of a continuation). A question is never measured, nor is a rejected answer.
 
 use crate::compute::Compute;
 use crate::model::Decoder;
 use crate::ops::Rows;
+use crate::ops::head_loss::IGNORED;
 use crate::train::Corpus;
 use serde::{Deserialize, Serialize};
 
@@ -19,9 +22,23 @@ pub enum Error {
     Data(String),
 }
 
+/// Which tokens were measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measured {
+    /// Every token of the running text but the first.
+    #[default]
+    Text,
+    /// Those that the masks say are learnt from: answers, given their questions.
+    Answers,
+}
+
 /// A measurement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
+    /// Which tokens were measured.
+    #[serde(default)]
+    pub measured: Measured,
     /// Tokens predicted.
     pub tokens: u64,
     /// Bytes of text that they stand for.
@@ -38,12 +55,12 @@ pub struct Evaluation {
     pub gain_over_unigram: f64,
 }
 
-/// Measures `model` on the first `tokens_max` tokens of `held_out`.
+/// Measures `model` on the first `tokens_max` tokens of `held_out`, or, if it has masks, on the first so many that they name.
 ///
 /// `training_counts` is [`Corpus::counts`] of the training tokens, `byte_lengths` the tokenizer's.
 ///
 /// # Errors
-/// When there are fewer than two tokens, or a table's length is not the model's vocabulary.
+/// When there are fewer than two tokens or the masks name none, or a table's length is not the model's vocabulary.
 pub fn evaluate(
     model: &Decoder,
     held_out: &Corpus,
@@ -52,7 +69,7 @@ pub fn evaluate(
     byte_lengths: &[u32],
     compute: &Compute,
 ) -> Result<Evaluation, Error> {
-    let (vocab, context) = (model.config().vocab_size, model.config().max_position_embeddings);
+    let vocab = model.config().vocab_size;
     let known = held_out.vocab_size();
     if known > vocab || training_counts.len() != known || byte_lengths.len() != known {
         return Err(Error::Data(format!(
@@ -61,35 +78,111 @@ pub fn evaluate(
             byte_lengths.len()
         )));
     }
-    let tokens_all = held_out.len().min(tokens_max);
-    if tokens_all < 2 {
-        return Err(Error::Data(format!("{tokens_all} tokens are too few to predict one")));
+    let meter = Meter { model, compute, byte_lengths, surprise: unigram(training_counts) };
+    if held_out.is_masked() {
+        meter.answers(held_out, tokens_max)?.conclude(Measured::Answers, known)
+    } else {
+        meter.text(held_out, tokens_max)?.conclude(Measured::Text, known)
     }
-    let mut totals = Totals::default();
-    let surprise = unigram(training_counts);
-    let mut start = 0;
-    // Every token but the first is predicted once, from those of its window before it.
-    while start + 1 < tokens_all {
-        let left = usize::try_from(tokens_all - start - 1).unwrap_or(usize::MAX);
-        let rows = if left < context { Rows::new(1, left) } else { Rows::new((left / context).min(SEQUENCES_PER_BATCH), context) };
-        let count = rows.batch * rows.time;
-        let window = held_out.tokens(start, count + 1);
-        let targets = &window[1..];
-        for loss in compute.run(|| model.token_losses(&window[..count], targets, &rows))? {
-            totals.model += f64::from(loss);
-        }
-        for target in targets {
-            totals.unigram += surprise[*target as usize];
-            totals.bytes += u64::from(byte_lengths[*target as usize]);
-        }
-        totals.tokens += count as u64;
-        start += count as u64;
-    }
-    totals.conclude(known)
 }
 
 /// Sequences whose activations exist at the same time.
 const SEQUENCES_PER_BATCH: usize = 16;
+
+struct Meter<'a> {
+    model: &'a Decoder,
+    compute: &'a Compute,
+    byte_lengths: &'a [u32],
+    /// What each token costs, in nats, by frequency alone.
+    surprise: Vec<f64>,
+}
+
+impl Meter<'_> {
+    fn context(&self) -> usize {
+        self.model.config().max_position_embeddings
+    }
+
+    /// Every token but the first is predicted once, from those of its window before it.
+    fn text(&self, held_out: &Corpus, tokens_max: u64) -> Result<Totals, Error> {
+        let context = self.context();
+        let tokens_all = held_out.len().min(tokens_max);
+        if tokens_all < 2 {
+            return Err(Error::Data(format!("{tokens_all} tokens are too few to predict one")));
+        }
+        let mut totals = Totals::default();
+        let mut start = 0;
+        while start + 1 < tokens_all {
+            let left = usize::try_from(tokens_all - start - 1).unwrap_or(usize::MAX);
+            let rows = if left < context { Rows::new(1, left) } else { Rows::new((left / context).min(SEQUENCES_PER_BATCH), context) };
+            let count = rows.batch * rows.time;
+            let window = held_out.tokens(start, count + 1);
+            self.add(&mut totals, &window[..count], &window[1..], &rows)?;
+            start += count as u64;
+        }
+        Ok(totals)
+    }
+
+    /// Every token that is learnt from but the first of a sequence is predicted once, from those of its sequence before it. A sequence that is
+    /// longer than the context goes on in another window, which sees nothing of the one before.
+    fn answers(&self, held_out: &Corpus, tokens_max: u64) -> Result<Totals, Error> {
+        let (mut totals, mut left) = (Totals::default(), tokens_max);
+        let mut batch: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+        'sequences: for sequence in held_out.wanted() {
+            let count = sequence.tokens.len().saturating_sub(1);
+            for start in (0..count).step_by(self.context()) {
+                let end = count.min(start + self.context());
+                let answers = sequence.tokens[start + 1..=end].iter().zip(&sequence.learnt[start + 1..=end]);
+                let targets: Vec<u32> = answers.map(|(token, learnt)| if *learnt && spend(&mut left) { *token } else { IGNORED }).collect();
+                if targets.iter().any(|target| *target != IGNORED) {
+                    batch.push((sequence.tokens[start..end].to_vec(), targets));
+                }
+                if batch.len() == SEQUENCES_PER_BATCH {
+                    self.add_padded(&mut totals, &batch)?;
+                    batch.clear();
+                }
+                if left == 0 {
+                    break 'sequences;
+                }
+            }
+        }
+        self.add_padded(&mut totals, &batch)?;
+        if totals.tokens == 0 {
+            return Err(Error::Data("its masks name no token to predict".to_owned()));
+        }
+        Ok(totals)
+    }
+
+    /// Sequences of unequal length; what fills the shorter ones stands behind them, where nothing looks back at it.
+    fn add_padded(&self, totals: &mut Totals, batch: &[(Vec<u32>, Vec<u32>)]) -> Result<(), Error> {
+        let Some(time) = batch.iter().map(|(inputs, _)| inputs.len()).max() else { return Ok(()) };
+        let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+        for (number, (inputs, wanted)) in (1..).zip(batch) {
+            tokens.extend_from_slice(inputs);
+            tokens.resize(number * time, 0);
+            targets.extend_from_slice(wanted);
+            targets.resize(number * time, IGNORED);
+        }
+        self.add(totals, &tokens, &targets, &Rows::new(batch.len(), time))
+    }
+
+    fn add(&self, totals: &mut Totals, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<(), Error> {
+        let losses = self.compute.run(|| self.model.token_losses(tokens, targets, rows))?;
+        for (target, loss) in targets.iter().zip(losses).filter(|(target, _)| **target != IGNORED) {
+            totals.model += f64::from(loss);
+            totals.unigram += self.surprise[*target as usize];
+            totals.bytes += u64::from(self.byte_lengths[*target as usize]);
+            totals.tokens += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Whether there was one left.
+fn spend(left: &mut u64) -> bool {
+    let before = *left;
+    *left = before.saturating_sub(1);
+    before > 0
+}
 
 #[derive(Default)]
 struct Totals {
@@ -101,7 +194,7 @@ struct Totals {
 }
 
 impl Totals {
-    fn conclude(&self, vocab: usize) -> Result<Evaluation, Error> {
+    fn conclude(&self, measured: Measured, vocab: usize) -> Result<Evaluation, Error> {
         if self.bytes == 0 {
             return Err(Error::Data("the tokens stand for no text".to_owned()));
         }
@@ -111,6 +204,7 @@ impl Totals {
         let per_byte = |nats: f64| nats / std::f64::consts::LN_2 / self.bytes as f64;
         let (model, unigram) = (per_byte(self.model), per_byte(self.unigram));
         Ok(Evaluation {
+            measured,
             tokens: self.tokens,
             bytes: self.bytes,
             model_bits_per_byte: model,
@@ -131,6 +225,8 @@ fn unigram(counts: &[u64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::documents::Entry;
+    use crate::data::shard::{DocumentKind, Sequence, ShardIndex, ShardWriter};
     use crate::model::ModelConfig;
     use crate::model::weights::initial;
     use crate::train::tests::shard;
@@ -174,6 +270,41 @@ mod tests {
         }
         assert_eq!(found.tokens, 199);
         assert!((found.model_loss - nats / 199.0).abs() < 1e-6);
+    }
+
+    /// Two conversations and a preference between them; `learnt` is the second half of each sequence.
+    fn conversations() -> Corpus {
+        let index = ShardIndex { name: "s".to_owned(), vocab_size: 4, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+        let mut writer = ShardWriter::of(index);
+        let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 1, ..Entry::default() };
+        let half =
+            |tokens: &[u32]| Sequence { tokens: tokens.to_vec(), learnt: (0..tokens.len()).map(|at| at * 2 >= tokens.len()).collect() };
+        writer.push(&entry, DocumentKind::Chat, &[half(&[1, 2, 3, 0])]).expect("fits");
+        writer.push(&entry, DocumentKind::Preference, &[half(&[2, 1]), half(&[2, 3])]).expect("fits");
+        // Longer than the context of 3.
+        writer.push(&entry, DocumentKind::Chat, &[half(&[0, 1, 1, 2, 3, 1])]).expect("fits");
+        Corpus::new(vec![writer.finish().expect("is sound")]).expect("joins")
+    }
+
+    #[test]
+    fn of_data_with_masks_answers_alone_are_measured_each_given_its_own_sequence() {
+        let (compute, model, held_out) = (Compute::new(1).expect("starts"), model(), conversations());
+        assert_eq!(held_out.counts(), [1, 2, 1, 2], "of what is to be given");
+        let found = evaluate(&model, &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
+        // 3 and 0 of the first, 1 of the chosen, 2, 3 and 1 of the last.
+        assert_eq!((found.measured, found.tokens, found.bytes), (Measured::Answers, 6, 3 + 1 + 2 + 3 + 1));
+        let mut nats = 0f64;
+        for (given, wanted) in [(&[1, 2][..], 3), (&[1, 2, 3], 0), (&[2], 1), (&[0, 1, 1], 2), (&[2], 3), (&[2, 3], 1)] {
+            let mut targets = vec![IGNORED; given.len() - 1];
+            targets.push(wanted);
+            nats += f64::from(*model.token_losses(given, &targets, &Rows::new(1, given.len())).expect("runs").last().expect("is one"));
+        }
+        assert!((found.model_loss - nats / 6.0).abs() < 1e-6, "{} instead of {}", found.model_loss, nats / 6.0);
+        let bits: f64 = [1.0f64, 2.0, 6.0, 3.0, 1.0, 6.0].iter().map(|p| -(p / 12.0).log2()).sum();
+        assert!((found.unigram_bits_per_byte - bits / 10.0).abs() < 1e-12);
+
+        let fewer = evaluate(&model, &held_out, 4, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
+        assert_eq!((fewer.tokens, fewer.bytes), (4, 3 + 1 + 2));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The command of an attempt, with its environment.
 
+use crate::artifacts::job_dir;
 use muster_protocol::{
     bus::Launch,
     spec::{ProcessWork, Work},
@@ -56,6 +57,7 @@ pub(crate) fn command(launch: &Launch, places: &Places, surroundings: &Surroundi
     command.envs(facts(launch));
     command.env("MUSTER_CLUSTER", &surroundings.cluster);
     command.env("MUSTER_ARTIFACTS", &surroundings.artifacts);
+    command.env("MUSTER_JOB_DIR", job_dir(&surroundings.artifacts, &surroundings.cluster, launch.attempt.task.job));
     command.env("MUSTER_SOCKET", &places.socket);
     command.env("MUSTER_SCRATCH", &places.scratch);
     command.env("MUSTER_LAUNCH", &places.launch);

@@ -206,6 +206,7 @@ async fn an_attempt_finds_its_environment() {
         "MUSTER_FORMATION=5",
         r#"MUSTER_PARAMS={"a":1,"b":2}"#,
         "MUSTER_ARTIFACTS=/artifacts",
+        "MUSTER_JOB_DIR=/artifacts/jobs/test/job-42",
         "RANK=3",
         "WORLD_SIZE=4",
         "LOCAL_RANK=0",

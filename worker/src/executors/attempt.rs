@@ -2,7 +2,7 @@
 
 use super::{error::Error, params::Params};
 use crate::{
-    artifacts::Artifacts,
+    artifacts::{Artifacts, job_dir},
     collective::Member,
     socket::{AttemptClient, Pen, launch_from_env},
 };
@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{
     env,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 /// Nonces of questions that only read count up from here; those of questions that change something stand below, fixed.
@@ -36,6 +36,8 @@ pub struct Attempt {
     pub artifacts: Artifacts,
     /// The cluster's name, as far as it is known.
     pub cluster: String,
+    /// The job's own directory, which need not be there.
+    job_dir: PathBuf,
     client: AttemptClient,
     reads: u64,
 }
@@ -57,8 +59,14 @@ impl Attempt {
             Work::Noop(_) | Work::Process(_) => "",
         };
         let params = Params::read(executor, &launch.job_params, stage, &launch.child_params)?;
+        let job_dir = job_dir(artifacts, &cluster, launch.attempt.task.job);
         let artifacts = Artifacts::open(artifacts)?;
-        Ok(Attempt { launch, params, artifacts, cluster, client, reads: READS_FROM })
+        Ok(Attempt { launch, params, artifacts, cluster, job_dir, client, reads: READS_FROM })
+    }
+
+    /// A file or directory that a parameter names: from the job's own directory, unless it is absolute.
+    pub fn path(&self, named: &str) -> PathBuf {
+        self.job_dir.join(named)
     }
 
     /// The task.

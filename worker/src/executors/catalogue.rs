@@ -92,7 +92,11 @@ const fn flag(name: &'static str, about: &'static str) -> Key {
 
 const SEED: &[Key] = &[whole("seed", 1, 0, u32::MAX as u64, "draws everything that is drawn")];
 const SCAN: &[Key] = &[
-    Key { name: "roots", kind: Kind::Texts, about: "directories and files to read; none: the sources that cargo fetched" },
+    Key {
+        name: "roots",
+        kind: Kind::Texts,
+        about: "directories and files to read, from MUSTER_JOB_DIR unless absolute; none: the sources that cargo fetched",
+    },
     Key {
         name: "extensions",
         kind: Kind::Texts,
@@ -130,6 +134,11 @@ const TOKENIZER: &[Key] = &[
     whole("sample_mib", 4, 1, 1 << 12, "most text to learn merges from, in MiB"),
     Key { name: "special_tokens", kind: Kind::Texts, about: "more special tokens to train with, besides the document boundary" },
     text("tokenizer", "", "a Hugging Face tokenizer.json to take instead of training one; what lies beside it names its special tokens"),
+    text(
+        "base_tokenizer_stage",
+        "",
+        "a stage that ran data.tokenizer, whose tokenizer to take instead: that of the data a base learnt from",
+    ),
 ];
 const PACK: &[Key] = &[
     text("template", "auto", "form of conversations: auto, chatml, llama3 or plain; auto: what the tokenizer has special tokens for"),
@@ -253,9 +262,9 @@ const ANNOTATE: &[Key] = &[
     text("url", "", "how people reach it, if that is another address"),
 ];
 const EVAL: &[Key] = &[
-    whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most"),
+    whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most; of data with masks those that are learnt from"),
     whole("sample_tokens", 96, 1, 4096, "tokens of the sample"),
-    text("prompt", "pub fn ", "what the sample goes on from"),
+    text("prompt", "", "what the sample goes on from; empty: `pub fn `, or, of data with masks, held-out questions"),
     number("temperature", 0.8, 0.0, 10.0, "of the sample; 0 takes the likeliest token"),
     whole("top_k", 40, 0, 1 << 20, "of the sample; 0 draws from all tokens"),
 ];
@@ -306,7 +315,7 @@ pub const EXECUTORS: &[Executor] = &[
     },
     Executor {
         name: "eval",
-        about: "measures a model on held-out text, and samples from it",
+        about: "measures a model on held-out text or answers, and samples from it",
         groups: &[SEED, EVAL, FROM_MANIFEST, FROM_TRAIN],
     },
     Executor {

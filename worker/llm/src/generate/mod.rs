@@ -49,7 +49,7 @@ impl Default for Sampling {
 /// What was sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// The tokens, without the prompt and without a boundary.
+    /// The tokens, without the prompt and without what ended them.
     pub tokens: Vec<u32>,
     /// Their text; if `one_line`, without the line's end and what follows it.
     pub text: String,
@@ -67,6 +67,8 @@ pub enum Ended {
     Line,
     /// At a document's end.
     Boundary,
+    /// At the mark that ends an answer.
+    Answer,
     /// At the most tokens.
     Limit,
 }
@@ -100,6 +102,24 @@ impl Generator {
     /// # Errors
     /// When the tokenizer is not the model's, or the context has no room.
     pub fn complete(&self, tokenizer: &Tokenizer, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
+        // A document follows a boundary, so the model has seen its beginnings behind one.
+        let mut seen = vec![tokenizer.boundary()];
+        seen.extend(tokenizer.encode(prompt)?);
+        self.go_on(tokenizer, &seen, None, sampling)
+    }
+
+    /// As [`Generator::complete`], from tokens, which no boundary is put before, to the token `end`, which ends an answer of its data.
+    ///
+    /// # Errors
+    /// As [`Generator::complete`], and when there are no tokens.
+    pub fn answer(&self, tokenizer: &Tokenizer, prompt: &[u32], end: u32, sampling: &Sampling) -> Result<Completion, Error> {
+        if prompt.is_empty() {
+            return Err(Error::Parameters("a prompt without tokens has no answer".to_owned()));
+        }
+        self.go_on(tokenizer, prompt, Some(end), sampling)
+    }
+
+    fn go_on(&self, tokenizer: &Tokenizer, seen: &[u32], end: Option<u32>, sampling: &Sampling) -> Result<Completion, Error> {
         let context = self.model.context();
         if tokenizer.vocab_size() > self.model.config().vocab_size {
             return Err(Error::Parameters(format!(
@@ -114,19 +134,22 @@ impl Generator {
         if sampling.tokens_max == 0 || sampling.tokens_max >= context {
             return Err(Error::Parameters(format!("tokens_max {} is not from 1 to below the context of {context}", sampling.tokens_max)));
         }
-        // A document follows a boundary, so the model has seen its beginnings behind one.
-        let mut seen = vec![tokenizer.boundary()];
-        seen.extend(tokenizer.encode(prompt)?);
         let seen = &seen[seen.len().saturating_sub(context - sampling.tokens_max)..];
 
         let mut cache = self.model.start()?;
         for token in &seen[..seen.len() - 1] {
             self.model.advance(&mut cache, *token)?;
         }
-        self.sample(tokenizer, cache, seen[seen.len() - 1], sampling)
+        self.sample(tokenizer, cache, (seen[seen.len() - 1], end), sampling)
     }
 
-    fn sample(&self, tokenizer: &Tokenizer, mut cache: Cache, mut last: u32, sampling: &Sampling) -> Result<Completion, Error> {
+    fn sample(
+        &self,
+        tokenizer: &Tokenizer,
+        mut cache: Cache,
+        (mut last, end): (u32, Option<u32>),
+        sampling: &Sampling,
+    ) -> Result<Completion, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
         let mut completion = Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: Ended::Limit };
         let mut bytes = Vec::new();
@@ -138,6 +161,10 @@ impl Generator {
             completion.logprob += logprob;
             if token == tokenizer.boundary() {
                 completion.ended = Ended::Boundary;
+                break;
+            }
+            if Some(token) == end {
+                completion.ended = Ended::Answer;
                 break;
             }
             completion.tokens.push(token);
@@ -197,6 +224,19 @@ mod tests {
         // A prompt beyond the context, and none at all.
         assert_eq!(sample(1, &"let x = 1;\n".repeat(50)), sample(1, &"let x = 1;\n".repeat(51)));
         sample(1, "");
+    }
+
+    #[test]
+    fn an_answer_goes_on_from_tokens_and_ends_at_its_mark() {
+        let (tokenizer, generator) = (tokenizer(), generator(270));
+        let sampling = Sampling { one_line: false, tokens_max: 16, temperature: 1.0, top_k: 0, seed: 3 };
+        let prompt = [&[tokenizer.boundary()][..], &tokenizer.encode("let x").expect("encodes")].concat();
+        let whole = generator.complete(&tokenizer, "let x", &sampling).expect("samples");
+        let end = whole.tokens[5];
+        let first = whole.tokens.iter().position(|token| *token == end).expect("is there");
+        let answer = generator.answer(&tokenizer, &prompt, end, &sampling).expect("samples");
+        assert_eq!((&answer.tokens[..], answer.ended), (&whole.tokens[..first], Ended::Answer));
+        assert!(generator.answer(&tokenizer, &[], end, &sampling).expect_err("refused").to_string().contains("without tokens"));
     }
 
     #[test]

@@ -88,10 +88,36 @@ impl Corpus {
         &self.hash
     }
 
-    /// How often each token occurs.
+    /// Whether some of its tokens are not learnt from.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.shards.iter().any(|shard| shard.index().mask_files.is_some())
+    }
+
+    /// The sequences that a model should give: that of each document in order; of a preference the chosen one.
+    pub fn wanted(&self) -> impl Iterator<Item = Sequence> {
+        self.shards.iter().flat_map(|shard| {
+            let first = shard.index().documents.iter().scan(0, |next, span| {
+                let at = *next;
+                *next += span.kind.sequences();
+                Some(at)
+            });
+            first.map(|at| sequence(shard, at))
+        })
+    }
+
+    /// How often each token occurs; where some are not learnt from, how often it is to be given.
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.vocab_size];
+        if self.is_masked() {
+            for sequence in self.wanted() {
+                for (token, _) in sequence.tokens.iter().zip(&sequence.learnt).filter(|(_, learnt)| **learnt) {
+                    counts[*token as usize] += 1;
+                }
+            }
+            return counts;
+        }
         for token in self.shards.iter().flat_map(Shard::tokens) {
             counts[token as usize] += 1;
         }

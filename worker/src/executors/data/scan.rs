@@ -44,7 +44,7 @@ struct Done {
 /// Runs it.
 pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let split = Split { index: attempt.launch.rank, of: attempt.launch.world };
-    let config = config(&attempt.params, split.of)?;
+    let config = config(attempt, split.of)?;
     let minhash = minhash(&attempt.params)?;
     for root in &config.roots {
         attempt.say(&format!("reading split {} of {} in {}", split.index, split.of, root.display()));
@@ -138,8 +138,9 @@ fn tell(attempt: &Attempt, found: &Scan) {
     }
 }
 
-fn config(params: &Params, splits: u32) -> Result<ScanConfig, Error> {
-    let roots: Vec<PathBuf> = params.texts("roots").into_iter().map(PathBuf::from).collect();
+fn config(attempt: &Attempt, splits: u32) -> Result<ScanConfig, Error> {
+    let params = &attempt.params;
+    let roots: Vec<PathBuf> = params.texts("roots").iter().map(|root| attempt.path(root)).collect();
     let format = Format::named(params.text("format"))?;
     let ending = match format {
         Format::Auto => "rs",
@@ -159,7 +160,7 @@ fn config(params: &Params, splits: u32) -> Result<ScanConfig, Error> {
     }
     let fields = Fields { text: params.text("text_field").to_owned(), ..Fields::default() };
     let sets = params.texts("decontaminate");
-    let sets: Result<Vec<EvalSet>, Error> = sets.iter().map(|set| eval_set(set)).collect();
+    let sets: Result<Vec<EvalSet>, Error> = sets.iter().map(|set| eval_set(attempt, set)).collect();
     Ok(ScanConfig {
         roots: if roots.is_empty() { roots::discovered() } else { roots },
         extensions: if extensions.is_empty() { vec![ending.to_owned()] } else { extensions },
@@ -177,9 +178,9 @@ fn config(params: &Params, splits: u32) -> Result<ScanConfig, Error> {
     })
 }
 
-fn eval_set(text: &str) -> Result<EvalSet, Error> {
+fn eval_set(attempt: &Attempt, text: &str) -> Result<EvalSet, Error> {
     match text.split_once('=') {
-        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(EvalSet { name: name.to_owned(), path: file.into() }),
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok(EvalSet { name: name.to_owned(), path: attempt.path(file) }),
         Some(_) | None => Err(Error::Unfit(format!("use the parameters of the stage: `decontaminate` has name=file, not {text:?}"))),
     }
 }

@@ -3,6 +3,7 @@
 use crate::executors::{
     attempt::Attempt,
     error::Error,
+    model::open_tokenizer,
     wire::{ChooseOutput, ScanOutput, TokenizerOutput},
 };
 use muster_llm::data::{
@@ -34,8 +35,19 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let kept: usize = choice.keep.iter().map(Vec::len).sum();
     let duplicates: u64 = choice.duplicates.iter().chain(&choice.near_duplicates).map(|tally| tally.documents).sum();
     attempt.say(&format!("{} splits: {kept} documents kept, {duplicates} duplicates dropped", scans.len()));
-    let given = attempt.params.text("tokenizer").to_owned();
-    let tokenizer = if given.is_empty() { train(attempt, &scans, &choice)? } else { load(Path::new(&given))? };
+    let [given, of_base] = ["tokenizer", "base_tokenizer_stage"].map(|key| attempt.params.text(key).to_owned());
+    let tokenizer = match (given.is_empty(), of_base.is_empty()) {
+        (true, true) => train(attempt, &scans, &choice)?,
+        (false, true) => load(&attempt.path(&given))?,
+        (true, false) => {
+            let made: TokenizerOutput = attempt.output_of(&of_base)?;
+            open_tokenizer(&attempt.artifacts, made.tokenizer, made.special_tokens)?
+        }
+        (false, false) => {
+            let why = format!("`tokenizer` = {given} and `base_tokenizer_stage` = {of_base} are two tokenizers: give one");
+            return Err(Error::Unfit(format!("use the parameters of the stage: {why}")));
+        }
+    };
     attempt.say(&format!("a tokenizer of {} tokens; token {} ends a document", tokenizer.vocab_size(), tokenizer.boundary()));
     let specials = tokenizer.specials();
     let output = TokenizerOutput {

@@ -1,5 +1,6 @@
 //! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the way.
 
+mod answers;
 mod data;
 mod dedup;
 pub(super) mod fake;
