@@ -11,7 +11,16 @@ pub struct Rotation {
     cos: Vec<f32>,
     sin: Vec<f32>,
     /// The whole tables where they were last wanted as tensors.
-    placed: Mutex<Option<(Tensor, Tensor)>>,
+    placed: Mutex<Option<Placed>>,
+}
+
+/// Tables on a device, of all positions.
+#[derive(Clone, Debug)]
+struct Placed {
+    cos: Tensor,
+    sin: Tensor,
+    /// The positions themselves, as u32.
+    positions: Tensor,
 }
 
 impl Rotation {
@@ -55,18 +64,26 @@ impl Rotation {
         });
     }
 
-    /// The tables `[time, half]` from `position` on, as tensors: cosines and sines. They are sent to a device once.
+    /// The tables `[time, half]` from `position` on, as tensors: cosines and sines.
     pub(super) fn tensors(&self, position: usize, time: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+        let Placed { cos, sin, .. } = self.placed(device)?;
+        Ok((cos.narrow(0, position, time)?, sin.narrow(0, position, time)?))
+    }
+
+    /// The numbers `0..positions`, as u32.
+    pub(super) fn numbers(&self, device: &Device) -> Result<Tensor> {
+        Ok(self.placed(device)?.positions)
+    }
+
+    /// All tables; they are sent to a device once.
+    fn placed(&self, device: &Device) -> Result<Placed> {
         let mut placed = self.placed.lock();
-        let (cos, sin) = match placed.take().filter(|(cos, _)| cos.device().same_device(device)) {
-            Some(tables) => tables,
-            None => {
-                let table = |numbers: &[f32]| Tensor::from_slice(numbers, (self.positions(), self.half), device);
-                (table(&self.cos)?, table(&self.sin)?)
-            }
-        };
-        let wanted = (cos.narrow(0, position, time)?, sin.narrow(0, position, time)?);
-        *placed = Some((cos, sin));
-        Ok(wanted)
+        if let Some(placed) = placed.as_ref().filter(|placed| placed.cos.device().same_device(device)) {
+            return Ok(placed.clone());
+        }
+        let table = |numbers: &[f32]| Tensor::from_slice(numbers, (self.positions(), self.half), device);
+        let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
+        let positions = Tensor::arange(0, self.positions() as u32, device)?;
+        Ok(placed.insert(Placed { cos, sin, positions }).clone())
     }
 }

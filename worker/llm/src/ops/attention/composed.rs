@@ -14,6 +14,8 @@ use std::ops::Range;
 const BLOCK: usize = if cfg!(test) { 16 } else { 256 };
 /// Scores that exist at a time, at most (unless single queries have more).
 const SCORES_MAX: usize = 1 << 26;
+/// What is added to a hidden score: its exponential is 0, and unlike infinity it may be multiplied with 0.
+const HIDDEN: f64 = -1e30;
 /// How many matrices as large as a block's scores are alive at the same time in backward.
 const MATRICES: usize = 5;
 
@@ -75,6 +77,8 @@ struct Kept {
     k: Tensor,
     /// As keys.
     v: Tensor,
+    /// The start of each position's document, `[batch, time, 1]`, as u32.
+    starts: Option<Tensor>,
 }
 
 impl Kept {
@@ -89,7 +93,8 @@ impl Kept {
         let k = precede(k, dense(|prefix| &prefix.keys)?, shape)?;
         let v = precede(split(v, shape, heads.key_value)?, dense(|prefix| &prefix.values)?, shape)?;
         let q = q.reshape((rows.batch, heads.key_value, heads.group(), rows.time, heads.dim))?;
-        Ok(Self { shape: shape.clone(), before, q, k, v })
+        let starts = rows.starts.as_deref().map(|starts| Tensor::from_slice(starts, (rows.batch, rows.time, 1), device)).transpose()?;
+        Ok(Self { shape: shape.clone(), before, q, k, v, starts })
     }
 
     fn blocks(&self) -> Vec<Block> {
@@ -120,25 +125,22 @@ impl Kept {
         x.reshape((batch, key_value, group, rows / group, dim))
     }
 
-    /// 0 where a query sees a key, else minus infinity: `[batch or 1, 1, 1, queries, keys]`.
+    /// 0 where a query sees a key, else [`HIDDEN`] or twice that: `[batch or 1, 1, 1, queries, keys]`. Made of what is on the device.
     fn mask(&self, block: &Block) -> Result<Tensor> {
-        let (rows, device) = (&self.shape.rows, self.q.device());
+        let device = self.q.device();
         let (queries, before) = (block.queries.len(), self.before.saturating_sub(block.keys.start));
+        let positions = self.shape.rotation.numbers(device)?;
         // Positions of sequences; the prefix has none, and is seen by all.
         let first = block.keys.start.max(self.before) - self.before;
-        let (from, to) = (first as u32, (block.keys.end - self.before) as u32);
-        let keys = Tensor::arange(from, to, device)?.reshape((1, 1, (to - from) as usize))?;
-        let last = Tensor::arange(block.queries.start as u32, block.queries.end as u32, device)?.reshape((1, queries, 1))?;
+        let count = block.keys.end - self.before - first;
+        let keys = positions.narrow(0, first, count)?.reshape((1, 1, count))?;
+        let last = positions.narrow(0, block.queries.start, queries)?.reshape((1, queries, 1))?;
         let mut hidden = keys.broadcast_gt(&last)?;
-        if let Some(starts) = &rows.starts {
-            let of_block = |sequence: usize| &starts[sequence * rows.time..][block.queries.clone()];
-            let starts: Vec<u32> = (0..rows.batch).flat_map(of_block).copied().collect();
-            let starts = Tensor::from_vec(starts, (rows.batch, queries, 1), device)?;
+        if let Some(starts) = &self.starts {
+            let starts = starts.narrow(1, block.queries.start, queries)?;
             hidden = keys.broadcast_lt(&starts)?.broadcast_add(&hidden)?;
         }
-        let like = hidden.shape();
-        let hiding = Tensor::new(f32::NEG_INFINITY, device)?.broadcast_as(like)?;
-        let mut mask = hidden.where_cond(&hiding, &Tensor::new(0f32, device)?.broadcast_as(like)?)?;
+        let mut mask = hidden.to_dtype(DType::F32)?.affine(HIDDEN, 0.0)?;
         let batch = mask.dim(0)?;
         if before > 0 {
             mask = Tensor::cat(&[Tensor::zeros((batch, queries, before), DType::F32, device)?, mask], 2)?;
@@ -150,7 +152,7 @@ impl Kept {
         x.narrow(2, block.keys.start, block.keys.len())
     }
 
-    /// The scores of a block, hidden ones infinitely low: `[batch, key_value, group, queries, keys]`.
+    /// The scores of a block, hidden ones very low: `[batch, key_value, group, queries, keys]`.
     fn scores(&self, q: &Tensor, block: &Block) -> Result<Tensor> {
         let scores = q.matmul(&self.keys_of(&self.k, block)?.t()?)?.to_dtype(DType::F32)?;
         self.grouped(&scores)?.broadcast_add(&self.mask(block)?)
