@@ -28,6 +28,14 @@ pub enum Error {
     /// The tensor library refused an operation.
     #[error("compute: {0}")]
     Tensor(#[from] candle_core::Error),
+    /// A device's memory is too small for the weights.
+    #[error("find memory on the device for weights of {:.2} GB: out of memory ({reason})", *bytes as f64 / 1e9)]
+    Memory {
+        /// What the weights take.
+        bytes: usize,
+        /// What the device's driver said.
+        reason: String,
+    },
     /// The configuration contradicts itself.
     #[error("use the model configuration: {0}")]
     Config(String),
@@ -50,4 +58,12 @@ pub enum Error {
     /// The tokens given don't fit the model.
     #[error("use the tokens: {0}")]
     Tokens(String),
+}
+
+impl Error {
+    /// The same, but where memory was short it names the bytes that were to be placed.
+    pub(crate) fn for_want_of(self, bytes: usize) -> Self {
+        let reason = self.to_string();
+        if crate::compute::is_out_of_memory(&reason) { Self::Memory { bytes, reason } } else { self }
+    }
 }

@@ -48,6 +48,23 @@ pub struct Array {
     pub hold: Hold,
 }
 
+impl Array {
+    /// Bytes that it takes once it is held, where trained ones are in `trained`.
+    fn bytes(&self, trained: Precision) -> usize {
+        let precision = match self.hold {
+            Hold::Trained => trained,
+            Hold::Frozen(precision) => precision,
+        };
+        let (bytes, numbers) = match precision {
+            Precision::F32 => (4, 1),
+            Precision::Bf16 => (2, 1),
+            Precision::Q8_0 => (GgmlDType::Q8_0.type_size(), GgmlDType::Q8_0.block_size()),
+            Precision::Q4K => (GgmlDType::Q4K.type_size(), GgmlDType::Q4K.block_size()),
+        };
+        self.numbers.len() * bytes / numbers
+    }
+}
+
 /// All weights.
 pub struct Store {
     device: Device,
@@ -65,8 +82,14 @@ impl Store {
     /// caller keeps.
     ///
     /// # Errors
-    /// When a name occurs twice, a shape does not fit its numbers, or a precision does not fit the shape or the use.
+    /// When a name occurs twice, a shape does not fit its numbers, or a precision does not fit the shape or the use; [`Error::Memory`] when
+    /// the device is too small.
     pub fn new(arrays: Vec<Array>, trained: Precision, device: &Device) -> Result<Self, Error> {
+        let bytes = arrays.iter().map(|array| array.bytes(trained)).sum();
+        Self::place(arrays, trained, device).map_err(|error| error.for_want_of(bytes))
+    }
+
+    fn place(arrays: Vec<Array>, trained: Precision, device: &Device) -> Result<Self, Error> {
         let dtype = match trained {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
@@ -95,7 +118,8 @@ impl Store {
         }
         flat.resize(flat.len().max(FLAT_MIN), 0.0);
         let count = flat.len();
-        let flat = Tensor::from_vec(flat, count, &Device::Cpu)?.to_device(device)?.to_dtype(dtype)?;
+        // Rounded first: a device never holds more than it will.
+        let flat = Tensor::from_vec(flat, count, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
         let mut weights = BTreeMap::new();
         let mut next = slots.iter();
         for (name, array) in by_name {
@@ -224,7 +248,7 @@ fn held(array: Array, precision: Precision, device: &Device) -> Result<Held, Err
         Precision::F32 | Precision::Bf16 => {
             let dtype = if precision == Precision::F32 { DType::F32 } else { DType::BF16 };
             let dense = Tensor::from_vec(array.numbers, array.shape, &Device::Cpu)?;
-            Ok(Held::Dense(dense.to_device(device)?.to_dtype(dtype)?))
+            Ok(Held::Dense(dense.to_dtype(dtype)?.to_device(device)?))
         }
     }
 }

@@ -131,3 +131,23 @@ fn what_a_device_can_not_do_is_named_and_changes_nothing() {
         assert!(still.expect_err("is refused").to_string().contains("find a gradient for model.embed_tokens.weight"));
     });
 }
+
+/// What is said to be needed is what is held; what is estimated grows with the time, not with its square.
+#[test]
+fn needs_are_those_of_what_is_held() {
+    composed(|| {
+        let trainer = start(precise(Precision::Bf16, true));
+        let count = trainer.parameter_count();
+        let needs = |sequences, time, again| memory::Needs::of(trainer.model(), sequences, time, again);
+        let few = needs(2, 16, true);
+        assert_eq!((few.weights, few.optimizer, few.gradients, few.device), (2 * count, 12 * count, 8 * count, None));
+        assert!(few.activations < needs(2, 16, false).activations);
+        let (one, two) = (needs(1, 1 << 14, false).activations as f64, needs(1, 1 << 15, false).activations as f64);
+        assert!(two > 1.5 * one && two < 2.1 * one, "{one} {two}");
+    });
+    let told = |text: &str| crate::model::Error::Tensor(candle_core::Error::Msg(text.to_owned())).for_want_of(7_000_000_000).to_string();
+    let short = told("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+    assert!(short.starts_with("find memory on the device for weights of 7.00 GB: out of memory"), "{short}");
+    assert!(told("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").contains("out of memory"));
+    assert_eq!(told("no such kernel"), "compute: no such kernel");
+}
