@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
 
 mod bench_data;
+mod bench_diloco;
 mod bench_gpu;
 mod bench_train;
 mod cargo;
@@ -78,9 +79,9 @@ enum Task {
         record: bool,
     },
     /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries, `train` against PyTorch,
-    /// `collective` against the loopback.
+    /// `diloco` against synchronous training, `collective` against the loopback.
     Bench {
-        /// Which bench: `spine`, `data`, `train` or `collective`.
+        /// Which bench: `spine`, `data`, `train`, `diloco` or `collective`.
         name: String,
         /// Print one JSON object on standard output, and everything else on standard error.
         #[arg(long)]

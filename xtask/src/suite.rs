@@ -1,7 +1,7 @@
 //! What is run: tests, the simulator, the demo, benches.
 
 use crate::{
-    bench_data, bench_train,
+    bench_data, bench_diloco, bench_train,
     cargo::{self, PROFILE},
     nats, planted,
 };
@@ -122,8 +122,9 @@ pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<b
         "spine" => bench_spine(json, profile, rest),
         "data" => bench_data::bench(json, profile, rest),
         "train" => bench_train::bench(json, rest),
+        "diloco" => bench_diloco::bench(json, rest),
         "collective" => bench_collective(json, profile, rest),
-        other => bail!("find a bench named {other:?}: there are `spine`, `data`, `train` and `collective`"),
+        other => bail!("find a bench named {other:?}: there are `spine`, `data`, `train`, `diloco` and `collective`"),
     }
 }
 

@@ -220,9 +220,9 @@ const ROUNDS: &[Key] = &[
     whole("replicas", 4, 1, 1024, "logical replicas of diloco, whatever the number of ranks"),
     whole("inner_steps", 25, 1, 1_000_000, "steps of a replica between two rounds of diloco"),
     whole("min_contributions", 0, 0, 1024, "replicas that are enough for a round when its time is up; 0: all"),
-    whole("round_seconds", 600, 1, 1 << 20, "a round's time: whoever comes later is fenced, and its samples go back"),
+    whole("round_seconds", 600, 0, 1 << 20, "a round's time: whoever comes later is fenced, and its samples go back; 0: none"),
     number("outer_lr", 0.7, 1e-6, 10.0, "learning rate of diloco's outer Nesterov step"),
-    number("outer_momentum", 0.9, 0.0, 0.999_999, "its momentum"),
+    number("outer_momentum", 0.8, 0.0, 0.999_999, "its momentum"),
     one_of(
         "shares",
         &["measured", "equal"],

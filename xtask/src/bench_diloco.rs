@@ -1,0 +1,81 @@
+//! `cargo xtask bench diloco`: what rounds cost in held-out loss, against synchronous training on the same samples.
+//!
+//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. Nothing of it depends on the
+//! machine's speed: the same build on the same kind of processor gives the same figures.
+
+use crate::{
+    cargo::{self, PROFILE},
+    oracle,
+};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::{
+    fmt::Write as _,
+    process::{Command, Stdio},
+};
+
+const EXAMPLE: &str = "bench_diloco";
+/// Runs, what each is compared with, and by how many per cent more its loss may be: what was measured, and a little for other text.
+const LIMITS: [(&str, &str, f64); 4] =
+    [("h10_int8", "sync", 2.5), ("h25_int8", "sync", 6.5), ("h10_int8", "h10_f32", 0.1), ("h10_int8_dropped", "h10_int8", 1.0)];
+
+/// Runs it. With `json`, standard output is one JSON object.
+pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
+    let mut command = cargo::cargo(&["build", "--profile", PROFILE]);
+    if !cargo::status(command.args(oracle::PACKAGES).args(["--example", EXAMPLE]))?.success() {
+        bail!("build the bench");
+    }
+    let mut command = Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE));
+    let output = command.current_dir(cargo::root()).args(rest).stdout(Stdio::piped()).spawn().context("start the bench")?;
+    let output = output.wait_with_output()?;
+    if !output.status.success() {
+        bail!("run the bench: {}", output.status);
+    }
+    let found: Value = serde_json::from_slice(&output.stdout).context("read what the bench found")?;
+    if json {
+        println!("{found}");
+    } else {
+        print!("{}", table(&found));
+    }
+    let over = over(&found);
+    over.iter().for_each(|line| eprintln!("{line}"));
+    Ok(over.is_empty())
+}
+
+/// What is worse than it may be. Runs that were not made are not judged.
+fn over(found: &Value) -> Vec<String> {
+    let loss = |name: &str| found["runs"][name]["loss"].as_f64();
+    let judge = |(name, other, most): (&str, &str, f64)| {
+        let percent = (loss(name)? / loss(other)? - 1.0) * 100.0;
+        (percent > most).then(|| format!("{name} is {percent:.2} % worse than {other}: {most} % would do"))
+    };
+    LIMITS.into_iter().filter_map(judge).collect()
+}
+
+fn table(found: &Value) -> String {
+    let mut text = format!("{} samples each, after {} steps together\n", found["samples"], found["warm_up_steps"]);
+    for (name, run) in found["runs"].as_object().into_iter().flatten() {
+        let number = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
+        let _ = writeln!(text, "{name:<28} {:>8.4} {:>+7.2} %", number("loss"), number("percent"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_worse_than_it_may_be_is_said() {
+        let found = |h25: f64| {
+            let runs = json!({"sync": {"loss": 4.0, "percent": 0.0}, "h25_int8": {"loss": h25, "percent": 2.5}});
+            json!({"samples": 8, "warm_up_steps": 2, "runs": runs})
+        };
+        assert!(over(&found(4.1)).is_empty());
+        let said = over(&found(4.4));
+        assert!(said.len() == 1 && said[0].contains("h25_int8 is 10.00 % worse than sync"), "{said:?}");
+        let table = table(&found(4.1));
+        assert!(table.contains("8 samples each") && table.contains("4.1000   +2.50 %"), "{table}");
+    }
+}
