@@ -67,6 +67,35 @@ fn each_sample_once_or_it_is_said() {
             ],
             None,
         ),
+        (
+            "a replica is refused",
+            &[PLAN, LEASE_0, LEASE_1, (1, "round", r#"{"round":0,"samples":"0+4"}"#), (1, "guard/0000", r#"{"skipped":"4+4"}"#), ROUND_1],
+            None,
+        ),
+        (
+            "late in the last round: no other is left",
+            &[PLAN, LEASE_0, LEASE_1, ROUND_0, (1, "round", r#"{"round":1,"samples":"8+4"}"#), (1, "guard/0000", r#"{"skipped":"12+4"}"#)],
+            None,
+        ),
+        (
+            "a round is done again, and the one after it had been leased",
+            &[
+                PLAN,
+                LEASE_0,
+                LEASE_1,
+                (1, "guard/0000", r#"{"skipped":"0+8"}"#),
+                (1, "lease", r#"{"round":0,"samples":"8+8"}"#),
+                (1, "lease", r#"{"round":1,"samples":"16+8"}"#),
+                (1, "round", r#"{"round":0,"samples":"8+8"}"#),
+                (1, "round", r#"{"round":1,"samples":"16+8"}"#),
+            ],
+            None,
+        ),
+        (
+            "what a late replica gives back is leased too early",
+            &[PLAN, LEASE_0, (1, "lease", r#"{"round":1,"samples":"4+12"}"#), (1, "round", r#"{"round":0,"samples":"0+4"}"#)],
+            Some("round 1 leases samples that round 0 holds"),
+        ),
         ("not leased", &[PLAN, ROUND_0, LEASE_1, ROUND_1], Some("round 0 was not leased")),
         ("a dead attempt commits", &[PLAN, LEASE_0, ROUND_0, again("lease"), ROUND_1], Some("leased by epoch 2")),
         (

@@ -56,6 +56,8 @@ pub struct Memory {
     pub cpus: u32,
     /// Records with such a key may be taken so many times yet; then the agent is gone.
     pub patience: Option<(&'static str, usize)>,
+    /// A rank that is no executor, but this.
+    pub stand_in: Option<(u32, fn(&Launch))>,
 }
 
 #[derive(Clone)]
@@ -116,7 +118,14 @@ impl Cluster {
         };
         let attempts = launches.into_iter().map(|launch| {
             let cluster = self.clone();
-            thread::spawn(move || cluster.attempt(launch))
+            let stand_in = cluster.memory.lock().unwrap().stand_in.filter(|(rank, _)| *rank == launch.rank);
+            thread::spawn(move || match stand_in {
+                Some((_, work)) => {
+                    work(&launch);
+                    Ok(Value::Null)
+                }
+                None => cluster.attempt(launch),
+            })
         });
         attempts.collect::<Vec<_>>().into_iter().map(|attempt| attempt.join().unwrap()).collect()
     }

@@ -3,6 +3,7 @@
 mod answers;
 mod data;
 mod dedup;
+mod diloco;
 pub(super) mod fake;
 mod train;
 

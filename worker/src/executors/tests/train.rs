@@ -5,11 +5,11 @@ use super::fake::Cluster;
 use serde_json::{Value, json};
 use std::path::Path;
 
-const SIZES: &str = r#""context": 16, "sequences": 1, "warmup_steps": 2, "metrics_every": 2, "shares": "equal""#;
-const SHAPE: &str = r#""hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1"#;
+pub(super) const SIZES: &str = r#""context": 16, "sequences": 1, "warmup_steps": 2, "metrics_every": 2, "shares": "equal""#;
+pub(super) const SHAPE: &str = r#""hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1"#;
 
 /// A data set, and stages of `train` with these parameters beside the sizes.
-fn cluster(dir: &Path, stages: &[(&'static str, u32, String)]) -> Cluster {
+pub(super) fn cluster(dir: &Path, stages: &[(&'static str, u32, String)]) -> Cluster {
     let cluster = Cluster::new(dir);
     let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
@@ -25,20 +25,20 @@ fn cluster(dir: &Path, stages: &[(&'static str, u32, String)]) -> Cluster {
     cluster
 }
 
-fn bodies(cluster: &Cluster, stage: usize, key: &str) -> Vec<Value> {
+pub(super) fn bodies(cluster: &Cluster, stage: usize, key: &str) -> Vec<Value> {
     let memory = cluster.memory.lock().unwrap();
     let rank_0 = memory.stages[stage].tasks[0];
     let records = memory.ledger.iter().filter(|(task, record)| *task == rank_0 && record.key == key);
     records.map(|(_, record)| serde_json::from_str(&record.body).unwrap()).collect()
 }
 
-fn weights(outputs: &[Value]) -> Value {
+pub(super) fn weights(outputs: &[Value]) -> Value {
     assert!(outputs.iter().all(|output| output["weights"] == outputs[0]["weights"]), "{outputs:?}");
     outputs[0]["weights"].clone()
 }
 
 /// What a stage whose rank 0 dies at its second record of a round comes to when it goes on with `ranks` ranks.
-fn killed(cluster: &Cluster, name: &'static str, ranks: u32) -> Value {
+pub(super) fn killed(cluster: &Cluster, name: &'static str, ranks: u32) -> Value {
     cluster.memory.lock().unwrap().patience = Some(("round", 1));
     let broken = cluster.run(name);
     assert!(broken.iter().any(Result::is_err), "{broken:?}");

@@ -200,7 +200,7 @@ pub struct Checkpoint {
 /// `guard`: a training that went wrong goes back, and leaves out what it went wrong on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Guard {
-    /// What is done: `rollback`.
+    /// What is done: `rollback`, `refuse` (a replica) or `leave out` (what no round is left for).
     pub decision: String,
     /// The step that went wrong.
     pub step: u64,

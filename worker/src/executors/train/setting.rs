@@ -51,6 +51,8 @@ pub struct Rounds {
     pub inner_steps: u64,
     /// How many contributions are enough when the time is up.
     pub min_contributions: usize,
+    /// How many must be fit to be merged.
+    pub least_merged: usize,
     /// A round's time.
     pub time: Duration,
     /// The outer optimizer.
@@ -132,6 +134,7 @@ impl Setting {
                 replicas,
                 inner_steps: params.whole("inner_steps"),
                 min_contributions: if least == 0 { replicas } else { least },
+                least_merged: least.max(1),
                 time: Duration::from_secs(params.whole("round_seconds")),
                 outer: OuterConfig { learning_rate: params.number("outer_lr"), momentum: params.number("outer_momentum") },
             },

@@ -81,6 +81,13 @@ impl Snapshot {
         self
     }
 
+    /// With another loss than that of the trainer's last step: the mean of several replicas, say.
+    #[must_use]
+    pub fn with_loss(mut self, loss: f64) -> Self {
+        self.manifest.loss = Some(loss);
+        self
+    }
+
     /// Gives every file to `put`, the manifest last, and returns it with its bytes.
     ///
     /// # Errors

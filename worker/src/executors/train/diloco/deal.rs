@@ -40,6 +40,19 @@ impl Deal {
         }
     }
 
+    /// Never deals these samples again, of which those that were never dealt come next.
+    pub fn leave_out(&mut self, samples: impl IntoIterator<Item = Range<u64>>) {
+        for gone in samples {
+            let returned = std::mem::take(&mut self.returned);
+            let cut = |range: Range<u64>| [range.start..range.end.min(gone.start), range.start.max(gone.end)..range.end];
+            self.returned = returned.into_iter().flat_map(cut).filter(|range| !range.is_empty()).collect();
+            if gone.end > self.cursor {
+                order::skip(&mut self.returned, self.cursor..gone.start.max(self.cursor));
+                self.cursor = gone.end;
+            }
+        }
+    }
+
     /// What came back and was not dealt again.
     pub fn returned(&self) -> &[Range<u64>] {
         &self.returned
@@ -61,5 +74,24 @@ mod tests {
         assert_eq!((deal.returned().len(), deal.cursor()), (0, 11));
         deal.give_back([3..5]);
         assert_eq!(deal.take(5), [3..5, 11..14]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_dealt_again() {
+        let mut deal = Deal::default();
+        deal.take(10);
+        deal.give_back([2..8]);
+        let before = deal.clone();
+        let rolled_back = deal.take(9);
+        assert_eq!(rolled_back, [2..8, 10..13]);
+        // One that starts again from the checkpoint before, and reads what was left out, goes on as one that did not.
+        let mut again = before.clone();
+        again.leave_out(rolled_back);
+        assert_eq!(again, deal);
+        let mut deal = before;
+        deal.leave_out([0..1, 4..6, 12..13]);
+        assert_eq!((deal.take(6), deal.cursor()), (vec![2..4, 6..8, 10..12], 13));
+        deal.leave_out([3..9]);
+        assert_eq!(deal.take(1), [13..14]);
     }
 }

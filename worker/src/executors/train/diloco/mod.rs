@@ -1,12 +1,28 @@
 //! `diloco`: logical replicas go alone for some steps each, and meet in rounds (Douillard et al. 2023).
 //!
-//! A round's samples are leased before it begins: dealt in turns to all replicas. Each replica offers what it has learnt as an int8 delta;
-//! rank 0 closes the round when all have, or when its time is up and enough have, and moves the global weights by the mean. The round's
-//! commit names its checkpoint: global weights, momentum, and each replica's moments, so that a restart goes on with the same bits. A late
-//! replica is fenced: its work is lost, its moments go back, and its samples are dealt again.
+//! A round's samples are leased before it begins: to each replica those that follow the one's before it. Each replica offers what it has
+//! learnt as an int8 delta; rank 0 closes the round when all have, or when its time is up and enough have, and moves the global weights by
+//! the mean. The round's commit names its checkpoint: global weights, momentum, and each replica's moments, so that a restart goes on with
+//! the same bits. A late replica is fenced: its work is lost, its moments go back, and its samples are dealt again.
+//!
+//! **The guard.** A replica whose loss, gradient or delta is no finite number is refused: it is never merged, its moments go back, and its
+//! samples are left out. A round that has too few others, or whose mean loss is a spike, is rolled back: the weights are still those that it
+//! began with, its samples are left out, and it is done again with the next. Each such round is a `guard/…` record, and counts for
+//! `guard_max`. Whatever is decided follows from what the replicas bring, so that it is the same for any number of ranks.
+//!
+//! **Exactly once.** A checkpoint is written while the next round computes, so a round's outcome is told before the log has its commit; but
+//! its own checkpoint is not begun before the commit of the round before is in the log, so at most one round is told and not committed. If
+//! rank 0 dies then, the gang goes on from the last round that is committed: the lease of the lost one went back with the attempt, its
+//! samples are leased and learnt from again, and consumed once, by the commit. The next round's lease is asked for when a round begins, for
+//! the samples that will be next if all are merged; where some are not, the commit is waited for, and what went back is leased anew. A round
+//! that refuses a replica keeps that decision in its checkpoint, and it is recorded once the commit is in the log: one who dies in between
+//! records it at the start.
 
+mod close;
 mod deal;
+mod judge;
 mod state;
+mod wire;
 
 use super::{
     Ended, Rank,
@@ -15,16 +31,12 @@ use super::{
     saver::{manifest, reader},
     work::Work,
 };
-use crate::{
-    artifacts::Artifacts,
-    collective::{Gathering, Outcome},
-    executors::error::Error,
-};
+use crate::{artifacts::Artifacts, collective::Outcome, executors::error::Error};
 use deal::Deal;
+use judge::Judge;
 use muster_llm::{
-    durable,
-    parallel::{Contribution, Int8, Offer, Outer, Replica, Round, RoundPlan, Runs, mean_delta, replica::Feedback},
-    train::{Manifest, State, adamw::Moments, order},
+    parallel::{self, Contribution, Outer, Replica, Runs, replica::Feedback},
+    train::{self, Manifest, State, StepReport, adamw::Moments, guard::Point, order},
 };
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
@@ -33,6 +45,7 @@ use std::{
     ops::Range,
     time::{Duration, Instant},
 };
+use wire::{Learnt, Told};
 
 const STATE_FILE: &str = "diloco.json";
 const MOMENTUM_FILE: &str = "outer-momentum.f32";
@@ -43,6 +56,8 @@ pub struct Diloco<'a>(pub Rank<'a>);
 /// What all ranks know alike.
 struct Global {
     round: u64,
+    /// Rounds that were closed in this life, whether they counted or not: what the gang tells them apart by.
+    turn: u32,
     weights: Vec<f32>,
     outer: Outer,
     deal: Deal,
@@ -54,19 +69,16 @@ struct Kept {
     deal: Deal,
     /// By replica: the artifact with its moments; none before its first contribution.
     states: BTreeMap<u32, Digest>,
+    /// Of replicas that its round has refused: what is to stand in the log.
+    #[serde(default)]
+    refusal: Option<Guard>,
 }
 
-/// What stands before a delta.
-#[derive(Debug, Serialize, Deserialize)]
-struct Head {
-    /// The artifact with the replica's moments.
-    state: Digest,
-    /// Its last loss.
-    loss: f64,
-}
+/// What our replicas bring, and what came of the round if it has closed without them.
+type Brought = (BTreeMap<u32, Learnt>, Option<Outcome>);
 
-/// What replicas offer, and what came of the round if it has closed without them.
-type Learnt = (Vec<(u32, Vec<u8>)>, Option<Outcome>);
+/// A step with how long its samples were waited for, or what is wrong with its numbers.
+type Stepped = Result<(StepReport, Duration), String>;
 
 impl Diloco<'_> {
     /// Goes through all rounds.
@@ -81,6 +93,8 @@ impl Diloco<'_> {
         if let Some(journal) = &mut self.0.journal {
             journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
         }
+        let mut judge = Judge::after(std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect());
+        self.tell_refusal(&kept)?;
         if global.round < all {
             self.lease(&global)?;
         }
@@ -89,19 +103,19 @@ impl Diloco<'_> {
         while global.round < all {
             let until = Instant::now() + rounds.time;
             let samples = global.deal.take(self.per_round());
-            let base = durable::hash(&state::to_bytes(&global.weights));
-            let leases = contributions(&samples, rounds.replicas, self.each(), |_| String::new());
-            let (own, outcome) = self.learn(&mut mine, &global, &samples)?;
-            let states: BTreeMap<u32, Digest> =
-                own.iter().filter_map(|(replica, bytes)| Some((*replica, head(bytes).ok()?.0.state))).collect();
-            let outcome = match outcome {
+            self.ask(&global, all)?;
+            let leases = contributions(&samples, rounds.replicas, rounds.inner_steps * self.each(), |_| String::new());
+            let (own, early) = self.learn(&mut mine, &global, &samples)?;
+            let states: BTreeMap<u32, Digest> = own.iter().filter_map(|(replica, learnt)| Some((*replica, learnt.state()?))).collect();
+            let own = own.into_iter().map(|(replica, learnt)| Ok((replica, learnt.into_bytes()?))).collect::<Result<Vec<_>, Error>>()?;
+            let outcome = match early {
                 Some(outcome) => outcome,
-                None if self.0.attempt.launch.rank == 0 => self.close(&mut global, &mut kept, &leases, &base, own, until)?,
-                None => self.0.gang.contribute(global.round as u32, own)?,
+                None if self.0.attempt.launch.rank == 0 => self.close(&mut global, &mut kept, &mut judge, &leases, own, until)?,
+                None => self.0.gang.contribute(global.turn, own)?,
             };
             if self.0.attempt.launch.rank != 0 {
-                let mean = state::from_bytes("a round's mean delta", &outcome.bytes, global.weights.len())?;
-                adopt(&mut global, &outcome, &leases, &mean)?;
+                let (told, mean) = Told::from_outcome(&outcome, global.weights.len())?;
+                adopt(&mut global, &outcome, &told, &leases, &mean)?;
             }
             for replica in &mut mine {
                 let merged = outcome.has(replica.replica);
@@ -114,7 +128,7 @@ impl Diloco<'_> {
                 }
             }
         }
-        self.end(&global)
+        self.end(&global, planned)
     }
 
     fn each(&self) -> u64 {
@@ -128,10 +142,14 @@ impl Diloco<'_> {
     /// Where the last committed round ended, or the start.
     fn begin(&mut self) -> Result<(Global, Kept), Error> {
         let outer = self.0.setting.rounds.outer;
+        // Those of rounds that were committed since are neither to come nor came back: nothing is done about them.
+        let skipped: Vec<Range<u64>> = self.0.resume.guards.iter().flat_map(|guard| guard.skipped.ranges()).collect();
         let Some(round) = self.0.resume.round.take() else {
             let weights = self.0.trainer.weights()?;
             let outer = Outer::new(outer, weights.len())?;
-            return Ok((Global { round: 0, weights, outer, deal: Deal::default() }, Kept::default()));
+            let mut deal = Deal::default();
+            deal.leave_out(skipped);
+            return Ok((Global { round: 0, turn: 0, weights, outer, deal }, Kept::default()));
         };
         let artifacts = self.0.attempt.artifacts.clone();
         let (manifest, read) = (manifest(&artifacts, round.checkpoint)?, reader(&artifacts));
@@ -144,7 +162,9 @@ impl Diloco<'_> {
             .map_err(|e| Error::Unfit(format!("read {STATE_FILE} of {}: {e}", round.checkpoint)))?;
         let weights = self.0.trainer.weights()?;
         let outer = Outer::with_momentum(outer, state::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?)?;
-        Ok((Global { round: round.round + 1, weights, outer, deal: kept.deal.clone() }, kept))
+        let mut deal = kept.deal.clone();
+        deal.leave_out(skipped);
+        Ok((Global { round: round.round + 1, turn: 0, weights, outer, deal }, kept))
     }
 
     /// The replicas that this rank holds.
@@ -160,33 +180,50 @@ impl Diloco<'_> {
         range.map(of).collect()
     }
 
+    /// Returns once the log has the lease of the round that is next.
     fn lease(&mut self, global: &Global) -> Result<(), Error> {
         let samples = global.deal.clone().take(self.per_round());
-        let (replicas, each) = (self.0.setting.rounds.replicas, self.each());
+        let (replicas, each) = (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
         match &mut self.0.journal {
             Some(journal) => journal.lease(self.0.attempt, global.round, &samples, replicas, each),
             None => Ok(()),
         }
     }
 
-    /// All inner steps of our replicas: what they offer, or the outcome of a round that has closed without us.
-    fn learn(&mut self, mine: &mut [Replica], global: &Global, samples: &[Range<u64>]) -> Result<Learnt, Error> {
-        let mut own = Vec::new();
+    /// Asks for the lease of the round after this one, whose samples are taken, as it will be if all replicas are merged.
+    fn ask(&mut self, global: &Global, all: u64) -> Result<(), Error> {
+        let samples = global.deal.clone().take(self.per_round());
+        let (replicas, each) = (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
+        match &mut self.0.journal {
+            Some(journal) if global.round + 1 < all => journal.ask(self.0.attempt, global.round + 1, &samples, replicas, each),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// All inner steps of our replicas, or the outcome of a round that has closed without us.
+    fn learn(&mut self, mine: &mut [Replica], global: &Global, samples: &[Range<u64>]) -> Result<Brought, Error> {
+        let mut own = BTreeMap::new();
         for (place, replica) in mine.iter_mut().enumerate() {
-            let moments = std::mem::replace(&mut replica.moments, Moments { first: Vec::new(), second: Vec::new() });
+            let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
             let state = State { step: global.round * self.0.setting.rounds.inner_steps, ..State::default() };
             self.0.trainer.put(state, &replica.weights, moments)?;
-            let mut loss = 0.0;
+            let (mut losses, mut wrong) = (Vec::new(), None);
             for inner in 0..self.0.setting.rounds.inner_steps {
                 if self.0.attempt.launch.rank != 0
-                    && let Some(outcome) = self.0.gang.closed(global.round as u32)?
+                    && let Some(outcome) = self.0.gang.closed(global.turn)?
                 {
-                    return Ok((Vec::new(), Some(outcome)));
+                    return Ok((BTreeMap::new(), Some(outcome)));
                 }
-                let turn = inner * self.0.setting.rounds.replicas as u64 + u64::from(replica.replica);
+                let turn = u64::from(replica.replica) * self.0.setting.rounds.inner_steps + inner;
                 let numbers = order::part(samples, turn * self.each(), self.each());
-                let (mut report, waited) = self.step(&numbers)?;
-                loss = report.loss;
+                let (mut report, waited) = match self.step(&numbers)? {
+                    Ok(done) => done,
+                    Err(why) => {
+                        wrong = Some(why);
+                        break;
+                    }
+                };
+                losses.push(report.loss);
                 // Rank 0's first replica tells of all.
                 report.tokens *= self.0.setting.rounds.replicas as u64;
                 if let Some(journal) = &mut self.0.journal
@@ -195,20 +232,28 @@ impl Diloco<'_> {
                     journal.stepped(self.0.attempt, &report, waited)?;
                 }
             }
-            replica.weights = self.0.trainer.weights()?;
-            replica.moments = self.0.trainer.moments()?;
-            let delta = replica.delta(&global.weights)?;
-            let head = Head { state: self.0.attempt.artifacts.put(&state::of(replica))?, loss };
-            let mut bytes = serde_json::to_vec(&head).map_err(|e| Error::Unfit(format!("write what a replica offers: {e}")))?;
-            bytes.push(b'\n');
-            bytes.extend(delta.to_bytes());
-            own.push((replica.replica, bytes));
+            let learnt = match wrong {
+                Some(why) => Learnt::Wrong(why),
+                None => self.offer(replica, global, losses)?,
+            };
+            own.insert(replica.replica, learnt);
         }
         Ok((own, None))
     }
 
+    /// What a replica whose steps are done brings.
+    fn offer(&self, replica: &mut Replica, global: &Global, losses: Vec<f64>) -> Result<Learnt, Error> {
+        replica.weights = self.0.trainer.weights()?;
+        replica.moments = self.0.trainer.moments()?;
+        match replica.delta(&global.weights) {
+            Ok(delta) => Ok(Learnt::Delta { state: self.0.attempt.artifacts.put(&state::of(replica))?, losses, delta }),
+            Err(parallel::Error::Delta(why)) => Ok(Learnt::Wrong(format!("its delta: {why}"))),
+            Err(other) => Err(other.into()),
+        }
+    }
+
     /// One inner step of the replica that the trainer stands for.
-    fn step(&mut self, numbers: &[Range<u64>]) -> Result<(muster_llm::train::StepReport, Duration), Error> {
+    fn step(&mut self, numbers: &[Range<u64>]) -> Result<Stepped, Error> {
         let (microbatches, sequences) = (self.0.setting.train.microbatches, self.0.setting.train.sequences as u64);
         let mut work = Work::new(&self.0.trainer, self.0.setting.allow_accumulation);
         let part = |microbatch: usize| order::part(numbers, microbatch as u64 * sequences, sequences);
@@ -217,66 +262,11 @@ impl Diloco<'_> {
         let (Some(whole), true) = (partials.pop(), partials.is_empty()) else {
             return Err(Error::Unfit("sum the microbatches of a replica: some are missing".to_owned()));
         };
-        Ok((self.0.trainer.apply(self.0.trainer.step(), whole.values)?, waited))
-    }
-
-    /// As rank 0: gathers, closes, commits, leases the next round, and tells all what came of this one.
-    fn close(
-        &mut self,
-        global: &mut Global,
-        kept: &mut Kept,
-        leases: &[Contribution],
-        base: &str,
-        own: Vec<(u32, Vec<u8>)>,
-        until: Instant,
-    ) -> Result<Outcome, Error> {
-        let rounds = self.0.setting.rounds;
-        let number = global.round;
-        let rule = Gathering { replicas: rounds.replicas as u32, min_contributions: rounds.min_contributions as u32, until };
-        let arrived = self.0.gang.gather(number as u32, rule, own)?;
-        let epoch = u64::from(self.0.attempt.launch.attempt.epoch);
-        let samples: Vec<Runs> = leases.iter().map(|lease| lease.samples.clone()).collect();
-        let plan = RoundPlan { round: number, epoch, base: base.to_owned(), leases: samples, min_contributions: rounds.min_contributions };
-        let mut round = Round::open(plan)?;
-        let (mut deltas, mut loss) = (Vec::new(), 0.0);
-        for (replica, bytes) in &arrived {
-            let (head, delta) = head(bytes)?;
-            let samples = leases.get(*replica as usize).map(|lease| lease.samples.clone()).unwrap_or_default();
-            let contribution = Contribution { replica: *replica, samples, delta: delta.hash() };
-            let offer = Offer { round: number, epoch, base: base.to_owned(), contribution };
-            round.offer(&offer).map_err(|refusal| Error::Unfit(refusal.to_string()))?;
-            kept.states.insert(*replica, head.state);
-            loss += head.loss / arrived.len() as f64;
-            deltas.push((*replica, delta));
+        match self.0.trainer.apply(self.0.trainer.step(), whole.values) {
+            Ok(report) => Ok(Ok((report, waited))),
+            Err(train::Error::NotFinite { step, what, value }) => Ok(Err(format!("{what} of step {step} is {value}"))),
+            Err(other) => Err(other.into()),
         }
-        round.deadline_passed();
-        let mean = mean_delta(global.weights.len(), &deltas)?;
-        let bytes = state::to_bytes(&mean);
-        let commit = round.commit(&durable::hash(&bytes))?;
-        let outcome = Outcome { merged: arrived.keys().copied().collect(), bytes };
-        adopt(global, &outcome, leases, &mean)?;
-        kept.deal = global.deal.clone();
-        self.keep(global, kept, commit, loss)?;
-        if global.round < self.0.setting.train.steps / rounds.inner_steps {
-            self.lease(global)?;
-        }
-        self.0.gang.publish(number as u32, &outcome)?;
-        Ok(outcome)
-    }
-
-    /// The checkpoint at the end of a round, and its commit.
-    fn keep(&mut self, global: &Global, kept: &Kept, commit: muster_llm::parallel::Commit, loss: f64) -> Result<(), Error> {
-        self.stand_at(global, kept.states.get(&0).copied())?;
-        let Some(journal) = &mut self.0.journal else { return Ok(()) };
-        let before = journal.resume().round.as_ref().map(|round| round.checkpoint.to_string());
-        let about = serde_json::to_vec(kept).map_err(|e| Error::Unfit(format!("write {STATE_FILE}: {e}")))?;
-        let snapshot = self.0.trainer.snapshot(before)?;
-        let snapshot = snapshot.with(super::finish::adapter(self.0.setting, self.0.source, &self.0.trainer)?);
-        let snapshot =
-            snapshot.with([(STATE_FILE.to_owned(), about), (MOMENTUM_FILE.to_owned(), state::to_bytes(global.outer.momentum()))]);
-        journal.keep(self.0.attempt, snapshot, commit, &[], loss, kept.states.values().copied().collect())?;
-        // The next round begins from it, so there is nothing to do meanwhile.
-        journal.settle(self.0.attempt)
     }
 
     /// Puts the global weights into the trainer.
@@ -291,7 +281,7 @@ impl Diloco<'_> {
         Ok(self.0.trainer.put(state, &global.weights, moments)?)
     }
 
-    fn end(mut self, global: &Global) -> Result<Ended, Error> {
+    fn end(mut self, global: &Global, planned: u64) -> Result<Ended, Error> {
         self.stand_at(global, None)?;
         let hash = self.0.trainer.weights_hash()?;
         let theirs = self.0.gang.from_rank_0(hash.clone().into_bytes())?;
@@ -299,8 +289,10 @@ impl Diloco<'_> {
             return Err(Error::Unfit(format!("end the rounds: this rank holds the weights {hash}, and rank 0 others")));
         }
         if let Some(journal) = &mut self.0.journal {
-            if let Some(skipped) = Runs::of(global.deal.returned().iter().cloned()).filter(|runs| runs.count() > 0) {
-                let why = "late replicas gave them back, and no round is left".to_owned();
+            // Rounds that some were late for used fewer than they might: what came back, and what was planned and is not needed any more.
+            let left = global.deal.returned().iter().cloned().chain([global.deal.cursor()..planned]);
+            if let Some(skipped) = Runs::of(left).filter(|runs| runs.count() > 0) {
+                let why = "replicas were late, and no round is left".to_owned();
                 let (decision, step) = ("leave out".to_owned(), self.0.trainer.step());
                 journal.guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;
             }
@@ -311,10 +303,14 @@ impl Diloco<'_> {
     }
 }
 
-/// Moves the global weights by a round's outcome; samples of replicas that are not in it go back.
-fn adopt(global: &mut Global, outcome: &Outcome, leases: &[Contribution], mean: &[f32]) -> Result<(), Error> {
+/// Moves the global weights by a round's outcome; samples of replicas that are neither in it nor refused go back.
+fn adopt(global: &mut Global, outcome: &Outcome, told: &Told, leases: &[Contribution], mean: &[f32]) -> Result<(), Error> {
+    global.turn = global.turn.wrapping_add(1);
+    if told.rolled_back {
+        return Ok(());
+    }
     global.outer.step(&mut global.weights, mean)?;
-    for lease in leases.iter().filter(|lease| !outcome.has(lease.replica)) {
+    for lease in leases.iter().filter(|lease| !outcome.has(lease.replica) && !told.refuses(lease.replica)) {
         global.deal.give_back(lease.samples.ranges());
     }
     global.round += 1;
@@ -327,11 +323,4 @@ pub fn states(artifacts: &Artifacts, manifest: &Manifest) -> Result<Vec<Digest>,
     let kept: Kept = kept
         .map_or(Ok(Kept::default()), |bytes| serde_json::from_slice(&bytes).map_err(|e| Error::Unfit(format!("read {STATE_FILE}: {e}"))))?;
     Ok(kept.states.into_values().collect())
-}
-
-/// What stands before a delta, and the delta.
-fn head(bytes: &[u8]) -> Result<(Head, Int8), Error> {
-    let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-    let head = serde_json::from_slice(&bytes[..end]).map_err(|e| Error::Unfit(format!("read what a replica offers: {e}")))?;
-    Ok((head, Int8::from_bytes(bytes.get(end + 1..).unwrap_or_default())?))
 }
