@@ -4,6 +4,7 @@ use super::style::{harmless, short};
 use serde_json::Value;
 
 const NAME_CHARS_MAX: usize = 32;
+const ID_CHARS_MAX: usize = 64;
 /// Pairs of people and items that are listed at most.
 const LISTED_MAX: usize = 20;
 
@@ -13,6 +14,13 @@ fn figure(value: &Value) -> String {
 
 fn name(value: &Value) -> String {
     short(&harmless(value.as_str().unwrap_or_default()), NAME_CHARS_MAX)
+}
+
+/// The end of an id, which may be a path: its beginning says little.
+fn end(value: &Value) -> String {
+    let id = harmless(value.as_str().unwrap_or_default());
+    let cut = id.chars().count().saturating_sub(ID_CHARS_MAX);
+    if cut == 0 { id } else { ['…'].into_iter().chain(id.chars().skip(cut + 1)).collect() }
 }
 
 /// What `GET /status.json` says, or the output of a stage that has ended.
@@ -58,7 +66,7 @@ pub fn status(report: &Value) -> String {
     }
     let differing = report["differing"].as_array().map_or(&[][..], Vec::as_slice);
     for item in differing.iter().take(LISTED_MAX) {
-        text.push_str(&format!("{} {}\n", name(&item["standing"]), name(&item["id"])));
+        text.push_str(&format!("{} {}\n", name(&item["standing"]), end(&item["id"])));
     }
     if differing.len() > LISTED_MAX {
         text.push_str(&format!("and {} more that people differ on\n", differing.len() - LISTED_MAX));
@@ -93,6 +101,7 @@ mod tests {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
+        assert_eq!(end(&json!(format!("{}/main.rs", "x".repeat(90)))), format!("…{}/main.rs", "x".repeat(55)));
         let ended = status(&json!({"items": 3, "decided": 3, "alpha": 1.0, "labelled": "blake3:00", "report": "blake3:11"}));
         assert!(ended.contains("3 items: 3 decided") && ended.contains("alpha 1.000") && ended.contains("blake3:11"), "{ended}");
         assert_eq!(tally(&json!({"new": 2, "changed": 0, "repeated": 1})), "2 new labels, 0 changed, 1 there already");

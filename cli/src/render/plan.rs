@@ -38,7 +38,8 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
             holds(&stage.request).into(),
             short(&needs.join(", "), WORK_CHARS_MAX).into(),
             rules(stage).into(),
-            short(&does(&stage.work), WORK_CHARS_MAX).into(),
+            // A script of several lines is shown in one.
+            short(&does(&stage.work).split_whitespace().collect::<Vec<_>>().join(" "), WORK_CHARS_MAX).into(),
         ]);
     }
     text + &table.render()

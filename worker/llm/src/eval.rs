@@ -99,7 +99,7 @@ struct Meter<'a> {
 
 impl Meter<'_> {
     fn context(&self) -> usize {
-        self.model.config().max_position_embeddings
+        self.model.context()
     }
 
     /// Every token but the first is predicted once, from those of its window before it.

@@ -9,7 +9,6 @@ use muster_llm::{
     data::{shard::Sequence, tokenizer::Tokenizer},
     eval::{Evaluation, Measured, evaluate},
     generate::{Completion, Generator, Sampling},
-    model::Decoder,
     train::Corpus,
 };
 use muster_protocol::ids::Digest;
@@ -62,7 +61,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let held_out = corpus(&attempt.artifacts, &data.held_out)?;
     let counts = corpus(&attempt.artifacts, &data.train)?.counts();
     let compute = attempt.compute()?;
-    let model = Decoder::trained(trained.config.clone(), &trained.weights)?;
+    let model = trained.open(&attempt.artifacts)?;
     let tokens_max = attempt.params.whole("tokens_max");
     let evaluation = evaluate(&model, &held_out, tokens_max, &counts, tokenizer.byte_lengths(), &compute)?;
     let of = match evaluation.measured {
@@ -85,7 +84,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         one_line: false,
         seed: attempt.params.whole("seed"),
     };
-    let generator = Generator::new(trained.config, &trained.weights)?;
+    let generator = Generator::of(model)?;
     let prompt = attempt.params.text("prompt").to_owned();
     let samples = if prompt.is_empty() && evaluation.measured == Measured::Answers {
         compute.run(|| answers(&generator, &tokenizer, &held_out, &sampling))?

@@ -7,16 +7,21 @@ use super::{
 };
 use crate::artifacts::Artifacts;
 use muster_llm::{
+    compute::Device,
     data::{
         megatron::Files,
         shard::Shard,
         tokenizer::{Specials, Tokenizer},
     },
-    model::{ModelConfig, hub},
-    train::{Corpus, Manifest, checkpoint},
+    model::{Decoder, ModelConfig, Precision, hub},
+    train::{
+        Corpus, Manifest,
+        checkpoint::{self, Holds},
+    },
+    tune::peft,
 };
 use muster_protocol::ids::Digest;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Opens a shard.
 pub fn shard(artifacts: &Artifacts, shard: &ShardRef) -> Result<Shard, Error> {
@@ -56,14 +61,12 @@ pub fn open_tokenizer(artifacts: &Artifacts, json: Digest, special_tokens: Optio
     Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
 }
 
-/// A trained model.
+/// A trained model, not opened yet.
 pub struct Trained {
     /// The checkpoint that it is from.
     pub checkpoint: Digest,
-    /// Its shape.
-    pub config: ModelConfig,
-    /// Its weights, flat.
-    pub weights: Vec<f32>,
+    /// What holds the most of it: that checkpoint, or a whole model that was made of it.
+    most: Digest,
 }
 
 /// The model that our job trained: rank 0's last checkpoint.
@@ -72,9 +75,28 @@ pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
     let outputs: Vec<TrainOutput> = attempt.outputs_of(&stage)?;
     let rank_0 = outputs.iter().find(|output| output.rank == 0);
     let output = rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?;
-    let (checkpoint, model) = (output.checkpoint, output.model.unwrap_or(output.checkpoint));
-    let (config, weights) = load(&attempt.artifacts, model)?;
-    Ok(Trained { checkpoint, config, weights })
+    Ok(Trained { checkpoint: output.checkpoint, most: output.model.unwrap_or(output.checkpoint) })
+}
+
+impl Trained {
+    /// Opens it: a whole model, or what was learnt on a base, on that base.
+    pub fn open(&self, artifacts: &Artifacts) -> Result<Decoder, Error> {
+        let manifest = Manifest::from_bytes(&artifacts.get(self.most)?).ok().filter(|manifest| manifest.holds == Holds::Trained);
+        let Some(manifest) = manifest else {
+            let (config, weights) = load(artifacts, self.most)?;
+            return Ok(Decoder::trained(config, &weights)?);
+        };
+        let read = |name: &str| {
+            let bytes = manifest.file(name, &|file| checkpoint_file(artifacts, file));
+            bytes.map_err(|e| muster_llm::model::Error::File { what: "read", file: name.to_owned(), reason: e.to_string() })
+        };
+        let adapter = peft::load(&manifest.model, read)?;
+        let (config, base) = match adapter.base.parse() {
+            Ok(hash) => load(artifacts, hash)?,
+            Err(_) => hub::load_dir(Path::new(&adapter.base))?,
+        };
+        Ok(adapter.build(config, base, Precision::F32, &Device::Cpu)?)
+    }
 }
 
 /// A whole model, and its weights flat in order of name: of a checkpoint, or of an artifact that lists the files of one.

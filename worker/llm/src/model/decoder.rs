@@ -108,6 +108,14 @@ impl Decoder {
         self.prompt = Some(prompt);
     }
 
+    /// How many tokens it can see: the context, without what a method put before them.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        let rows = |weight: &Weight| weight.shape().dims().first().copied().unwrap_or(0);
+        let prefix = self.blocks().next().and_then(Block::prefix).map_or(0, |prefix| rows(&prefix.keys));
+        self.config.max_position_embeddings.saturating_sub(self.prompt.as_ref().map_or(0, rows) + prefix)
+    }
+
     /// Whether each block keeps only its input for backward, and is done again there: less memory, a third more work.
     pub fn set_checkpointing(&mut self, checkpointing: bool) {
         self.checkpointing = checkpointing;

@@ -3,11 +3,14 @@
 //! Every call of the model is known by a hash of its request, and recorded with the hash of its answer before the answer is used. So a
 //! subtask that is killed and started again repeats no finished call.
 
-use crate::executors::{
-    attempt::Attempt,
-    error::Error,
-    model::{Trained, data_set, tokenizer, trained},
-    wire::{Candidates, CompleteOutput, Line},
+use crate::{
+    artifacts::Artifacts,
+    executors::{
+        attempt::Attempt,
+        error::Error,
+        model::{Trained, data_set, tokenizer, trained},
+        wire::{Candidates, CompleteOutput, Line},
+    },
 };
 use muster_llm::{
     compute::Compute,
@@ -38,6 +41,7 @@ struct Call {
 /// The model, opened when the first call needs it: a restart that finds all calls done needs none.
 struct Model<'a> {
     trained: &'a Trained,
+    artifacts: &'a Artifacts,
     tokenizer: &'a Tokenizer,
     compute: Compute,
     generator: Option<Generator>,
@@ -46,7 +50,7 @@ struct Model<'a> {
 impl Model<'_> {
     fn complete(&mut self, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
         if self.generator.is_none() {
-            self.generator = Some(Generator::new(self.trained.config.clone(), &self.trained.weights)?);
+            self.generator = Some(Generator::of(self.trained.open(self.artifacts)?)?);
         }
         match &self.generator {
             Some(generator) => Ok(self.compute.run(|| generator.complete(self.tokenizer, prompt, sampling))?),
@@ -64,7 +68,8 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let tokenizer = tokenizer(&attempt.artifacts, &data)?;
     let prompt = format!("{}{}", line.context, line.prefix);
     let finished = finished(attempt)?;
-    let mut model = Model { trained: &trained, tokenizer: &tokenizer, compute: attempt.compute()?, generator: None };
+    let artifacts = attempt.artifacts.clone();
+    let mut model = Model { trained: &trained, artifacts: &artifacts, tokenizer: &tokenizer, compute: attempt.compute()?, generator: None };
     let (mut calls, mut reused) = (0, 0);
     let mut completions = Vec::new();
     attempt.say(&format!("line {} of {}: {}", line.line, line.path, line.prefix));

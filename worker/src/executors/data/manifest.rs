@@ -63,7 +63,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         manifest.held_out.tokens
     ));
     for (reason, tally) in &manifest.dropped {
-        attempt.say(&format!("{} documents with {} bytes dropped: {reason:?}", tally.documents, tally.bytes));
+        attempt.say(&format!("{} documents with {} bytes dropped: {reason}", tally.documents, tally.bytes));
     }
     let output = ManifestOutput {
         data: attempt.put_json(&data)?,
@@ -77,6 +77,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         held_out_tokens: manifest.held_out.tokens,
         bytes_per_token: manifest.train.bytes_per_token,
     };
+    attempt.say(&format!("the report for people is {}", attempt.artifacts.path(output.report).display()));
     attempt.output(&output)
 }
 

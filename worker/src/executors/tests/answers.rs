@@ -57,6 +57,34 @@ fn tuning_is_measured_on_held_out_answers_beside_the_base() {
 }
 
 #[test]
+fn rows_before_a_frozen_base_are_measured_with_that_base() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new(dir.path());
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
+    cluster.stage("tokenizer", "data.tokenizer", 1, false, r#"{"vocab_size": 400}"#);
+    cluster.stage("pack", "data.pack", 1, false, "");
+    cluster.stage("manifest", "data.manifest", 1, false, "");
+    cluster.stage("base", "train", 1, false, TINY);
+    cluster.stage("of-base", "eval", 1, false, r#"{"train_stage": "base", "tokens_max": 500, "sample_tokens": 8}"#);
+    for stage in ["scan", "tokenizer", "pack", "manifest", "base"] {
+        cluster.succeed(stage);
+    }
+    let base = cluster.succeed("of-base").remove(0);
+    for (method, eval) in [("prefix", "of-prefix"), ("prompt", "of-prompt")] {
+        let tune = json!({"base_stage": "base", "method": method, "virtual_tokens": 4, "context": 28, "steps": 30, "microbatches": 2,
+            "sequences": 4, "learning_rate": 0.05, "warmup_steps": 2});
+        cluster.stage(method, "train", 1, false, &tune.to_string());
+        cluster.stage(eval, "eval", 1, false, &json!({"train_stage": method, "tokens_max": 500, "sample_tokens": 8}).to_string());
+        cluster.succeed(method);
+        let tuned = cluster.succeed(eval).remove(0);
+        let bits = |eval: &Value| eval["model_bits_per_byte"].as_f64().unwrap();
+        assert_eq!(tuned["tokens"], base["tokens"]);
+        assert!(bits(&tuned) < bits(&base), "{method}: {} before, {} after", bits(&base), bits(&tuned));
+    }
+}
+
+#[test]
 fn two_tokenizers_are_one_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = cluster(dir.path());
