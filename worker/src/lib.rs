@@ -13,6 +13,8 @@ mod config;
 mod data_dir;
 pub mod executors;
 mod hardware;
+#[cfg(feature = "llm")]
+pub mod loader;
 mod process;
 mod seldom;
 pub mod socket;

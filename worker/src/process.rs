@@ -80,7 +80,8 @@ pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Re
     let speaker = Speaker { cluster: config.cluster.clone(), identity: hello.identity, boot: hello.boot };
     let (inputs, heard) = mpsc::channel(INPUT_QUEUE);
     let artifacts = std::path::absolute(&config.artifacts).map_err(io_error("find the directory of artifacts"))?;
-    let surroundings = Surroundings { cluster: config.cluster.clone(), artifacts, executor_program: config.executor_program };
+    let address = config.address.clone();
+    let surroundings = Surroundings { cluster: config.cluster.clone(), address, artifacts, executor_program: config.executor_program };
     let attempts = Attempts::new(data.attempts(), surroundings, warden, inputs.clone()).map_err(io_error("get ready for attempts"))?;
     let bus = Bus::start(&config.nats, speaker, inputs).await?;
     tracing::info!(

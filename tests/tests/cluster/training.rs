@@ -15,18 +15,23 @@ use std::{env, path::Path};
 
 /// Kills in a run; `MUSTER_KILLS` asks for another number.
 const KILLS: u64 = 20;
+/// Kills in a run whose samples come from a loader, which may be hit as well.
+const KILLS_FED: u64 = 8;
 /// So many rounds are committed at least between two kills, so that the training gets on.
 const ROUNDS_BETWEEN: u64 = 1;
 /// The first rank's number in the job.
 const RANK_0: u32 = 4;
 
-/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks.
-fn job(name: &str, ranks: u32, steps: u64) -> JobSpec {
+/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks; `fed` by a loader, or each making its samples.
+fn job(name: &str, ranks: u32, steps: u64, fed: bool) -> JobSpec {
     let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
-    let params = json!({
+    let mut params = json!({
         "steps": steps, "context": 16, "microbatches": 4, "sequences": 1, "hidden_size": 16, "intermediate_size": 24, "layers": 1,
         "heads": 2, "kv_heads": 1, "checkpoint_every": 10, "metrics_every": 1, "shares": "equal",
     });
+    if fed {
+        params["loader_stage"] = json!("load");
+    }
     let stage = |name: &str, needs: &[u16], executor: &str, params: Value| {
         json!({
             "name": name, "needs": needs, "tasks": 1,
@@ -35,16 +40,19 @@ fn job(name: &str, ranks: u32, steps: u64) -> JobSpec {
     };
     let mut train = stage("train", &[3], "train", params);
     (train["tasks"], train["gang"]) = (json!(ranks), json!(ranks > 1));
-    let stages = [
+    let mut stages = vec![
         stage("scan", &[], "data.scan", roots),
         stage("tokenizer", &[0], "data.tokenizer", json!({"vocab_size": 300, "sample_mib": 1})),
         stage("pack", &[1], "data.pack", json!({})),
         stage("manifest", &[2], "data.manifest", json!({})),
         train,
     ];
+    if fed {
+        stages.push(stage("load", &[3], "data.load", json!({})));
+    }
     let mut spec: JobSpec = serde_json::from_value(json!({"name": name, "stages": stages})).unwrap();
     for stage in &mut spec.stages {
-        stage.request.cpu_milli = 1_000;
+        stage.request.cpu_milli = if stage.name == "load" { 100 } else { 1_000 };
         stage.retry = RetryPolicy { retries: 1_000, backoff_ms: 1, backoff_ms_max: 10 };
     }
     spec
@@ -65,9 +73,9 @@ fn stands(cluster: &Cluster, job: JobId) -> Result<(u64, bool), String> {
     Ok((rank_0.progress.get("round").map_or(0, |round| round.seq), ended))
 }
 
-/// Kills the newest process of a rank, if it still runs.
-fn kill_rank(cluster: &Cluster, job: JobId, rank: u32) {
-    let attempt = leader_api(cluster).task(TaskId { job, index: RANK_0 + rank }).ok().and_then(|task| task.attempt);
+/// Kills the newest process of a task, counted from the first rank, if it still runs.
+fn kill_task(cluster: &Cluster, job: JobId, place: u32) {
+    let attempt = leader_api(cluster).task(TaskId { job, index: RANK_0 + place }).ok().and_then(|task| task.attempt);
     let events = leader_api(cluster).events(1).unwrap_or_default();
     let pid = events.iter().find_map(|event| match &event.event {
         Event::AttemptStarted(started) if Some(started.attempt) == attempt => Some(started.pid),
@@ -85,15 +93,25 @@ fn kill_rank(cluster: &Cluster, job: JobId, rank: u32) {
 
 #[test]
 fn killed_at_random_points_it_comes_to_the_same_weights_with_each_sample_once() {
-    let kills: u64 = env::var("MUSTER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    survives(KILLS, false);
+}
+
+#[test]
+fn a_loader_that_is_killed_too_changes_nothing() {
+    survives(KILLS_FED, true);
+}
+
+/// Two ranks that are killed come to the weights of one that is not, which makes its samples itself.
+fn survives(kills: u64, fed: bool) {
+    let kills: u64 = env::var("MUSTER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(kills);
     let seed: u64 = env::var("MUSTER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let steps = 10 * (6 * kills + 20);
     let mut draw = ChaCha8Rng::seed_from_u64(seed);
     let mut cluster = Cluster::start(Shape::default()).unwrap();
-    let undisturbed = leader_api(&cluster).submit(&job("undisturbed", 1, steps), new_request()).unwrap();
+    let undisturbed = leader_api(&cluster).submit(&job("undisturbed", 1, steps, false), new_request()).unwrap();
     assert_eq!(await_end(&cluster, undisturbed).terminal, Some(Terminal::Succeeded));
 
-    let killed = leader_api(&cluster).submit(&job("killed", 2, steps), new_request()).unwrap();
+    let killed = leader_api(&cluster).submit(&job("killed", 2, steps, fed), new_request()).unwrap();
     let (mut done, mut reached) = (0, 0);
     while done < kills {
         let wanted = reached + ROUNDS_BETWEEN + draw.random_range(0..2);
@@ -107,7 +125,7 @@ fn killed_at_random_points_it_comes_to_the_same_weights_with_each_sample_once() 
         }
         reached = rounds;
         match draw.random_range(0..4) {
-            0 | 1 => kill_rank(&cluster, killed, draw.random_range(0..2)),
+            0 | 1 => kill_task(&cluster, killed, draw.random_range(0..2 + u32::from(fed))),
             2 => {
                 let index = draw.random_range(0..2);
                 cluster.kill_worker(index);

@@ -19,6 +19,8 @@ const PARAMS_BYTES_MAX: usize = 96 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) cluster: String,
+    /// Where other workers reach this one.
+    pub(crate) address: String,
     pub(crate) artifacts: PathBuf,
     pub(crate) executor_program: PathBuf,
 }
@@ -56,6 +58,7 @@ pub(crate) fn command(launch: &Launch, places: &Places, surroundings: &Surroundi
     command.envs(own.iter().map(|(name, value)| (name, value)));
     command.envs(facts(launch));
     command.env("MUSTER_CLUSTER", &surroundings.cluster);
+    command.env("MUSTER_ADDRESS", &surroundings.address);
     command.env("MUSTER_ARTIFACTS", &surroundings.artifacts);
     command.env("MUSTER_JOB_DIR", job_dir(&surroundings.artifacts, &surroundings.cluster, launch.attempt.task.job));
     command.env("MUSTER_SOCKET", &places.socket);

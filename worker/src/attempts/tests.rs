@@ -41,8 +41,12 @@ impl Rig {
         let (inputs, heard) = mpsc::channel(64);
         let directory = directory.canonicalize().unwrap().join("attempts");
         fs::create_dir_all(&directory).unwrap();
-        let surroundings =
-            Surroundings { cluster: "test".into(), artifacts: "/artifacts".into(), executor_program: "/no/such/program".into() };
+        let surroundings = Surroundings {
+            cluster: "test".into(),
+            address: "10.0.0.8".into(),
+            artifacts: "/artifacts".into(),
+            executor_program: "/no/such/program".into(),
+        };
         let attempts = Attempts::new(directory.clone(), surroundings, Warden::start().unwrap(), inputs).unwrap();
         Rig { attempts, heard, directory, _temp: None }
     }
@@ -193,6 +197,7 @@ async fn an_attempt_finds_its_environment() {
         "MINE=yes",
         "OMP_NUM_THREADS=1",
         "MUSTER_CLUSTER=test",
+        "MUSTER_ADDRESS=10.0.0.8",
         "MUSTER_JOB=job-42",
         "MUSTER_JOB_NAME=night run",
         "MUSTER_STAGE=train",

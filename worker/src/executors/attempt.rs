@@ -8,7 +8,7 @@ use crate::{
 };
 use muster_llm::compute::Compute;
 use muster_protocol::{
-    attempt_call::{AddChildren, CallAnswer, CallRequest, FindStage, Found, KeyedRecord, Seal, StageOutputs, TaskProgress},
+    attempt_call::{AddChildren, CallAnswer, CallRequest, FindStage, Found, KeyedRecord, Seal, StageOutputs, TaskOutput, TaskProgress},
     bus::Launch,
     envelope::TasksAdded,
     ids::{Digest, StageIndex, TaskId},
@@ -38,8 +38,11 @@ pub struct Attempt {
     pub cluster: String,
     /// The job's own directory, which need not be there.
     job_dir: PathBuf,
+    /// Where other workers reach this one: a host, without a port.
+    pub address: String,
     client: AttemptClient,
     reads: u64,
+    besides: u64,
 }
 
 impl Attempt {
@@ -49,7 +52,8 @@ impl Attempt {
         let artifacts =
             env::var_os("MUSTER_ARTIFACTS").ok_or_else(|| Error::Unfit("find the artifacts: MUSTER_ARTIFACTS is not set".to_owned()))?;
         let cluster = env::var("MUSTER_CLUSTER").unwrap_or_default();
-        Attempt::new(executor, launch, cluster, Path::new(&artifacts), AttemptClient::from_env()?)
+        let attempt = Attempt::new(executor, launch, cluster, Path::new(&artifacts), AttemptClient::from_env()?)?;
+        Ok(Attempt { address: env::var("MUSTER_ADDRESS").unwrap_or(attempt.address), ..attempt })
     }
 
     /// An attempt with all that it needs.
@@ -61,12 +65,30 @@ impl Attempt {
         let params = Params::read(executor, &launch.job_params, stage, &launch.child_params)?;
         let job_dir = job_dir(artifacts, &cluster, launch.attempt.task.job);
         let artifacts = Artifacts::open(artifacts)?;
-        Ok(Attempt { launch, params, artifacts, cluster, job_dir, client, reads: READS_FROM })
+        let address = "127.0.0.1".to_owned();
+        Ok(Attempt { launch, params, artifacts, cluster, job_dir, address, client, reads: READS_FROM, besides: 0 })
     }
 
     /// A file or directory that a parameter names: from the job's own directory, unless it is absolute.
     pub fn path(&self, named: &str) -> PathBuf {
         self.job_dir.join(named)
+    }
+
+    /// The same attempt over another connection, for another thread; what it asks is not mistaken for what we ask.
+    pub fn beside(&mut self) -> Result<Attempt, Error> {
+        self.besides += 1;
+        let Attempt { launch, params, artifacts, cluster, job_dir, address, .. } = self;
+        Ok(Attempt {
+            launch: launch.clone(),
+            params: params.clone(),
+            artifacts: artifacts.clone(),
+            cluster: cluster.clone(),
+            job_dir: job_dir.clone(),
+            address: address.clone(),
+            client: self.client.another()?,
+            reads: READS_FROM * (1 + self.besides),
+            besides: 0,
+        })
     }
 
     /// The task.
@@ -137,6 +159,25 @@ impl Attempt {
 
     /// The outputs of a stage's tasks, in their order; it is an error if there is none.
     pub fn outputs_of<T: DeserializeOwned>(&mut self, stage: &str) -> Result<Vec<T>, Error> {
+        let outputs = self.outputs(stage)?;
+        if outputs.is_empty() {
+            return Err(Error::Unfit(format!("read the outputs of stage `{stage}`: there is none")));
+        }
+        let read = |output: TaskOutput| {
+            serde_json::from_str(&output.output).map_err(|e| {
+                let task = output.task;
+                Error::Unfit(format!("read the outputs of stage `{stage}`: that of {task} is none that this executor can use: {e}"))
+            })
+        };
+        outputs.into_iter().map(read).collect()
+    }
+
+    /// How many tasks of a stage have succeeded.
+    pub fn succeeded(&mut self, stage: &str) -> Result<usize, Error> {
+        Ok(self.outputs(stage)?.len())
+    }
+
+    fn outputs(&mut self, stage: &str) -> Result<Vec<TaskOutput>, Error> {
         let what = || format!("read the outputs of stage `{stage}`");
         let mut values = Vec::new();
         let mut from = Some(0);
@@ -145,17 +186,10 @@ impl Attempt {
                 CallAnswer::Outputs(page) => page,
                 other => return Err(out_of_turn(what(), &other)),
             };
-            for output in page.outputs {
-                let value = serde_json::from_str(&output.output);
-                values.push(
-                    value.map_err(|e| {
-                        Error::Unfit(format!("{}: that of {} is none that this executor can use: {e}", what(), output.task))
-                    })?,
-                );
-            }
+            values.extend(page.outputs);
             from = page.next.filter(|next| *next > place);
         }
-        if values.is_empty() { Err(Error::Unfit(format!("{}: there is none", what()))) } else { Ok(values) }
+        Ok(values)
     }
 
     /// The only output of a stage.

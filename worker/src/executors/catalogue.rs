@@ -184,6 +184,8 @@ const TRAIN: &[Key] = &[
     number("label_smoothing", 0.0, 0.0, 0.499, "the part of the preferences that is taken to be wrong; with objective dpo"),
     one_of("precision", &["f32", "bf16"], "what weights are computed with; masters and moments stay f32"),
     flag("gradient_checkpointing", "blocks are computed again on the way back: less memory, a third more work"),
+    text("loader_stage", "", "a stage of data.load that runs beside this one and makes the batches; empty: they are made here"),
+    whole("prefetch", 4, 1, 1024, "batches that a rank has fetched ahead of its work; with loader_stage"),
     flag("allow_accumulation", "a microbatch for which the memory is too small is computed in halves instead of failing"),
 ];
 const MODEL: &[Key] = &[
@@ -261,6 +263,10 @@ const ANNOTATE: &[Key] = &[
     text("bind", "127.0.0.1:0", "where the form is served; port 0: any that is free"),
     text("url", "", "how people reach it, if that is another address"),
 ];
+const LOAD: &[Key] = &[
+    texts("feeds", "stages of train that take their samples from here; it ends when they have; none: train"),
+    text("bind", "", "where it listens; none: any port of the worker's address"),
+];
 const EVAL: &[Key] = &[
     whole("tokens_max", 20_000, 2, 1 << 40, "held-out tokens to measure on, at most; of data with masks those that are learnt from"),
     whole("sample_tokens", 96, 1, 4096, "tokens of the sample"),
@@ -308,6 +314,7 @@ pub const EXECUTORS: &[Executor] = &[
         groups: &[SEED, FROM_SCAN, FROM_TOKENIZER, FROM_PACK],
     },
     Executor { name: "data.annotate", about: "waits for people who label items, and measures how they agree", groups: &[ANNOTATE] },
+    Executor { name: "data.load", about: "makes batches for trainers elsewhere, while they train", groups: &[SEED, LOAD, FROM_MANIFEST] },
     Executor {
         name: "train",
         about: "trains or tunes a model, alone or as a gang",

@@ -1,7 +1,7 @@
 //! What can end an executor.
 
 use super::params;
-use crate::{artifacts, collective, socket::ClientError};
+use crate::{artifacts, collective, loader, socket::ClientError};
 use muster_protocol::rejection::Rejection;
 
 /// An executor could not do its work.
@@ -35,6 +35,9 @@ pub enum Error {
     /// The gang broke.
     #[error(transparent)]
     Gang(#[from] collective::Error),
+    /// Samples can't be served or fetched.
+    #[error(transparent)]
+    Loader(#[from] loader::Error),
     /// Preparing data failed.
     #[error(transparent)]
     Data(#[from] muster_llm::data::Error),

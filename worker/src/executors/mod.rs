@@ -23,6 +23,8 @@ mod error;
 #[cfg(feature = "llm")]
 mod eval;
 #[cfg(feature = "llm")]
+mod load;
+#[cfg(feature = "llm")]
 mod model;
 #[cfg(all(test, feature = "llm"))]
 mod tests;
@@ -74,6 +76,7 @@ fn dispatch(name: &str, attempt: &mut attempt::Attempt) -> Result<(), error::Err
         "data.pack" => data::pack::run(attempt),
         "data.manifest" => data::manifest::run(attempt),
         "data.annotate" => annotate::run(attempt),
+        "data.load" => load::run(attempt),
         "train" => train::run(attempt),
         "eval" => eval::run(attempt),
         "agent.plan" => agent::plan::run(attempt),

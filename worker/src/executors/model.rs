@@ -43,9 +43,14 @@ pub fn corpus(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Corpus, Error>
 
 /// The data set of our job.
 pub fn data_set(attempt: &mut Attempt) -> Result<DataSet, Error> {
+    Ok(named_data_set(attempt)?.1)
+}
+
+/// The data set of our job, and the artifact that it is.
+pub fn named_data_set(attempt: &mut Attempt) -> Result<(Digest, DataSet), Error> {
     let stage = attempt.params.text("manifest_stage").to_owned();
     let output: ManifestOutput = attempt.output_of(&stage)?;
-    attempt.get_json(output.data)
+    Ok((output.data, attempt.get_json(output.data)?))
 }
 
 /// The tokenizer of a data set, which must be the one that its shards were made with.

@@ -40,6 +40,15 @@ pub fn train(values: &Values, given: &BTreeSet<&'static str>) -> Result<(), Stri
     if let Some(key) = SHAPE.iter().find(|key| given.contains(**key)).filter(|_| !from_scratch) {
         return Err(format!("`{key}` is the shape of a model from scratch, and the base brings its own"));
     }
+    if text("loader_stage").is_empty() {
+        if given.contains("prefetch") {
+            return Err("`prefetch` means something only with `loader_stage`".to_owned());
+        }
+    } else if text("objective") == "dpo" {
+        return Err(
+            "`objective` = dpo can't take `loader_stage`: what the reference says of each pair is measured by the trainer".to_owned()
+        );
+    }
     let (steps, warmup, decay) = (whole("steps"), whole("warmup_steps"), whole("decay_steps"));
     if given.contains("warmup_steps") && warmup > steps || decay > steps {
         return Err(format!("`warmup_steps` = {warmup} and `decay_steps` = {decay} must fit into `steps` = {steps}"));
@@ -74,6 +83,8 @@ mod tests {
             (r#"{"mode": "diloco", "steps": 100, "inner_steps": 30}"#, "must be a multiple of `inner_steps` = 30"),
             (r#"{"mode": "diloco", "steps": 100, "min_contributions": 9}"#, "can't be had of `replicas` = 4"),
             (r#"{"inner_steps": 10}"#, "only with `mode` = diloco, and `mode` is sync"),
+            (r#"{"prefetch": 2}"#, "only with `loader_stage`"),
+            (r#"{"objective": "dpo", "base": "/m", "loader_stage": "load"}"#, "`objective` = dpo can't take `loader_stage`"),
             (r#"{"steps": 10, "warmup_steps": 20}"#, "must fit into `steps` = 10"),
             (r#"{"mode": "gossip"}"#, r#"`mode` is sync, single or diloco, not "gossip""#),
             (r#"{"rslora": 1}"#, "`rslora` is true or false, not 1"),

@@ -29,6 +29,12 @@ impl Order {
         self.permuted(pass, place)
     }
 
+    /// Which samples these are.
+    #[must_use]
+    pub fn places(&self, numbers: &[Range<u64>]) -> Vec<u64> {
+        numbers.iter().cloned().flatten().map(|number| self.place(number)).collect()
+    }
+
     /// A permutation of the samples by a Feistel network, walked until it falls inside.
     fn permuted(&self, pass: u64, place: u64) -> u64 {
         let half = u64::BITS.saturating_sub((self.samples - 1).leading_zeros()).div_ceil(2).max(1);

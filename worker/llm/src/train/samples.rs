@@ -73,6 +73,38 @@ impl Batch {
         Err(Error::Data(format!("a batch of {} sequences of {} positions has {wrong}", self.sequences, self.time)))
     }
 
+    /// As bytes for another process: how many sequences, of how many positions, whether documents begin inside (`u32` each); then tokens,
+    /// targets and starts. A reference is not among them: it belongs to the model that learns.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let head = [self.sequences as u32, self.time as u32, u32::from(self.starts.is_some())];
+        let numbers = head.iter().chain(&self.tokens).chain(&self.targets).chain(self.starts.iter().flatten());
+        numbers.flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// What [`Batch::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when it is none, or does not pass [`Batch::validate`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        let wrong = |what: String| Error::Data(format!("a batch of {} bytes {what}", bytes.len()));
+        let (words, rest) = bytes.as_chunks::<4>();
+        let mut numbers = words.iter().map(|word| u32::from_le_bytes(*word));
+        let (Some(sequences), Some(time), Some(cut), true) = (numbers.next(), numbers.next(), numbers.next(), rest.is_empty()) else {
+            return Err(wrong("has no head".to_owned()));
+        };
+        let (sequences, time) = (sequences as usize, time as usize);
+        let parts = if cut == 0 { 2 } else { 3 };
+        let count = sequences.checked_mul(time).filter(|count| count.checked_mul(parts) == Some(words.len() - 3));
+        let count = count.ok_or_else(|| wrong(format!("says that it has {sequences} sequences of {time} positions")))?;
+        let mut take = || numbers.by_ref().take(count).collect::<Vec<u32>>();
+        let (tokens, targets) = (take(), take());
+        let starts = (cut != 0).then(take);
+        let batch = Self { sequences, time, tokens, targets, starts, reference: Vec::new() };
+        batch.validate()?;
+        Ok(batch)
+    }
+
     /// Windows of one length; attention is cut where their documents begin if `cut`.
     pub(super) fn of(windows: &[Window], cut: bool) -> Self {
         let time = windows.first().map_or(0, |window| window.inputs.len());
@@ -105,4 +137,38 @@ pub trait Samples: Send + Sync {
     /// # Errors
     /// When one can't be read.
     fn batch(&self, places: &[u64]) -> Result<Batch, Error>;
+
+    /// The batches that will be wanted from now on, in this order; those that were expected before are not. A source that is elsewhere may
+    /// fetch them ahead; another does nothing.
+    fn expect(&self, upcoming: Box<dyn Iterator<Item = Vec<u64>> + Send>) {
+        drop(upcoming);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_back_from_its_bytes_or_is_refused() {
+        let plain =
+            Batch { sequences: 2, time: 3, tokens: (0..6).collect(), targets: vec![1, 2, IGNORED, 4, 5, IGNORED], ..Batch::default() };
+        let cut = Batch { starts: Some(vec![0, 0, 2, 0, 1, 1]), ..plain.clone() };
+        for batch in [plain, cut] {
+            let bytes = batch.to_bytes();
+            assert_eq!(Batch::from_bytes(&bytes).expect("is sound"), batch);
+            for length in 0..bytes.len() {
+                assert!(Batch::from_bytes(&bytes[..length]).is_err(), "{length} bytes");
+            }
+            for place in [0, 4, 8] {
+                let mut other = bytes.clone();
+                other[place] ^= 1;
+                assert!(Batch::from_bytes(&other).is_err(), "byte {place} changed");
+            }
+        }
+        let late =
+            Batch { sequences: 1, time: 2, tokens: vec![1, 2], targets: vec![2, 3], starts: Some(vec![1, 1]), reference: Vec::new() };
+        assert!(Batch::from_bytes(&late.to_bytes()).expect_err("is no start").to_string().contains("behind its own position"));
+        assert!(Batch::from_bytes(&[255; 12]).is_err());
+    }
 }

@@ -160,7 +160,7 @@ impl Trainer {
     /// The places in the source of samples with these numbers: what a loader prepares ahead.
     #[must_use]
     pub fn places(&self, numbers: &[Range<u64>]) -> Vec<u64> {
-        numbers.iter().cloned().flatten().map(|number| self.order.place(number)).collect()
+        self.order.places(numbers)
     }
 
     /// The samples with these numbers.
@@ -169,6 +169,13 @@ impl Trainer {
     /// When the source can't give them.
     pub fn batch(&self, numbers: &[Range<u64>]) -> Result<Batch, Error> {
         self.samples.batch(&self.places(numbers))
+    }
+
+    /// The batches that will be wanted from now on, in this order, by the numbers of their samples: a source that is elsewhere may fetch them
+    /// ahead.
+    pub fn expect(&self, upcoming: impl Iterator<Item = Vec<Range<u64>>> + Send + 'static) {
+        let order = self.order;
+        self.samples.expect(Box::new(upcoming.map(move |numbers| order.places(&numbers))));
     }
 
     /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over them allows.

@@ -258,7 +258,9 @@ impl Memory {
             }
             CallRequest::FindStage(ask) => {
                 let index = self.stages.iter().position(|stage| stage.name == ask.name).unwrap();
-                CallAnswer::Found(Found { stage: StageIndex(index as u16), tasks: 0, first_task: 0 })
+                let tasks = &self.stages[index].tasks;
+                let first_task = tasks.first().copied().unwrap_or(0);
+                CallAnswer::Found(Found { stage: StageIndex(index as u16), tasks: tasks.len() as u32, first_task })
             }
             CallRequest::AddChildren(_) | CallRequest::Seal(_) if self.answers.contains_key(&(task, nonce)) => {
                 self.answers[&(task, nonce)].clone()

@@ -5,6 +5,7 @@ mod data;
 mod dedup;
 mod diloco;
 pub(super) mod fake;
+mod load;
 mod train;
 
 use super::params::Params;

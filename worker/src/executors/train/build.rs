@@ -6,9 +6,10 @@ use crate::{
     executors::{
         attempt::Attempt,
         error::Error,
-        model::{corpus, data_set, load},
+        model::{corpus, load, named_data_set},
         wire::{DataSet, TrainOutput},
     },
+    loader::Stream,
 };
 use muster_llm::{
     compute::{Compute, Device, device},
@@ -23,10 +24,19 @@ use std::{path::Path, sync::Arc};
 pub struct Source {
     setting: Setting,
     base: Base,
-    corpus: Arc<Corpus>,
+    data: Digest,
+    feed: Feed,
     compute: Compute,
     device: Device,
     artifacts: Artifacts,
+}
+
+/// Where samples come from.
+enum Feed {
+    /// All of the data, in memory.
+    Corpus(Arc<Corpus>),
+    /// Loaders, once they were found.
+    Loaders(Option<Arc<Stream>>),
 }
 
 /// Where the weights come from.
@@ -39,13 +49,22 @@ enum Base {
 impl Source {
     /// Looks up what the parameters name.
     pub fn find(attempt: &mut Attempt, setting: &Setting) -> Result<Source, Error> {
-        let data = data_set(attempt)?;
+        let (hash, data) = named_data_set(attempt)?;
         let base = find_base(attempt, &data)?;
-        let corpus = Arc::new(corpus(&attempt.artifacts, &data.train)?);
+        let here = setting.loader_stage.is_empty();
+        let feed = if here { Feed::Corpus(Arc::new(corpus(&attempt.artifacts, &data.train)?)) } else { Feed::Loaders(None) };
         let place = if attempt.launch.request.gpus > 0 { "cuda:0" } else { "cpu" };
         let device = device(place).map_err(Error::Unfit)?;
         let (setting, compute, artifacts) = (setting.clone(), attempt.compute()?, attempt.artifacts.clone());
-        Ok(Source { setting, base, corpus, compute, device, artifacts })
+        Ok(Source { setting, base, data: hash, feed, compute, device, artifacts })
+    }
+
+    /// Finds the loaders, if samples come from some.
+    pub fn open(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+        if let Feed::Loaders(stream) = &mut self.feed {
+            *stream = Some(Arc::new(super::feed::open(attempt, &self.setting, self.data)?));
+        }
+        Ok(())
     }
 
     /// A trainer at step 0.
@@ -57,11 +76,13 @@ impl Source {
             Base::Checkpoint(hash) => load(&self.artifacts, *hash)?,
         };
         let model = tune::build(config, weights, &setting.method, setting.train.precision, &self.device, setting.train.seed)?;
-        let (corpus, context) = (Arc::clone(&self.corpus), setting.context);
-        let samples: Arc<dyn Samples> = match setting.learning {
-            Learning::Text { cut } => Arc::new(Windows::new(corpus, context, cut)?),
-            Learning::Conversations(too_long) => Arc::new(Packed::new(corpus, context, 0, too_long)?),
-            Learning::Preferences => Arc::new(Pairs::against(corpus, context, &model, &self.compute)?),
+        let context = setting.context;
+        let samples: Arc<dyn Samples> = match (&self.feed, setting.learning) {
+            (Feed::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Samples>,
+            (Feed::Loaders(None), _) => return Err(Error::Unfit("make a trainer before its loaders were found".to_owned())),
+            (Feed::Corpus(corpus), Learning::Text { cut }) => Arc::new(Windows::new(Arc::clone(corpus), context, cut)?),
+            (Feed::Corpus(corpus), Learning::Conversations(too_long)) => Arc::new(Packed::new(Arc::clone(corpus), context, 0, too_long)?),
+            (Feed::Corpus(corpus), Learning::Preferences) => Arc::new(Pairs::against(Arc::clone(corpus), context, &model, &self.compute)?),
         };
         Ok(Trainer::new(setting.train.clone(), model, samples, self.compute.clone())?)
     }

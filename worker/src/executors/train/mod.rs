@@ -5,6 +5,7 @@
 
 mod build;
 mod diloco;
+mod feed;
 mod finish;
 mod journal;
 mod records;
@@ -77,7 +78,7 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
         }
         Mode::Single | Mode::Sync | Mode::Diloco => {}
     }
-    let source = Source::find(attempt, &setting)?;
+    let mut source = Source::find(attempt, &setting)?;
     let mut gang = form(attempt)?;
     attempt.say(&format!("rank {rank} of {world} has joined formation {}", attempt.member().formation));
 
@@ -85,6 +86,8 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
     let said = journal.as_ref().map(|journal| serde_json::to_vec(journal.resume()).unwrap_or_default()).unwrap_or_default();
     let resume: Resume =
         serde_json::from_slice(&gang.from_rank_0(said)?).map_err(|e| Error::Unfit(format!("understand where rank 0 goes on: {e}")))?;
+    // Not before: a loader may be late, and the others would wait for us in vain.
+    source.open(attempt)?;
     let trainer = source.trainer()?;
     attempt.say(&format!(
         "{} parameters are trained, at most {} tokens a step, {} steps",

@@ -86,6 +86,10 @@ pub struct Setting {
     pub measured: bool,
     /// Whether a microbatch may be cut for lack of memory.
     pub allow_accumulation: bool,
+    /// The stage that samples come from; empty: they are made here.
+    pub loader_stage: String,
+    /// Batches that are fetched ahead.
+    pub prefetch: usize,
 }
 
 impl Setting {
@@ -144,6 +148,8 @@ impl Setting {
             guard_max: params.whole("guard_max"),
             measured: params.text("shares") == "measured",
             allow_accumulation: params.flag("allow_accumulation"),
+            loader_stage: params.text("loader_stage").to_owned(),
+            prefetch: params.size("prefetch"),
         })
     }
 }
