@@ -59,6 +59,20 @@ pub enum Error {
         /// How long it would be.
         bytes: usize,
     },
+    /// The store is full.
+    #[error("keep artifact {hash} of {bytes} bytes: the store {dir} is full, {free} bytes are free ({source}); what is in it stays")]
+    Full {
+        /// Which.
+        hash: Digest,
+        /// How many bytes it has.
+        bytes: usize,
+        /// The store.
+        dir: PathBuf,
+        /// Bytes that are free.
+        free: u64,
+        /// What the system said.
+        source: Box<object_store::Error>,
+    },
     /// The store failed.
     #[error("{what} artifact {hash} at {path}: {source}")]
     Store {
@@ -111,8 +125,14 @@ impl Artifacts {
         let payload = bytes::Bytes::copy_from_slice(bytes).into();
         match self.runtime.block_on(self.store.put(&key(hash), payload)) {
             Ok(_) => Ok(hash),
+            Err(source) if is_full(&source) => Err(self.full(hash, bytes.len(), source)),
             Err(source) => Err(Error::Store { what: "write", hash, path: self.path(hash), source: source.into() }),
         }
+    }
+
+    fn full(&self, hash: Digest, bytes: usize, source: object_store::Error) -> Error {
+        let free = rustix::fs::statvfs(&self.dir).map_or(0, |found| found.f_bavail.saturating_mul(found.f_frsize));
+        Error::Full { hash, bytes, dir: self.dir.clone(), free, source: source.into() }
     }
 
     /// The bytes under `hash`, verified.
@@ -136,7 +156,7 @@ impl Artifacts {
     /// When the store fails.
     pub fn pin(&self, hash: Digest, owner: &str) -> Result<(), Error> {
         let put = self.runtime.block_on(self.store.put(&pins(hash).join(owner), bytes::Bytes::new().into()));
-        put.map(drop).map_err(|source| self.failed("pin", hash, source))
+        put.map(drop).map_err(|source| if is_full(&source) { self.full(hash, 0, source) } else { self.failed("pin", hash, source) })
     }
 
     /// Takes an owner's pin away; the artifact goes with its last pin. What was never pinned stays.
@@ -185,6 +205,19 @@ impl Artifacts {
     pub fn path(&self, hash: Digest) -> PathBuf {
         self.dir.join(key(hash).as_ref())
     }
+}
+
+/// Whether a failure comes of a file system without room, or of a quota.
+fn is_full(error: &object_store::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            let kind = error.kind();
+            return kind == io::ErrorKind::StorageFull || kind == io::ErrorKind::QuotaExceeded || kind == io::ErrorKind::FileTooLarge;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// `blake3/ab/cdef…`: two levels, so that no directory grows without end.

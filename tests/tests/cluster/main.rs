@@ -10,6 +10,7 @@ mod data;
 mod faces;
 mod garbage;
 mod logs;
+mod mishaps;
 mod prepare;
 mod training;
 mod workers;

@@ -1,5 +1,6 @@
 //! What the methods cost in memory, counted by the allocator: the greatest number of bytes that were held at once in two steps of
-//! training with AdamW's moments, and what the base of each takes. One test, since all tests of a process share the count.
+//! training with AdamW's moments, what the base of each takes, and what was foretold. One test, since all tests of a process share the
+//! count.
 
 use candle_core::Device;
 use muster_llm::compute::Compute;
@@ -7,6 +8,7 @@ use muster_llm::model::weights::initial;
 use muster_llm::model::{ModelConfig, Precision};
 use muster_llm::ops::Rows;
 use muster_llm::ops::head_loss::Targets;
+use muster_llm::train::budget;
 use muster_llm::tune::{self, MethodConfig, Resident};
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -66,18 +68,20 @@ fn config() -> ModelConfig {
     }
 }
 
-/// The greatest number of bytes above those before, of training from the base on, and what the base takes.
-fn measure(method: &Value) -> (usize, Resident) {
+/// The greatest number of bytes above those before, of training from the base on, what the base takes, and what was foretold.
+fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
     let method: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
     let config = config();
     let flat = initial(&config, 1);
     let start = HELD.load(Ordering::Relaxed) - flat.len() * size_of::<f32>();
-    let model = tune::build(config, flat, &method, Precision::F32, &Device::Cpu, 1).expect("builds");
+    let mut model = tune::build(config, flat, &method, Precision::F32, &Device::Cpu, 1).expect("builds");
     // The flat vector that weights are read from is gone by now; what counts is training.
     PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
     let count = model.store().trained_count();
     let (mut first, mut second) = (vec![0f32; count], vec![0f32; count]);
+    model.set_checkpointing(checkpointing);
     let rows = Rows::new(2, 128);
+    let foretold = budget::resident(&model, false) + budget::activations(&model, &rows, checkpointing);
     let tokens: Vec<u32> = (0..rows.count()).map(|i| (i * i * 31 % 8192) as u32).collect();
     let mut space = Vec::new();
     for step in 0..2 {
@@ -95,7 +99,7 @@ fn measure(method: &Value) -> (usize, Resident) {
             })
             .expect("edits");
     }
-    (PEAK.load(Ordering::Relaxed) - start, tune::resident(&method, &model).expect("counts"))
+    (PEAK.load(Ordering::Relaxed) - start, tune::resident(&method, &model).expect("counts"), foretold as usize)
 }
 
 #[test]
@@ -110,7 +114,9 @@ fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
         ("prompt", json!({"method": "prompt"})),
     ];
     let compute = Compute::new(2).expect("starts");
-    let found: Vec<_> = methods.iter().map(|(name, method)| (*name, compute.run(|| measure(method)))).collect();
+    let measured = |method: &Value| [false, true].map(|checkpointing| compute.run(|| measure(method, checkpointing)));
+    let both: Vec<_> = methods.iter().map(|(name, method)| (*name, measured(method))).collect();
+    let found: Vec<_> = both.iter().map(|(name, [(peak, base, _), _])| (*name, (*peak, base))).collect();
     let (full, _) = found[0].1;
     let mut table = format!("{} numbers\n", config().parameter_count());
     for (name, (peak, base)) in &found {
@@ -121,7 +127,18 @@ fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
             base.trained
         );
     }
+    for (name, each) in &both {
+        for (peak, _, foretold) in each {
+            table += &format!("{name:10} peak {peak:11} bytes, foretold {:.3} of it\n", *foretold as f64 / *peak as f64);
+        }
+    }
     write!(stderr(), "{table}").expect("writes");
+    // What is refused would not have fitted, and what is not refused hardly ever doesn't fit.
+    for (name, each) in &both {
+        for (peak, _, foretold) in each {
+            assert!(*foretold <= *peak && *foretold * 10 >= *peak * 8, "{name}: {foretold} bytes foretold, {peak} taken");
+        }
+    }
     for (name, (peak, base)) in &found[1..] {
         assert!(*peak * 2 <= full, "{name} takes {peak} bytes at its peak, full {full}");
         assert!(base.trained * 20 < config().parameter_count(), "{name} trains {}", base.trained);

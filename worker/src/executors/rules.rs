@@ -49,6 +49,12 @@ pub fn train(values: &Values, given: &BTreeSet<&'static str>) -> Result<(), Stri
             "`objective` = dpo can't take `loader_stage`: what the reference says of each pair is measured by the trainer".to_owned()
         );
     }
+    if method == "prompt" && text("objective") == "sft" && !text("loader_stage").is_empty() {
+        return Err("`method` = prompt with `objective` = sft can't take `loader_stage`: loaders pack several conversations".to_owned());
+    }
+    if method == "prompt" && values.get("cut_documents").and_then(Value::as_bool).unwrap_or_default() {
+        return Err("`cut_documents` cuts a window's later documents off from what `method` = prompt learns before it".to_owned());
+    }
     let (steps, warmup, decay) = (whole("steps"), whole("warmup_steps"), whole("decay_steps"));
     if given.contains("warmup_steps") && warmup > steps || decay > steps {
         return Err(format!("`warmup_steps` = {warmup} and `decay_steps` = {decay} must fit into `steps` = {steps}"));
@@ -86,6 +92,7 @@ mod tests {
             (r#"{"prefetch": 2}"#, "only with `loader_stage`"),
             (r#"{"objective": "dpo", "base": "/m", "loader_stage": "load"}"#, "`objective` = dpo can't take `loader_stage`"),
             (r#"{"steps": 10, "warmup_steps": 20}"#, "must fit into `steps` = 10"),
+            (r#"{"method": "prompt", "base": "/m", "cut_documents": true}"#, "`cut_documents` cuts a window's later documents off"),
             (r#"{"mode": "gossip"}"#, r#"`mode` is sync, single or diloco, not "gossip""#),
             (r#"{"rslora": 1}"#, "`rslora` is true or false, not 1"),
         ];

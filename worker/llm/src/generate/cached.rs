@@ -65,11 +65,7 @@ impl Cached {
             let place = decoder.store().device().location();
             return Err(Error::Weights(format!("weights on {place:?} can't be read row by row; build the model on the CPU")));
         }
-        let rows = |weight: &Weight| weight.shape().dims2().map(|(rows, _)| rows);
-        let prompt = decoder.prompt().map(rows).transpose()?.unwrap_or(0);
-        let prefix = decoder.blocks().next().and_then(|block| block.prefix()).map(|prefix| rows(&prefix.keys));
-        let before = prompt + prefix.transpose()?.unwrap_or(0);
-        Ok(Self { decoder, before })
+        Ok(Self { before: decoder.before(), decoder })
     }
 
     /// The model's shape.

@@ -103,6 +103,14 @@ impl Decoder {
         self.prompt.as_ref()
     }
 
+    /// Positions of the context that learnt rows, or learnt keys and values, take before each sequence.
+    #[must_use]
+    pub fn before(&self) -> usize {
+        let rows = |weight: &Weight| weight.shape().dims().first().copied().unwrap_or(0);
+        let prefix = self.blocks().next().and_then(Block::prefix).map_or(0, |prefix| rows(&prefix.keys));
+        self.prompt.as_ref().map_or(0, rows) + prefix
+    }
+
     /// Puts rows `[positions, hidden]` before each sequence.
     pub fn set_prompt(&mut self, prompt: Weight) {
         self.prompt = Some(prompt);
@@ -111,9 +119,7 @@ impl Decoder {
     /// How many tokens it can see: the context, without what a method put before them.
     #[must_use]
     pub fn context(&self) -> usize {
-        let rows = |weight: &Weight| weight.shape().dims().first().copied().unwrap_or(0);
-        let prefix = self.blocks().next().and_then(Block::prefix).map_or(0, |prefix| rows(&prefix.keys));
-        self.config.max_position_embeddings.saturating_sub(self.prompt.as_ref().map_or(0, rows) + prefix)
+        self.config.max_position_embeddings.saturating_sub(self.before())
     }
 
     /// Whether each block keeps only its input for backward, and is done again there: less memory, a third more work.

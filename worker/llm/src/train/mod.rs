@@ -6,12 +6,13 @@
 //! unequal shares, gets the same bits.
 //!
 //! - What is learnt from: [`corpus`], [`packing`]; as numbered samples [`samples`], [`windows`], [`pairs`]; in which order, [`order`].
-//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`], and what it needs, [`memory`]; by the [`trainer`], with the parameters of [`config`].
+//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`], and what it needs, [`budget`], [`memory`]; by the [`trainer`], with the parameters of [`config`].
 //! - What is kept, and when to go back to it: [`checkpoint`], [`in_flight`], [`guard`].
 //!
 //! **Invariant.** A step is a pure function of the state before it and of the configuration: no clock, no drawing without a seed.
 
 pub mod adamw;
+pub mod budget;
 pub mod checkpoint;
 pub mod config;
 pub mod corpus;
@@ -59,6 +60,18 @@ pub enum Error {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] crate::model::Error),
+    /// The memory that was granted is too small.
+    #[error("hold {sequences} sequences of {time} positions in memory: they need {need}, and {} are granted", budget::Size(*granted))]
+    Budget {
+        /// How many sequences.
+        sequences: usize,
+        /// Positions of each.
+        time: usize,
+        /// What they need.
+        need: budget::Need,
+        /// What there is, in bytes.
+        granted: u64,
+    },
     /// A device's memory is too small.
     #[error("find memory on the device for {needs}: out of memory ({reason})")]
     Memory {

@@ -57,8 +57,23 @@ impl Packing {
     /// # Errors
     /// When the context is empty, a sequence is longer than it and must not be, or no sequence is left.
     pub fn new(corpus: &Corpus, context: usize, padding: u32, too_long: TooLong) -> Result<Self, Error> {
+        Self::pack(corpus, context, padding, too_long, false)
+    }
+
+    /// As [`Packing::new`], with a window for each sequence: for what must stand before each of them.
+    ///
+    /// # Errors
+    /// As [`Packing::new`].
+    pub fn alone(corpus: &Corpus, context: usize, padding: u32, too_long: TooLong) -> Result<Self, Error> {
+        Self::pack(corpus, context, padding, too_long, true)
+    }
+
+    fn pack(corpus: &Corpus, context: usize, padding: u32, too_long: TooLong, alone: bool) -> Result<Self, Error> {
         if context == 0 {
             return Err(Error::Parameters("a context of 0 tokens holds nothing".to_owned()));
+        }
+        if corpus.is_empty() {
+            return Err(Error::Parameters("the corpus is empty: no document of it was kept".to_owned()));
         }
         let mut packing = Self { context, padding, windows: Vec::new(), truncated: 0, dropped: 0, padded: 0 };
         let mut room = Room::default();
@@ -81,7 +96,7 @@ impl Packing {
                     return Err(Error::Parameters(format!("{why}; `too_long` may be `truncate` or `drop`")));
                 }
             };
-            let window = match room.first(needed) {
+            let window = match room.first(needed).filter(|_| !alone) {
                 Some(window) => window,
                 None => {
                     packing.windows.push(Vec::new());
@@ -96,6 +111,12 @@ impl Packing {
         }
         packing.padded = room.left(packing.windows.len());
         Ok(packing)
+    }
+
+    /// Positions of a window.
+    #[must_use]
+    pub fn context(&self) -> usize {
+        self.context
     }
 
     /// Number of windows.

@@ -4,6 +4,7 @@
 //! them. Vectors of gradients are used again from step to step. No clock is read: whoever calls measures time and memory.
 
 use super::adamw::Moments;
+use super::budget::{self, Need};
 use super::checkpoint::{Manifest, Restored, Snapshot};
 use super::gradients::{Gradients, Sums};
 use super::memory::Needs;
@@ -16,7 +17,7 @@ use crate::autograd::Flat;
 use crate::compute::Compute;
 use crate::durable;
 use crate::model::weights::slots;
-use crate::model::{self, Decoder};
+use crate::model::{self, Decoder, Precision};
 use crate::parallel::{Partial, Tree, tree};
 use parking_lot::Mutex;
 use std::ops::Range;
@@ -33,6 +34,8 @@ pub struct Trainer {
     state: State,
     loss: Option<f64>,
     spaces: Mutex<Vec<Vec<f32>>>,
+    /// Bytes that may be used.
+    granted: Option<u64>,
 }
 
 /// Vectors of gradients that are kept to be used again; a sum over microbatches has about log2 of their number alive.
@@ -43,7 +46,21 @@ impl Trainer {
     ///
     /// # Errors
     /// When the parameters contradict each other, the model or the data, or a weight would get no gradient.
-    pub fn new(config: TrainConfig, mut model: Decoder, samples: Arc<dyn Samples>, compute: Compute) -> Result<Self, Error> {
+    pub fn new(config: TrainConfig, model: Decoder, samples: Arc<dyn Samples>, compute: Compute) -> Result<Self, Error> {
+        Self::within(config, model, samples, compute, None)
+    }
+
+    /// As [`Trainer::new`], in `granted` bytes of memory: a batch that would need more is refused before it is computed.
+    ///
+    /// # Errors
+    /// As [`Trainer::new`]; [`Error::Budget`] when one sample is too much.
+    pub fn within(
+        config: TrainConfig,
+        mut model: Decoder,
+        samples: Arc<dyn Samples>,
+        compute: Compute,
+        granted: Option<u64>,
+    ) -> Result<Self, Error> {
         config.validate()?;
         let about = samples.about();
         let (vocab, context) = (model.config().vocab_size, model.config().max_position_embeddings);
@@ -53,12 +70,13 @@ impl Trainer {
                 about.vocab_size
             )));
         }
-        let learnt_rows = model.prompt().and_then(|prompt| prompt.shape().dims().first().copied()).unwrap_or(0);
-        if learnt_rows + about.positions > context {
-            let before = if learnt_rows > 0 { format!(" behind a prompt of {learnt_rows}") } else { String::new() };
+        let learnt = model.before();
+        if learnt + about.positions > context {
+            let behind = if learnt > 0 { format!(" behind {learnt} that are learnt") } else { String::new() };
             return Err(Error::Parameters(format!(
-                "sequences of {}{before} are longer than the model's context of {context}",
-                about.positions
+                "sequences of {}{behind} are longer than the model's context of {context}; at most {} fit",
+                about.positions,
+                context.saturating_sub(learnt)
             )));
         }
         let order = Order::new(config.seed, about.samples).ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
@@ -66,7 +84,7 @@ impl Trainer {
         let optimizer = Optimizer::of(model.store(), &config).map_err(|error| Needs::explain(error, needs))?;
         model.set_checkpointing(config.gradient_checkpointing);
         let (state, loss, spaces) = (State::default(), None, Mutex::default());
-        let trainer = Self { config, samples, order, compute, model, optimizer, state, loss, spaces };
+        let trainer = Self { config, samples, order, compute, model, optimizer, state, loss, spaces, granted };
         // A weight that nothing depends on would stay as it is, in silence: one sample tells.
         let batch = trainer.batch(std::slice::from_ref(&(0..1)))?;
         trainer.recycle(trainer.gradients_of(&batch, 0)?.flat);
@@ -216,12 +234,27 @@ impl Trainer {
         self.recycle(other.flat);
     }
 
+    /// What the gradients of a batch need in memory.
+    #[must_use]
+    pub fn need(&self, batch: &Batch) -> Need {
+        let apart = self.config.precision == Precision::Bf16;
+        let batch = budget::activations(&self.model, &batch.rows(), self.config.gradient_checkpointing);
+        Need { resident: budget::resident(&self.model, apart), batch }
+    }
+
     /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample: dropout is drawn from it.
     ///
     /// # Errors
-    /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Memory`] when it does not fit the device.
+    /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Budget`] when it does not fit what was granted,
+    /// [`Error::Memory`] when it does not fit the device.
     pub fn gradients_of(&self, batch: &Batch, number: u64) -> Result<Gradients, Error> {
         batch.validate()?;
+        if let Some(granted) = self.granted {
+            let need = self.need(batch);
+            if need.bytes() > granted {
+                return Err(Error::Budget { sequences: batch.sequences, time: batch.time, need, granted });
+            }
+        }
         let space = self.spaces.lock().pop().unwrap_or_default();
         let dropout = Some(order::mix(self.config.seed ^ order::mix(number)));
         let (config, unit) = (&self.config, self.unit());
@@ -254,7 +287,8 @@ impl Trainer {
                 return Err(Error::NotFinite { step, what, value });
             }
         }
-        if step == LORA_LEARNS_AT && gradient_norm > 0.0 {
+        // If nothing counted in the first step, the factors that begin as zeros still are.
+        if step == LORA_LEARNS_AT && gradient_norm > 0.0 && self.moments()?.first.iter().any(|moment| *moment != 0.0) {
             self.expect_all_learn(&flat)?;
         }
         // A global batch of which nothing counts says nothing; moments that go on would still move the weights.

@@ -54,6 +54,8 @@ pub struct Memory {
     pub usurped: Option<&'static str>,
     /// CPUs granted to each attempt; 0: one.
     pub cpus: u32,
+    /// MiB granted to each attempt; 0: it is not said.
+    pub memory_mib: u32,
     /// Records with such a key may be taken so many times yet; then the agent is gone.
     pub patience: Option<(&'static str, usize)>,
     /// A rank that is no executor, but this.
@@ -107,7 +109,7 @@ impl Cluster {
                     rank: rank as u32,
                     world: tasks.len() as u32,
                     gang: gang.clone(),
-                    request: Resources { cpu_milli: 1000 * memory.cpus.max(1), ..Resources::default() },
+                    request: Resources { cpu_milli: 1000 * memory.cpus.max(1), memory_mib: memory.memory_mib, ..Resources::default() },
                     grant: Grant::default(),
                     queued: false,
                     grace_ms: 0,

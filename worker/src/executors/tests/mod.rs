@@ -1,11 +1,18 @@
 //! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the way.
 
 mod answers;
+mod bad_base;
+mod bad_data;
 mod data;
 mod dedup;
 mod diloco;
 pub(super) mod fake;
+mod full_store;
+mod guard;
 mod load;
+mod made;
+mod memory;
+mod methods;
 mod train;
 
 use super::params::Params;

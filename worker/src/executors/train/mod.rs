@@ -101,7 +101,7 @@ fn train(attempt: &mut Attempt) -> Result<(), Error> {
         Mode::Diloco => diloco::Diloco(of).run()?,
     };
     let checkpoint = checkpoint.ok_or_else(|| Error::Unfit("end the training: it has left no checkpoint".to_owned()))?;
-    let model = if rank == 0 { finish::merged(attempt, &setting, &trainer)? } else { None };
+    let model = if rank == 0 { finish::merged(attempt, &setting, &source, &trainer)? } else { None };
     let (loss, tokens_per_s) = journal.as_ref().map_or((0.0, 0.0), Journal::last);
     let output = TrainOutput {
         rank,
@@ -138,7 +138,8 @@ impl Rank<'_> {
         let mut best = f64::MAX;
         for _ in 0..PROBES {
             let began = Instant::now();
-            Work::new(&self.trainer, false).of(samples)?;
+            // It changes nothing, so it may be done in parts in any case.
+            Work::new(&self.trainer, true).of(samples)?;
             best = best.min(began.elapsed().as_secs_f64());
         }
         Ok((1e3 / best.max(1e-6)) as u64)

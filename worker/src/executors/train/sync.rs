@@ -47,7 +47,8 @@ impl Sync<'_> {
     pub fn run(mut self) -> Result<Ended, Error> {
         let resumed = self.0.resume.round.take();
         self.go_back_to(resumed.as_ref().map(|round| round.checkpoint))?;
-        for guard in std::mem::take(&mut self.0.resume.guards) {
+        let guards = std::mem::take(&mut self.0.resume.guards);
+        for guard in &guards {
             self.leave_out(guard.skipped.ranges())?;
         }
         let mut history: Vec<Point> = std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect();
@@ -58,7 +59,8 @@ impl Sync<'_> {
         }
         let share = self.share()?;
         let mut round = resumed.map_or(0, |round| round.round + 1);
-        let mut went_back = 0;
+        // Earlier lives count: a run that is killed may not go back more often for that.
+        let mut went_back = guards.len() as u64;
         let mut base = self.agreed()?;
         while self.0.trainer.step() < steps {
             let before = self.0.trainer.state().clone();
@@ -136,7 +138,7 @@ impl Sync<'_> {
         // Its parent is then the same, however fast the one before was written.
         journal.settle(attempt)?;
         let parent = journal.resume().round.as_ref().map(|round| round.checkpoint.to_string());
-        let snapshot = trainer.snapshot(parent)?.with(super::finish::adapter(setting, source, trainer)?);
+        let snapshot = trainer.snapshot(parent)?.with(super::finish::beside(setting, source, trainer)?);
         let (replicas, each) = (trainer.config().microbatches, trainer.config().sequences as u64);
         let contributions = super::journal::contributions(&window.samples, replicas, each, |_| String::new());
         let epoch = u64::from(attempt.launch.attempt.epoch);

@@ -3,7 +3,7 @@
 use crate::{collective, executors::error::Error};
 use muster_llm::{
     parallel::{Partial, Tree},
-    train::{Gradients, Sums, Trainer, order},
+    train::{self, Gradients, Sums, Trainer, order},
 };
 use std::{
     ops::Range,
@@ -55,12 +55,12 @@ impl Work<'_> {
         let first = numbers.first().map_or(0, |range| range.start);
         let count: u64 = numbers.iter().map(|range| range.end - range.start).sum();
         match self.trainer.gradients_of(&batch, first) {
-            Err(error) if error.to_string().contains(TOO_SMALL) => {
+            Err(error) if is_short(&error) => {
                 let tokens = batch.tokens.len();
                 if !self.may_cut || count < 2 {
-                    let hint = if count < 2 { "a smaller `context`" } else { "fewer `sequences`, or `allow_accumulation`" };
+                    let hint = if count < 2 { "a smaller `context`" } else { "fewer `sequences`, or `allow_accumulation`," };
                     return Err(Error::Unfit(format!(
-                        "compute {count} samples of {tokens} positions together: {error}; {hint} would need less"
+                        "compute {count} samples of {tokens} positions together: {error}; {hint} or `gradient_checkpointing` would need less"
                     )));
                 }
                 drop(batch);
@@ -72,6 +72,11 @@ impl Work<'_> {
             given => Ok(given?),
         }
     }
+}
+
+/// Whether there was too little memory for a batch: by count, or as a driver says.
+fn is_short(error: &train::Error) -> bool {
+    matches!(error, train::Error::Budget { .. }) || error.to_string().contains(TOO_SMALL)
 }
 
 /// A partial sum as the gang takes it: on the CPU, whatever device it was computed on.

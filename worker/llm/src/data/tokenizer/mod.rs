@@ -231,6 +231,24 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Checks that a model which was trained with the tokenizer `model` understands our tokens: an id that both know must be the same
+    /// token. Ids that only one of them knows may be rows of the model that were left for later.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the first id that is another token there.
+    pub fn check_tokens(&self, model: &Self) -> Result<(), Error> {
+        let last = self.vocab_size().min(model.vocab_size()) as u32;
+        for id in 0..last {
+            if let (Some(ours), Some(theirs)) = (self.library.id_to_token(id), model.library.id_to_token(id))
+                && ours != theirs
+            {
+                let (one, other) = (format!("token {id} is {ours:?}"), format!("for the model it is {theirs:?}"));
+                return Err(Error::Mismatch { what: "the tokenizer and the model", one, other });
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that something was made with this tokenizer, by the hash that it was made with.
     ///
     /// # Errors

@@ -64,8 +64,12 @@ pub fn take(file: &str, bytes: &[u8], config: &ModelConfig, slots: &[Slot], flat
                 slot.shape
             )));
         }
-        numbers(&tensor, &mut flat[slot.range()])
+        let place = &mut flat[slot.range()];
+        numbers(&tensor, place)
             .ok_or_else(|| Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype())))?;
+        if let Some(number) = place.iter().find(|number| !number.is_finite()) {
+            return Err(Error::Weights(format!("{file}: {name} holds {number}, from which nothing can be learnt")));
+        }
         found[at] = true;
     }
     Ok(())

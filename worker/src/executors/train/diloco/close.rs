@@ -128,7 +128,7 @@ impl Diloco<'_> {
         let about = serde_json::to_vec(kept).map_err(|e| Error::Unfit(format!("write {STATE_FILE}: {e}")))?;
         // The trainer's own last loss is that of whichever replica this rank had last.
         let snapshot = self.0.trainer.snapshot(parent)?.with_loss(loss);
-        let snapshot = snapshot.with(finish::adapter(self.0.setting, self.0.source, &self.0.trainer)?);
+        let snapshot = snapshot.with(finish::beside(self.0.setting, self.0.source, &self.0.trainer)?);
         let files = [(STATE_FILE.to_owned(), about), (MOMENTUM_FILE.to_owned(), state::to_bytes(global.outer.momentum()))];
         journal.keep(self.0.attempt, snapshot.with(files), commit, history, loss, kept.states.values().copied().collect())
     }
