@@ -58,9 +58,14 @@ pub fn measure(plan: &Value, python: &Path, build: bool) -> Map<String, Value> {
     let found = compare(plan, python, build).unwrap_or_else(|error| Err(format!("it failed: {error:#}")));
     found.unwrap_or_else(|reason| {
         eprintln!("gpu: NOT measured: {reason}");
-        let nothing = ["gpu_vs_torch", "gpu_mfu", "gpu_bf16_tokens_per_s"].map(|key| (key.to_owned(), Value::Null));
-        nothing.into_iter().chain([("gpu_skipped".to_owned(), json!(reason))]).collect()
+        skipped(&reason)
     })
+}
+
+/// The keys where nothing was measured.
+fn skipped(reason: &str) -> Map<String, Value> {
+    let nothing = ["gpu_vs_torch", "gpu_mfu", "gpu_bf16_tokens_per_s"].map(|key| (key.to_owned(), Value::Null));
+    nothing.into_iter().chain([("gpu_skipped".to_owned(), json!(reason))]).collect()
 }
 
 /// The name of the first GPU.
@@ -142,6 +147,14 @@ fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_measured_says_why() {
+        let keys = Value::Object(skipped("nvidia-smi finds no GPU"));
+        let expected =
+            json!({"gpu_vs_torch": null, "gpu_mfu": null, "gpu_bf16_tokens_per_s": null, "gpu_skipped": "nvidia-smi finds no GPU"});
+        assert_eq!(keys, expected);
+    }
 
     #[test]
     fn devices_have_the_peaks_of_their_data_sheets() {
