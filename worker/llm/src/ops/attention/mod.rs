@@ -6,6 +6,8 @@
 mod composed;
 mod fused;
 mod panels;
+#[cfg(test)]
+mod tests;
 
 use super::Rows;
 use super::profile::{Part, count};
