@@ -28,6 +28,9 @@ use std::{
     thread,
 };
 
+/// What a rank does that is no executor.
+pub type StandIn = fn(&Launch);
+
 /// A stage, with the numbers of its tasks.
 pub struct Stage {
     pub name: &'static str,
@@ -59,7 +62,7 @@ pub struct Memory {
     /// Records with such a key may be taken so many times yet; then the agent is gone.
     pub patience: Option<(&'static str, usize)>,
     /// A rank that is no executor, but this.
-    pub stand_in: Option<(u32, fn(&Launch))>,
+    pub stand_in: Option<(u32, StandIn)>,
 }
 
 #[derive(Clone)]
