@@ -175,13 +175,17 @@ impl Shared {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ticket of the batch with these places: the one that was expected next, or one that goes before it.
+    /// The ticket of the batch with these places: one that is expected, and those before it are wanted no more; or one that goes before all.
     fn want(&self, places: &[u64]) -> u64 {
         let mut desk = self.lock();
         desk.fill(self.ahead);
-        let ticket = match desk.wanted.front() {
-            Some(wanted) if wanted.places == places => wanted.ticket,
-            Some(_) | None => desk.push(places.to_vec(), true),
+        let ticket = match desk.wanted.iter().position(|wanted| wanted.places == places) {
+            Some(place) => {
+                let ticket = desk.wanted[place].ticket;
+                desk.wanted.drain(..place);
+                ticket
+            }
+            None => desk.push(places.to_vec(), true),
         };
         drop(desk);
         self.changed.notify_all();

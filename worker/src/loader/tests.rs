@@ -118,6 +118,9 @@ fn no_more_is_made_than_was_asked_for_ahead() {
     stream.expect(Box::new((100..104).map(nth)));
     assert_eq!(stream.batch(&[5]).unwrap().tokens, [5, 1, 2]);
     assert_eq!(stream.batch(&nth(100)).unwrap(), counted().batch(&nth(100)).unwrap());
+    // Some are left out: those after them are not fetched again.
+    assert_eq!(stream.batch(&nth(103)).unwrap(), counted().batch(&nth(103)).unwrap());
+    assert!(one.batches() + two.batches() <= 100 + 1 + 4);
     // A rollback: other samples are expected, and the old ones are forgotten.
     stream.expect(Box::new((50..52).map(nth)));
     assert_eq!(stream.batch(&nth(50)).unwrap(), counted().batch(&nth(50)).unwrap());

@@ -18,7 +18,10 @@ use super::{attempt::Attempt, error::Error, wire::TrainOutput};
 use crate::collective::{Gang, Timing};
 use build::Source;
 use journal::Journal;
-use muster_llm::{parallel::shares, train::Trainer};
+use muster_llm::{
+    parallel::shares,
+    train::{Trainer, order},
+};
 use muster_protocol::{ids::Digest, limits::WORKER_LEASE_MS};
 use records::Resume;
 use setting::{Mode, Setting};
@@ -127,6 +130,12 @@ impl Rank<'_> {
         }
         let hash = std::str::from_utf8(&said).ok().and_then(|text| text.parse().ok());
         hash.map(Some).ok_or_else(|| Error::Unfit("understand which checkpoint rank 0 names".to_owned()))
+    }
+
+    /// What this rank will take of some samples, in order, for whoever fetches it ahead: microbatches, by their place among all of them.
+    fn expect(&self, samples: &[Range<u64>], microbatches: impl Iterator<Item = u64> + Send + 'static) {
+        let (samples, each) = (samples.to_vec(), self.setting.train.sequences as u64);
+        self.trainer.expect(microbatches.map(move |place| order::part(&samples, place * each, each)));
     }
 
     /// How many times in 1,000 s these samples could be learnt from, by some tries that change nothing; 0 if nobody wants to know.

@@ -66,7 +66,9 @@ impl Sync<'_> {
             let before = self.0.trainer.state().clone();
             let window = self.window(round, &before);
             self.lease(&window)?;
-            self.expect(&window, share.clone());
+            let (mine, replicas) = (share.clone(), self.0.trainer.config().microbatches as u64);
+            let turns = 0..window.steps.end - window.steps.start;
+            self.0.expect(&window.samples, turns.flat_map(move |turn| mine.clone().map(move |replica| turn * replicas + replica as u64)));
             match self.steps(&window.steps, share.clone(), &mut history)? {
                 Went::Well => {
                     let aggregate = self.agreed()?;
@@ -121,15 +123,6 @@ impl Sync<'_> {
             }
         }
         self.0.gang.from_rank_0(Vec::new()).map(drop).map_err(Error::from)
-    }
-
-    /// What this rank will take of a window, in order, for whoever fetches it ahead.
-    fn expect(&self, window: &Window, share: Range<usize>) {
-        let config = self.0.trainer.config();
-        let (replicas, each, steps) = (config.microbatches as u64, config.sequences as u64, window.steps.end - window.steps.start);
-        let samples = window.samples.clone();
-        let turns = (0..steps).flat_map(move |step| share.clone().map(move |replica| step * replicas + replica as u64));
-        self.0.trainer.expect(turns.map(move |turn| order::part(&samples, turn * each, each)));
     }
 
     /// Begins to write the checkpoint that a round is committed with.

@@ -203,6 +203,9 @@ impl Diloco<'_> {
     /// All inner steps of our replicas, or the outcome of a round that has closed without us.
     fn learn(&mut self, mine: &mut [Replica], global: &Global, samples: &[Range<u64>]) -> Result<Brought, Error> {
         let mut own = BTreeMap::new();
+        let of_each = self.0.setting.rounds.inner_steps * self.0.setting.train.microbatches as u64;
+        let held: Vec<u64> = mine.iter().map(|replica| u64::from(replica.replica)).collect();
+        self.0.expect(samples, held.into_iter().flat_map(move |replica| replica * of_each..(replica + 1) * of_each));
         for (place, replica) in mine.iter_mut().enumerate() {
             let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
             let state = State { step: global.round * self.0.setting.rounds.inner_steps, ..State::default() };
