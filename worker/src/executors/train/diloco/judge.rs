@@ -37,14 +37,14 @@ pub enum Judgement {
 #[derive(Debug, Default)]
 pub struct Judge {
     history: Vec<Point>,
-    /// How often something went wrong in this life.
+    /// How often something went wrong.
     pub times: u64,
 }
 
 impl Judge {
-    /// One that goes on after these steps.
-    pub fn after(history: Vec<Point>) -> Judge {
-        Judge { history, times: 0 }
+    /// One that goes on after these steps, when something went wrong so often.
+    pub fn after(history: Vec<Point>, times: u64) -> Judge {
+        Judge { history, times }
     }
 
     /// The last steps that were merged.

@@ -93,8 +93,10 @@ impl Diloco<'_> {
         if let Some(journal) = &mut self.0.journal {
             journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
         }
-        let mut judge = Judge::after(std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect());
         self.tell_refusal(&kept)?;
+        let history = std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect();
+        // Earlier lives count: a run that is killed may not go back more often for that.
+        let mut judge = Judge::after(history, self.0.journal.as_ref().map_or(0, |journal| journal.resume().guards.len() as u64));
         if global.round < all {
             self.lease(&global)?;
         }
