@@ -42,11 +42,14 @@ pub struct Served {
     pub bytes: AtomicU64,
 }
 
+/// Makes the samples of a recipe, or says why not.
+pub type Open<'a> = &'a (dyn Fn(&Recipe) -> Result<Arc<dyn Samples>, String> + Sync);
+
 /// What all connections share.
 struct Desk<'a> {
     token: &'a str,
     data: &'a str,
-    open: &'a (dyn Fn(&Recipe) -> Result<Arc<dyn Samples>, String> + Sync),
+    open: Open<'a>,
     over: &'a AtomicBool,
     served: &'a Served,
     /// The newest life of each stage's gang.
@@ -59,14 +62,7 @@ struct Desk<'a> {
 ///
 /// # Errors
 /// When the listener can't be used.
-pub fn serve(
-    listener: &TcpListener,
-    token: &str,
-    data: &str,
-    open: &(dyn Fn(&Recipe) -> Result<Arc<dyn Samples>, String> + Sync),
-    served: &Served,
-    over: &AtomicBool,
-) -> Result<(), Error> {
+pub fn serve(listener: &TcpListener, token: &str, data: &str, open: Open<'_>, served: &Served, over: &AtomicBool) -> Result<(), Error> {
     listener.set_nonblocking(true).map_err(Error::System)?;
     let (formations, sources) = (Mutex::default(), Mutex::default());
     let desk = Desk { token, data, open, over, served, formations, sources, connections: AtomicUsize::new(0) };

@@ -42,10 +42,12 @@ fn all(shape: &Shape, before: usize) -> Vec<Vec<f32>> {
     all
 }
 
+/// Query heads, key and value heads, width, sequences, positions, prefix, starts of documents.
+type Case<'a> = (usize, usize, usize, usize, usize, usize, &'a [u32]);
+
 #[test]
 fn blocks_of_queries_give_what_slices_give() {
-    // (query heads, key and value heads, width, sequences, positions, prefix, starts of documents)
-    let table: [(usize, usize, usize, usize, usize, usize, &[u32]); 9] = [
+    let table: [Case<'_>; 9] = [
         (4, 2, 8, 2, 1, 0, &[]),
         (4, 2, 8, 2, 15, 0, &[]),
         (6, 1, 4, 1, 16, 0, &[]),
