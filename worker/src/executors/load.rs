@@ -1,6 +1,6 @@
 //! `data.load`: makes batches for trainers elsewhere, so that those need neither the data set in memory nor time to read it.
 //!
-//! It says in the log where it listens, and serves until every stage that it feeds has ended; what a trainer asks for is leased to it. It
+//! It says in the log where it listens, and serves until every stage that it feeds has ended; what a trainer learns from is leased to it. It
 //! keeps nothing that counts: killed, it starts again somewhere, and trainers find it there.
 
 use super::{

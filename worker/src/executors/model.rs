@@ -259,6 +259,11 @@ pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
 
 /// A file of a checkpoint, which is the artifact with the hash that its manifest says.
 pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::File) -> Result<Vec<u8>, String> {
-    let hash: Digest = format!("blake3:{}", file.hash).parse().map_err(|e| format!("{e}"))?;
+    let hash = checkpoint_file_hash(file).map_err(|e| e.to_string())?;
     artifacts.get(hash).map_err(|e| e.to_string())
+}
+
+/// The artifact that a file of a checkpoint is.
+pub fn checkpoint_file_hash(file: &checkpoint::File) -> Result<Digest, Error> {
+    format!("blake3:{}", file.hash).parse().map_err(|e| Error::Unfit(format!("name the artifact of {}: {e}", file.name)))
 }

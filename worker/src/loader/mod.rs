@@ -1,8 +1,8 @@
 //! Batches made on one worker and learnt from on another: a loader serves them over TCP, a stream fetches them ahead of the trainer.
 //!
 //! What a batch holds is a pure function of the data set, of how it is read ([`Recipe`]), and of the places that are asked for; so it does
-//! not matter which loader gives it, or how often, and a trainer whose loader died goes on with the same bits. A trainer asks only for samples
-//! that are leased to it. **Back-pressure**: a stream asks for so many batches ahead and for no more until one is taken; a loader makes one
+//! not matter which loader gives it, or how often, and a trainer whose loader died goes on with the same bits. A trainer learns only from samples
+//! that are leased to it; it may look at some before, to see that all is well and how fast it is. **Back-pressure**: a stream asks for so many batches ahead and for no more until one is taken; a loader makes one
 //! at a time for each connection, when it is asked.
 //!
 //! **Boundary**: this room knows sockets and samples. Where loaders listen, and when they end, is known to whoever uses it.

@@ -1,11 +1,11 @@
 //! A loader: answers each connection in turn, on a thread of its own, until it is told that it is over.
 //!
 //! Whoever calls must know the token, and belong to the newest life of its gang that has called; all others are refused with a reason, and
-//! hold up nobody. Memory: one batch for each connection.
+//! hold up nobody. Memory: one batch for each connection that was let in. Once it is over, it ends within the time that a word may take.
 
 use super::{
     Error, Reader, Recipe,
-    wire::{self, Hello, PLACES_MAX, Word},
+    wire::{self, ASK_BYTES_MAX, Hello, PLACES_MAX, SHORT_BYTES_MAX, Within, Word},
 };
 use muster_llm::train::Samples;
 use std::{
@@ -26,7 +26,7 @@ const CONNECTIONS_MAX: usize = 512;
 const RECIPES_MAX: usize = 16;
 /// How long a caller may take for its first word.
 const GREETING: Duration = Duration::from_secs(5);
-/// How long a word that has begun may take.
+/// How long a word that has begun, or an answer, may take.
 const WORD: Duration = Duration::from_secs(30);
 /// Between two looks at whether it is over.
 const POLL: Duration = Duration::from_millis(50);
@@ -80,7 +80,7 @@ pub fn serve(listener: &TcpListener, token: &str, data: &str, open: Open<'_>, se
             let desk = &desk;
             let spawned = thread::Builder::new().name("loader".to_owned()).spawn_scoped(scope, move || {
                 // Whoever hangs up, or says what makes no sense, is left alone; the others go on.
-                let _ = desk.converse(stream);
+                let _ = desk.converse(&stream);
                 desk.connections.fetch_sub(1, Ordering::Relaxed);
             });
             if spawned.is_err() {
@@ -92,36 +92,33 @@ pub fn serve(listener: &TcpListener, token: &str, data: &str, open: Open<'_>, se
 }
 
 impl Desk<'_> {
-    fn converse(&self, mut stream: TcpStream) -> io::Result<()> {
+    fn converse(&self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(GREETING))?;
-        stream.set_write_timeout(Some(WORD))?;
-        let (reader, samples) = match self.admit(wire::read(&mut stream)?) {
+        let word = || Within::new(stream, WORD);
+        let (reader, samples) = match self.admit(wire::read(&mut Within::new(stream, GREETING), SHORT_BYTES_MAX)?) {
             Ok(admitted) => admitted,
-            Err(no) => return wire::write(&mut stream, &no),
+            Err(no) => return wire::write(&mut word(), &no),
         };
-        wire::write(&mut stream, &Word::About(samples.about().clone()))?;
-        while self.awaits(&stream)? {
-            let answer = match wire::read(&mut stream)? {
+        wire::write(&mut word(), &Word::About(samples.about().clone()))?;
+        while self.awaits(stream, &reader)? {
+            let answer = match wire::read(&mut word(), ASK_BYTES_MAX)? {
                 Word::Ask(places) => self.answer(&reader, samples.as_ref(), &places),
                 other => Word::Refused(format!("{} where a question was expected", other.name())),
             };
-            wire::write(&mut stream, &answer)?;
+            wire::write(&mut word(), &answer)?;
         }
         Ok(())
     }
 
-    /// Waits for the first byte of a word; `false` if it is over.
-    fn awaits(&self, stream: &TcpStream) -> io::Result<bool> {
+    /// Waits for the first byte of a word; `false` if it is over, or if the reader's host has vanished and its gang has another life.
+    fn awaits(&self, stream: &TcpStream, reader: &Reader) -> io::Result<bool> {
         stream.set_read_timeout(Some(POLL))?;
         while !self.over.load(Ordering::Relaxed) {
             match stream.peek(&mut [0]) {
                 Ok(0) => return Ok(false),
-                Ok(_) => {
-                    stream.set_read_timeout(Some(WORD))?;
-                    return Ok(true);
-                }
+                Ok(_) => return Ok(true),
+                Err(_) if self.fence(reader).is_err() => return Ok(false),
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(error) => return Err(error),
             }

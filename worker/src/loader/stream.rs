@@ -5,7 +5,7 @@
 
 use super::{
     Error, Reader,
-    wire::{self, Hello, Word},
+    wire::{self, BATCH_BYTES_MAX, Hello, Within, Word},
 };
 use muster_llm::train::{About, Batch, Error as TrainError, Samples};
 use std::{
@@ -19,8 +19,10 @@ use std::{
 
 /// How long a call, or an answer, may take.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Between two tries to reach a loader.
-const AGAIN: Duration = Duration::from_millis(300);
+/// Between two tries to reach a loader: doubled from one to the next, since each looks into the log.
+const AGAIN: Duration = Duration::from_millis(200);
+/// And at most.
+const AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// Where a loader listens, as it has said.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -212,25 +214,26 @@ impl Shared {
 
     /// One loader's thread.
     fn fetch(&self, loader: u32) {
+        let mut again = AGAIN;
         while !self.lock().over {
             let place = (self.directory)(loader);
-            let failed = place.and_then(|place| self.converse(&place).map_err(|reason| format!("{}: {reason}", place.address)));
+            let failed = place.and_then(|place| self.converse(&place, &mut again).map_err(|reason| format!("{}: {reason}", place.address)));
             let mut desk = self.lock();
             match failed {
                 Ok(()) => return,
                 Err(reason) => desk.failure = reason,
             }
             // Somebody may wait with a patience that has ended; and the loader may be back soon.
-            drop(self.changed.wait_timeout_while(desk, AGAIN, |desk| !desk.over));
+            drop(self.changed.wait_timeout_while(desk, again, |desk| !desk.over));
+            again = (again * 2).min(AGAIN_MAX);
         }
     }
 
     /// Talks to a loader until that fails; `Ok`: until all is over.
-    fn converse(&self, place: &Place) -> Result<(), String> {
-        let mut stream = call(&place.address).map_err(|e| e.to_string())?;
+    fn converse(&self, place: &Place, again: &mut Duration) -> Result<(), String> {
+        let stream = call(&place.address).map_err(|e| e.to_string())?;
         let hello = Hello { token: place.token.clone(), reader: self.reader.clone() };
-        wire::write(&mut stream, &Word::Hello(hello)).map_err(|e| e.to_string())?;
-        match wire::read(&mut stream).map_err(|e| e.to_string())? {
+        match exchange(&stream, &Word::Hello(hello)).map_err(|e| e.to_string())? {
             Word::About(about) => self.hear(about)?,
             Word::Refused(reason) => {
                 self.refuse(place, &reason);
@@ -240,8 +243,11 @@ impl Shared {
             other => return Err(format!("{} where it should say what samples are like", other.name())),
         }
         while let Some((ticket, places)) = self.next() {
-            match exchange(&mut stream, places) {
-                Ok(Word::Batch(batch)) => self.brought(ticket, batch),
+            match exchange(&stream, &Word::Ask(places)) {
+                Ok(Word::Batch(batch)) => {
+                    *again = AGAIN;
+                    self.brought(ticket, batch);
+                }
                 Ok(Word::Refused(reason)) => {
                     self.refuse(place, &reason);
                     return Err(reason);
@@ -316,8 +322,6 @@ fn call(address: &str) -> io::Result<TcpStream> {
         match TcpStream::connect_timeout(&address, ANSWER) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(ANSWER))?;
-                stream.set_write_timeout(Some(ANSWER))?;
                 return Ok(stream);
             }
             Err(error) => last = error,
@@ -326,7 +330,8 @@ fn call(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn exchange(stream: &mut TcpStream, places: Vec<u64>) -> io::Result<Word> {
-    wire::write(stream, &Word::Ask(places))?;
-    wire::read(stream)
+fn exchange(stream: &TcpStream, word: &Word) -> io::Result<Word> {
+    let mut within = Within::new(stream, ANSWER);
+    wire::write(&mut within, word)?;
+    wire::read(&mut within, BATCH_BYTES_MAX)
 }

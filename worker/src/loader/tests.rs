@@ -6,7 +6,7 @@ use super::{
 };
 use muster_llm::train::{About, Batch, Error as TrainError, Samples};
 use std::{
-    io::Write,
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -168,7 +168,13 @@ fn strangers_and_former_lives_are_turned_away() {
     TcpStream::connect(&loader.place.address).unwrap().write_all(&[0xff; 64]).unwrap();
     let mut early = TcpStream::connect(&loader.place.address).unwrap();
     wire::write(&mut early, &Word::Ask(vec![1])).unwrap();
-    assert!(matches!(wire::read(&mut early).unwrap(), Word::Refused(reason) if reason.contains("where a hello was expected")));
+    assert!(matches!(wire::read(&mut early, 1 << 20).unwrap(), Word::Refused(reason) if reason.contains("where a hello was expected")));
+    // Who is not known gets no memory, whatever it announces; and one that never goes on with its word is left alone.
+    let mut greedy = TcpStream::connect(&loader.place.address).unwrap();
+    greedy.write_all(&[(200_u32 << 20).to_le_bytes(), 4_u32.to_le_bytes(), [0; 4]].concat()).unwrap();
+    assert_eq!(greedy.read(&mut [0; 1]).unwrap(), 0, "it was hung up on");
+    let mut slow = TcpStream::connect(&loader.place.address).unwrap();
+    slow.write_all(&[9]).unwrap();
     assert!(stream(reader(3), &places, 1, PATIENCE).unwrap().batch(&[1]).is_ok());
 }
 

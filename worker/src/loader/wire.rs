@@ -6,15 +6,21 @@
 use super::Reader;
 use muster_llm::train::{About, Batch};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 const HEAD_BYTES: usize = 12;
+/// The longest question.
+pub const ASK_BYTES_MAX: usize = PLACES_MAX * 8;
 /// The longest body of words that are said before batches are, and of a refusal.
-const SHORT_BYTES_MAX: usize = 16 << 10;
+pub const SHORT_BYTES_MAX: usize = 16 << 10;
 /// The most places that one batch may have.
 pub const PLACES_MAX: usize = 1 << 16;
 /// The longest batch.
-const BATCH_BYTES_MAX: usize = 256 << 20;
+pub const BATCH_BYTES_MAX: usize = 256 << 20;
 
 /// The first word of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +76,7 @@ impl Word {
 
 fn longest(kind: u32) -> usize {
     match kind {
-        3 => PLACES_MAX * 8,
+        3 => ASK_BYTES_MAX,
         4 => BATCH_BYTES_MAX,
         _ => SHORT_BYTES_MAX,
     }
@@ -78,6 +84,44 @@ fn longest(kind: u32) -> usize {
 
 fn bad(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+/// A connection on which all reads and writes together take until a moment at most: a peer that drips one byte at a time holds up nobody.
+pub struct Within<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl<'a> Within<'a> {
+    /// From now on, for so long.
+    pub fn new(stream: &'a TcpStream, time: Duration) -> Within<'a> {
+        Within { stream, until: Instant::now() + time }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
+    }
+}
+
+impl Read for Within<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        let mut stream = self.stream;
+        stream.read(buffer)
+    }
+}
+
+impl Write for Within<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        let mut stream = self.stream;
+        stream.write(buffer)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Says a word.
@@ -97,17 +141,18 @@ pub fn write(stream: &mut impl Write, word: &Word) -> io::Result<()> {
     stream.write_all(&all)
 }
 
-/// Hears a word.
+/// Hears a word whose body has at most `limit` bytes: who is not known yet gets no memory for a batch.
 ///
 /// # Errors
 /// When the other end is gone, or what it says makes no sense.
-pub fn read(stream: &mut impl Read) -> io::Result<Word> {
+pub fn read(stream: &mut impl Read, limit: usize) -> io::Result<Word> {
     let mut head = [0; HEAD_BYTES];
     stream.read_exact(&mut head)?;
     let [l0, l1, l2, l3, k0, k1, k2, k3, c0, c1, c2, c3] = head;
     let (length, kind) = (u32::from_le_bytes([l0, l1, l2, l3]) as usize, u32::from_le_bytes([k0, k1, k2, k3]));
-    if length > longest(kind) {
-        return Err(bad(format!("a word of kind {kind} announces {length} bytes: at most {} are allowed", longest(kind))));
+    let limit = limit.min(longest(kind));
+    if length > limit {
+        return Err(bad(format!("a word of kind {kind} announces {length} bytes: at most {limit} are allowed")));
     }
     let mut body = Vec::new();
     if stream.take(length as u64).read_to_end(&mut body)? < length {

@@ -113,7 +113,15 @@ impl Optimizer {
                 Ok(Flat::Device(Flat::Host(numbers).on(store.device()).map_err(model::Error::from)?))
             }
             (Held::Host { .. }, Flat::Device(_)) => Err(elsewhere()),
-            (_, there) => Ok(there),
+            (Held::Host { .. }, there @ Flat::Host(_)) | (Held::Device { .. }, there @ Flat::Device(_)) => Ok(there),
+        }
+    }
+
+    /// Whether any step was made that counted: the first moments are not all zeros.
+    pub fn has_moved(&self) -> Result<bool, Error> {
+        match &self.held {
+            Held::Host { moments, .. } => Ok(moments.first.iter().any(|moment| *moment != 0.0)),
+            Held::Device { first, .. } => Ok(composed::norm(first).map_err(model::Error::from)? > 0.0),
         }
     }
 

@@ -288,7 +288,7 @@ impl Trainer {
             }
         }
         // If nothing counted in the first step, the factors that begin as zeros still are.
-        if step == LORA_LEARNS_AT && gradient_norm > 0.0 && self.moments()?.first.iter().any(|moment| *moment != 0.0) {
+        if step == LORA_LEARNS_AT && gradient_norm > 0.0 && self.optimizer.has_moved()? {
             self.expect_all_learn(&flat)?;
         }
         // A global batch of which nothing counts says nothing; moments that go on would still move the weights.

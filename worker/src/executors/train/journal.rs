@@ -87,14 +87,14 @@ impl Journal {
     /// Reads what earlier attempts at this task recorded.
     pub fn open(attempt: &mut Attempt, config: &TrainConfig, retention: Retention) -> Result<Journal, Error> {
         let mut resume = Resume::default();
-        let (mut numbers, mut reached, mut kept) = (BTreeMap::new(), 0, Vec::new());
+        let (mut numbers, mut reached, mut kept, mut gone) = (BTreeMap::new(), 0, Vec::new(), Vec::new());
         for record in attempt.progress(attempt.task(), "")? {
             let unreadable = |e| Error::Unfit(format!("read the record `{}` {} of an earlier attempt: {e}", record.key, record.seq));
             match record.key.as_str() {
                 "round" => {
                     let round: Round = serde_json::from_str(&record.body).map_err(unreadable)?;
                     let account: Account = attempt.get_json(record.payload_hash)?;
-                    (resume.history, kept) = (account.history, account.kept);
+                    (resume.history, kept, gone) = (account.history, account.kept, account.gone);
                     reached = reached.max(round.step);
                     resume.round = Some(round);
                 }
@@ -110,7 +110,7 @@ impl Journal {
         let every = attempt.params.whole("metrics_every");
         let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
         let (window, started, writing, steps) = (Window::new(), Instant::now(), InFlight::default(), config.steps);
-        Ok(Journal {
+        let mut journal = Journal {
             pen: attempt.pen()?,
             asked: VecDeque::new(),
             committing: None,
@@ -128,7 +128,9 @@ impl Journal {
             removing: InFlight::default(),
             retention,
             owner: attempt.task().to_string(),
-        })
+        };
+        journal.remove(attempt, &gone)?;
+        Ok(journal)
     }
 
     /// Where to go on.
@@ -261,7 +263,7 @@ impl Journal {
     ) -> Result<(), Error> {
         self.settle(attempt)?;
         let history = history[history.len().saturating_sub(HISTORY)..].iter().map(Past::from).collect();
-        let account = Account { commit, history, kept: self.kept.clone() };
+        let account = Account { commit, history, kept: self.kept.clone(), gone: Vec::new() };
         let pending = Pending { step: snapshot.step(), loss, account };
         let saver = Saver {
             artifacts: attempt.artifacts.clone(),

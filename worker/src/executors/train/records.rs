@@ -92,6 +92,9 @@ pub struct Account {
     pub history: Vec<Past>,
     /// Checkpoints that are kept, with this one.
     pub kept: Vec<Stored>,
+    /// Those that no rule keeps any more: whoever is killed while it removes them leaves that to the next.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Stored>,
 }
 
 /// A step as the guard sees it: its number, loss, gradient's norm (as bits, since a text may lose the last), and samples.
@@ -245,7 +248,7 @@ mod tests {
             contributions: contributions.collect(),
             aggregate: "ef".repeat(32),
         };
-        Pending { step: 40, loss: 2.25, account: Account { commit, history: Vec::new(), kept: Vec::new() } }
+        Pending { step: 40, loss: 2.25, account: Account { commit, history: Vec::new(), kept: Vec::new(), gone: Vec::new() } }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use super::{
     Ended, Rank,
+    journal::HISTORY,
     records::Guard,
     saver::{manifest, reader},
     work::{Work, sums, total},
@@ -73,6 +74,8 @@ impl Sync<'_> {
                 Went::Well => {
                     let aggregate = self.agreed()?;
                     self.keep(&window, base, aggregate.clone(), &history)?;
+                    // The guard looks at no more, and within a window it may go back to where that began.
+                    history.drain(..history.len().saturating_sub(HISTORY));
                     base = aggregate;
                     round += 1;
                 }

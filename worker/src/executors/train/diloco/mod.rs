@@ -31,7 +31,11 @@ use super::{
     saver::{manifest, reader},
     work::Work,
 };
-use crate::{artifacts::Artifacts, collective::Outcome, executors::error::Error};
+use crate::{
+    artifacts::Artifacts,
+    collective::Outcome,
+    executors::{error::Error, model::checkpoint_file_hash},
+};
 use deal::Deal;
 use judge::Judge;
 use muster_llm::{
@@ -324,8 +328,8 @@ fn adopt(global: &mut Global, outcome: &Outcome, told: &Told, leases: &[Contribu
 
 /// The artifacts that a checkpoint of rounds has beside its files: the replicas' moments.
 pub fn states(artifacts: &Artifacts, manifest: &Manifest) -> Result<Vec<Digest>, Error> {
-    let kept = manifest.file(STATE_FILE, &reader(artifacts))?;
-    let kept: Kept = kept
-        .map_or(Ok(Kept::default()), |bytes| serde_json::from_slice(&bytes).map_err(|e| Error::Unfit(format!("read {STATE_FILE}: {e}"))))?;
+    let Some(file) = manifest.files.iter().find(|file| file.name == STATE_FILE) else { return Ok(Vec::new()) };
+    let bytes = artifacts.get(checkpoint_file_hash(file)?)?;
+    let kept: Kept = serde_json::from_slice(&bytes).map_err(|e| Error::Unfit(format!("read {STATE_FILE}: {e}")))?;
     Ok(kept.states.into_values().collect())
 }
