@@ -7,6 +7,7 @@
 
 use crate::model::{Decoder, block::Block};
 use crate::ops::Rows;
+use candle_core::DType;
 use std::fmt;
 
 /// Rows whose logits exist at the same time; as the output layer takes them.
@@ -75,10 +76,18 @@ pub fn activations(model: &Decoder, rows: &Rows, checkpointing: bool) -> u64 {
         (blocks.sum(), 0)
     };
     // At the end either the output layer has a chunk of logits, or the last block's feed-forward its gradients, after it was done again.
-    let logits = (LOGIT_ROWS as u64).min(count) * config.vocab_size as u64 + count * hidden;
+    let logits = (LOGIT_ROWS as u64).min(count) * config.vocab_size as u64 + count * hidden + in_full(model);
     let last = count * (again + 2 * wide + hidden);
     let numbers = count * (of_blocks + hidden) + logits.max(last);
     numbers * model.store().dtype().size_in_bytes() as u64
+}
+
+/// Numbers of the output layer, if it is held in few bits: a product takes them as f32, all of them.
+fn in_full(model: &Decoder) -> u64 {
+    let (_, _, head) = model.ends();
+    let count = head.shape().elem_count();
+    let short = model.store().dtype() == DType::F32 && head.bytes() < count * DType::F32.size_in_bytes();
+    if short { count as u64 } else { 0 }
 }
 
 /// Numbers that a block keeps of each position.
