@@ -2,7 +2,7 @@
 //! [`super::memory`] says afterwards what a device had too little of.
 //!
 //! It is counted from shapes alone, so that every rank and every restart comes to the same answer: the weights, their moments and one
-//! gradient, and what the way back keeps of each position. What exists for a moment only is left out where it is small, so that the count
+//! gradient, the copy that a checkpoint is written from, and what the way back keeps of each position. What exists for a moment only is left out where it is small, so that the count
 //! is a little too low: what is refused would not have fitted. Tests hold it against the allocator.
 
 use crate::model::{Decoder, block::Block};
@@ -16,7 +16,7 @@ const LOGIT_ROWS: usize = 256;
 /// Bytes that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// For the weights, the moments and one gradient, whatever the batch.
+    /// For the weights, the moments, one gradient and a checkpoint's copy, whatever the batch.
     pub resident: u64,
     /// For what the way back keeps of the batch.
     pub batch: u64,
@@ -33,7 +33,7 @@ impl Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [all, resident, batch] = [self.bytes(), self.resident, self.batch].map(Size);
-        write!(f, "{all} ({resident} for weights, moments and gradients, {batch} for what the way back keeps)")
+        write!(f, "{all} ({resident} for weights, moments, gradients and a checkpoint's copy, {batch} for what the way back keeps)")
     }
 }
 
@@ -59,6 +59,12 @@ pub fn resident(model: &Decoder, apart: bool) -> u64 {
     let vectors = if apart { 4 } else { 3 };
     let trained = model.store().trained_count() as u64;
     model.store().bytes() as u64 + trained * vectors * size_of::<f32>() as u64
+}
+
+/// What a checkpoint is written from while the training goes on: a copy of the weights and their moments.
+#[must_use]
+pub fn snapshot(model: &Decoder) -> u64 {
+    model.store().trained_count() as u64 * 3 * size_of::<f32>() as u64
 }
 
 /// What the way back keeps of `rows`, and the most that is added to that at one time.
@@ -123,6 +129,9 @@ mod tests {
             assert_eq!(Size(bytes).to_string(), expected);
         }
         let need = Need { resident: 3 << 20, batch: 512 };
-        assert_eq!(need.to_string(), "3.0 MiB (3.0 MiB for weights, moments and gradients, 512 bytes for what the way back keeps)");
+        assert_eq!(
+            need.to_string(),
+            "3.0 MiB (3.0 MiB for weights, moments, gradients and a checkpoint's copy, 512 bytes for what the way back keeps)"
+        );
     }
 }

@@ -239,7 +239,7 @@ impl Trainer {
     pub fn need(&self, batch: &Batch) -> Need {
         let apart = self.config.precision == Precision::Bf16;
         let batch = budget::activations(&self.model, &batch.rows(), self.config.gradient_checkpointing);
-        Need { resident: budget::resident(&self.model, apart), batch }
+        Need { resident: budget::resident(&self.model, apart) + budget::snapshot(&self.model), batch }
     }
 
     /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample: dropout is drawn from it.

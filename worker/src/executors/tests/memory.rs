@@ -32,7 +32,7 @@ fn a_batch_that_does_not_fit_is_refused_or_computed_in_halves() {
         for part in [
             "compute 16 samples of 256 positions together",
             "hold 16 sequences of 16 positions in memory: they need 1.",
-            "for weights, moments and gradients",
+            "for weights, moments, gradients",
             "and 1.0 MiB are granted",
             "fewer `sequences`, or `allow_accumulation`, or `gradient_checkpointing` would need less",
         ] {
