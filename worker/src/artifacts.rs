@@ -159,6 +159,22 @@ impl Artifacts {
         put.map(drop).map_err(|source| if is_full(&source) { self.full(hash, 0, source) } else { self.failed("pin", hash, source) })
     }
 
+    /// Takes away an artifact that nobody has pinned, or will.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn discard(&self, hash: Digest) -> Result<(), Error> {
+        self.runtime.block_on(async {
+            if self.pinned(hash).await? {
+                return Ok(());
+            }
+            match self.store.delete(&key(hash)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(source) => Err(self.failed("remove", hash, source)),
+            }
+        })
+    }
+
     /// Takes an owner's pin away; the artifact goes with its last pin. What was never pinned stays.
     ///
     /// # Errors
@@ -268,6 +284,13 @@ mod tests {
         let kept = artifacts.put(b"data").unwrap();
         artifacts.unpin(kept, "job-1.4").unwrap();
         assert_eq!(artifacts.get(kept).unwrap(), b"data");
+        artifacts.pin(kept, "job-1.4").unwrap();
+        artifacts.discard(kept).unwrap();
+        assert_eq!(artifacts.get(kept).unwrap(), b"data", "somebody needs it");
+        let loose = artifacts.put(b"late").unwrap();
+        artifacts.discard(loose).unwrap();
+        assert!(artifacts.get(loose).is_err());
+        artifacts.discard(loose).unwrap();
     }
 
     #[test]

@@ -126,6 +126,10 @@ impl Diloco<'_> {
             for replica in &mut mine {
                 let merged = outcome.has(replica.replica);
                 replica.adopt(&global.weights, merged)?;
+                if let Some(state) = states.get(&replica.replica).filter(|_| !merged) {
+                    // No checkpoint will name it.
+                    self.0.attempt.artifacts.discard(*state)?;
+                }
                 match (merged, states.get(&replica.replica), kept.states.get(&replica.replica)) {
                     (true, Some(state), _) => drop(kept.states.insert(replica.replica, *state)),
                     // What it learnt is lost; so are the moments that came of it.
