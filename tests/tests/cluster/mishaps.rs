@@ -39,9 +39,13 @@ fn job(name: &str, corpus: &Path, ranks: u32, params: Value) -> JobSpec {
         })
     };
     let mut all = json!({
-        "context": 16, "microbatches": 4, "sequences": 1, "hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2,
-        "kv_heads": 1, "warmup_steps": 2, "metrics_every": 1, "shares": "equal", "checkpoint_every": 8,
+        "context": 16, "microbatches": 4, "sequences": 1, "warmup_steps": 2, "metrics_every": 1, "shares": "equal", "checkpoint_every": 8,
     });
+    // A base brings its own shape.
+    if params.get("base").is_none() {
+        let shape = json!({"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1});
+        all.as_object_mut().unwrap().extend(shape.as_object().unwrap().clone());
+    }
     all.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
     let mut train = stage("train", &[3], "train", all);
     (train["tasks"], train["gang"]) = (json!(ranks), json!(ranks > 1));
