@@ -44,7 +44,7 @@ fn gather(member: &Member, rendezvous: &str, timing: Timing) -> Result<Vec<(u32,
     let mut reception = Reception::new(listen(rendezvous, until)?);
     let token = uuid::Uuid::new_v4().to_string();
     let mut here: Vec<Option<(TcpStream, SocketAddr)>> = (1..member.world).map(|_| None).collect();
-    while here.iter().any(Option::is_none) {
+    while !all_here(&mut here) {
         if Instant::now() >= until {
             let missing = (1..).zip(&here).filter(|(_, here)| here.is_none()).map(|(rank, _)| rank).collect();
             let (address, waited_s) = (rendezvous.to_owned(), timing.join.as_secs());
@@ -111,6 +111,16 @@ fn admit(member: &Member, token: &str, lowest: u32, here: &[Option<(TcpStream, S
         Some(Some(_)) => Err(format!("rank {rank} is here already")),
         None => Err(format!("rank {rank} is not one of {lowest} to {}", member.world - 1)),
     }
+}
+
+/// Whether all have come. Who has given up since then has not: it may call again, and the others would wait for it in the mesh.
+fn all_here(here: &mut [Option<(TcpStream, SocketAddr)>]) -> bool {
+    if here.iter().all(Option::is_some) {
+        for one in here.iter_mut() {
+            one.take_if(|(stream, _)| has_hung_up(stream));
+        }
+    }
+    here.iter().all(Option::is_some)
 }
 
 fn has_hung_up(stream: &TcpStream) -> bool {
@@ -229,4 +239,29 @@ fn reach(member: &Member, listener: TcpListener, mesh: &Mesh, timing: Timing) ->
     }
     streams.extend((lowest..).zip(here.into_iter().flatten()).map(|(rank, (stream, _))| (rank, stream)));
     Ok(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gave_up_while_others_came_is_not_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let come = || (TcpStream::connect(address).unwrap(), listener.accept().unwrap());
+        let (first, gone) = come();
+        let (_second, stays) = come();
+        let mut here = [None, Some(stays)];
+        assert!(!all_here(&mut here));
+        drop(first);
+        // Until the end of it has arrived.
+        assert_eq!(gone.0.peek(&mut [0]).unwrap(), 0);
+        here[0] = Some(gone);
+        assert!(!all_here(&mut here));
+        assert!(here[0].is_none() && here[1].is_some());
+        let (_again, back) = come();
+        here[0] = Some(back);
+        assert!(all_here(&mut here));
+    }
 }
