@@ -74,13 +74,7 @@ pub fn activations(model: &Decoder, rows: &Rows, checkpointing: bool) -> u64 {
     let (hidden, wide) = (config.hidden_size as u64, config.intermediate_size as u64);
     let prompt = model.prompt().and_then(|prompt| prompt.shape().dims().first().copied()).unwrap_or(0);
     let count = (rows.batch as u64) * (rows.time + prompt) as u64;
-    let blocks = model.blocks().map(|block| kept(block, config.query_size() as u64, config.key_value_size() as u64, [hidden, wide]));
-    let (of_blocks, again) = if checkpointing {
-        let (blocks, most) = blocks.fold((0, 0), |(blocks, most): (u64, u64), block| (blocks + 1, most.max(block)));
-        (blocks * hidden, most)
-    } else {
-        (blocks.sum(), 0)
-    };
+    let (of_blocks, again) = blocks(model, checkpointing);
     // At the end either the output layer has a chunk of logits, or the last block's feed-forward its gradients, after it was done again.
     let logits = (LOGIT_ROWS as u64).min(count) * config.vocab_size as u64 + count * hidden + in_full(model);
     let last = count * (again + 2 * wide + hidden);
@@ -94,6 +88,19 @@ fn in_full(model: &Decoder) -> u64 {
     let count = head.shape().elem_count();
     let short = model.store().dtype() == DType::F32 && head.bytes() < count * DType::F32.size_in_bytes();
     if short { count as u64 } else { 0 }
+}
+
+/// Numbers that all blocks keep of each position, and those that one of them has again while it is computed a second time.
+pub(super) fn blocks(model: &Decoder, checkpointing: bool) -> (u64, u64) {
+    let config = model.config();
+    let widths = [config.hidden_size as u64, config.intermediate_size as u64];
+    let blocks = model.blocks().map(|block| kept(block, config.query_size() as u64, config.key_value_size() as u64, widths));
+    if checkpointing {
+        let (blocks, most) = blocks.fold((0, 0), |(blocks, most): (u64, u64), block| (blocks + 1, most.max(block)));
+        (blocks * widths[0], most)
+    } else {
+        (blocks.sum(), 0)
+    }
 }
 
 /// Numbers that a block keeps of each position.

@@ -1,6 +1,6 @@
 //! What a microbatch needs of a device's memory, to be said when there is not enough: exact for what is held, an estimate for the rest.
 
-use super::Error;
+use super::{Error, budget};
 use crate::compute;
 use crate::model::Decoder;
 use crate::ops::{attention, head_loss};
@@ -30,20 +30,15 @@ impl Needs {
     pub fn of(model: &Decoder, sequences: usize, time: usize, checkpointing: bool) -> Self {
         let (store, config) = (model.store(), model.config());
         let (trained, size) = (store.trained_count(), store.dtype().size_in_bytes());
-        let heads = config.heads();
-        let (query, key_value) = (heads.query * heads.dim, heads.key_value * heads.dim);
-        // Inputs of both norms and what they give; queries, keys, values and what they come to; gate, up and their product.
-        let turned = if config.has_head_norms() { query + key_value } else { 0 };
-        let block = 4 * config.hidden_size + 2 * (query + key_value) + turned + 3 * config.intermediate_size;
-        let layers = config.num_hidden_layers;
-        let kept = if checkpointing { layers * config.hidden_size + block } else { layers * block };
+        let (left, again) = budget::blocks(model, checkpointing);
+        let kept = usize::try_from(left + again).unwrap_or(usize::MAX);
         let positions = sequences * time;
-        let passing = head_loss::composed_bytes(positions, config.vocab_size) + attention::composed_bytes(sequences, time, heads);
+        let passing = head_loss::composed_bytes(positions, config.vocab_size) + attention::composed_bytes(sequences, time, config.heads());
         Self {
             weights: store.bytes(),
             optimizer: 4 * trained * if store.dtype() == DType::F32 { 2 } else { 3 },
             gradients: 2 * 4 * trained,
-            activations: positions * kept * size + passing,
+            activations: positions.saturating_mul(kept).saturating_mul(size).saturating_add(passing),
             batch: [sequences, time],
             device: compute::memory(store.device()),
         }
