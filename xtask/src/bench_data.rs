@@ -4,9 +4,9 @@
 //! oracles, with `datasets` and `tokenizers`.
 
 use crate::{cargo, oracle};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Our tokens per second over Hugging Face's, at least.
 const TOKENS_VS_HF_MIN: f64 = 2.0;
@@ -18,12 +18,7 @@ pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
         bail!("build the workspace");
     }
     let mut command = Command::new(cargo::binary(profile, "examples/bench_data"));
-    command.current_dir(cargo::root()).arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest);
-    let output = command.stdout(Stdio::piped()).spawn().context("start the bench")?.wait_with_output()?;
-    if !output.status.success() {
-        bail!("run the bench: {}", output.status);
-    }
-    let found: Value = serde_json::from_slice(&output.stdout).context("read what the bench found")?;
+    let found = cargo::found(command.arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest))?;
     if json {
         println!("{found}");
     } else {

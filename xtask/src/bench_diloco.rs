@@ -7,12 +7,9 @@ use crate::{
     cargo::{self, PROFILE},
     oracle,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::Value;
-use std::{
-    fmt::Write as _,
-    process::{Command, Stdio},
-};
+use std::{fmt::Write as _, process::Command};
 
 const EXAMPLE: &str = "bench_diloco";
 /// Runs, what each is compared with, and by how many per cent more its loss may be: what was measured, and a little for other text.
@@ -25,13 +22,7 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     if !cargo::status(command.args(oracle::PACKAGES).args(["--example", EXAMPLE]))?.success() {
         bail!("build the bench");
     }
-    let mut command = Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE));
-    let output = command.current_dir(cargo::root()).args(rest).stdout(Stdio::piped()).spawn().context("start the bench")?;
-    let output = output.wait_with_output()?;
-    if !output.status.success() {
-        bail!("run the bench: {}", output.status);
-    }
-    let found: Value = serde_json::from_slice(&output.stdout).context("read what the bench found")?;
+    let found = cargo::found(Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE)).args(rest))?;
     if json {
         println!("{found}");
     } else {

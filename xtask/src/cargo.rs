@@ -1,10 +1,11 @@
 //! Runs cargo, with the one profile, and other programs.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::{
     env,
     path::PathBuf,
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
 };
 
 /// Tests, clippy, docs and the demo share this profile: dependencies are built once.
@@ -14,6 +15,15 @@ pub const PROFILE: &str = "ci";
 pub fn root() -> PathBuf {
     // The manifest's parent: xtask lies directly in the root.
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+/// What a bench, started in the workspace's root, finds: the one JSON object that it prints. What it says besides goes to our own error stream.
+pub fn found(bench: &mut Command) -> Result<Value> {
+    let output = bench.current_dir(root()).stdout(Stdio::piped()).spawn().context("start the bench")?.wait_with_output()?;
+    if !output.status.success() {
+        bail!("run the bench: {}", output.status);
+    }
+    serde_json::from_slice(&output.stdout).context("read what the bench found")
 }
 
 /// `cargo` in the workspace's root.
