@@ -53,10 +53,12 @@ impl From<client::Error> for Failure {
     fn from(error: client::Error) -> Failure {
         match &error {
             client::Error::Url { .. } => Failure::Input(error.to_string()),
-            client::Error::Refused { status, .. } if status.is_client_error() => Failure::Input(error.to_string()),
-            client::Error::Refused { .. } | client::Error::Unreachable { .. } | client::Error::Unreadable { .. } => {
-                Failure::Unreachable(error.to_string())
+            client::Error::Refused { status, .. } if status.is_client_error() => {
+                Failure::Input(error.to_string())
             }
+            client::Error::Refused { .. }
+            | client::Error::Unreachable { .. }
+            | client::Error::Unreadable { .. } => Failure::Unreachable(error.to_string()),
         }
     }
 }

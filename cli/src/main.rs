@@ -1,7 +1,7 @@
 //! The one binary: `muster`.
 //!
-//! Its one job is to be the face: it reads the command line, runs a verb, and exits with the code that the README documents. What
-//! clusters do is in other rooms; what is printed is in [`render`], and nowhere else.
+//! Its one job is to be the face: it reads the command line, runs a verb, and exits with the code that the
+//! README documents. What clusters do is in other rooms; what is printed is in [`render`], and nowhere else.
 
 mod args;
 mod audit;
@@ -32,7 +32,8 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let failure = Failure::Broken(anyhow::Error::new(error).context("start the threads of the runtime"));
+            let failure =
+                Failure::Broken(anyhow::Error::new(error).context("start the threads of the runtime"));
             render::failure(&failure);
             return failure.exit_code();
         }

@@ -1,23 +1,31 @@
-//! The ledger of a coordinator that does not run, folded in this process. Nothing else here knows that room's entrance.
+//! The ledger of a coordinator that does not run, folded in this process. Nothing else here knows that room's
+//! entrance.
 
 use crate::failure::Failure;
 use anyhow::anyhow;
-use muster_coordinator::{
-    replay::{self, Options, ParseUntilError, ReplayError, Until},
-    store::StoreError,
-};
+use muster_coordinator::replay::{self, Options, ParseUntilError, ReplayError, Until};
+use muster_coordinator::store::StoreError;
 use muster_protocol::view::ReplayView;
 use std::path::Path;
 
 /// An index or a moment as a user writes it, in the form that the API takes.
 pub fn canonical(text: &str) -> Result<String, Failure> {
-    let until: Until = text.trim().parse().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+    let until: Until =
+        text.trim().parse().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
     Ok(until.to_string())
 }
 
 /// Folds the ledger in `directory`.
-pub fn fold(directory: &Path, until: Option<&str>, verify: bool, from_snapshot: bool) -> Result<ReplayView, Failure> {
-    let until = until.map(str::parse).transpose().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+pub fn fold(
+    directory: &Path,
+    until: Option<&str>,
+    verify: bool,
+    from_snapshot: bool,
+) -> Result<ReplayView, Failure> {
+    let until = until
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
     replay::offline(directory, Options { until, verify, from_snapshot }).map_err(|error| match &error {
         ReplayError::Store(StoreError::Disk(_))
         | ReplayError::Disk(_)
@@ -25,6 +33,8 @@ pub fn fold(directory: &Path, until: Option<&str>, verify: bool, from_snapshot: 
         | ReplayError::Malformed { .. }
         | ReplayError::Snapshot(_) => Failure::Broken(anyhow!("{error}")),
         // It was asked for something that is not there; nothing is known to be wrong with what is.
-        ReplayError::Store(_) | ReplayError::TooEarly { .. } | ReplayError::Incomplete { .. } => Failure::Input(error.to_string()),
+        ReplayError::Store(_) | ReplayError::TooEarly { .. } | ReplayError::Incomplete { .. } => {
+            Failure::Input(error.to_string())
+        }
     })
 }

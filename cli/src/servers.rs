@@ -1,21 +1,22 @@
-//! The processes of a cluster, one verb each: flags in, the other rooms' `run` called. Nothing else knows those rooms' entrances.
+//! The processes of a cluster, one verb each: flags in, the other rooms' `run` called. Nothing else knows
+//! those rooms' entrances.
 
-use crate::{
-    args::{BrokerArgs, CoordinatorArgs, WorkerArgs},
-    broker,
-    failure::Failure,
-    logging,
-};
+use crate::args::{BrokerArgs, CoordinatorArgs, WorkerArgs};
+use crate::failure::Failure;
+use crate::{broker, logging};
 use anyhow::{Context, anyhow};
-use muster_coordinator::{Config, MemberConfig, RunError, store::StoreError};
+use muster_coordinator::store::StoreError;
+use muster_coordinator::{Config, RunError};
 use muster_worker::WorkerConfig;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// SIGTERM or SIGINT.
 pub async fn told_to_end() -> anyhow::Result<()> {
-    let (mut term, mut int) =
-        (signal(SignalKind::terminate()).context("listen for SIGTERM")?, signal(SignalKind::interrupt()).context("listen for SIGINT")?);
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+        signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+    );
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
@@ -33,7 +34,8 @@ async fn until_told() {
 /// Runs a coordinator.
 pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
     logging::start(arguments.log_format);
-    let members = MemberConfig::list(&arguments.members).map_err(|error| Failure::Input(format!("cannot {error}")))?;
+    let members = muster_coordinator::members(&arguments.members)
+        .map_err(|error| Failure::Input(format!("cannot {error}")))?;
     let config = Config {
         name: arguments.name,
         cluster: arguments.cluster,
@@ -49,7 +51,9 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
         match &error {
             RunError::Config(_) => Failure::Input(format!("cannot {error}")),
             // A directory that is somebody else's, or in use: another one is wanted, and nothing was touched.
-            RunError::Store(store) if !matches!(store, StoreError::Disk(_)) => Failure::Input(error.to_string()),
+            RunError::Store(store) if !matches!(store, StoreError::Disk(_)) => {
+                Failure::Input(error.to_string())
+            }
             RunError::Store(_)
             | RunError::Disk(_)
             | RunError::Core(_)
@@ -77,7 +81,9 @@ pub async fn worker(arguments: WorkerArgs) -> Result<(), Failure> {
     config.drain_ms = arguments.drain.unwrap_or(config.drain_ms);
     config.rendezvous_port_first = arguments.rendezvous_port.unwrap_or(config.rendezvous_port_first);
     config.rendezvous_ports = arguments.rendezvous_ports.unwrap_or(config.rendezvous_ports);
-    muster_worker::run(config, until_told()).await.map_err(|error| Failure::Broken(anyhow!("the worker has ended: {error}")))
+    muster_worker::run(config, until_told())
+        .await
+        .map_err(|error| Failure::Broken(anyhow!("the worker has ended: {error}")))
 }
 
 /// Runs the embedded broker alone.
@@ -95,5 +101,5 @@ pub async fn broker(arguments: BrokerArgs) -> Result<(), Failure> {
 
 /// Runs one of the worker's executors.
 pub fn executor(name: &str) -> ExitCode {
-    muster_worker::executors::main(name)
+    muster_executors::main(name)
 }

@@ -38,8 +38,12 @@ pub fn size_mib(text: &str) -> Result<u32, NotAnAmount> {
         _ => return Err(wrong()),
     };
     let (whole, parts, one) = decimal(number).ok_or_else(wrong)?;
-    let bytes = whole.checked_mul(scale).and_then(|bytes| bytes.checked_add((parts * scale).div_ceil(one))).ok_or_else(wrong)?;
-    u32::try_from(bytes.div_ceil(MIB)).map_err(|_| NotAnAmount::new(text, "a size that fits: at most 4095 TiB"))
+    let bytes = whole
+        .checked_mul(scale)
+        .and_then(|bytes| bytes.checked_add((parts * scale).div_ceil(one)))
+        .ok_or_else(wrong)?;
+    u32::try_from(bytes.div_ceil(MIB))
+        .map_err(|_| NotAnAmount::new(text, "a size that fits: at most 4095 TiB"))
 }
 
 /// `1h30m`, in milliseconds.
@@ -62,7 +66,8 @@ pub fn duration_ms(text: &str) -> Result<u64, NotAnAmount> {
             _ => return Err(wrong()),
         };
         let (whole, parts, one) = decimal(number).ok_or_else(wrong)?;
-        total = whole.checked_mul(scale).and_then(|ms| total.checked_add(ms)).ok_or_else(wrong)? + parts * scale / one;
+        total = whole.checked_mul(scale).and_then(|ms| total.checked_add(ms)).ok_or_else(wrong)?
+            + parts * scale / one;
         rest = after[unit_end..].trim_start();
     }
     u64::try_from(total).map_err(|_| wrong())
@@ -101,10 +106,14 @@ pub fn array(text: &str, tasks_max: u32) -> Result<Array, NotAnAmount> {
     };
     let (first, last) = range.split_once('-').ok_or_else(wrong)?;
     let first = whole(first, 0..=u64::MAX).ok_or_else(wrong)?;
-    let last =
-        whole(last, first..=u64::MAX).ok_or_else(|| NotAnAmount(format!("{text:?} is no array: its last index is before its first")))?;
-    let tasks = ((last - first) / step).checked_add(1).and_then(|tasks| u32::try_from(tasks).ok()).filter(|tasks| *tasks <= tasks_max);
-    let tasks = tasks.ok_or_else(|| NotAnAmount::new(text, &format!("an array of at most {tasks_max} tasks")))?;
+    let last = whole(last, first..=u64::MAX)
+        .ok_or_else(|| NotAnAmount(format!("{text:?} is no array: its last index is before its first")))?;
+    let tasks = ((last - first) / step)
+        .checked_add(1)
+        .and_then(|tasks| u32::try_from(tasks).ok())
+        .filter(|tasks| *tasks <= tasks_max);
+    let tasks =
+        tasks.ok_or_else(|| NotAnAmount::new(text, &format!("an array of at most {tasks_max} tasks")))?;
     Ok(Array { first, step: u32::try_from(step).map_err(|_| wrong())?, tasks })
 }
 

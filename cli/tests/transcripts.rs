@@ -1,17 +1,17 @@
 //! Conversations with the real binary, word by word: what is typed, what it says, and how it exits.
 //!
-//! Each file in `tests/transcripts` is one: `--- NAME` begins a file that lies beside, `---` ends it; `$ muster …` is a command, with
-//! what it says below it (`! ` before what goes to standard error) and `[CODE]`. `MUSTER_RECORD=1` writes what is said now.
+//! Each file in `tests/transcripts` is one: `--- NAME` begins a file that lies beside, `---` ends it; `$
+//! muster …` is a command, with what it says below it (`! ` before what goes to standard error) and `[CODE]`.
+//! `MUSTER_RECORD=1` writes what is said now.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
 
 fn transcripts() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    let mut paths: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     paths.sort();
     paths
@@ -75,8 +75,11 @@ fn every_conversation_goes_as_it_is_written_down() {
 #[test]
 fn a_reader_who_has_seen_enough_is_no_error() {
     let mut command = Command::new("sh");
-    let script =
-        format!("{} --help | head -1; {} submit plan.toml --dry-run | true", env!("CARGO_BIN_EXE_muster"), env!("CARGO_BIN_EXE_muster"));
+    let script = format!(
+        "{} --help | head -1; {} submit plan.toml --dry-run | true",
+        env!("CARGO_BIN_EXE_muster"),
+        env!("CARGO_BIN_EXE_muster")
+    );
     let directory = tempfile::tempdir().unwrap();
     let stage = |n| format!("[[stage]]\nname = \"s{n}\"\nnoop = true\n");
     let stages: String = (0..250).map(stage).collect();

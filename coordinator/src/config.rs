@@ -1,7 +1,12 @@
 //! What a coordinator is told at its start, and whether that can be.
 
-use muster_protocol::{ids::RaftId, limits::NAME_BYTES_MAX, subjects};
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use muster_protocol::ids::RaftId;
+use muster_protocol::limits::NAME_BYTES_MAX;
+use muster_protocol::subjects;
+use muster_replica::MemberConfig;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// More members than this make every commit slower, and no cluster safer.
 pub const MEMBERS_MAX: usize = 9;
@@ -13,7 +18,9 @@ pub enum ConfigError {
     #[error("use {0:?} as the cluster's name: 1 to 64 of a-z, 0-9 and '-' are possible")]
     Cluster(String),
     /// A member's name.
-    #[error("use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are possible")]
+    #[error(
+        "use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are possible"
+    )]
     Name(String),
     /// Two members have the same name or address.
     #[error("tell members apart: {0:?} stands twice in the list of members")]
@@ -37,32 +44,17 @@ pub enum ConfigError {
     Address(String),
 }
 
-/// A coordinator of the cluster, as every other one knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberConfig {
-    /// Its number in Raft: its position in the list of members, counted from 1.
-    pub raft_id: RaftId,
-    /// Its name.
-    pub name: String,
-    /// Where the other coordinators reach it.
-    pub peer: String,
-    /// Where people and programs reach it.
-    pub http: String,
+/// Reads a list of members: `c1=10.0.0.1:7501/10.0.0.1:7401,c2=…`. Their numbers follow from their positions.
+pub fn members(text: &str) -> Result<Vec<MemberConfig>, ConfigError> {
+    let members = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).zip(1..);
+    members.map(|(entry, number)| member(entry, RaftId(number))).collect()
 }
 
-impl MemberConfig {
-    /// Reads a list of members: `c1=10.0.0.1:7501/10.0.0.1:7401,c2=…`. Their numbers follow from their positions.
-    pub fn list(text: &str) -> Result<Vec<MemberConfig>, ConfigError> {
-        let members = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).zip(1..);
-        members.map(|(entry, number)| MemberConfig::read(entry, RaftId(number))).collect()
-    }
-
-    fn read(entry: &str, raft_id: RaftId) -> Result<MemberConfig, ConfigError> {
-        let wrong = || ConfigError::Member(entry.to_string());
-        let (name, addresses) = entry.split_once('=').ok_or_else(wrong)?;
-        let (peer, http) = addresses.split_once('/').ok_or_else(wrong)?;
-        Ok(MemberConfig { raft_id, name: name.to_string(), peer: peer.to_string(), http: http.to_string() })
-    }
+fn member(entry: &str, raft_id: RaftId) -> Result<MemberConfig, ConfigError> {
+    let wrong = || ConfigError::Member(entry.to_string());
+    let (name, addresses) = entry.split_once('=').ok_or_else(wrong)?;
+    let (peer, http) = addresses.split_once('/').ok_or_else(wrong)?;
+    Ok(MemberConfig { raft_id, name: name.to_string(), peer: peer.to_string(), http: http.to_string() })
 }
 
 /// A coordinator as it is started.
@@ -97,16 +89,22 @@ impl Config {
         let mut seen = BTreeSet::new();
         for member in &self.members {
             let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if member.name.is_empty() || member.name.len() > NAME_BYTES_MAX || !member.name.chars().all(fits) {
+            if member.name.is_empty() || member.name.len() > NAME_BYTES_MAX || !member.name.chars().all(fits)
+            {
                 return Err(ConfigError::Name(member.name.clone()));
             }
             for address in [&member.peer, &member.http] {
-                let port = address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+                let port = address
+                    .rsplit_once(':')
+                    .filter(|(host, _)| !host.is_empty())
+                    .map(|(_, port)| port.parse::<u16>());
                 if !matches!(port, Some(Ok(1..))) {
                     return Err(ConfigError::Address(address.clone()));
                 }
             }
-            if let Some(twice) = [&member.name, &member.peer, &member.http].into_iter().find(|text| !seen.insert(*text)) {
+            if let Some(twice) =
+                [&member.name, &member.peer, &member.http].into_iter().find(|text| !seen.insert(*text))
+            {
                 return Err(ConfigError::Repeated(twice.clone()));
             }
         }
@@ -126,7 +124,7 @@ mod tests {
     use super::*;
 
     fn config(name: &str, members: &str) -> Config {
-        let members = MemberConfig::list(members).unwrap();
+        let members = super::members(members).unwrap();
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Config {
             name: name.into(),
@@ -141,11 +139,11 @@ mod tests {
 
     #[test]
     fn numbers_follow_positions() {
-        let members = MemberConfig::list("c1=h:1/h:2, c2=h:3/h:4,c3=[::1]:5/[::1]:6").unwrap();
+        let members = super::members("c1=h:1/h:2, c2=h:3/h:4,c3=[::1]:5/[::1]:6").unwrap();
         assert_eq!(members.iter().map(|member| member.raft_id.0).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(members[2].http, "[::1]:6");
         for wrong in ["c1", "c1=h:1", "=,"] {
-            assert!(MemberConfig::list(wrong).is_err(), "{wrong}");
+            assert!(super::members(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -156,13 +154,26 @@ mod tests {
             ("c1", three, ""),
             ("c4", three, "find \"c4\" among the members, which are c1, c2, c3"),
             ("c1", "c1=h:1/h:2,c2=h:3/h:4", "run 2 members: one, or an odd number up to 9"),
-            ("c1", "c1=h:1/h:2,c2=h:3/h:4,c1=h:5/h:6", "tell members apart: \"c1\" stands twice in the list of members"),
-            ("c1", "c1=h:1/h:2,c2=h:1/h:4,c3=h:5/h:6", "tell members apart: \"h:1\" stands twice in the list of members"),
+            (
+                "c1",
+                "c1=h:1/h:2,c2=h:3/h:4,c1=h:5/h:6",
+                "tell members apart: \"c1\" stands twice in the list of members",
+            ),
+            (
+                "c1",
+                "c1=h:1/h:2,c2=h:1/h:4,c3=h:5/h:6",
+                "tell members apart: \"h:1\" stands twice in the list of members",
+            ),
             ("c1", "c1=h:0/h:2", "use \"h:0\" as an address: it is written HOST:PORT"),
-            ("c/1", "c/1=h:1/h:2", "use \"c/1\" as a member's name: 1 to 128 of letters, digits, '-', '_' and '.' are possible"),
+            (
+                "c/1",
+                "c/1=h:1/h:2",
+                "use \"c/1\" as a member's name: 1 to 128 of letters, digits, '-', '_' and '.' are possible",
+            ),
         ];
         for (name, members, expected) in table {
-            let found = config(name, members).validate().err().map(|error| error.to_string()).unwrap_or_default();
+            let found =
+                config(name, members).validate().err().map(|error| error.to_string()).unwrap_or_default();
             assert_eq!(found, expected, "{members}");
         }
         let other = Config { cluster: "Prod".into(), ..config("c1", three) };

@@ -1,18 +1,17 @@
-//! A Muster coordinator: the replica that decides, the store that keeps, and the doors to peers, workers and clients.
+//! A Muster coordinator: the replica that decides, the store that keeps, and the doors to peers, workers and
+//! clients.
 //!
-//! The [`core`] is a synchronous state machine without clock and IO, except through a [`disk::Disk`] that it is given; the process
-//! around it and the simulator drive the very same code.
+//! The [`core`] is a synchronous state machine without clock and IO, except through a [`disk::Disk`] that it
+//! is given; the process around it and the simulator drive the very same code.
 
 mod api;
-pub mod apply;
 mod bus;
 pub mod config;
-pub mod core;
-pub mod disk;
 mod peers;
 pub mod process;
 pub mod replay;
 pub mod store;
 
-pub use config::{Config, MemberConfig};
+pub use config::{Config, ConfigError, members};
+pub use muster_replica::MemberConfig;
 pub use process::{RunError, run};

@@ -1,7 +1,8 @@
 //! Folding a ledger again: offline from a data directory, or from the reader of a running store.
 //!
-//! The fold is `State::evolve`, as everywhere; nothing here knows what an event means. The chain is computed again from the blocks, so
-//! that a block which was changed, added or left out is noticed. To verify is to decide every command again and to compare.
+//! The fold is `State::evolve`, as everywhere; nothing here knows what an event means. The chain is computed
+//! again from the blocks, so that a block which was changed, added or left out is noticed. To verify is to
+//! decide every command again and to compare.
 
 mod pipeline;
 #[cfg(test)]
@@ -10,22 +11,19 @@ mod until;
 
 pub use until::{ParseUntilError, Until};
 
-use crate::{
-    apply,
-    disk::{Block, Disk, DiskError},
-    store::{LedgerReader, Store, StoreError},
-};
+use crate::store::{LedgerReader, Store, StoreError};
 use muster_machine::{Moment, State, is_transition, views};
-use muster_protocol::{
-    codec::CodecError,
-    envelope::{Batch, BatchStamp, ChainHead},
-    event::{Event, EventRecord},
-    ids::{LogIndex, Term},
-    view::ReplayView,
-};
+use muster_protocol::codec::CodecError;
+use muster_protocol::envelope::{Batch, BatchStamp, ChainHead};
+use muster_protocol::event::{Event, EventRecord};
+use muster_protocol::ids::{LogIndex, Term};
+use muster_protocol::view::ReplayView;
+use muster_replica::apply;
+use muster_replica::disk::{Block, Disk, DiskError};
 use pipeline::Prepared;
 use raft::eraftpb::{Entry, Snapshot};
-use std::{path::Path, time::Instant};
+use std::path::Path;
+use std::time::Instant;
 
 /// Jobs in a replay's view at most, the newest.
 const JOBS_SHOWN: usize = 1000;
@@ -83,8 +81,8 @@ pub enum ReplayError {
     },
 }
 
-/// Replays the data directory of a coordinator that does not run, or a copy of one. Entries that are committed but not yet in the ledger are
-/// applied, as the coordinator would at its next start.
+/// Replays the data directory of a coordinator that does not run, or a copy of one. Entries that are
+/// committed but not yet in the ledger are applied, as the coordinator would at its next start.
 pub fn offline(dir: &Path, options: Options) -> Result<ReplayView, ReplayError> {
     let mut store = Store::open_for_reading(dir)?;
     let recovered = store.recover()?;
@@ -96,7 +94,12 @@ pub fn offline(dir: &Path, options: Options) -> Result<ReplayView, ReplayError> 
 }
 
 /// Replays the ledger of a running coordinator, through its reader.
-pub fn online(coordinator: &str, cluster: &str, reader: &LedgerReader, options: Options) -> Result<ReplayView, ReplayError> {
+pub fn online(
+    coordinator: &str,
+    cluster: &str,
+    reader: &LedgerReader,
+    options: Options,
+) -> Result<ReplayView, ReplayError> {
     // Reading a snapshot takes as long as reading many blocks: only where the ledger alone is not enough.
     let span = reader.span();
     let needed = options.from_snapshot || !span.is_complete() || span.last < reader.snapshot_index()?;
@@ -116,7 +119,9 @@ fn fold(
     let started = Instant::now();
     let span = reader.span();
     // A complete ledger may end before the snapshot that a leader has just sent.
-    let needed = |snapshot: &Snapshot| options.from_snapshot || !span.is_complete() || span.last < snapshot.get_metadata().index;
+    let needed = |snapshot: &Snapshot| {
+        options.from_snapshot || !span.is_complete() || span.last < snapshot.get_metadata().index
+    };
     let state = match snapshot.filter(needed) {
         Some(snapshot) => State::from_bytes(&snapshot.data).map_err(ReplayError::Snapshot)?,
         None => State::new(cluster),
@@ -129,7 +134,9 @@ fn fold(
         return Err(ReplayError::TooEarly { from, until });
     }
     let mut fold = Fold { state, options, events: 0, transitions: 0, same: true, ended: false };
-    pipeline::each_block(reader, from.0 + 1, fold.state.chain().hash, options.verify, |block| fold.block(block))?;
+    pipeline::each_block(reader, from.0 + 1, fold.state.chain().hash, options.verify, |block| {
+        fold.block(block)
+    })?;
     for entry in tail {
         if !fold.ended && entry.index == fold.state.applied().0 + 1 {
             fold.apply(entry)?;
@@ -200,7 +207,8 @@ impl Fold {
         }
         let applied = apply::apply_entry(&mut self.state, index, term, &entry.data);
         self.events += applied.records.len() as u64;
-        self.transitions += applied.records.iter().filter(|record| is_transition(&record.event)).count() as u64;
+        self.transitions +=
+            applied.records.iter().filter(|record| is_transition(&record.event)).count() as u64;
         Ok(())
     }
 
@@ -216,9 +224,12 @@ impl Fold {
         self.transitions += u64::from(is_transition(event));
     }
 
-    /// Decides the commands of a block again, each before its own events are folded. The fold goes on with the ledger's events either way.
+    /// Decides the commands of a block again, each before its own events are folded. The fold goes on with
+    /// the ledger's events either way.
     fn verify(&mut self, index: LogIndex, term: Term, moved: bool, entry: &[u8], records: &[EventRecord]) {
-        let batch = Batch::from_bytes(entry).ok().filter(|batch| batch.cluster == self.state.cluster() && batch.term == term);
+        let batch = Batch::from_bytes(entry)
+            .ok()
+            .filter(|batch| batch.cluster == self.state.cluster() && batch.term == term);
         let mut same = batch.is_some() == moved;
         let mut rest = records;
         for (command, envelope) in (0..).zip(batch.iter().flat_map(|batch| &batch.commands)) {

@@ -1,4 +1,4 @@
-"""Records what Hugging Face's tokenizers and chat templates say: `record.py OUT`, by default worker/llm/tests/golden/data.
+"""Records what Hugging Face's tokenizers and chat templates say: `record.py OUT`, by default worker/data/tests/golden.
 
 Trains tiny tokenizers of every kind that is loaded elsewhere, encodes texts that tell them apart, and renders conversations with masks.
 The unigram tokenizer comes out a little different each time: its trainer's sums depend on its threads.
@@ -112,7 +112,7 @@ def added_tokens():
 
 
 def main():
-    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "worker/llm/tests/golden/data")
+    out = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "worker/data/tests/golden")
     out.mkdir(parents=True, exist_ok=True)
     made = {
         "gpt2": byte_level(),

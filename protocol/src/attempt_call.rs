@@ -1,16 +1,16 @@
 //! What a running attempt and its agent say to each other over the attempt's local socket.
 //!
 //! The agent gives the socket's path in `MUSTER_SOCKET`. Frames are a little-endian `u32` length and a sealed
-//! [`AttemptFrame`] or [`AgentFrame`]. The agent answers each frame, in order; calls that need the log are answered once applied.
+//! [`AttemptFrame`] or [`AgentFrame`]. The agent answers each frame, in order; calls that need the log are
+//! answered once applied.
 
-use crate::{
-    envelope::TasksAdded,
-    ids::{Digest, StageIndex, TaskId},
-    rejection::{Detail, Rejection},
-    spec::ChildSpec,
-    tagged,
-};
-use alloc::{string::String, vec::Vec};
+use crate::envelope::TasksAdded;
+use crate::ids::{Digest, StageIndex, TaskId};
+use crate::rejection::{Detail, Rejection};
+use crate::spec::ChildSpec;
+use crate::tagged;
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +64,8 @@ pub struct Output {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Taken {}
 
-/// A question for the cluster. `nonce` makes the request id (with the task), so that a repeat by a later attempt is the same request.
+/// A question for the cluster. `nonce` makes the request id (with the task), so that a repeat by a later
+/// attempt is the same request.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Ask {
     /// Chosen by the attempt: the same for the same question in every attempt at the task.

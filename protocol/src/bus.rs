@@ -1,19 +1,19 @@
 //! What workers and the leader say to each other over the bus.
 //!
-//! The bus is transport only: any message may be lost, late, repeated or out of order, and every coordinator hears every [`Up`].
-//! So whatever matters is said again until it is acknowledged, and [`Down`] follows from the replicated state, never from a one-shot effect.
-//! **Invariant**: a worker believes a [`DownEnvelope`] only if its term is not below the newest that it has seen.
+//! The bus is transport only: any message may be lost, late, repeated or out of order, and every coordinator
+//! hears every [`Up`]. So whatever matters is said again until it is acknowledged, and [`Down`] follows from
+//! the replicated state, never from a one-shot effect. **Invariant**: a worker believes a [`DownEnvelope`]
+//! only if its term is not below the newest that it has seen.
 
-use crate::{
-    attempt_call::{CallAnswer, CallRequest},
-    ids::{AttemptId, BootId, RequestId, StageIndex, Term, WorkerId, WorkerIdentity},
-    outcome::Outcome,
-    resources::{Grant, Resources},
-    spec::{OnPartition, Work},
-    tagged, words,
-    worker::{ProgressRecord, Report, WorkerHello},
-};
-use alloc::{string::String, vec::Vec};
+use crate::attempt_call::{CallAnswer, CallRequest};
+use crate::ids::{AttemptId, BootId, RequestId, StageIndex, Term, WorkerId, WorkerIdentity};
+use crate::outcome::Outcome;
+use crate::resources::{Grant, Resources};
+use crate::spec::{OnPartition, Work};
+use crate::worker::{ProgressRecord, Report, WorkerHello};
+use crate::{tagged, words};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -129,13 +129,15 @@ words! {
     }
 }
 
-/// Reports in order. `first_seq` is the number of the first; numbers grow by one per report and start from 1 in each life.
+/// Reports in order. `first_seq` is the number of the first; numbers grow by one per report and start from 1
+/// in each life.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Reports {
     /// The number of the first report in this message.
     pub first_seq: u64,
-    /// The oldest number that was not acknowledged when this was sent: a leader has everything before it, if not this one. The leader
-    /// accepts a message only if `first_seq` is at most one past the last that it accepted, or equals this number.
+    /// The oldest number that was not acknowledged when this was sent: a leader has everything before it, if
+    /// not this one. The leader accepts a message only if `first_seq` is at most one past the last that it
+    /// accepted, or equals this number.
     pub oldest_unacked: u64,
     /// In order.
     pub reports: Vec<Report>,
@@ -293,7 +295,8 @@ pub struct AnswerTo {
 /// Send an attempt's output.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Tail {
-    /// Names the tail. Said again every second while somebody listens; a tail not heard of for five seconds ends.
+    /// Names the tail. Said again every second while somebody listens; a tail not heard of for five seconds
+    /// ends.
     pub id: RequestId,
     /// Which attempt's.
     pub attempt: AttemptId,

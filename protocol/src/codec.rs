@@ -1,13 +1,12 @@
 //! The one place that names bincode: bytes to values and back, with a limit on every decode.
 //!
-//! Integers are varints, lengths are checked before memory is taken, and trailing bytes are an error. A compatible successor of
-//! bincode can replace it here without a migration, because the golden files in `protocol/golden` pin the bytes.
+//! Integers are varints, lengths are checked before memory is taken, and trailing bytes are an error. A
+//! compatible successor of bincode can replace it here without a migration, because the golden files in
+//! `protocol/golden` pin the bytes.
 
 use crate::limits::FORMAT_VERSION;
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use bincode::{Decode, Encode, config};
 use core::fmt;
 
@@ -39,7 +38,9 @@ impl fmt::Display for CodecError {
             CodecError::Malformed(why) => write!(f, "malformed bytes: {why}"),
             CodecError::TooLarge { limit_bytes } => write!(f, "larger than the limit of {limit_bytes} bytes"),
             CodecError::Trailing { bytes } => write!(f, "{bytes} bytes left over after the value"),
-            CodecError::Version { found } => write!(f, "format version {found}, but this build reads version {FORMAT_VERSION}"),
+            CodecError::Version { found } => {
+                write!(f, "format version {found}, but this build reads version {FORMAT_VERSION}")
+            }
         }
     }
 }
@@ -48,17 +49,20 @@ impl core::error::Error for CodecError {}
 
 /// The largest value that any decode accepts; narrower limits are given per call.
 const LIMIT_BYTES_MAX: usize = 1 << 30;
-/// Memory that a decode may take, for each byte that it was given: a hostile length in a small message takes little. An element of a
-/// list takes at least one byte on the wire, and hardly any takes a kilobyte in memory.
+/// Memory that a decode may take, for each byte that it was given: a hostile length in a small message takes
+/// little. An element of a list takes at least one byte on the wire, and hardly any takes a kilobyte in
+/// memory.
 const MEMORY_PER_BYTE: usize = 1 << 10;
 
-fn config<const LIMIT_BYTES: usize>() -> config::Configuration<config::LittleEndian, config::Varint, config::Limit<LIMIT_BYTES>> {
+fn config<const LIMIT_BYTES: usize>()
+-> config::Configuration<config::LittleEndian, config::Varint, config::Limit<LIMIT_BYTES>> {
     config::standard().with_limit::<LIMIT_BYTES>()
 }
 
 /// The bytes of `value`.
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
-    bincode::encode_to_vec(value, config::<LIMIT_BYTES_MAX>()).expect("encoding to memory fails only over the 1 GiB limit")
+    bincode::encode_to_vec(value, config::<LIMIT_BYTES_MAX>())
+        .expect("encoding to memory fails only over the 1 GiB limit")
 }
 
 /// Appends the bytes of `value` to `out`.
@@ -90,7 +94,8 @@ fn decode_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<(T, u
     decoded.map_err(|e| CodecError::Malformed(e.to_string()))
 }
 
-/// The bytes of `value` behind a version byte: the form of everything that leaves a process or reaches a disk.
+/// The bytes of `value` behind a version byte: the form of everything that leaves a process or reaches a
+/// disk.
 pub fn seal<T: Encode>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.push(FORMAT_VERSION);

@@ -1,13 +1,12 @@
 //! Commands: what is asked of the cluster, in the imperative. They are what the Raft log holds.
 
-use crate::{
-    ids::{AttemptId, BootId, JobId, RaftId, StageIndex, Term, WorkerId},
-    resources::Grant,
-    spec::{ChildSpec, JobSpec},
-    tagged,
-    worker::{Liveness, ProgressRecord, Report, WorkerHello},
-};
-use alloc::{string::String, vec::Vec};
+use crate::ids::{AttemptId, BootId, JobId, RaftId, StageIndex, Term, WorkerId};
+use crate::resources::Grant;
+use crate::spec::{ChildSpec, JobSpec};
+use crate::tagged;
+use crate::worker::{Liveness, ProgressRecord, Report, WorkerHello};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +97,8 @@ pub struct DrainWorker {
 /// Run these tasks there.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Assign {
-    /// Each is checked again when it is applied; one that no longer holds is left out. A gang's stand together, and count together.
+    /// Each is checked again when it is applied; one that no longer holds is left out. A gang's stand
+    /// together, and count together.
     pub assignments: Vec<Assignment>,
     /// The inputs from outside the state that the scheduler used, so that a replayed decision sees the same.
     pub hints: Vec<LoadHint>,
@@ -151,7 +151,8 @@ pub struct RecordProgress {
 /// More tasks for my job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AddTasks {
-    /// The live attempt that asks. Ids follow from (its task, the envelope's request id): a repeat gets the same tasks.
+    /// The live attempt that asks. Ids follow from (its task, the envelope's request id): a repeat gets the
+    /// same tasks.
     pub parent: AttemptId,
     /// The children.
     pub children: Vec<ChildSpec>,

@@ -1,16 +1,13 @@
 //! What wraps a command on its way into the log: who, on whose behalf, why, and when.
 
-use crate::{
-    codec::{self, CodecError},
-    command::Command,
-    ids::{Digest, LogIndex, RequestId, Term},
-    ids::{JobId, WorkerId},
-    limits,
-    rejection::Rejection,
-    tagged,
-    time::{LogMs, WallMs},
-};
-use alloc::{string::String, vec::Vec};
+use crate::codec::{self, CodecError};
+use crate::command::Command;
+use crate::ids::{Digest, JobId, LogIndex, RequestId, Term, WorkerId};
+use crate::rejection::Rejection;
+use crate::time::{LogMs, WallMs};
+use crate::{limits, tagged};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +35,8 @@ pub struct Envelope {
 pub struct Batch {
     /// The cluster's name: an entry of another cluster is refused.
     pub cluster: String,
-    /// The term in which the leader stamped it; an entry stamped in another term than its Raft entry's is refused.
+    /// The term in which the leader stamped it; an entry stamped in another term than its Raft entry's is
+    /// refused.
     pub term: Term,
     /// The moment, in log time.
     pub log_ms: LogMs,
@@ -165,9 +163,19 @@ mod tests {
 
     #[test]
     fn a_stamp_is_how_a_batch_begins() {
-        let batch =
-            Batch { cluster: "local".to_string(), term: Term(7), log_ms: LogMs(70_000), wall_ms: WallMs(1 << 40), commands: Vec::new() };
-        let expected = BatchStamp { cluster: "local".to_string(), term: Term(7), log_ms: LogMs(70_000), wall_ms: WallMs(1 << 40) };
+        let batch = Batch {
+            cluster: "local".to_string(),
+            term: Term(7),
+            log_ms: LogMs(70_000),
+            wall_ms: WallMs(1 << 40),
+            commands: Vec::new(),
+        };
+        let expected = BatchStamp {
+            cluster: "local".to_string(),
+            term: Term(7),
+            log_ms: LogMs(70_000),
+            wall_ms: WallMs(1 << 40),
+        };
         assert_eq!(BatchStamp::from_bytes(&batch.to_bytes()), Ok(expected));
         assert!(BatchStamp::from_bytes(&[]).is_err());
     }

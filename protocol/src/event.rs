@@ -1,17 +1,16 @@
 //! Events: what happened, in the past tense. Folding them is the only way in which state comes about.
 
-use crate::{
-    command::LoadHint,
-    envelope::Answer,
-    ids::{AttemptId, JobId, RaftId, RequestId, StageIndex, TaskId, Term, WorkerId},
-    outcome::{Outcome, Terminal},
-    resources::Grant,
-    spec::{ChildSpec, JobSpec},
-    tagged,
-    time::LogMs,
-    worker::{ProgressRecord, WorkerHello},
-};
-use alloc::{string::String, vec::Vec};
+use crate::command::LoadHint;
+use crate::envelope::Answer;
+use crate::ids::{AttemptId, JobId, RaftId, RequestId, StageIndex, TaskId, Term, WorkerId};
+use crate::outcome::{Outcome, Terminal};
+use crate::resources::Grant;
+use crate::spec::{ChildSpec, JobSpec};
+use crate::tagged;
+use crate::time::LogMs;
+use crate::worker::{ProgressRecord, WorkerHello};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +98,8 @@ pub struct JobCancelled {
     pub reason: String,
 }
 
-/// A job ended. Tasks of it that never had an attempt end with it, as cancelled: an array of a million is no event for each.
+/// A job ended. Tasks of it that never had an attempt end with it, as cancelled: an array of a million is no
+/// event for each.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobEnded {
     /// Which.

@@ -2,7 +2,8 @@
 
 use alloc::string::String;
 use bincode::{Decode, Encode};
-use core::{fmt, str::FromStr};
+use core::fmt;
+use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A text that is not an id of the expected kind.
@@ -70,7 +71,9 @@ numbered!(/// A member's number in Raft. It is not the coordinator's name: a wip
     RaftId(u64), "raft-");
 
 /// A stage of a job: its position in the job's list of stages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct StageIndex(pub u16);
 

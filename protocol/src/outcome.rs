@@ -28,7 +28,8 @@ tagged! {
 /// A success, with what later stages may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Succeeded {
-    /// At most [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes; JSON by custom; empty for processes.
+    /// At most [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes; JSON by custom;
+    /// empty for processes.
     #[serde(default)]
     pub output: String,
 }

@@ -1,6 +1,8 @@
 //! What a worker has, what a task asks for, and what an attempt holds. All integers.
 
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +29,10 @@ impl Resources {
         request.cpu_milli <= self.cpu_milli
             && request.memory_mib <= self.memory_mib
             && request.gpus <= self.gpus
-            && request.counters.iter().all(|(name, amount)| *amount <= self.counters.get(name).copied().unwrap_or(0))
+            && request
+                .counters
+                .iter()
+                .all(|(name, amount)| *amount <= self.counters.get(name).copied().unwrap_or(0))
     }
 
     /// These amounts less `request`; `None` if it does not fit.

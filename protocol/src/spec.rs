@@ -1,7 +1,10 @@
 //! What a job is, as submitted: stages of tasks, their work and their rules.
 
-use crate::{ids::StageIndex, limits, resources::Resources, tagged, words};
-use alloc::{string::String, vec::Vec};
+use crate::ids::StageIndex;
+use crate::resources::Resources;
+use crate::{limits, tagged, words};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +164,8 @@ pub struct ChildSpec {
     /// Its own parameters, as a JSON object in text: laid over the stage's.
     #[serde(default)]
     pub params: String,
-    /// Tasks of the same job that must have succeeded first. `TaskRef::New(k)` is the k-th child of the same command.
+    /// Tasks of the same job that must have succeeded first. `TaskRef::New(k)` is the k-th child of the same
+    /// command.
     #[serde(default)]
     pub after: Vec<TaskRef>,
 }

@@ -1,7 +1,8 @@
 //! The only place that knows subjects. All begin with `muster.<cluster>.v1.`.
 
 use crate::ids::{BootId, WorkerIdentity};
-use alloc::{format, string::String};
+use alloc::format;
+use alloc::string::String;
 
 /// Every coordinator listens here: what workers say.
 pub fn up(cluster: &str, identity: WorkerIdentity) -> String {
@@ -20,5 +21,7 @@ pub fn down(cluster: &str, identity: WorkerIdentity, boot: BootId) -> String {
 
 /// Whether `name` may be a cluster's name: it becomes part of subjects.
 pub fn is_cluster_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -2,8 +2,9 @@
 
 /// Defines an enum of newtype variants, each with its permanent numeric tag: `3 => CancelJob(CancelJob)`.
 ///
-/// The bincode form is the tag as a varint `u16`, then the body; an unknown tag is a decode error that names the enum and the tag.
-/// The JSON form is the body's object with a `"type"` key. A tag is never used again for something else.
+/// The bincode form is the tag as a varint `u16`, then the body; an unknown tag is a decode error that names
+/// the enum and the tag. The JSON form is the body's object with a `"type"` key. A tag is never used again
+/// for something else.
 #[macro_export]
 macro_rules! tagged {
     (

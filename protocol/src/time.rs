@@ -3,8 +3,11 @@
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds of log time since the cluster's first entry. It only moves forward, and only while there is a leader.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+/// Milliseconds of log time since the cluster's first entry. It only moves forward, and only while there is a
+/// leader.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct LogMs(pub u64);
 
@@ -16,6 +19,8 @@ impl LogMs {
 }
 
 /// Milliseconds since the Unix epoch by the leader's own clock. Displayed, never compared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct WallMs(pub u64);

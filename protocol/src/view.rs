@@ -1,17 +1,18 @@
-//! What the HTTP API shows, as JSON: stable keys, ids as text. Made from state by the coordinator, read by the CLI and by programs.
+//! What the HTTP API shows, as JSON: stable keys, ids as text. Made from state by the coordinator, read by
+//! the CLI and by programs.
 
-use crate::{
-    bus::Stream,
-    envelope::ChainHead,
-    event::Event,
-    ids::{AttemptId, Digest, JobId, LogIndex, RaftId, TaskId, Term, WorkerId},
-    outcome::{Outcome, Terminal},
-    resources::{GpuInfo, Resources},
-    spec::JobSpec,
-    time::{LogMs, WallMs},
-    worker::Liveness,
-};
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use crate::bus::Stream;
+use crate::envelope::ChainHead;
+use crate::event::Event;
+use crate::ids::{AttemptId, Digest, JobId, LogIndex, RaftId, TaskId, Term, WorkerId};
+use crate::outcome::{Outcome, Terminal};
+use crate::resources::{GpuInfo, Resources};
+use crate::spec::JobSpec;
+use crate::time::{LogMs, WallMs};
+use crate::worker::Liveness;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// How many tasks are in which state.
@@ -202,7 +203,8 @@ pub struct StatusView {
     pub bus: String,
     /// The program's version.
     pub version: String,
-    /// Counters since the start of this process: `raft_syncs`, `ledger_syncs`, `bus_sent`, `bus_received`, `commands`, `entries`, …
+    /// Counters since the start of this process: `raft_syncs`, `ledger_syncs`, `bus_sent`, `bus_received`,
+    /// `commands`, `entries`, …
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -252,7 +254,8 @@ pub struct AcceptedView {
 /// What is said when something is wrong, with the HTTP status that fits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
-    /// A stable word: `invalid`, `unknown`, `wrong_state`, `limit_exceeded`, `stale`, `no_leader`, `timed_out`, `overloaded`, `internal`.
+    /// A stable word: `invalid`, `unknown`, `wrong_state`, `limit_exceeded`, `stale`, `no_leader`,
+    /// `timed_out`, `overloaded`, `internal`.
     pub error: String,
     /// For people: what was wrong, and what would be right.
     pub message: String,
@@ -295,7 +298,8 @@ pub struct LogView {
     pub stream: Stream,
     /// Where it begins, in bytes of the stream.
     pub offset: u64,
-    /// Where the next piece begins: a reader whose connection broke goes on from there. The text cannot say it, since it is lossy.
+    /// Where the next piece begins: a reader whose connection broke goes on from there. The text cannot say
+    /// it, since it is lossy.
     #[serde(default)]
     pub next: u64,
     /// The output, lossily as UTF-8; a character is never cut in two.

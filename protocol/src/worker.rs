@@ -1,12 +1,12 @@
 //! What a worker says of itself, and what it reports of its attempts.
 
-use crate::{
-    ids::{AttemptId, BootId, Digest, WorkerIdentity},
-    outcome::Outcome,
-    resources::{GpuInfo, Resources},
-    tagged, words,
-};
-use alloc::{collections::BTreeMap, string::String, vec::Vec};
+use crate::ids::{AttemptId, BootId, Digest, WorkerIdentity};
+use crate::outcome::Outcome;
+use crate::resources::{GpuInfo, Resources};
+use crate::{tagged, words};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 

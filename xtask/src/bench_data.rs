@@ -1,7 +1,7 @@
 //! `cargo xtask bench data`: our preparation of data against Hugging Face's, in one run on the same text.
 //!
-//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. It needs the Python of the
-//! oracles, with `datasets` and `tokenizers`.
+//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it.
+//! It needs the Python of the oracles, with `datasets` and `tokenizers`.
 
 use crate::{cargo, oracle};
 use anyhow::{Result, bail};
@@ -18,7 +18,9 @@ pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
         bail!("build the workspace");
     }
     let mut command = Command::new(cargo::binary(profile, "examples/bench_data"));
-    let found = cargo::found(command.arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest))?;
+    let found = cargo::found(
+        command.arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest),
+    )?;
     if json {
         println!("{found}");
     } else {
@@ -28,7 +30,9 @@ pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
 }
 
 fn table(found: &Value) -> String {
-    let side = |name: &str, key: &str| found[name]["tokens_per_s"].as_f64().map_or_else(|| key.to_owned(), |rate| format!("{rate:.0}"));
+    let side = |name: &str, key: &str| {
+        found[name]["tokens_per_s"].as_f64().map_or_else(|| key.to_owned(), |rate| format!("{rate:.0}"))
+    };
     format!(
         "{} tokens of real text, {} threads each\nMuster        {:>12} tokens/s\nHugging Face  {:>12} tokens/s\nratio         {:>12}",
         found["tokens"],

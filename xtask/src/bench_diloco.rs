@@ -1,20 +1,26 @@
-//! `cargo xtask bench diloco`: what rounds cost in held-out loss, against synchronous training on the same samples.
+//! `cargo xtask bench diloco`: what rounds cost in held-out loss, against synchronous training on the same
+//! samples.
 //!
-//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it. Nothing of it depends on the
-//! machine's speed: the same build on the same kind of processor gives the same figures.
+//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it.
+//! Nothing of it depends on the machine's speed: the same build on the same kind of processor gives the same
+//! figures.
 
-use crate::{
-    cargo::{self, PROFILE},
-    oracle,
-};
+use crate::cargo::{self, PROFILE};
+use crate::oracle;
 use anyhow::{Result, bail};
 use serde_json::Value;
-use std::{fmt::Write as _, process::Command};
+use std::fmt::Write as _;
+use std::process::Command;
 
 const EXAMPLE: &str = "bench_diloco";
-/// Runs, what each is compared with, and by how many per cent more its loss may be: what was measured, and a little for other text.
-const LIMITS: [(&str, &str, f64); 4] =
-    [("h10_int8", "sync", 2.5), ("h25_int8", "sync", 6.5), ("h10_int8", "h10_f32", 0.1), ("h10_int8_dropped", "h10_int8", 1.0)];
+/// Runs, what each is compared with, and by how many per cent more its loss may be: what was measured, and a
+/// little for other text.
+const LIMITS: [(&str, &str, f64); 4] = [
+    ("h10_int8", "sync", 2.5),
+    ("h25_int8", "sync", 6.5),
+    ("h10_int8", "h10_f32", 0.1),
+    ("h10_int8_dropped", "h10_int8", 1.0),
+];
 
 /// Runs it. With `json`, standard output is one JSON object.
 pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
@@ -22,7 +28,9 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     if !cargo::status(command.args(oracle::PACKAGES).args(["--example", EXAMPLE]))?.success() {
         bail!("build the bench");
     }
-    let found = cargo::found(Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE)).args(rest))?;
+    let found = cargo::found(
+        Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE)).args(rest),
+    )?;
     if json {
         println!("{found}");
     } else {
@@ -44,7 +52,8 @@ fn over(found: &Value) -> Vec<String> {
 }
 
 fn table(found: &Value) -> String {
-    let mut text = format!("{} samples each, after {} steps together\n", found["samples"], found["warm_up_steps"]);
+    let mut text =
+        format!("{} samples each, after {} steps together\n", found["samples"], found["warm_up_steps"]);
     for (name, run) in found["runs"].as_object().into_iter().flatten() {
         let number = |key: &str| run[key].as_f64().unwrap_or(f64::NAN);
         let _ = writeln!(text, "{name:<28} {:>8.4} {:>+7.2} %", number("loss"), number("percent"));
@@ -60,7 +69,8 @@ mod tests {
     #[test]
     fn what_is_worse_than_it_may_be_is_said() {
         let found = |h25: f64| {
-            let runs = json!({"sync": {"loss": 4.0, "percent": 0.0}, "h25_int8": {"loss": h25, "percent": 2.5}});
+            let runs =
+                json!({"sync": {"loss": 4.0, "percent": 0.0}, "h25_int8": {"loss": h25, "percent": 2.5}});
             json!({"samples": 8, "warm_up_steps": 2, "runs": runs})
         };
         assert!(over(&found(4.1)).is_empty());

@@ -1,27 +1,30 @@
-//! The GPU half of `cargo xtask bench train`: tokens per second in bf16 and model FLOP/s utilisation, ours and PyTorch's in turns.
+//! The GPU half of `cargo xtask bench train`: tokens per second in bf16 and model FLOP/s utilisation, ours
+//! and PyTorch's in turns.
 //!
-//! Both compute in bf16 with masters and moments in f32: PyTorch eager by autocast, with its fused AdamW and its own attention. Where a GPU,
-//! its toolkit or a PyTorch for it is missing, it must say which, never report less than it was asked for in silence.
+//! Both compute in bf16 with masters and moments in f32: PyTorch eager by autocast, with its fused AdamW and
+//! its own attention. Where a GPU, its toolkit or a PyTorch for it is missing, it must say which, never
+//! report less than it was asked for in silence.
 //!
-//! **Model FLOPs** of a step are those of [`bench_train::operations`]: forward and twice that backward, `6 * matrix weights * tokens` with
-//! the head's, and the causal half of attention's two products, `6 * layers * batch * context * (context + 1) * hidden`; what is computed
-//! again counts once. MFU (Chowdhery et al. 2022) is those per second over the device's dense bf16 peak by its data sheet.
+//! **Model FLOPs** of a step are those of [`bench_train::operations`]: forward and twice that backward, `6 *
+//! matrix weights * tokens` with the head's, and the causal half of attention's two products, `6 * layers *
+//! batch * context * (context + 1) * hidden`; what is computed again counts once. MFU (Chowdhery et al. 2022)
+//! is those per second over the device's dense bf16 peak by its data sheet.
 
-use crate::{
-    bench_train::{self, OURS, Side, median, number},
-    cargo::{self, PROFILE},
-    cuda,
-};
+use crate::bench_train::{self, OURS, Side, median, number};
+use crate::cargo::{self, PROFILE};
+use crate::cuda;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 /// The size that is measured.
 const SIZE: &str = "gpu";
 /// Pairs of turns.
 const REPEATS: usize = 5;
 
-/// Dense bf16 peaks in FLOP/s with sums in f32, by a part of the name that `nvidia-smi` gives; the first that fits counts.
+/// Dense bf16 peaks in FLOP/s with sums in f32, by a part of the name that `nvidia-smi` gives; the first that
+/// fits counts.
 const PEAKS: [(&str, f64); 20] = [
     ("B200", 2250e12),
     ("H200 NVL", 835e12),
@@ -64,7 +67,8 @@ pub fn measure(plan: &Value, python: &Path, build: bool) -> Map<String, Value> {
 
 /// The keys where nothing was measured.
 fn skipped(reason: &str) -> Map<String, Value> {
-    let nothing = ["gpu_vs_torch", "gpu_mfu", "gpu_bf16_tokens_per_s"].map(|key| (key.to_owned(), Value::Null));
+    let nothing =
+        ["gpu_vs_torch", "gpu_mfu", "gpu_bf16_tokens_per_s"].map(|key| (key.to_owned(), Value::Null));
     nothing.into_iter().chain([("gpu_skipped".to_owned(), json!(reason))]).collect()
 }
 
@@ -84,9 +88,13 @@ fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
         Ok(name) => name,
         Err(reason) => return Ok(Err(reason)),
     };
-    let torch = Command::new(python).args(["-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]).status();
+    let torch = Command::new(python)
+        .args(["-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"])
+        .status();
     if !torch.context("ask PyTorch for GPUs")?.success() {
-        return Ok(Err(format!("the peer's PyTorch sees no GPU (it may be built without CUDA), though there is {name}")));
+        return Ok(Err(format!(
+            "the peer's PyTorch sees no GPU (it may be built without CUDA), though there is {name}"
+        )));
     }
     let Some(environment) = cuda::toolkit()? else {
         return Ok(Err(
@@ -94,14 +102,27 @@ fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
         ));
     };
     if build {
-        let mut command = cargo::cargo(&["build", "-p", "muster-llm", "--features", "cuda", "--profile", PROFILE, "--example", OURS]);
-        if !cargo::status(command.env("CARGO_TARGET_DIR", cuda::target()).envs(environment.clone()))?.success() {
+        let mut command = cargo::cargo(&[
+            "build",
+            "-p",
+            "muster-llm",
+            "--features",
+            "cuda",
+            "--profile",
+            PROFILE,
+            "--example",
+            OURS,
+        ]);
+        if !cargo::status(command.env("CARGO_TARGET_DIR", cuda::target()).envs(environment.clone()))?
+            .success()
+        {
             bail!("build our side with the feature `cuda`");
         }
     }
     let size = &plan["sizes"][SIZE];
     let mut peer = Command::new(python);
-    peer.args(["oracle/bench_train.py", "serve", SIZE, "--adamw", "fused"]).env("PYTHONDONTWRITEBYTECODE", "1");
+    peer.args(["oracle/bench_train.py", "serve", SIZE, "--adamw", "fused"])
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     let mut theirs = Side::start(&mut peer)?;
     let program = cuda::target().join(PROFILE).join("examples").join(OURS);
     let mut ours = Side::start(Command::new(program).args(["serve", SIZE]).envs(environment))?;
@@ -127,8 +148,13 @@ fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
     let per_token = bench_train::operations(size)? / (number(size, "batch")? * number(size, "context")?);
     let peak = peak(&name);
     let utilisation = medians.map(|rate| peak.map(|peak| rate * per_token / peak));
-    let reason = peak.is_none().then(|| format!("the peak of {name:?} is not known: see PEAKS in xtask/src/bench_gpu.rs"));
-    eprintln!("gpu: {name}: ours over torch {ratio:.2}x; MFU torch {:?}, ours {:?}", utilisation[0], utilisation[1]);
+    let reason = peak
+        .is_none()
+        .then(|| format!("the peak of {name:?} is not known: see PEAKS in xtask/src/bench_gpu.rs"));
+    eprintln!(
+        "gpu: {name}: ours over torch {ratio:.2}x; MFU torch {:?}, ours {:?}",
+        utilisation[0], utilisation[1]
+    );
     let result = json!({
         "gpu_vs_torch": ratio, "gpu_mfu": utilisation[1], "gpu_bf16_tokens_per_s": medians[1], "gpu_skipped": null,
         "gpu_mfu_missing": reason, "gpu_torch_mfu": utilisation[0], "gpu_torch_bf16_tokens_per_s": medians[0],
@@ -151,8 +177,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_says_why() {
         let keys = Value::Object(skipped("nvidia-smi finds no GPU"));
-        let expected =
-            json!({"gpu_vs_torch": null, "gpu_mfu": null, "gpu_bf16_tokens_per_s": null, "gpu_skipped": "nvidia-smi finds no GPU"});
+        let expected = json!({"gpu_vs_torch": null, "gpu_mfu": null, "gpu_bf16_tokens_per_s": null, "gpu_skipped": "nvidia-smi finds no GPU"});
         assert_eq!(keys, expected);
     }
 

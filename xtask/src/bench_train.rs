@@ -1,27 +1,25 @@
-//! `cargo xtask bench train`: tokens per second of training, ours and PyTorch's, in turns, in one run on one machine.
+//! `cargo xtask bench train`: tokens per second of training, ours and PyTorch's, in turns, in one run on one
+//! machine.
 //!
-//! Both sides are programs that answer the same lines (see `oracle/bench_train.py`); this one lets them take turns, so that whatever
-//! else the machine does falls on both, and compares pair by pair. It must print nothing but one JSON object on standard output. What a
-//! GPU does, where there is one, is measured by [`crate::bench_gpu`].
+//! Both sides are programs that answer the same lines (see `oracle/bench_train.py`); this one lets them take
+//! turns, so that whatever else the machine does falls on both, and compares pair by pair. It must print
+//! nothing but one JSON object on standard output. What a GPU does, where there is one, is measured by
+//! [`crate::bench_gpu`].
 
-use crate::{
-    bench_gpu,
-    cargo::{self, PROFILE},
-    oracle,
-};
+use crate::cargo::{self, PROFILE};
+use crate::{bench_gpu, oracle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use std::{
-    fmt::Write as _,
-    fs,
-    io::{BufRead, BufReader, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const PLAN: &str = "oracle/bench_train.json";
 /// Our side, an example of worker/llm.
 pub const OURS: &str = "bench_train";
-/// Pairs of turns at each size that are wanted, and how many are made at most to have as many that nothing disturbed.
+/// Pairs of turns at each size that are wanted, and how many are made at most to have as many that nothing
+/// disturbed.
 const REPEATS: usize = 5;
 const REPEATS_MAX: usize = 9;
 /// Fewer undisturbed pairs say nothing: then all count, and the result says that they were disturbed.
@@ -45,8 +43,10 @@ pub struct Side {
 impl Side {
     /// Starts it, and waits for what it says of itself.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.current_dir(cargo::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let child_ref = child.as_mut().map_err(|error| anyhow::anyhow!("start {:?}: {error}", command.get_program()))?;
+        let mut child =
+            command.current_dir(cargo::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let child_ref =
+            child.as_mut().map_err(|error| anyhow::anyhow!("start {:?}: {error}", command.get_program()))?;
         let input = child_ref.stdin.take().context("write to a side")?;
         let output = BufReader::new(child_ref.stdout.take().context("read from a side")?);
         let mut side = Self { child: child?, input, output, about: Value::Null };
@@ -55,7 +55,9 @@ impl Side {
     }
 
     fn ask(&mut self, line: &str) -> Result<Value> {
-        writeln!(self.input, "{line}").and_then(|()| self.input.flush()).with_context(|| format!("ask a side to {line}"))?;
+        writeln!(self.input, "{line}")
+            .and_then(|()| self.input.flush())
+            .with_context(|| format!("ask a side to {line}"))?;
         self.answer()
     }
 
@@ -72,7 +74,8 @@ impl Side {
         let before = (Processors::now(), self.ticks());
         let answer = self.ask(&format!("run {steps}"))?;
         let (after, own) = (Processors::now(), self.ticks().saturating_sub(before.1));
-        let others = (after.busy - before.0.busy).saturating_sub(own) as f64 / (after.all - before.0.all).max(1) as f64;
+        let others = (after.busy - before.0.busy).saturating_sub(own) as f64
+            / (after.all - before.0.all).max(1) as f64;
         let rate = number(&answer, "tokens")? / number(&answer, "seconds")?;
         let rate_of_processors = number(&answer, "tokens")? / (own.max(1) as f64 / TICKS_PER_SECOND);
         Ok(Turn { rate, rate_of_processors, peak_bytes: number(&answer, "peak_bytes")?, others })
@@ -81,7 +84,8 @@ impl Side {
     /// Processor time that the side has had so far, in ticks.
     fn ticks(&self) -> u64 {
         let line = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // The name of the program, in parentheses, may hold anything; user and system time are fields 14 and 15.
+        // The name of the program, in parentheses, may hold anything; user and system time are fields 14 and
+        // 15.
         let fields = line.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
         fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
     }
@@ -91,7 +95,8 @@ impl Side {
 pub struct Turn {
     /// Tokens per second.
     pub rate: f64,
-    /// Tokens per second of processor time, waiting in a spin included: it depends less on what else the machine does.
+    /// Tokens per second of processor time, waiting in a spin included: it depends less on what else the
+    /// machine does.
     rate_of_processors: f64,
     /// The most memory that it had.
     pub peak_bytes: f64,
@@ -109,8 +114,15 @@ struct Processors {
 impl Processors {
     fn now() -> Self {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let ticks: Vec<u64> =
-            text.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
+        let ticks: Vec<u64> = text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .skip(1)
+            .take(8)
+            .filter_map(|t| t.parse().ok())
+            .collect();
         // user, nice, system, idle, iowait, irq, softirq, steal
         let all: u64 = ticks.iter().sum();
         let idle: u64 = ticks.iter().skip(3).take(2).sum();
@@ -138,8 +150,8 @@ pub fn median(mut numbers: Vec<f64>) -> f64 {
     if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
 }
 
-/// Operations of one step on matrices, forward and backward (twice the forward's): each weight of a matrix once per token,
-/// the head's too, and the products of attention over the causal half.
+/// Operations of one step on matrices, forward and backward (twice the forward's): each weight of a matrix
+/// once per token, the head's too, and the products of attention over the causal half.
 pub fn operations(size: &Value) -> Result<f64> {
     let model = &size["model"];
     let of = |key: &str| number(model, key);
@@ -156,7 +168,10 @@ pub fn operations(size: &Value) -> Result<f64> {
 /// The machine, in words.
 fn machine() -> Value {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
+    let name = processors
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, name)| name.trim());
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     json!({"processor": name, "cores": cores, "avx512f": processors.contains(" avx512f ")})
 }
@@ -198,8 +213,9 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         command
     };
     let picked = peer("pick").current_dir(cargo::root()).output().context("start the peer")?;
-    let picked: Value = serde_json::from_slice(&picked.stdout)
-        .with_context(|| format!("read which AdamW is fastest: {}", String::from_utf8_lossy(&picked.stderr)))?;
+    let picked: Value = serde_json::from_slice(&picked.stdout).with_context(|| {
+        format!("read which AdamW is fastest: {}", String::from_utf8_lossy(&picked.stderr))
+    })?;
     let adamw = picked["adamw"].as_str().context("read which AdamW is fastest")?;
     let mut theirs = Side::start(peer("serve").args(["--adamw", adamw]))?;
     let ours = cargo::target_directory().join(PROFILE).join("examples").join(OURS);
@@ -213,7 +229,9 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         side.turn(plan["warmup_steps"].as_u64().unwrap_or(1))?;
     }
     let (mut pairs, mut peaks) = (Vec::new(), [0.0f64; 2]);
-    let calm = |pairs: &[[Turn; 2]]| pairs.iter().filter(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX)).count();
+    let calm = |pairs: &[[Turn; 2]]| {
+        pairs.iter().filter(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX)).count()
+    };
     while calm(&pairs) < REPEATS && pairs.len() < REPEATS_MAX {
         // Who goes first changes, so that neither always follows the other.
         let pair = if pairs.len().is_multiple_of(2) {
@@ -240,17 +258,25 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
     }
     let disturbed = calm(&pairs) < UNDISTURBED_MIN;
     if disturbed {
-        eprintln!("{name}: other processes disturbed this run, and PyTorch's threads suffer more from that than ours: do not quote it");
+        eprintln!(
+            "{name}: other processes disturbed this run, and PyTorch's threads suffer more from that than ours: do not quote it"
+        );
     } else {
         pairs.retain(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX));
     }
     let rates = [0, 1].map(|side| pairs.iter().map(|pair| pair[side].rate).collect::<Vec<_>>());
-    let of_processors = [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side].rate_of_processors).collect()));
+    let of_processors =
+        [0, 1].map(|side| median(pairs.iter().map(|pair| pair[side].rate_of_processors).collect()));
     let ratios: Vec<f64> = pairs.iter().map(|[torch, muster]| muster.rate / torch.rate).collect();
     let others: Vec<f64> = pairs.iter().flatten().map(|turn| turn.others).collect();
     let gemm = [number(&theirs.ask("gemm")?, "gflops")?, number(&ours.ask("gemm")?, "gflops")?];
-    let profiles = [theirs.ask(&format!("profile {}", steps.min(3)))?, ours.ask(&format!("profile {}", steps.min(3)))?];
-    eprint!("{}{}", table(&format!("{name}, torch"), &profiles[0])?, table(&format!("{name}, ours"), &profiles[1])?);
+    let profiles =
+        [theirs.ask(&format!("profile {}", steps.min(3)))?, ours.ask(&format!("profile {}", steps.min(3)))?];
+    eprint!(
+        "{}{}",
+        table(&format!("{name}, torch"), &profiles[0])?,
+        table(&format!("{name}, ours"), &profiles[1])?
+    );
     let medians = rates.clone().map(median);
     let tokens = number(size, "batch")? * number(size, "context")?;
     let achieved = medians.map(|rate| operations(size).map(|operations| rate / tokens * operations / 1e9));
@@ -263,7 +289,9 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         achieved / peak * 100.0
     );
     // Of our step, the part that is products of matrices, where our side counts it.
-    let gemm_time = number(&profiles[1], "gemm_seconds").and_then(|gemm| Ok(gemm / number(&profiles[1], "seconds")?)).ok();
+    let gemm_time = number(&profiles[1], "gemm_seconds")
+        .and_then(|gemm| Ok(gemm / number(&profiles[1], "seconds")?))
+        .ok();
     if let Some(part) = gemm_time {
         eprintln!("{name}: ours spends {:.0} % of a step in products of matrices", part * 100.0);
     }
@@ -293,14 +321,18 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
             bail!("build our side of the bench");
         }
     }
-    let plan: Value = serde_json::from_slice(&fs::read(cargo::root().join(PLAN)).with_context(|| format!("read {PLAN}"))?)
-        .with_context(|| format!("read {PLAN} as JSON"))?;
+    let plan: Value =
+        serde_json::from_slice(&fs::read(cargo::root().join(PLAN)).with_context(|| format!("read {PLAN}"))?)
+            .with_context(|| format!("read {PLAN} as JSON"))?;
     let load_before = load();
     let small = measure("small", &plan, &python)?;
     let large = measure("large", &plan, &python)?;
     let gpu = bench_gpu::measure(&plan, &python, rest.is_empty());
     let memory = small.memory.max(large.memory);
-    eprintln!("ours over torch: small {:.2}x, large {:.2}x; memory {memory:.2}x at worst", small.ratio, large.ratio);
+    eprintln!(
+        "ours over torch: small {:.2}x, large {:.2}x; memory {memory:.2}x at worst",
+        small.ratio, large.ratio
+    );
     let mut result = json!({
         "bench": "train",
         "small_vs_torch": small.ratio,
@@ -333,8 +365,12 @@ mod tests {
             "num_key_value_heads": 1,
         });
         let size = json!({"model": model, "batch": 1, "context": 2});
-        // q and o 16 each, k and v 8 each, three of 24, the head 40: 160 weights, 2 tokens. Attention: 3 pairs, 4 wide, two products.
-        assert_eq!(operations(&size).expect("has all numbers"), 3.0 * (2.0 * 160.0 * 2.0 + 2.0 * 2.0 * 3.0 * 4.0));
+        // q and o 16 each, k and v 8 each, three of 24, the head 40: 160 weights, 2 tokens. Attention: 3
+        // pairs, 4 wide, two products.
+        assert_eq!(
+            operations(&size).expect("has all numbers"),
+            3.0 * (2.0 * 160.0 * 2.0 + 2.0 * 2.0 * 3.0 * 4.0)
+        );
     }
 
     #[test]

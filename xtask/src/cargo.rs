@@ -2,11 +2,9 @@
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::{
-    env,
-    path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
-};
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Tests, clippy, docs and the demo share this profile: dependencies are built once.
 pub const PROFILE: &str = "ci";
@@ -17,9 +15,15 @@ pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
 }
 
-/// What a bench, started in the workspace's root, finds: the one JSON object that it prints. What it says besides goes to our own error stream.
+/// What a bench, started in the workspace's root, finds: the one JSON object that it prints. What it says
+/// besides goes to our own error stream.
 pub fn found(bench: &mut Command) -> Result<Value> {
-    let output = bench.current_dir(root()).stdout(Stdio::piped()).spawn().context("start the bench")?.wait_with_output()?;
+    let output = bench
+        .current_dir(root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("start the bench")?
+        .wait_with_output()?;
     if !output.status.success() {
         bail!("run the bench: {}", output.status);
     }
@@ -30,8 +34,8 @@ pub fn found(bench: &mut Command) -> Result<Value> {
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).args(arguments);
-    // What `cargo run` says of xtask's own package would, to build scripts that look at it (ring's), be a change: all that depends on
-    // them would be built again.
+    // What `cargo run` says of xtask's own package would, to build scripts that look at it (ring's), be a
+    // change: all that depends on them would be built again.
     let of_this_package = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_this_package)) {
         command.env_remove(name);

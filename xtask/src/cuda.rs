@@ -1,25 +1,36 @@
-//! The feature `cuda`: compiled where a toolkit is, or can be made from packages; else it is said that it was not.
+//! The feature `cuda`: compiled where a toolkit is, or can be made from packages; else it is said that it was
+//! not.
 
 use crate::cargo::{self, PROFILE};
 use anyhow::{Context, Result};
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Where the driver shows the first GPU.
 const GPU: &str = "/dev/nvidia0";
 
-/// Compiles the library with its GPU tests, and runs them: without a GPU they say that they check nothing. `false`: it was not compiled, or
-/// a test failed.
+/// Compiles the library with its GPU tests, and runs them: without a GPU they say that they check nothing.
+/// `false`: it was not compiled, or a test failed.
 pub fn cuda() -> Result<bool> {
     let Some(environment) = toolkit()? else {
-        println!("cuda: NOT compiled: there is no CUDA_HOME, and deploy/cuda/toolkit.sh could make no toolkit here (see above)");
+        println!(
+            "cuda: NOT compiled: there is no CUDA_HOME, and deploy/cuda/toolkit.sh could make no toolkit here (see above)"
+        );
         return Ok(true);
     };
     let target = target();
-    let mut command = cargo::cargo(&["test", "-p", "muster-llm", "--features", "cuda", "--profile", PROFILE, "--test", "cuda"]);
+    let mut command = cargo::cargo(&[
+        "test",
+        "-p",
+        "muster-llm",
+        "--features",
+        "cuda",
+        "--profile",
+        PROFILE,
+        "--test",
+        "cuda",
+    ]);
     command.env("CARGO_TARGET_DIR", target).envs(environment);
     // Without a driver a program that needs its library does not even start.
     let gpu = Path::new(GPU).exists();
@@ -33,7 +44,8 @@ pub fn cuda() -> Result<bool> {
     Ok(passed)
 }
 
-/// Where programs with the feature are built: other features of candle would be built again and again in the same place.
+/// Where programs with the feature are built: other features of candle would be built again and again in the
+/// same place.
 pub fn target() -> PathBuf {
     cargo::target_directory().join("cuda")
 }
@@ -46,15 +58,29 @@ pub fn toolkit() -> Result<Option<Vec<(String, String)>>> {
     let (script, folder): (PathBuf, PathBuf) =
         (cargo::root().join("deploy/cuda/toolkit.sh"), cargo::target_directory().join("cuda-toolkit"));
     eprintln!("making a CUDA toolkit in {} (about 2.5 GB, once)", folder.display());
-    let made =
-        Command::new("bash").arg("-c").arg("eval \"$(\"$0\" \"$1\")\" && env -0").arg(script).arg(folder).stderr(Stdio::inherit()).output();
+    let made = Command::new("bash")
+        .arg("-c")
+        .arg("eval \"$(\"$0\" \"$1\")\" && env -0")
+        .arg(script)
+        .arg(folder)
+        .stderr(Stdio::inherit())
+        .output();
     let made = made.context("start deploy/cuda/toolkit.sh")?;
     if !made.status.success() {
         return Ok(None);
     }
     let text = String::from_utf8_lossy(&made.stdout);
-    let wanted =
-        ["CUDA_HOME", "CUDA_PATH", "CUDA_TOOLKIT_ROOT_DIR", "PATH", "CUDA_COMPUTE_CAP", "LIBRARY_PATH", "LD_LIBRARY_PATH", "RUSTFLAGS"];
-    let pairs = text.split('\0').filter_map(|line| line.split_once('=')).filter(|(name, _)| wanted.contains(name));
+    let wanted = [
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "CUDA_TOOLKIT_ROOT_DIR",
+        "PATH",
+        "CUDA_COMPUTE_CAP",
+        "LIBRARY_PATH",
+        "LD_LIBRARY_PATH",
+        "RUSTFLAGS",
+    ];
+    let pairs =
+        text.split('\0').filter_map(|line| line.split_once('=')).filter(|(name, _)| wanted.contains(name));
     Ok(Some(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
 }

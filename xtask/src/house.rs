@@ -1,11 +1,11 @@
-//! The house rules that neither the compiler nor clippy knows: who may import whom, who may name what, and how long a file may be.
+//! The house rules that neither the compiler nor clippy knows: who may import whom, who may name what, and
+//! how long a file may be.
 
-use crate::{cargo, packages::Package};
+use crate::cargo;
+use crate::packages::Package;
 use anyhow::{Context, Result};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// A longer file has more than one job.
 const LINES_MAX: usize = 500;
@@ -13,12 +13,44 @@ const LINES_MAX: usize = 500;
 /// Who may be built with whom, of the workspace's own. `muster-tests` may use all but the binary's package.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("muster-protocol", &[]),
+    ("muster-host", &[]),
     ("muster-machine", &["muster-protocol"]),
-    ("muster-coordinator", &["muster-protocol", "muster-machine"]),
-    ("muster-llm", &[]),
-    ("muster-worker", &["muster-protocol", "muster-llm"]),
-    ("muster", &["muster-protocol", "muster-machine", "muster-coordinator", "muster-worker"]),
-    ("muster-tests", &["muster-protocol", "muster-machine", "muster-coordinator", "muster-worker"]),
+    ("muster-replica", &["muster-protocol", "muster-machine"]),
+    ("muster-coordinator", &["muster-protocol", "muster-host", "muster-machine", "muster-replica"]),
+    ("muster-attempt", &["muster-protocol", "muster-host"]),
+    ("muster-agent", &["muster-protocol", "muster-host", "muster-attempt"]),
+    ("muster-data", &["muster-protocol", "muster-host"]),
+    ("muster-llm", &["muster-protocol", "muster-host", "muster-data"]),
+    ("muster-collective", &["muster-protocol", "muster-host", "muster-data", "muster-llm"]),
+    ("muster-annotate", &["muster-protocol", "muster-host", "muster-attempt", "muster-data"]),
+    (
+        "muster-executors",
+        &[
+            "muster-protocol",
+            "muster-host",
+            "muster-attempt",
+            "muster-data",
+            "muster-llm",
+            "muster-collective",
+            "muster-annotate",
+        ],
+    ),
+    ("muster-worker", &["muster-agent", "muster-executors"]),
+    (
+        "muster",
+        &[
+            "muster-protocol",
+            "muster-host",
+            "muster-machine",
+            "muster-replica",
+            "muster-coordinator",
+            "muster-attempt",
+            "muster-executors",
+            "muster-worker",
+        ],
+    ),
+    // No ML: work on coordinators and agents never compiles candle.
+    ("muster-tests", &["muster-protocol", "muster-host", "muster-machine", "muster-replica", "muster-agent"]),
     ("xtask", &[]),
 ];
 
@@ -35,12 +67,22 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
-    Rule { words: &["sled::"], within: &[""], except: &["coordinator/src/store"], why: "only the store names sled" },
+    Rule {
+        words: &["sled::"],
+        within: &[""],
+        except: &["coordinator/src/store"],
+        why: "only the store names sled",
+    },
     Rule {
         words: &["async_nats"],
         within: &[""],
         // A log filter names the crate, and uses nothing of it.
-        except: &["coordinator/src/bus", "worker/src/bus", "cli/src/broker/tests.rs", "cli/src/logging.rs"],
+        except: &[
+            "coordinator/src/bus",
+            "worker/agent/src/bus",
+            "cli/src/broker/tests.rs",
+            "cli/src/logging.rs",
+        ],
         why: "only the buses name async-nats",
     },
     Rule {
@@ -67,8 +109,18 @@ const RULES: &[Rule] = &[
         except: &[],
         why: "the pure core has no clock, no float, no order that differs between runs",
     },
-    Rule { words: &["HashMap", "Instant", "SystemTime"], within: &["protocol/src"], except: &[], why: "the vocabulary is plain data" },
-    Rule { words: &["#[allow", "#![allow"], within: &[""], except: &[], why: "use #[expect(.., reason = \"..\")]" },
+    Rule {
+        words: &["HashMap", "Instant", "SystemTime"],
+        within: &["protocol/src"],
+        except: &[],
+        why: "the vocabulary is plain data",
+    },
+    Rule {
+        words: &["#[allow", "#![allow"],
+        within: &[""],
+        except: &[],
+        why: "use #[expect(.., reason = \"..\")]",
+    },
     Rule { words: &["#[ignore"], within: &[""], except: &[], why: "a test that is never run is none" },
 ];
 
@@ -77,7 +129,7 @@ pub fn complaints(packages: &[Package]) -> Result<Vec<String>> {
     let root = cargo::root();
     let mut complaints = imports(packages);
     let mut sources = Vec::new();
-    for room in ["protocol", "coordinator", "worker", "cli", "tests", "xtask"] {
+    for room in ["protocol", "host", "coordinator", "worker", "cli", "tests", "xtask"] {
         collect(&root.join(room), &mut sources)?;
     }
     sources.sort();
@@ -101,7 +153,8 @@ fn imports(packages: &[Package]) -> Vec<String> {
             complaints.push(format!("{}: not in xtask's list of who may import whom", package.name));
             continue;
         };
-        let ours = packages.iter().filter(|other| other.source.is_none() && package.needs.contains(&other.name));
+        let ours =
+            packages.iter().filter(|other| other.source.is_none() && package.needs.contains(&other.name));
         for other in ours.filter(|other| !allowed.contains(&other.name.as_str())) {
             complaints.push(format!("{} must not import {}: imports run one way", package.name, other.name));
         }
@@ -126,7 +179,9 @@ fn look(name: &str, text: &str, complaints: &mut Vec<String>) {
     if lines > LINES_MAX {
         complaints.push(format!("{name}: {lines} lines; more than {LINES_MAX} are more than one job"));
     }
-    if !text.trim_start().starts_with("//!") && name.ends_with("/mod.rs") | name.ends_with("/lib.rs") | name.ends_with("/main.rs") {
+    if !text.trim_start().starts_with("//!")
+        && name.ends_with("/mod.rs") | name.ends_with("/lib.rs") | name.ends_with("/main.rs")
+    {
         complaints.push(format!("{name}: a module says first what its one job is"));
     }
     // This file names what it looks for.
@@ -173,7 +228,10 @@ mod tests {
         assert_eq!(found("coordinator/src/store/segment.rs", "use sled::Tree;").len(), 0);
         assert_eq!(found("coordinator/src/replica/mod.rs", "//! X\nuse sled::Tree;").len(), 1);
         assert_eq!(found("coordinator/machine/src/state.rs", "let x: f64 = 0.0; // f32").len(), 1);
-        assert_eq!(found("coordinator/machine/src/state.rs", "// an f64 would differ\nlet operand = 1;").len(), 0);
+        assert_eq!(
+            found("coordinator/machine/src/state.rs", "// an f64 would differ\nlet operand = 1;").len(),
+            0
+        );
         assert_eq!(found("cli/src/render/table.rs", "println!()").len(), 0);
         assert_eq!(found("cli/src/watch.rs", "println!()").len(), 1);
         assert_eq!(found("worker/src/x.rs", &"\n".repeat(501)).len(), 1);

@@ -1,9 +1,14 @@
 //! The project's own habits: `cargo xtask verify | test | sim | demo | bench | oracle`.
 //!
-//! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything is built with the one
-//! profile `ci`, for the whole workspace, so that features are unified once and candle is compiled once. It must never install
-//! anything by `cargo install`, and never hide that a check was left out.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and logs: what it prints is its result")]
+//! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything
+//! is built with the one profile `ci`, for the whole workspace, so that features are unified once and candle
+//! is compiled once. It must never install anything by `cargo install`, and never hide that a check was left
+//! out.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for people and logs: what it prints is its result"
+)]
 
 mod bench_data;
 mod bench_diloco;
@@ -54,14 +59,16 @@ enum Task {
         /// `A..B`, B not included; or one seed.
         #[arg(long, default_value = "0..200")]
         seeds: String,
-        /// Instead, plant each bug of `tests/planted` in a copy of the tree, and see that simulated clusters catch it.
+        /// Instead, plant each bug of `tests/planted` in a copy of the tree, and see that simulated clusters
+        /// catch it.
         #[arg(long, conflicts_with_all = ["seeds", "rest"])]
         planted: bool,
         /// Passed on to the simulator.
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Compiles the feature `cuda`, with a toolkit that is made if there is none, and runs its tests where there is a GPU.
+    /// Compiles the feature `cuda`, with a toolkit that is made if there is none, and runs its tests where
+    /// there is a GPU.
     Cuda,
     /// The demo, from the binary of the profile `ci`.
     Demo {
@@ -69,8 +76,8 @@ enum Task {
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways, and data sets against the readers and
-    /// tokenizers of others. Needs Python; not a part of CI.
+    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways, and data
+    /// sets against the readers and tokenizers of others. Needs Python; not a part of CI.
     Oracle {
         /// Which part: `engine` or `data`; without it, both.
         part: Option<String>,
@@ -78,8 +85,8 @@ enum Task {
         #[arg(long)]
         record: bool,
     },
-    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries, `train` against PyTorch,
-    /// `diloco` against synchronous training, `collective` against the loopback.
+    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries,
+    /// `train` against PyTorch, `diloco` against synchronous training, `collective` against the loopback.
     Bench {
         /// Which bench: `spine`, `data`, `train`, `diloco` or `collective`.
         name: String,

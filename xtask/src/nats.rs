@@ -16,11 +16,14 @@ pub fn ensure() -> Result<()> {
     }
     let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     if !root || !is_there("apt-get", "--version") {
-        bail!("the tests need nats-server on the PATH: install it (Debian and Ubuntu: apt-get install nats-server) and run this again");
+        bail!(
+            "the tests need nats-server on the PATH: install it (Debian and Ubuntu: apt-get install nats-server) and run this again"
+        );
     }
     println!("installing nats-server from the system's packages");
     let quiet = |arguments: &[&str]| -> Result<bool> {
-        Ok(cargo::status(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?.success())
+        Ok(cargo::status(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?
+            .success())
     };
     let install = ["install", "-y", "-q", "--no-install-recommends", "nats-server"];
     let installed = quiet(&install)? || (quiet(&["update", "-q"])? && quiet(&install)?);

@@ -1,26 +1,23 @@
-//! Other programs as oracles of data sets: NVIDIA's reader and datatrove open our shards, datatrove writes the same ones, and Hugging Face's
-//! libraries say what texts and conversations give.
+//! Other programs as oracles of data sets: NVIDIA's reader and datatrove open our shards, datatrove writes
+//! the same ones, and Hugging Face's libraries say what texts and conversations give.
 
-use crate::{
-    cargo::{self, PROFILE},
-    oracle::{self, PACKAGES},
-};
+use crate::cargo::{self, PROFILE};
+use crate::oracle::{self, PACKAGES};
 use anyhow::{Context, Result, bail};
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 /// The program of worker/llm that writes shards of every kind.
 const WRITER: &str = "write_shards";
 /// What Hugging Face's libraries said, for the tests of worker/llm.
-const GOLDEN: &str = "worker/llm/tests/golden/data";
+const GOLDEN: &str = "worker/data/tests/golden";
 
 /// Names the recordings for the tests that read them.
 const GOLDEN_VARIABLE: &str = "MUSTER_GOLDEN_DATA";
 
-/// Writes shards into `live` and has them read; records what the libraries say into `live`, and holds our tests against it. What passed.
+/// Writes shards into `live` and has them read; records what the libraries say into `live`, and holds our
+/// tests against it. What passed.
 fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     let (shards, said) = (live.join("shards"), live.join("data"));
     for directory in [&shards, &said] {
@@ -33,7 +30,8 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     if !cargo::status(build.args(PACKAGES).args(["--example", WRITER]))?.success() {
         bail!("build the program that writes shards");
     }
-    let written = cargo::status(Command::new(cargo::binary(PROFILE, "examples").join(WRITER)).arg(&shards))?.success();
+    let written =
+        cargo::status(Command::new(cargo::binary(PROFILE, "examples").join(WRITER)).arg(&shards))?.success();
     let read = written && cargo::status(script(python, "read_shards.py").arg(&shards))?.success();
     let rewritten = written && cargo::status(script(python, "datatrove_shards.py").arg(&shards))?.success();
     let mut tests = cargo::cargo(&["test", "--profile", PROFILE]);
@@ -46,7 +44,8 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     ])
 }
 
-/// Records anew what is in the tree, or (without `record_anew`) checks both ways: what Python says, our tests read; what we write, others read.
+/// Records anew what is in the tree, or (without `record_anew`) checks both ways: what Python says, our tests
+/// read; what we write, others read.
 pub fn oracle(record_anew: bool) -> Result<bool> {
     let python = oracle::python()?;
     if record_anew {
@@ -69,7 +68,11 @@ fn record(python: &Path, out: &Path) -> Result<bool> {
 /// A script of ours, which uses nothing but what is on this machine; what it prints goes to standard error.
 fn script(python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
-    command.current_dir(cargo::root()).arg(format!("oracle/data/{name}")).env("HF_HUB_OFFLINE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .current_dir(cargo::root())
+        .arg(format!("oracle/data/{name}"))
+        .env("HF_HUB_OFFLINE", "1")
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     command.stdout(Stdio::from(std::io::stderr()));
     command
 }

@@ -33,13 +33,16 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// All of them, the workspace's own included.
 pub fn resolved() -> Result<Vec<Package>> {
-    let output = cargo::cargo(&["metadata", "--format-version", "1", "--locked", "--filter-platform", PLATFORM]).output()?;
+    let output =
+        cargo::cargo(&["metadata", "--format-version", "1", "--locked", "--filter-platform", PLATFORM])
+            .output()?;
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     let metadata: Value = serde_json::from_slice(&output.stdout).context("read what cargo metadata says")?;
     let packages = list(&metadata, "packages");
-    let names: BTreeMap<String, String> = packages.iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
+    let names: BTreeMap<String, String> =
+        packages.iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
     let nodes = list(metadata.get("resolve").unwrap_or(&Value::Null), "nodes");
     let mut needs: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in nodes {
@@ -47,7 +50,10 @@ pub fn resolved() -> Result<Vec<Package>> {
             let kinds = list(dependency, "dep_kinds");
             kinds.iter().any(|kind| kind.get("kind").is_none_or(|kind| kind.as_str() != Some("dev")))
         });
-        needs.insert(text(node, "id"), built_with.filter_map(|dependency| names.get(&text(dependency, "pkg")).cloned()).collect());
+        needs.insert(
+            text(node, "id"),
+            built_with.filter_map(|dependency| names.get(&text(dependency, "pkg")).cloned()).collect(),
+        );
     }
     // What is not a node is not built on this platform.
     let mut resolved = Vec::new();

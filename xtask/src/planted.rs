@@ -1,19 +1,18 @@
 //! Bugs that the simulator must catch: `tests/planted/*.patch`, one by one, in a copy of what git tracks.
 //!
-//! Its one job is to prove that the simulator sees what it is there to see. A patch says in its first lines, each behind `# `, what the bug
-//! is, and in the last of them by which invariants it must be caught; any other counts as a failure of the product, not as a proof. It must
-//! never touch the working tree, nor what cargo has built from it. The copy and its own target directory are kept between runs: the price
-//! is one more build of the simulator's dependencies on a new machine, and of each changed crate per patch.
+//! Its one job is to prove that the simulator sees what it is there to see. A patch says in its first lines,
+//! each behind `# `, what the bug is, and in the last of them by which invariants it must be caught; any
+//! other counts as a failure of the product, not as a proof. It must never touch the working tree, nor what
+//! cargo has built from it. The copy and its own target directory are kept between runs: the price is one
+//! more build of the simulator's dependencies on a new machine, and of each changed crate per patch.
 
 use crate::cargo::{self, PROFILE};
 use anyhow::{Context, Result, bail, ensure};
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// A bug that is not caught by these is too well hidden.
 const SEEDS: &str = "0..400";
@@ -45,7 +44,8 @@ pub fn planted() -> Result<bool> {
     let mut uncaught = 0;
     for bug in &bugs {
         let caught = plant(bug, &place, &tree);
-        // Put back at once, whatever came of it: cargo sees by a file's time that it changed, so it must be later than the build.
+        // Put back at once, whatever came of it: cargo sees by a file's time that it changed, so it must be
+        // later than the build.
         for file in bug.files.iter().filter(|file| tracked.contains(*file)) {
             put(&cargo::root().join(file), &tree.join(file))?;
         }
@@ -58,7 +58,12 @@ pub fn planted() -> Result<bool> {
             }
         }
     }
-    println!("planted: {} of {} bugs caught, in {:.0} s", bugs.len() - uncaught, bugs.len(), began.elapsed().as_secs_f64());
+    println!(
+        "planted: {} of {} bugs caught, in {:.0} s",
+        bugs.len() - uncaught,
+        bugs.len(),
+        began.elapsed().as_secs_f64()
+    );
     Ok(uncaught == 0)
 }
 
@@ -95,16 +100,24 @@ fn read(path: &Path, text: &str) -> Result<Planted> {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let header = text.lines().take_while(|line| line.starts_with('#'));
     let caught_by = header.filter_map(|line| line.strip_prefix(CAUGHT_BY)).flat_map(|names| names.split(','));
-    let caught_by: Vec<String> = caught_by.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).collect();
+    let caught_by: Vec<String> =
+        caught_by.map(|name| name.trim().to_string()).filter(|name| !name.is_empty()).collect();
     ensure!(!caught_by.is_empty(), "{name}: no line {CAUGHT_BY:?} says which invariant is to catch it");
-    let files: Vec<PathBuf> = text.lines().filter_map(|line| line.strip_prefix("+++ b/")).map(PathBuf::from).collect();
+    let files: Vec<PathBuf> =
+        text.lines().filter_map(|line| line.strip_prefix("+++ b/")).map(PathBuf::from).collect();
     ensure!(!files.is_empty(), "{name}: it changes nothing");
     Ok(Planted { name, path: path.to_path_buf(), caught_by, files })
 }
 
-/// Makes `tree` what git tracks in `root`, as it lies there. Files that are the same already are left alone, and keep their times.
+/// Makes `tree` what git tracks in `root`, as it lies there. Files that are the same already are left alone,
+/// and keep their times.
 fn copy(root: &Path, tree: &Path) -> Result<BTreeSet<PathBuf>> {
-    let listed = Command::new("git").current_dir(root).args(["ls-files", "-z"]).stderr(Stdio::inherit()).output().context("start git")?;
+    let listed = Command::new("git")
+        .current_dir(root)
+        .args(["ls-files", "-z"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("start git")?;
     ensure!(listed.status.success(), "list what git tracks in {}", root.display());
     let names = String::from_utf8(listed.stdout).context("read what git tracks")?;
     let tracked = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -142,11 +155,21 @@ fn remove_others(tree: &Path, directory: &Path, tracked: &BTreeSet<PathBuf>) -> 
 
 fn apply(bug: &Planted, tree: &Path) -> Result<()> {
     let before: Vec<_> = bug.files.iter().map(|file| fs::read(tree.join(file)).ok()).collect();
-    // The copy lies within another tree of git, which must not be taken for its own: git would silently apply nothing.
+    // The copy lies within another tree of git, which must not be taken for its own: git would silently apply
+    // nothing.
     let ceiling = tree.parent().unwrap_or(tree);
     let mut command = Command::new("git");
-    command.current_dir(tree).env("GIT_CEILING_DIRECTORIES", ceiling).env_remove("GIT_DIR").arg("apply").arg(&bug.path);
-    ensure!(cargo::status(&mut command)?.success(), "apply {}: make it anew for the present tree", bug.path.display());
+    command
+        .current_dir(tree)
+        .env("GIT_CEILING_DIRECTORIES", ceiling)
+        .env_remove("GIT_DIR")
+        .arg("apply")
+        .arg(&bug.path);
+    ensure!(
+        cargo::status(&mut command)?.success(),
+        "apply {}: make it anew for the present tree",
+        bug.path.display()
+    );
     for (file, before) in bug.files.iter().zip(before) {
         if fs::read(tree.join(file)).ok() == before {
             bail!("apply {}: {} is what it was", bug.path.display(), file.display());
@@ -156,9 +179,23 @@ fn apply(bug: &Planted, tree: &Path) -> Result<()> {
 }
 
 fn build(place: &Path, tree: &Path) -> Result<PathBuf> {
-    let mut command = cargo::cargo(&["build", "--quiet", "--locked", "-p", "muster-tests", "--bin", "sim", "--profile", PROFILE]);
+    let mut command = cargo::cargo(&[
+        "build",
+        "--quiet",
+        "--locked",
+        "-p",
+        "muster-tests",
+        "--bin",
+        "sim",
+        "--profile",
+        PROFILE,
+    ]);
     // A planted bug may leave a name unused.
-    command.current_dir(tree).env("CARGO_TARGET_DIR", place).env("CARGO_INCREMENTAL", "1").env("RUSTFLAGS", "-A warnings");
+    command
+        .current_dir(tree)
+        .env("CARGO_TARGET_DIR", place)
+        .env("CARGO_INCREMENTAL", "1")
+        .env("RUSTFLAGS", "-A warnings");
     ensure!(cargo::status(&mut command)?.success(), "build the simulator");
     Ok(place.join(PROFILE).join("sim"))
 }
@@ -168,7 +205,10 @@ fn run(bug: &Planted, sim: &Path) -> Result<(String, bool)> {
     // To run every seed twice takes twice as long; else only the first and the one that catches it are.
     let twice_every = if bug.caught_by.iter().any(|name| name == DETERMINISM) { "1" } else { "1000" };
     let mut command = Command::new(sim);
-    command.current_dir(cargo::root()).args(["--planted", "--twice-every", twice_every, "--seeds", SEEDS]).stderr(Stdio::inherit());
+    command
+        .current_dir(cargo::root())
+        .args(["--planted", "--twice-every", twice_every, "--seeds", SEEDS])
+        .stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("start {}", sim.display()))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let line = said.lines().next().unwrap_or("the simulator said nothing");

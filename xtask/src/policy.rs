@@ -1,10 +1,14 @@
-//! `deny.toml`, where cargo-deny is not installed: licences, bans with double versions, and sources, over what cargo resolved.
+//! `deny.toml`, where cargo-deny is not installed: licences, bans with double versions, and sources, over
+//! what cargo resolved.
 //!
-//! It reads the same lists as cargo-deny. What it does not do: look into the licence files themselves, and know of advisories.
+//! It reads the same lists as cargo-deny. What it does not do: look into the licence files themselves, and
+//! know of advisories.
 
-use crate::{cargo, packages::Package, spdx};
+use crate::packages::Package;
+use crate::{cargo, spdx};
 use anyhow::{Context, Result, bail};
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
+use std::fs;
 use toml::{Table, Value};
 
 fn strings<'a>(table: &'a Table, path: &[&str]) -> Vec<&'a str> {
@@ -40,7 +44,10 @@ fn against(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
 
     let licenses = strings(policy, &["licenses", "allow"]);
     let registries = strings(policy, &["sources", "allow-registry"]);
-    if licenses.is_empty() || registries.is_empty() || at(policy, &["bans", "multiple-versions"]).and_then(Value::as_str) != Some("deny") {
+    if licenses.is_empty()
+        || registries.is_empty()
+        || at(policy, &["bans", "multiple-versions"]).and_then(Value::as_str) != Some("deny")
+    {
         bail!("deny.toml must list allowed licences and registries, and deny double versions");
     }
     for package in packages {
@@ -58,18 +65,25 @@ fn against(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
     for ban in tables(policy, &["bans", "deny"]) {
         let name = named(ban, &mut complaints);
         if packages.iter().any(|package| package.name == name) {
-            complaints.push(format!("{name} is banned: {}", ban.get("reason").and_then(Value::as_str).unwrap_or_default()));
+            complaints.push(format!(
+                "{name} is banned: {}",
+                ban.get("reason").and_then(Value::as_str).unwrap_or_default()
+            ));
         }
     }
 
-    let skips: Vec<&str> = tables(policy, &["bans", "skip"]).into_iter().map(|skip| named(skip, &mut complaints)).collect();
+    let skips: Vec<&str> =
+        tables(policy, &["bans", "skip"]).into_iter().map(|skip| named(skip, &mut complaints)).collect();
     for skip in &skips {
         if !packages.iter().any(|package| format!("{}@{}", package.name, package.version) == *skip) {
             complaints.push(format!("deny.toml: {skip} is waived, but not built: take the waiver out"));
         }
     }
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for package in packages.iter().filter(|package| !skips.contains(&format!("{}@{}", package.name, package.version).as_str())) {
+    for package in packages
+        .iter()
+        .filter(|package| !skips.contains(&format!("{}@{}", package.name, package.version).as_str()))
+    {
         versions.entry(&package.name).or_default().push(&package.version);
     }
     for (name, versions) in versions.into_iter().filter(|(_, versions)| versions.len() > 1) {
@@ -97,7 +111,13 @@ mod tests {
 
     fn package(name: &str, version: &str, license: &str, registry: &str) -> Package {
         let source = Some(format!("registry+https://{registry}/index"));
-        Package { name: name.to_string(), version: version.to_string(), license: license.to_string(), source, needs: Vec::new() }
+        Package {
+            name: name.to_string(),
+            version: version.to_string(),
+            license: license.to_string(),
+            source,
+            needs: Vec::new(),
+        }
     }
 
     #[test]

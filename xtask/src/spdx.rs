@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn expressions_are_satisfied_or_not() {
-        let allowed = |license: &str| ["MIT", "Apache-2.0", "ISC", "Apache-2.0 WITH LLVM-exception"].contains(&license);
+        let allowed =
+            |license: &str| ["MIT", "Apache-2.0", "ISC", "Apache-2.0 WITH LLVM-exception"].contains(&license);
         let table = [
             ("MIT", true),
             ("MIT/Apache-2.0", true),

@@ -1,15 +1,10 @@
 //! What is run: tests, the simulator, the demo, benches.
 
-use crate::{
-    bench_data, bench_diloco, bench_train,
-    cargo::{self, PROFILE},
-    nats, planted,
-};
+use crate::cargo::{self, PROFILE};
+use crate::{bench_data, bench_diloco, bench_train, nats, planted};
 use anyhow::{Context, Result, bail};
-use std::{
-    io::{BufRead, BufReader},
-    process::{Command, Stdio},
-};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 /// The seeds of every run of the tests.
 const SEEDS: &str = "0..200";
@@ -25,12 +20,14 @@ struct Tally {
 impl Tally {
     /// Adds `test result: ok. 3 passed; 0 failed; 0 ignored; …`.
     fn add(&mut self, line: &str) {
-        let Some(counts) = line.trim().strip_prefix("test result:").and_then(|rest| rest.split_once(". ")) else {
+        let Some(counts) = line.trim().strip_prefix("test result:").and_then(|rest| rest.split_once(". "))
+        else {
             return;
         };
         for count in counts.1.split(';') {
             let mut words = count.split_whitespace();
-            let (Some(number), Some(what)) = (words.next().and_then(|n| n.parse::<u64>().ok()), words.next()) else {
+            let (Some(number), Some(what)) = (words.next().and_then(|n| n.parse::<u64>().ok()), words.next())
+            else {
                 continue;
             };
             match what {
@@ -52,7 +49,8 @@ impl Tally {
     }
 }
 
-/// Every test, then the simulator, the bugs that it must catch, and the demo; each counts as one more test. The last line is the sum.
+/// Every test, then the simulator, the bugs that it must catch, and the demo; each counts as one more test.
+/// The last line is the sum.
 pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> {
     nats::ensure()?;
     if !cargo::build(PROFILE)? {
@@ -124,11 +122,14 @@ pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<b
         "train" => bench_train::bench(json, rest),
         "diloco" => bench_diloco::bench(json, rest),
         "collective" => bench_collective(json, profile, rest),
-        other => bail!("find a bench named {other:?}: there are `spine`, `data`, `train`, `diloco` and `collective`"),
+        other => bail!(
+            "find a bench named {other:?}: there are `spine`, `data`, `train`, `diloco` and `collective`"
+        ),
     }
 }
 
-/// The all-reduce against the loopback that it runs on; an example of the worker, so that it is built like it.
+/// The all-reduce against the loopback that it runs on; an example of the worker, so that it is built like
+/// it.
 fn bench_collective(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
     if !cargo::build(profile)? {
         bail!("build the workspace");
@@ -144,7 +145,11 @@ fn bench_spine(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
         bail!("build the workspace");
     }
     let mut command = Command::new(cargo::binary(profile, "bench_spine"));
-    command.current_dir(cargo::root()).env("MUSTER_BIN", cargo::binary(profile, "muster")).args(json.then_some("--json")).args(rest);
+    command
+        .current_dir(cargo::root())
+        .env("MUSTER_BIN", cargo::binary(profile, "muster"))
+        .args(json.then_some("--json"))
+        .args(rest);
     Ok(cargo::status(&mut command)?.success())
 }
 
@@ -155,7 +160,9 @@ mod tests {
     #[test]
     fn closing_lines_add_up() {
         let mut tally = Tally::default();
-        tally.add("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s");
+        tally.add(
+            "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s",
+        );
         tally.add("test result: FAILED. 2 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.17s");
         tally.add("test tests::a ... ok");
         assert_eq!(tally, Tally { passed: 14, failed: 3, ignored: 1 });

@@ -1,9 +1,7 @@
 //! Everything that is checked without running the program.
 
-use crate::{
-    cargo::{self, PROFILE},
-    house, packages, policy,
-};
+use crate::cargo::{self, PROFILE};
+use crate::{house, packages, policy};
 use anyhow::Result;
 use std::process::Stdio;
 
@@ -19,14 +17,24 @@ pub fn verify() -> Result<bool> {
             failed.push(*name);
         }
     }
-    println!("verify: {passed} passed, {} failed{}{}", failed.len(), if failed.is_empty() { "" } else { ": " }, failed.join(", "));
+    println!(
+        "verify: {passed} passed, {} failed{}{}",
+        failed.len(),
+        if failed.is_empty() { "" } else { ": " },
+        failed.join(", ")
+    );
     Ok(failed.is_empty())
 }
 
 type Check = fn() -> Result<bool>;
 
-const CHECKS: &[(&str, Check)] =
-    &[("format", format), ("house rules", house_rules), ("dependencies", dependencies), ("clippy", clippy), ("docs", docs)];
+const CHECKS: &[(&str, Check)] = &[
+    ("format", format),
+    ("house rules", house_rules),
+    ("dependencies", dependencies),
+    ("clippy", clippy),
+    ("docs", docs),
+];
 
 fn format() -> Result<bool> {
     Ok(cargo::status(&mut cargo::cargo(&["fmt", "--all", "--", "--check"]))?.success())
@@ -47,19 +55,31 @@ fn dependencies() -> Result<bool> {
     let own = clean(policy::complaints(&packages::resolved()?)?);
     let installed = cargo::cargo(&["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !installed.is_ok_and(|status| status.success()) {
-        println!("cargo-deny is not installed: checked by xtask alone (licences, bans, sources as in deny.toml; no advisories)");
+        println!(
+            "cargo-deny is not installed: checked by xtask alone (licences, bans, sources as in deny.toml; no advisories)"
+        );
         return Ok(own);
     }
     Ok(cargo::status(&mut cargo::cargo(&["deny", "check", "bans", "licenses", "sources"]))?.success() && own)
 }
 
 fn clippy() -> Result<bool> {
-    let arguments = ["clippy", "--workspace", "--all-targets", "--profile", PROFILE, "--locked", "--", "-D", "warnings"];
+    let arguments =
+        ["clippy", "--workspace", "--all-targets", "--profile", PROFILE, "--locked", "--", "-D", "warnings"];
     Ok(cargo::status(&mut cargo::cargo(&arguments))?.success())
 }
 
 fn docs() -> Result<bool> {
-    let mut command = cargo::cargo(&["doc", "--workspace", "--no-deps", "--document-private-items", "--profile", PROFILE, "--locked"]);
+    let mut command = cargo::cargo(&[
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--profile",
+        PROFILE,
+        "--locked",
+    ]);
     // Private items are documented too, so a link to one leads somewhere.
-    Ok(cargo::status(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?.success())
+    Ok(cargo::status(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?
+        .success())
 }

@@ -39,7 +39,9 @@ pub enum AnnotateVerb {
 
 /// `annotate .. open` and `status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  muster annotate job-42 open\n  muster annotate job-42 label status --json")]
+#[command(
+    after_help = "Example:\n  muster annotate job-42 open\n  muster annotate job-42 label status --json"
+)]
 pub struct FormArgs {
     #[command(flatten)]
     pub server: ServerArgs,

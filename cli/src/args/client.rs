@@ -1,7 +1,8 @@
 //! Verbs that ask a cluster.
 
 use super::{LogsOf, job_id, logs_of};
-use crate::{client::URL_DEFAULT, units};
+use crate::client::URL_DEFAULT;
+use crate::units;
 use clap::{Args, Subcommand};
 use muster_protocol::ids::JobId;
 use std::path::PathBuf;
@@ -84,7 +85,8 @@ pub struct RunArgs {
     /// A variable of the environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub env: Vec<String>,
-    /// The working directory on the worker; the current one if the cluster is on this machine, else a scratch directory
+    /// The working directory on the worker; the current one if the cluster is on this machine, else a scratch
+    /// directory
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
     /// Print the plan, and submit nothing
@@ -160,7 +162,9 @@ pub struct TasksArgs {
 
 /// `logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  muster logs job-42.7 -f\n  muster logs job-42 --stderr\n  muster logs 'job-42.7#1'")]
+#[command(
+    after_help = "Example:\n  muster logs job-42.7 -f\n  muster logs job-42 --stderr\n  muster logs 'job-42.7#1'"
+)]
 pub struct LogsArgs {
     /// A job, a task (its newest attempt) or an attempt
     #[arg(value_parser = logs_of, value_name = "JOB[.TASK[#ATTEMPT]]")]
@@ -243,7 +247,8 @@ pub struct ReplayArgs {
     /// A coordinator's data directory: of a stopped one, or a copy; without it, a running one folds its own
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Only up to this log index, or this moment (2026-11-24T16:03:00Z); also shows the jobs as they stood then
+    /// Only up to this log index, or this moment (2026-11-24T16:03:00Z); also shows the jobs as they stood
+    /// then
     #[arg(long, value_name = "INDEX|TIME")]
     pub until: Option<String>,
     /// Also decide every command again, and compare

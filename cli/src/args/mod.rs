@@ -6,8 +6,8 @@ mod server;
 
 pub use annotate::{AnnotateArgs, AnnotateVerb, ExportArgs};
 pub use client::{
-    AuditArgs, Audited, CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs, ServerArgs, ShowArgs,
-    SubmitArgs, TasksArgs, WaitArgs,
+    AuditArgs, Audited, CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs,
+    ServerArgs, ShowArgs, SubmitArgs, TasksArgs, WaitArgs,
 };
 pub use server::{BrokerArgs, CoordinatorArgs, DemoArgs, ExecutorArgs, LogFormat, UpArgs, WorkerArgs};
 
@@ -34,7 +34,8 @@ pub struct Cli {
 pub enum Verb {
     /// Start a cluster on this machine, until Ctrl-C
     Up(UpArgs),
-    /// Train a small model on a cluster of processes, kill a leader and a worker on the way, and prove the outcome
+    /// Train a small model on a cluster of processes, kill a leader and a worker on the way, and prove the
+    /// outcome
     Demo(DemoArgs),
     /// Submit a job file
     Submit(SubmitArgs),
@@ -102,7 +103,8 @@ pub enum LogsOf {
 
 /// `job-42`, `job-42.7` or `job-42.7#2`, each also without `job-`.
 pub fn logs_of(text: &str) -> Result<LogsOf, String> {
-    let full = if text.starts_with(|c: char| c.is_ascii_digit()) { format!("job-{text}") } else { text.to_string() };
+    let full =
+        if text.starts_with(|c: char| c.is_ascii_digit()) { format!("job-{text}") } else { text.to_string() };
     let attempt = full.parse().map(LogsOf::Attempt);
     let task = || full.parse().map(LogsOf::Task);
     let job = || full.parse().map(LogsOf::Job);
@@ -126,7 +128,8 @@ mod tests {
     fn every_verb_that_is_shown_has_an_example() {
         let mut command = Cli::command();
         command.build();
-        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help") {
+        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
+        {
             let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(after.contains("muster "), "{} has no example", verb.get_name());
         }
@@ -136,7 +139,12 @@ mod tests {
     fn ids() {
         assert_eq!(job_id("42"), Ok(JobId(42)));
         assert_eq!(job_id("job-42"), Ok(JobId(42)));
-        assert!(job_id("job-").is_err() && job_id("").is_err() && job_id("+4").is_err() && job_id("job-4.2").is_err());
+        assert!(
+            job_id("job-").is_err()
+                && job_id("").is_err()
+                && job_id("+4").is_err()
+                && job_id("job-4.2").is_err()
+        );
         let task = TaskId { job: JobId(4), index: 2 };
         assert_eq!(logs_of("4"), Ok(LogsOf::Job(JobId(4))));
         assert_eq!(logs_of("job-4.2"), Ok(LogsOf::Task(task)));

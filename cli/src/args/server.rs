@@ -2,7 +2,8 @@
 
 use crate::units;
 use clap::{Args, ValueEnum};
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 fn duration(text: &str) -> Result<u64, String> {
     units::duration_ms(text).map_err(|error| error.to_string())
@@ -18,7 +19,8 @@ fn cpus(text: &str) -> Result<f64, String> {
 
 fn pair(text: &str) -> Result<(String, String), String> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    pair.map(|(name, value)| (name.to_string(), value.to_string())).ok_or_else(|| format!("{text:?} is not NAME=VALUE"))
+    pair.map(|(name, value)| (name.to_string(), value.to_string()))
+        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))
 }
 
 fn amount(text: &str) -> Result<(String, u32), String> {

@@ -1,22 +1,23 @@
-//! What the log proves of a training's samples: that each was consumed exactly once, by which round, and by whose lease.
+//! What the log proves of a training's samples: that each was consumed exactly once, by which round, and by
+//! whose lease.
 //!
-//! A fold of a job's events that knows only what stands in the records, not the program that wrote them. **Rules**: nothing is leased
-//! that was consumed or left out; a round consumes only what was leased to it by the same attempt, once, and after the round before; what a
-//! killed attempt had leased goes back. At the end nothing is missing below the last number.
+//! A fold of a job's events that knows only what stands in the records, not the program that wrote them.
+//! **Rules**: nothing is leased that was consumed or left out; a round consumes only what was leased to it by
+//! the same attempt, once, and after the round before; what a killed attempt had leased goes back. At the end
+//! nothing is missing below the last number.
 
 mod set;
 
 pub use set::Numbers;
 
-use muster_protocol::{
-    event::Event,
-    ids::TaskId,
-    spec::{JobSpec, Work},
-    view::EventView,
-    worker::ProgressRecord,
-};
+use muster_protocol::event::Event;
+use muster_protocol::ids::TaskId;
+use muster_protocol::spec::{JobSpec, Work};
+use muster_protocol::view::EventView;
+use muster_protocol::worker::ProgressRecord;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// So many violations are told of; what is wrong so often is wrong for one reason.
 const TOLD_MAX: usize = 20;
@@ -173,23 +174,39 @@ impl Account {
             self.attempts += 1;
         }
         self.leases += 1;
-        // What an attempt that is dead had leased goes back; so does what this one leases anew after a rollback, and all after it.
-        let gone: Vec<u64> =
-            self.open.iter().filter(|(round, open)| open.epoch < epoch || **round >= lease.round).map(|(r, _)| *r).collect();
+        // What an attempt that is dead had leased goes back; so does what this one leases anew after a
+        // rollback, and all after it.
+        let gone: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(round, open)| open.epoch < epoch || **round >= lease.round)
+            .map(|(r, _)| *r)
+            .collect();
         for round in gone {
             self.returned += self.open.remove(&round).map_or(0, |open| open.samples.count());
         }
         let next = self.rounds + self.open.len() as u64;
-        let overlap = [("consumed", &self.consumed), ("left out", &self.skipped)].into_iter().find_map(|(how, numbers)| {
-            let both = numbers.overlap(&lease.samples);
-            (both > 0).then(|| format!("round {} leases {both} samples that were {how} before", lease.round))
-        });
-        let twice = self.open.iter().find(|(_, open)| open.samples.overlap(&lease.samples) > 0).map(|(round, _)| *round);
+        let overlap = [("consumed", &self.consumed), ("left out", &self.skipped)].into_iter().find_map(
+            |(how, numbers)| {
+                let both = numbers.overlap(&lease.samples);
+                (both > 0)
+                    .then(|| format!("round {} leases {both} samples that were {how} before", lease.round))
+            },
+        );
+        let twice = self
+            .open
+            .iter()
+            .find(|(_, open)| open.samples.overlap(&lease.samples) > 0)
+            .map(|(round, _)| *round);
         self.open.insert(lease.round, Open { epoch, samples: lease.samples });
         match (overlap, twice) {
             (Some(overlap), _) => Err(overlap),
-            (None, Some(other)) => Err(format!("round {} leases samples that round {other} holds", lease.round)),
-            (None, None) if lease.round != next => Err(format!("round {} is leased where {next} would be next", lease.round)),
+            (None, Some(other)) => {
+                Err(format!("round {} leases samples that round {other} holds", lease.round))
+            }
+            (None, None) if lease.round != next => {
+                Err(format!("round {} is leased where {next} would be next", lease.round))
+            }
             (None, None) => Ok(()),
         }
     }
@@ -204,16 +221,23 @@ impl Account {
             Some(open) => round.samples.count() - open.samples.overlap(&round.samples),
             None => round.samples.count(),
         };
-        self.returned += lease.as_ref().map_or(0, |open| open.samples.count().saturating_sub(round.samples.count()));
+        self.returned +=
+            lease.as_ref().map_or(0, |open| open.samples.count().saturating_sub(round.samples.count()));
         self.consumed.add(&round.samples);
         match lease {
-            _ if number != expected => Err(format!("round {number} is committed where {expected} would be next")),
-            _ if again > 0 => Err(format!("round {number} consumes {again} samples that were consumed before")),
+            _ if number != expected => {
+                Err(format!("round {number} is committed where {expected} would be next"))
+            }
+            _ if again > 0 => {
+                Err(format!("round {number} consumes {again} samples that were consumed before"))
+            }
             None => Err(format!("round {number} was not leased")),
             Some(open) if open.epoch != record.attempt.epoch => {
                 Err(format!("round {number} was leased by epoch {}, which has ended", open.epoch))
             }
-            Some(_) if outside > 0 => Err(format!("round {number} consumes {outside} samples that were not leased to it")),
+            Some(_) if outside > 0 => {
+                Err(format!("round {number} consumes {outside} samples that were not leased to it"))
+            }
             Some(_) => Ok(()),
         }
     }

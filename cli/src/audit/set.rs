@@ -1,7 +1,10 @@
-//! Sets of sample numbers, in the form that records have: `0+512,1024+16`, a first number and how many follow it.
+//! Sets of sample numbers, in the form that records have: `0+512,1024+16`, a first number and how many follow
+//! it.
 
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 /// A set of numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +30,9 @@ impl Numbers {
         for (start, end) in &other.runs {
             let (mut start, mut end) = (*start, *end);
             // All that touches becomes one run.
-            while let Some((first, last)) = self.runs.range(..=end).next_back().map(|(first, last)| (*first, *last)) {
+            while let Some((first, last)) =
+                self.runs.range(..=end).next_back().map(|(first, last)| (*first, *last))
+            {
                 if last < start {
                     break;
                 }
@@ -44,7 +49,8 @@ impl Numbers {
         for (start, end) in &other.runs {
             let before = self.runs.range(..start).next_back();
             let touching = before.into_iter().chain(self.runs.range(start..end));
-            both += touching.map(|(first, last)| (*last.min(end)).saturating_sub(*first.max(start))).sum::<u64>();
+            both +=
+                touching.map(|(first, last)| (*last.min(end)).saturating_sub(*first.max(start))).sum::<u64>();
         }
         both
     }
@@ -71,8 +77,12 @@ impl FromStr for Numbers {
     fn from_str(text: &str) -> Result<Numbers, String> {
         let mut numbers = Numbers::default();
         for word in text.split(',').filter(|_| !text.is_empty()) {
-            let run = word.split_once('+').and_then(|(first, len)| Some((first.parse::<u64>().ok()?, len.parse::<u64>().ok()?)));
-            let run = run.and_then(|(first, len)| Some((first, first.checked_add(len)?))).filter(|(first, end)| first < end);
+            let run = word
+                .split_once('+')
+                .and_then(|(first, len)| Some((first.parse::<u64>().ok()?, len.parse::<u64>().ok()?)));
+            let run = run
+                .and_then(|(first, len)| Some((first, first.checked_add(len)?)))
+                .filter(|(first, end)| first < end);
             let (first, end) = run.ok_or_else(|| format!("{text:?} are no numbers such as 0+512,1024+16"))?;
             let one = Numbers { runs: BTreeMap::from([(first, end)]) };
             if numbers.overlap(&one) > 0 {

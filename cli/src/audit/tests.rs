@@ -1,25 +1,31 @@
 //! Trainings as tables of records, and what the audit says of them.
 
 use super::*;
-use muster_protocol::{
-    ids::{AttemptId, Digest, JobId, LogIndex},
-    time::{LogMs, WallMs},
-};
+use muster_protocol::ids::{AttemptId, Digest, JobId, LogIndex};
+use muster_protocol::time::{LogMs, WallMs};
 
 /// Records of rank 0 (`epoch`, key, body), and the part of the violation that is expected, if any.
 type Story<'a> = (&'a str, &'a [(u32, &'a str, &'a str)], Option<&'a str>);
 
 fn audit(records: &[(u32, &str, &str)]) -> Audit {
-    let spec =
-        serde_json::json!({"name": "x", "stages": [{"name": "train", "tasks": 2, "work": {"type": "builtin", "executor": "train"}}]});
+    let spec = serde_json::json!({"name": "x", "stages": [{"name": "train", "tasks": 2, "work": {"type": "builtin", "executor": "train"}}]});
     let mut audit = Audit::of(&serde_json::from_value(spec).unwrap());
     for (place, (epoch, key, body)) in records.iter().enumerate() {
         let attempt = AttemptId { task: TaskId { job: JobId(1), index: 0 }, epoch: *epoch };
         let (seq, payload_hash) = (place as u64, Digest::default());
-        let record = ProgressRecord { attempt, key: (*key).to_owned(), seq, payload_hash, body: (*body).to_owned() };
+        let record =
+            ProgressRecord { attempt, key: (*key).to_owned(), seq, payload_hash, body: (*body).to_owned() };
         let (actor, cause) = (String::new(), String::new());
         let event = Event::ProgressRecorded(record);
-        audit.take(&EventView { index: LogIndex(seq), ordinal: 0, log_ms: LogMs(0), wall_ms: WallMs(0), actor, cause, event });
+        audit.take(&EventView {
+            index: LogIndex(seq),
+            ordinal: 0,
+            log_ms: LogMs(0),
+            wall_ms: WallMs(0),
+            actor,
+            cause,
+            event,
+        });
     }
     audit.close(true);
     audit
@@ -40,7 +46,15 @@ fn each_sample_once_or_it_is_said() {
         ("killed in round 1", &[PLAN, LEASE_0, ROUND_0, LEASE_1, again("lease"), again("round")], None),
         (
             "killed with two open",
-            &[PLAN, LEASE_0, LEASE_1, (2, LEASE_0.1, LEASE_0.2), (2, "round", ROUND_0.2), again("lease"), again("round")],
+            &[
+                PLAN,
+                LEASE_0,
+                LEASE_1,
+                (2, LEASE_0.1, LEASE_0.2),
+                (2, "round", ROUND_0.2),
+                again("lease"),
+                again("round"),
+            ],
             None,
         ),
         (
@@ -69,12 +83,26 @@ fn each_sample_once_or_it_is_said() {
         ),
         (
             "a replica is refused",
-            &[PLAN, LEASE_0, LEASE_1, (1, "round", r#"{"round":0,"samples":"0+4"}"#), (1, "guard/0000", r#"{"skipped":"4+4"}"#), ROUND_1],
+            &[
+                PLAN,
+                LEASE_0,
+                LEASE_1,
+                (1, "round", r#"{"round":0,"samples":"0+4"}"#),
+                (1, "guard/0000", r#"{"skipped":"4+4"}"#),
+                ROUND_1,
+            ],
             None,
         ),
         (
             "late in the last round: no other is left",
-            &[PLAN, LEASE_0, LEASE_1, ROUND_0, (1, "round", r#"{"round":1,"samples":"8+4"}"#), (1, "guard/0000", r#"{"skipped":"12+4"}"#)],
+            &[
+                PLAN,
+                LEASE_0,
+                LEASE_1,
+                ROUND_0,
+                (1, "round", r#"{"round":1,"samples":"8+4"}"#),
+                (1, "guard/0000", r#"{"skipped":"12+4"}"#),
+            ],
             None,
         ),
         (
@@ -93,11 +121,20 @@ fn each_sample_once_or_it_is_said() {
         ),
         (
             "what a late replica gives back is leased too early",
-            &[PLAN, LEASE_0, (1, "lease", r#"{"round":1,"samples":"4+12"}"#), (1, "round", r#"{"round":0,"samples":"0+4"}"#)],
+            &[
+                PLAN,
+                LEASE_0,
+                (1, "lease", r#"{"round":1,"samples":"4+12"}"#),
+                (1, "round", r#"{"round":0,"samples":"0+4"}"#),
+            ],
             Some("round 1 leases samples that round 0 holds"),
         ),
         ("not leased", &[PLAN, ROUND_0, LEASE_1, ROUND_1], Some("round 0 was not leased")),
-        ("a dead attempt commits", &[PLAN, LEASE_0, ROUND_0, again("lease"), ROUND_1], Some("leased by epoch 2")),
+        (
+            "a dead attempt commits",
+            &[PLAN, LEASE_0, ROUND_0, again("lease"), ROUND_1],
+            Some("leased by epoch 2"),
+        ),
         (
             "twice",
             &[PLAN, LEASE_0, ROUND_0, (1, "lease", r#"{"round":1,"samples":"7+9"}"#), ROUND_1],
@@ -105,19 +142,37 @@ fn each_sample_once_or_it_is_said() {
         ),
         (
             "a round is left out",
-            &[PLAN, LEASE_0, ROUND_0, (1, "lease", r#"{"round":2,"samples":"8+8"}"#), (1, "round", r#"{"round":2,"samples":"8+8"}"#)],
+            &[
+                PLAN,
+                LEASE_0,
+                ROUND_0,
+                (1, "lease", r#"{"round":2,"samples":"8+8"}"#),
+                (1, "round", r#"{"round":2,"samples":"8+8"}"#),
+            ],
             Some("where 1 would be next"),
         ),
         (
             "a gap",
-            &[PLAN, (1, "lease", r#"{"round":0,"samples":"1+16"}"#), (1, "round", r#"{"round":0,"samples":"1+16"}"#)],
+            &[
+                PLAN,
+                (1, "lease", r#"{"round":0,"samples":"1+16"}"#),
+                (1, "round", r#"{"round":0,"samples":"1+16"}"#),
+            ],
             Some("1 samples below 17"),
         ),
         ("too few", &[PLAN, LEASE_0, ROUND_0], Some("8 samples were consumed where 16 were planned")),
-        ("never committed", &[PLAN, LEASE_0, ROUND_0, LEASE_1], Some("round 1 was leased and never committed")),
+        (
+            "never committed",
+            &[PLAN, LEASE_0, ROUND_0, LEASE_1],
+            Some("round 1 was leased and never committed"),
+        ),
         (
             "more than leased",
-            &[PLAN, (1, "lease", r#"{"round":0,"samples":"0+15"}"#), (1, "round", r#"{"round":0,"samples":"0+16"}"#)],
+            &[
+                PLAN,
+                (1, "lease", r#"{"round":0,"samples":"0+15"}"#),
+                (1, "round", r#"{"round":0,"samples":"0+16"}"#),
+            ],
             Some("1 samples that were not leased"),
         ),
         ("garbage", &[PLAN, (1, "lease", "?"), LEASE_0, ROUND_0, LEASE_1, ROUND_1], Some("can't be read")),

@@ -1,21 +1,18 @@
-//! One client's conversation: its operations in, its messages out, and an orderly end for one that breaks the protocol.
+//! One client's conversation: its operations in, its messages out, and an orderly end for one that breaks the
+//! protocol.
 
-use super::{
-    CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX,
-    exchange::{Client, Exchange},
-    parser::{self, Operation, Violation},
-    subject,
-};
+use super::exchange::{Client, Exchange};
+use super::parser::{self, Operation, Violation};
+use super::{CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX, subject};
 use bytes::BytesMut;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    time::{sleep, timeout},
-};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::{sleep, timeout};
 
 const READ_BYTES: usize = 64 << 10;
 const GRACE: Duration = Duration::from_millis(CLOSE_GRACE_MS);
@@ -48,8 +45,8 @@ pub async fn converse(stream: TcpStream, exchange: Arc<Exchange>, id: u64, addre
     };
     exchange.leave(&client);
     if written.is_ok() {
-        // The rest of what it sent is read and dropped: closing over unread bytes would reset the connection, and the client might
-        // never see the last words.
+        // The rest of what it sent is read and dropped: closing over unread bytes would reset the connection,
+        // and the client might never see the last words.
         let farewell = async {
             writer.shutdown().await?;
             tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
@@ -73,7 +70,8 @@ fn info(id: u64, address: SocketAddr) -> String {
     format!("INFO {info}\r\n")
 }
 
-/// Writes what waits until the outbox is closed and empty. Once it is closed, a client that takes nothing has a short grace.
+/// Writes what waits until the outbox is closed and empty. Once it is closed, a client that takes nothing has
+/// a short grace.
 async fn write_all(client: &Client, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     while let Some(bytes) = client.outbox.take().await {
         let given_up = async {
@@ -89,7 +87,11 @@ async fn write_all(client: &Client, writer: &mut OwnedWriteHalf) -> io::Result<(
 }
 
 /// Reads and does what the client says, until it breaks the protocol (`Ok`) or leaves (`Err`).
-async fn read_all(client: &Arc<Client>, exchange: &Exchange, reader: &mut OwnedReadHalf) -> io::Result<Violation> {
+async fn read_all(
+    client: &Arc<Client>,
+    exchange: &Exchange,
+    reader: &mut OwnedReadHalf,
+) -> io::Result<Violation> {
     let mut input = BytesMut::with_capacity(READ_BYTES);
     loop {
         loop {
@@ -125,11 +127,13 @@ fn perform(client: &Arc<Client>, exchange: &Exchange, operation: Operation) -> R
             if message.header_bytes > 0 && !client.options().headers {
                 return Err(Violation::Headers);
             }
-            // As nats-server: the publisher hears of it, and whoever is subscribed to these very words still gets it.
+            // As nats-server: the publisher hears of it, and whoever is subscribed to these very words still
+            // gets it.
             if !subject::is_literal(&message.subject) {
                 client.outbox.push(&[b"-ERR 'Invalid Publish Subject'\r\n"]);
             }
-            // Its own copy of the message, if it is subscribed, comes after the word that the message was taken.
+            // Its own copy of the message, if it is subscribed, comes after the word that the message was
+            // taken.
             if client.options().verbose {
                 client.outbox.push(&[b"+OK\r\n"]);
             }

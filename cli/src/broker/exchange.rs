@@ -1,16 +1,11 @@
-//! Who is subscribed to what, and delivery. One mutex orders everything, so that each subscriber hears a publisher's messages in
-//! the order in which they were published.
+//! Who is subscribed to what, and delivery. One mutex orders everything, so that each subscriber hears a
+//! publisher's messages in the order in which they were published.
 
-use super::{
-    SUBSCRIPTIONS_PER_CLIENT_MAX,
-    outbox::Outbox,
-    parser::{ConnectOptions, Publication},
-    subject,
-};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use super::outbox::Outbox;
+use super::parser::{ConnectOptions, Publication};
+use super::{SUBSCRIPTIONS_PER_CLIENT_MAX, subject};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a subscriber without an answer to a request is told.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
@@ -105,15 +100,28 @@ fn push_message(outbox: &Outbox, subject: &[u8], sid: &[u8], message: &Publicati
     let (space, reply): (&[u8], &[u8]) = message.reply.as_deref().map_or((b"", b""), |reply| (b" ", reply));
     let (body, verb, sizes) = match (message.header_bytes, headers) {
         (0, _) => (&message.payload[..], "MSG ", format!(" {}\r\n", message.payload.len())),
-        (header_bytes, false) => (&message.payload[header_bytes..], "MSG ", format!(" {}\r\n", message.payload.len() - header_bytes)),
-        (header_bytes, true) => (&message.payload[..], "HMSG ", format!(" {header_bytes} {}\r\n", message.payload.len())),
+        (header_bytes, false) => (
+            &message.payload[header_bytes..],
+            "MSG ",
+            format!(" {}\r\n", message.payload.len() - header_bytes),
+        ),
+        (header_bytes, true) => {
+            (&message.payload[..], "HMSG ", format!(" {header_bytes} {}\r\n", message.payload.len()))
+        }
     };
     outbox.push(&[verb.as_bytes(), subject, b" ", sid, space, reply, sizes.as_bytes(), body, b"\r\n"]);
 }
 
 impl Exchange {
-    /// Subscribes; `pattern` is valid. A name that the client uses already changes nothing. `false`: it has too many.
-    pub fn subscribe(&self, client: &Arc<Client>, sid: Box<[u8]>, pattern: Box<[u8]>, queue: Option<Box<[u8]>>) -> bool {
+    /// Subscribes; `pattern` is valid. A name that the client uses already changes nothing. `false`: it has
+    /// too many.
+    pub fn subscribe(
+        &self,
+        client: &Arc<Client>,
+        sid: Box<[u8]>,
+        pattern: Box<[u8]>,
+        queue: Option<Box<[u8]>>,
+    ) -> bool {
         let mut routes = self.lock();
         let mut patterns = client.patterns();
         if patterns.contains_key(&sid) {
@@ -139,8 +147,14 @@ impl Exchange {
         let Some(pattern) = client.patterns().get(sid).cloned() else {
             return;
         };
-        let subscriptions = if subject::has_wildcard(&pattern) { Some(&mut routes.wild) } else { routes.exact.get_mut(&pattern) };
-        if let Some(subscription) = subscriptions.and_then(|all| all.iter_mut().find(|one| one.is(client.id, sid))) {
+        let subscriptions = if subject::has_wildcard(&pattern) {
+            Some(&mut routes.wild)
+        } else {
+            routes.exact.get_mut(&pattern)
+        };
+        if let Some(subscription) =
+            subscriptions.and_then(|all| all.iter_mut().find(|one| one.is(client.id, sid)))
+        {
             subscription.deliveries_max = Some(deliveries_max.unwrap_or(0));
             routes.drop_spent(&pattern);
         }
@@ -187,7 +201,9 @@ impl Exchange {
             routes.drop_spent(&pattern);
         }
         let options = from.options();
-        if let (false, true, true, Some(reply)) = (heard, options.headers, options.no_responders, &message.reply) {
+        if let (false, true, true, Some(reply)) =
+            (heard, options.headers, options.no_responders, &message.reply)
+        {
             routes.say_no_responders(from, reply);
         }
     }

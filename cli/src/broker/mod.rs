@@ -1,12 +1,14 @@
 //! The embedded broker: enough of core NATS for one machine, spoken on loopback only.
 //!
-//! Its one job is to stand in for a `nats-server` that is not installed, inside the parent process of `up`, `demo` and tests: the
-//! workers and coordinators around it speak to it through the same client as to the real one. It must never be used between machines
-//! (it refuses to listen elsewhere than on loopback), never inside a coordinator, and it keeps nothing: a message that nobody is
-//! subscribed to is gone, as with core NATS.
+//! Its one job is to stand in for a `nats-server` that is not installed, inside the parent process of `up`,
+//! `demo` and tests: the workers and coordinators around it speak to it through the same client as to the
+//! real one. It must never be used between machines (it refuses to listen elsewhere than on loopback), never
+//! inside a coordinator, and it keeps nothing: a message that nobody is subscribed to is gone, as with core
+//! NATS.
 //!
-//! What the choice costs: one mutex orders all deliveries, patterns with wildcards are tried one by one, there is no authorisation
-//! (any local user may speak), no TLS, no clustering, and no pings of its own to find dead connections, which loopback does not have.
+//! What the choice costs: one mutex orders all deliveries, patterns with wildcards are tried one by one,
+//! there is no authorisation (any local user may speak), no TLS, no clustering, and no pings of its own to
+//! find dead connections, which loopback does not have.
 //!
 //! - [`parser`]: bytes to operations.
 //! - [`subject`]: which subjects are valid, and which pattern matches which.
@@ -23,14 +25,19 @@ mod subject;
 mod tests;
 
 use exchange::Exchange;
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, task::JoinSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// The largest payload, headers included: the default of `nats-server`.
 const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// The longest line of an operation: the default of `nats-server`.
 const CONTROL_LINE_BYTES_MAX: usize = 4096;
-/// Bytes that wait to be written to one client. One that falls further behind is disconnected as a slow consumer.
+/// Bytes that wait to be written to one client. One that falls further behind is disconnected as a slow
+/// consumer.
 const OUT_BYTES_MAX: usize = 32 << 20;
 /// Connections at a time; one more is refused.
 const CLIENTS_MAX: usize = 4096;
@@ -41,13 +48,18 @@ const CLOSE_GRACE_MS: u64 = 1_000;
 /// How long to wait after a failed accept (for instance: no file descriptors left) before the next.
 const ACCEPT_RETRY_MS: u64 = 100;
 
-const _: () = assert!(PAYLOAD_BYTES_MAX + CONTROL_LINE_BYTES_MAX < OUT_BYTES_MAX, "the largest message fits an empty outbox");
+const _: () = assert!(
+    PAYLOAD_BYTES_MAX + CONTROL_LINE_BYTES_MAX < OUT_BYTES_MAX,
+    "the largest message fits an empty outbox"
+);
 
 /// Why the broker does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is reachable from other machines.
-    #[error("serve the embedded broker on {address}: it speaks on loopback only; use nats-server between machines")]
+    #[error(
+        "serve the embedded broker on {address}: it speaks on loopback only; use nats-server between machines"
+    )]
     NotLoopback {
         /// The refused address.
         address: SocketAddr,

@@ -1,4 +1,5 @@
-//! What waits to be written to one client: bounded, filled by whoever publishes, emptied by the client's own writer.
+//! What waits to be written to one client: bounded, filled by whoever publishes, emptied by the client's own
+//! writer.
 
 use super::OUT_BYTES_MAX;
 use bytes::BytesMut;
@@ -28,8 +29,8 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Appends the parts of one message. One over the limit closes the outbox instead: what waited is dropped, as the client would
-    /// only fall further behind, and the client is told why.
+    /// Appends the parts of one message. One over the limit closes the outbox instead: what waited is
+    /// dropped, as the client would only fall further behind, and the client is told why.
     pub fn push(&self, parts: &[&[u8]]) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let mut queue = self.lock();
@@ -62,8 +63,8 @@ impl Outbox {
         self.closing.send_replace(true);
     }
 
-    /// Everything that waits, once something does; `None` when the outbox is closed and empty. For one writer only; each call says
-    /// that what the last one gave has been written.
+    /// Everything that waits, once something does; `None` when the outbox is closed and empty. For one writer
+    /// only; each call says that what the last one gave has been written.
     pub async fn take(&self) -> Option<BytesMut> {
         loop {
             {

@@ -1,5 +1,5 @@
-//! Bytes to operations: what a client may say, and how it may be wrong. It reads only what has arrived and takes no memory for what
-//! is announced, so a large number in a header costs nothing.
+//! Bytes to operations: what a client may say, and how it may be wrong. It reads only what has arrived and
+//! takes no memory for what is announced, so a large number in a header costs nothing.
 
 use super::{CONTROL_LINE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,7 +34,8 @@ pub enum Operation {
     },
 }
 
-/// How a client wants to be spoken to. The defaults are those of `nats-server` for a client that has not said.
+/// How a client wants to be spoken to. The defaults are those of `nats-server` for a client that has not
+/// said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ConnectOptions {
@@ -95,7 +96,8 @@ impl Violation {
     }
 }
 
-const OPERATIONS: &[&[u8]] = &[b"CONNECT", b"PING", b"PONG", b"PUB", b"HPUB", b"SUB", b"UNSUB", b"INFO", b"+OK"];
+const OPERATIONS: &[&[u8]] =
+    &[b"CONNECT", b"PING", b"PONG", b"PUB", b"HPUB", b"SUB", b"UNSUB", b"INFO", b"+OK"];
 
 /// Takes the next operation from `input`; `None` if it has not arrived in full.
 pub fn next(input: &mut BytesMut) -> Result<Option<Operation>, Violation> {
@@ -127,7 +129,8 @@ pub fn next(input: &mut BytesMut) -> Result<Option<Operation>, Violation> {
 fn may_begin_operation(input: &[u8]) -> bool {
     OPERATIONS.iter().any(|operation| {
         let shared = operation.len().min(input.len());
-        operation[..shared].eq_ignore_ascii_case(&input[..shared]) && input.get(shared).is_none_or(|b| b.is_ascii_whitespace())
+        operation[..shared].eq_ignore_ascii_case(&input[..shared])
+            && input.get(shared).is_none_or(|b| b.is_ascii_whitespace())
     })
 }
 
@@ -141,8 +144,14 @@ fn number(text: &[u8]) -> Result<u64, Violation> {
 
 fn subscribe(rest: &[u8]) -> Result<Operation, Violation> {
     match arguments(rest).as_slice() {
-        [pattern, sid] => Ok(Operation::Subscribe { pattern: (*pattern).into(), queue: None, sid: (*sid).into() }),
-        [pattern, queue, sid] => Ok(Operation::Subscribe { pattern: (*pattern).into(), queue: Some((*queue).into()), sid: (*sid).into() }),
+        [pattern, sid] => {
+            Ok(Operation::Subscribe { pattern: (*pattern).into(), queue: None, sid: (*sid).into() })
+        }
+        [pattern, queue, sid] => Ok(Operation::Subscribe {
+            pattern: (*pattern).into(),
+            queue: Some((*queue).into()),
+            sid: (*sid).into(),
+        }),
         _ => Err(Violation::Arguments),
     }
 }
@@ -150,15 +159,25 @@ fn subscribe(rest: &[u8]) -> Result<Operation, Violation> {
 fn unsubscribe(rest: &[u8]) -> Result<Operation, Violation> {
     match arguments(rest).as_slice() {
         [sid] => Ok(Operation::Unsubscribe { sid: (*sid).into(), deliveries_max: None }),
-        [sid, max] => Ok(Operation::Unsubscribe { sid: (*sid).into(), deliveries_max: Some(number(max)?).filter(|max| *max > 0) }),
+        [sid, max] => Ok(Operation::Unsubscribe {
+            sid: (*sid).into(),
+            deliveries_max: Some(number(max)?).filter(|max| *max > 0),
+        }),
         _ => Err(Violation::Arguments),
     }
 }
 
-/// `PUB subject [reply] bytes` and `HPUB subject [reply] header-bytes bytes`, with the payload on the next line.
-fn publish(input: &mut BytesMut, line_feed: usize, word_bytes: usize, headers: bool) -> Result<Option<Operation>, Violation> {
+/// `PUB subject [reply] bytes` and `HPUB subject [reply] header-bytes bytes`, with the payload on the next
+/// line.
+fn publish(
+    input: &mut BytesMut,
+    line_feed: usize,
+    word_bytes: usize,
+    headers: bool,
+) -> Result<Option<Operation>, Violation> {
     let found = arguments(&input[word_bytes..line_feed]);
-    let (names, numbers) = found.split_at(found.len().checked_sub(1 + usize::from(headers)).ok_or(Violation::Arguments)?);
+    let (names, numbers) =
+        found.split_at(found.len().checked_sub(1 + usize::from(headers)).ok_or(Violation::Arguments)?);
     let sizes = numbers.iter().map(|text| number(text)).collect::<Result<Vec<u64>, Violation>>()?;
     let (subject, reply) = match names {
         [subject] => (*subject, None),

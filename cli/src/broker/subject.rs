@@ -1,4 +1,5 @@
-//! Subjects and patterns: tokens between dots; in patterns `*` stands for one token and a last `>` for one or more.
+//! Subjects and patterns: tokens between dots; in patterns `*` stands for one token and a last `>` for one or
+//! more.
 
 /// Whether `subject` may be published to as it stands.
 pub fn is_literal(subject: &[u8]) -> bool {
@@ -61,12 +62,20 @@ mod tests {
         for (pattern, subject, expected) in table {
             assert_eq!(matches(pattern.as_bytes(), subject.as_bytes()), *expected, "{pattern} on {subject}");
         }
-        for (pattern, expected) in
-            [("a.b", true), ("", false), ("a..b", false), (".a", false), ("a.", false), ("a.>", true), (">.a", false)]
-        {
+        for (pattern, expected) in [
+            ("a.b", true),
+            ("", false),
+            ("a..b", false),
+            (".a", false),
+            ("a.", false),
+            ("a.>", true),
+            (">.a", false),
+        ] {
             assert_eq!(is_pattern(pattern.as_bytes()), expected, "{pattern}");
         }
-        for (subject, expected) in [("a.b", true), ("a.*", false), (">", false), ("a.*b", true), ("a..b", false)] {
+        for (subject, expected) in
+            [("a.b", true), ("a.*", false), (">", false), ("a.*b", true), ("a..b", false)]
+        {
             assert_eq!(is_literal(subject.as_bytes()), expected, "{subject}");
         }
     }

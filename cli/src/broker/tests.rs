@@ -1,19 +1,16 @@
-//! The same conversations with the embedded broker and with a real `nats-server`: what they answer is to be equal.
+//! The same conversations with the embedded broker and with a real `nats-server`: what they answer is to be
+//! equal.
 
 use super::{Error, OUT_BYTES_MAX, bind, serve};
 use async_nats::{Client, HeaderMap};
 use futures::StreamExt;
-use std::{
-    net::SocketAddr,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    task::JoinHandle,
-    time::timeout,
-};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// A conversation that gets no answer for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,7 +151,8 @@ async fn conversation(address: SocketAddr) -> Vec<String> {
     heard
 }
 
-/// Sends the script, then a ping of its own, and gives every answer up to the pong or the end of the connection.
+/// Sends the script, then a ping of its own, and gives every answer up to the pong or the end of the
+/// connection.
 async fn raw(address: SocketAddr, script: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let mut heard = Vec::new();
@@ -275,7 +273,8 @@ async fn a_slow_consumer_is_disconnected_and_the_others_hear_everything() {
     let count = OUT_BYTES_MAX / (1 << 20) + 32;
     let listening = tokio::spawn(async move {
         for n in 0..count {
-            let message = timeout(PATIENCE, flood.next()).await.expect("a fast reader is not cut off").unwrap();
+            let message =
+                timeout(PATIENCE, flood.next()).await.expect("a fast reader is not cut off").unwrap();
             assert_eq!(message.payload[..8], (n as u64).to_le_bytes());
         }
     });
@@ -315,7 +314,9 @@ async fn clients_come_back_after_a_restart() {
             }
         }
     };
-    let serving = Broker::Embedded(tokio::spawn(serve(timeout(PATIENCE, restarted).await.expect("the address is free again"))));
+    let serving = Broker::Embedded(tokio::spawn(serve(
+        timeout(PATIENCE, restarted).await.expect("the address is free again"),
+    )));
     // What is said while a client is away is lost, as with any broker: say it until it is heard.
     let heard = async {
         loop {

@@ -1,10 +1,10 @@
 //! The requests of the API, by name.
 
 use super::{Client, Error};
-use muster_protocol::{
-    ids::{JobId, RequestId, TaskId, WorkerId},
-    spec::JobSpec,
-    view::{AcceptedView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView, WorkerView},
+use muster_protocol::ids::{JobId, RequestId, TaskId, WorkerId};
+use muster_protocol::spec::JobSpec;
+use muster_protocol::view::{
+    AcceptedView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView, WorkerView,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -91,7 +91,8 @@ impl Client {
 
     /// Submits a job.
     pub async fn submit(&self, spec: &JobSpec) -> Result<AcceptedView, Error> {
-        let body = serde_json::to_value(spec).map_err(|error| Error::Unreadable { url: "the job".to_string(), why: error.to_string() })?;
+        let body = serde_json::to_value(spec)
+            .map_err(|error| Error::Unreadable { url: "the job".to_string(), why: error.to_string() })?;
         self.post("/v1/jobs", &body, new_request()).await
     }
 
@@ -111,7 +112,13 @@ impl Client {
     }
 
     /// Folds the ledger of one coordinator, from its first entry or from its newest snapshot.
-    pub async fn replay(&self, base: &str, until: Option<&str>, verify: bool, from_snapshot: bool) -> Result<ReplayView, Error> {
+    pub async fn replay(
+        &self,
+        base: &str,
+        until: Option<&str>,
+        verify: bool,
+        from_snapshot: bool,
+    ) -> Result<ReplayView, Error> {
         let until = until.map_or(String::new(), |until| format!("&until={until}"));
         self.get_of(
             base,

@@ -1,7 +1,10 @@
-//! Events as they happen: a stream that goes on at another coordinator when it breaks, with nothing lost and nothing twice.
+//! Events as they happen: a stream that goes on at another coordinator when it breaks, with nothing lost and
+//! nothing twice.
 
-use super::{Client, Error, sse::Sse};
-use muster_protocol::{ids::JobId, view::EventView};
+use super::sse::Sse;
+use super::{Client, Error};
+use muster_protocol::ids::JobId;
+use muster_protocol::view::EventView;
 use std::time::{Duration, Instant};
 
 /// Between two attempts to go on.

@@ -1,4 +1,5 @@
-//! The form of an annotate stage, as a program uses it: another server than the cluster's, on the worker that runs the stage.
+//! The form of an annotate stage, as a program uses it: another server than the cluster's, on the worker that
+//! runs the stage.
 
 use super::CONNECT_TIMEOUT_MS;
 use reqwest::{RequestBuilder, StatusCode};
@@ -64,7 +65,13 @@ impl Form {
 
     /// Brings lines to `path`.
     pub async fn lines(&self, path: &str, lines: Vec<u8>) -> Result<Vec<u8>, FormError> {
-        self.ask(self.http.post(format!("{}{path}", self.url)).header("content-type", "application/x-ndjson").body(lines)).await
+        self.ask(
+            self.http
+                .post(format!("{}{path}", self.url))
+                .header("content-type", "application/x-ndjson")
+                .body(lines),
+        )
+        .await
     }
 
     /// Posts JSON to `path`.
@@ -75,7 +82,11 @@ impl Form {
     async fn ask(&self, request: RequestBuilder) -> Result<Vec<u8>, FormError> {
         let silent = |error: reqwest::Error| {
             let why = super::deepest(&error);
-            if error.is_connect() { FormError::Silent(why) } else { FormError::Unknown(format!("{} broke off: {why}", self.url)) }
+            if error.is_connect() {
+                FormError::Silent(why)
+            } else {
+                FormError::Unknown(format!("{} broke off: {why}", self.url))
+            }
         };
         let response = request.send().await.map_err(silent)?;
         let status = response.status();
@@ -89,8 +100,14 @@ impl Form {
 }
 
 fn said(status: StatusCode, bytes: &[u8]) -> String {
-    let Ok(wrong) = serde_json::from_slice::<Wrong>(bytes) else { return format!("the form answers {status}") };
-    let lines = wrong.lines.iter().take(LINES_SHOWN_MAX).map(|line| format!("\n  line {}: {}", line.line, line.message));
+    let Ok(wrong) = serde_json::from_slice::<Wrong>(bytes) else {
+        return format!("the form answers {status}");
+    };
+    let lines = wrong
+        .lines
+        .iter()
+        .take(LINES_SHOWN_MAX)
+        .map(|line| format!("\n  line {}: {}", line.line, line.message));
     let more = match wrong.lines.len().saturating_sub(LINES_SHOWN_MAX) {
         0 => String::new(),
         more => format!("\n  and {more} more"),

@@ -1,7 +1,9 @@
 //! The output of an attempt, from a byte on; a broken stream goes on where it broke.
 
-use super::{Client, Error, sse::Sse};
-use muster_protocol::{bus::Stream, view::LogView};
+use super::sse::Sse;
+use super::{Client, Error};
+use muster_protocol::bus::Stream;
+use muster_protocol::view::LogView;
 use std::time::Duration;
 
 /// Between two attempts to go on.
@@ -33,7 +35,10 @@ impl<'a> LogTail<'a> {
         while !self.ended {
             let Some(sse) = &mut self.sse else {
                 let of = self.of.replace('#', "%23");
-                let path = format!("/v1/tasks/{of}/logs?stream={}&offset={}&follow={}", self.stream, self.offset, self.follow);
+                let path = format!(
+                    "/v1/tasks/{of}/logs?stream={}&offset={}&follow={}",
+                    self.stream, self.offset, self.follow
+                );
                 self.sse = Some(self.client.open(&path).await?);
                 continue;
             };
@@ -43,7 +48,11 @@ impl<'a> LogTail<'a> {
                 self.breaks += 1;
                 if self.breaks > BREAKS_MAX {
                     let last = format!("the output of {} breaks off", self.of);
-                    return Err(Error::Unreachable { urls: self.client.base(), patience_s: self.client.patience().as_secs(), last });
+                    return Err(Error::Unreachable {
+                        urls: self.client.base(),
+                        patience_s: self.client.patience().as_secs(),
+                        last,
+                    });
                 }
                 self.client.turn();
                 tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;

@@ -1,7 +1,8 @@
 //! The HTTP API as the CLI uses it: any coordinator will do, and another one when that is gone.
 //!
-//! Its one job is to ask until there is an answer or its patience ends. A failed call is unknown, never absent: the same request goes
-//! out again, under the same id, to the next coordinator. It must never send a changed request under an old id.
+//! Its one job is to ask until there is an answer or its patience ends. A failed call is unknown, never
+//! absent: the same request goes out again, under the same id, to the next coordinator. It must never send a
+//! changed request under an old id.
 
 mod api;
 mod events;
@@ -14,17 +15,14 @@ pub use events::EventTail;
 pub use form::{Form, FormError};
 pub use logs::LogTail;
 
-use muster_protocol::{ids::RequestId, view::ErrorView};
+use muster_protocol::ids::RequestId;
+use muster_protocol::view::ErrorView;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use std::{
-    future::Future,
-    sync::{
-        RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::future::Future;
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Where a cluster on this machine is, unless it is said.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:7401";
@@ -50,7 +48,9 @@ pub enum Error {
         why: String,
     },
     /// Nobody answered in time.
-    #[error("no answer from {urls} for {patience_s} s (last: {last}); the outcome is unknown, and the same may be tried again")]
+    #[error(
+        "no answer from {urls} for {patience_s} s (last: {last}); the outcome is unknown, and the same may be tried again"
+    )]
     Unreachable {
         /// Who was asked.
         urls: String,
@@ -93,7 +93,12 @@ pub struct Client {
 impl Client {
     /// A client of the coordinators at these addresses, with commas between.
     pub fn new(urls: &str, patience: Duration) -> Result<Client, Error> {
-        let bases = urls.split(',').map(str::trim).filter(|url| !url.is_empty()).map(base_of).collect::<Result<Vec<_>, _>>()?;
+        let bases = urls
+            .split(',')
+            .map(str::trim)
+            .filter(|url| !url.is_empty())
+            .map(base_of)
+            .collect::<Result<Vec<_>, _>>()?;
         if bases.is_empty() {
             return Err(Error::Url { url: urls.to_string(), why: "it names none".to_string() });
         }
@@ -105,7 +110,9 @@ impl Client {
             .build()
             .map_err(|error| Error::Url { url: urls.to_string(), why: error.to_string() })?;
         // It goes into a header: text of visible ASCII.
-        let user = std::env::var("USER").ok().filter(|user| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic()));
+        let user = std::env::var("USER")
+            .ok()
+            .filter(|user| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic()));
         let actor = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
         Ok(Client { http, bases: RwLock::new(bases), current: AtomicUsize::new(0), patience, actor })
     }
@@ -142,12 +149,23 @@ impl Client {
     }
 
     /// A POST under a request id, read as JSON.
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value, id: RequestId) -> Result<T, Error> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        id: RequestId,
+    ) -> Result<T, Error> {
         self.answer(|base| self.posted(base, path, body, id)).await
     }
 
-    /// A GET of one coordinator, once, with a time limit of its own: what it says of itself is wanted, not what another says.
-    pub async fn get_of<T: DeserializeOwned>(&self, base: &str, path: &str, timeout: Duration) -> Result<T, Error> {
+    /// A GET of one coordinator, once, with a time limit of its own: what it says of itself is wanted, not
+    /// what another says.
+    pub async fn get_of<T: DeserializeOwned>(
+        &self,
+        base: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<T, Error> {
         let sent = self.request(Method::GET, base, path).timeout(timeout).send().await;
         once(base, timeout, read(base, sent).await)
     }
@@ -169,7 +187,11 @@ impl Client {
         let request = self.request(Method::POST, base, path);
         // The trace that begins here: the request's id names it, so that one finds the other.
         let trace = format!("00-{:032x}-{:016x}-01", id.0, (id.0 as u64) | 1);
-        request.header("Idempotency-Key", id.to_string()).header("X-Muster-Actor", &self.actor).header("traceparent", trace).json(body)
+        request
+            .header("Idempotency-Key", id.to_string())
+            .header("X-Muster-Actor", &self.actor)
+            .header("traceparent", trace)
+            .json(body)
     }
 
     fn request(&self, method: Method, base: &str, path: &str) -> RequestBuilder {
@@ -177,13 +199,17 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, make: impl Fn(&str) -> RequestBuilder) -> Result<T, Error> {
-        let timeout = Duration::from_millis(ATTEMPT_TIMEOUT_MS).min(self.patience.max(Duration::from_millis(CONNECT_TIMEOUT_MS)));
+        let timeout = Duration::from_millis(ATTEMPT_TIMEOUT_MS)
+            .min(self.patience.max(Duration::from_millis(CONNECT_TIMEOUT_MS)));
         let make = &make;
         self.persist(|base| async move { read(&base, make(&base).timeout(timeout).send().await).await }).await
     }
 
     /// Tries again, elsewhere, until there is a final answer or the patience ends.
-    async fn persist<T, F: Future<Output = Result<T, Unanswered>>>(&self, attempt: impl Fn(String) -> F) -> Result<T, Error> {
+    async fn persist<T, F: Future<Output = Result<T, Unanswered>>>(
+        &self,
+        attempt: impl Fn(String) -> F,
+    ) -> Result<T, Error> {
         let began = Instant::now();
         let mut pause = Duration::from_millis(PAUSE_MS_MIN);
         loop {
@@ -195,7 +221,11 @@ impl Client {
             self.turn();
             if began.elapsed() + pause > self.patience {
                 let bases = self.bases.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-                return Err(Error::Unreachable { urls: bases.join(", "), patience_s: self.patience.as_secs(), last });
+                return Err(Error::Unreachable {
+                    urls: bases.join(", "),
+                    patience_s: self.patience.as_secs(),
+                    last,
+                });
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(PAUSE_MS_MAX));
@@ -207,7 +237,9 @@ impl Client {
 fn once<T>(base: &str, timeout: Duration, answer: Result<T, Unanswered>) -> Result<T, Error> {
     answer.map_err(|unanswered| match unanswered {
         Unanswered::Final(error) => error,
-        Unanswered::Passing(last) => Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last },
+        Unanswered::Passing(last) => {
+            Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last }
+        }
     })
 }
 
@@ -238,8 +270,12 @@ async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<R
     }
     let text = response.text().await.unwrap_or_default();
     let view: Option<ErrorView> = serde_json::from_str(&text).ok();
-    let passing = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-        || view.as_ref().is_some_and(|view| ["no_leader", "timed_out", "overloaded"].contains(&view.error.as_str()));
+    let passing = matches!(
+        status,
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+    ) || view
+        .as_ref()
+        .is_some_and(|view| ["no_leader", "timed_out", "overloaded"].contains(&view.error.as_str()));
     if passing {
         let said = view.map_or(status.to_string(), |view| view.message);
         return Err(Unanswered::Passing(format!("{base} says: {said}")));
@@ -250,10 +286,15 @@ async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<R
     }))
 }
 
-async fn read<T: DeserializeOwned>(base: &str, sent: Result<Response, reqwest::Error>) -> Result<T, Unanswered> {
+async fn read<T: DeserializeOwned>(
+    base: &str,
+    sent: Result<Response, reqwest::Error>,
+) -> Result<T, Unanswered> {
     let response = checked(base, sent).await?;
     let bytes = response.bytes().await.map_err(|error| Unanswered::Passing(deepest(&error)))?;
-    serde_json::from_slice(&bytes).map_err(|error| Unanswered::Final(Error::Unreadable { url: base.to_string(), why: error.to_string() }))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Unanswered::Final(Error::Unreadable { url: base.to_string(), why: error.to_string() })
+    })
 }
 
 /// What was wrong at the bottom of it: `connection refused` says more than `error sending request`.

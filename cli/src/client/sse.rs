@@ -2,7 +2,8 @@
 
 use super::{Client, Error, Unanswered, checked};
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use reqwest::Method;
 use std::time::Duration;
 
@@ -21,9 +22,11 @@ impl Client {
     /// Opens a stream at any coordinator that has it.
     pub async fn open(&self, path: &str) -> Result<Sse, Error> {
         self.persist(|base| async move {
-            // Without a time limit: it may say nothing for a day. A coordinator that does not even answer is left by the limit below.
+            // Without a time limit: it may say nothing for a day. A coordinator that does not even answer is
+            // left by the limit below.
             let request = self.request(Method::GET, &base, path).header("Accept", "text/event-stream");
-            let sent = tokio::time::timeout(Duration::from_millis(super::ATTEMPT_TIMEOUT_MS), request.send()).await;
+            let sent =
+                tokio::time::timeout(Duration::from_millis(super::ATTEMPT_TIMEOUT_MS), request.send()).await;
             let sent = sent.map_err(|_| Unanswered::Passing(format!("{base} does not answer")))?;
             let response = checked(&base, sent).await?;
             Ok(Sse { stream: response.bytes_stream().boxed(), parser: Parser::default() })

@@ -1,10 +1,12 @@
-//! `muster demo`: a real job on a real cluster of processes, with a leader and a worker killed on the way, and the proof at the end.
+//! `muster demo`: a real job on a real cluster of processes, with a leader and a worker killed on the way,
+//! and the proof at the end.
 //!
 //! - [`story`]: what is done, step by step.
 //! - [`seen`]: what the events tell of it.
 //! - [`report`]: the figures, and whether everything was as it should be.
 //!
-//! It must leave nothing behind: its processes end with it, by their ids, and its directory is deleted unless it is to be kept.
+//! It must leave nothing behind: its processes end with it, by their ids, and its directory is deleted unless
+//! it is to be kept.
 
 mod report;
 mod seen;
@@ -12,21 +14,17 @@ mod story;
 
 pub use report::Report;
 
-use crate::{
-    args::DemoArgs,
-    failure::Failure,
-    jobfile,
-    local::cluster::{Cluster, Shape},
-    render::{self, style::Style},
-    servers,
-};
+use crate::args::DemoArgs;
+use crate::failure::Failure;
+use crate::local::cluster::{Cluster, Shape};
+use crate::render;
+use crate::render::style::Style;
+use crate::{jobfile, servers};
 use anyhow::{Context, anyhow};
 use muster_protocol::spec::JobSpec;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// The job.
@@ -38,7 +36,13 @@ const JOB_FILE_NAME: &str = "examples/code-model.toml";
 pub async fn demo(arguments: DemoArgs) -> Result<(), Failure> {
     let spec = spec(&arguments)?;
     let place = Place::new(&arguments)?;
-    let shape = Shape { name: "demo", coordinators: story::COORDINATORS, workers: story::WORKERS, cpus: Some(1), port: None };
+    let shape = Shape {
+        name: "demo",
+        coordinators: story::COORDINATORS,
+        workers: story::WORKERS,
+        cpus: Some(1),
+        port: None,
+    };
     let mut cluster = Cluster::start(shape, place.path()).await?;
     let limit = Duration::from_millis(arguments.limit);
     let told = servers::told_to_end();
@@ -102,12 +106,22 @@ enum Place {
 impl Place {
     fn new(arguments: &DemoArgs) -> Result<Place, Failure> {
         let Some(named) = &arguments.data else {
-            let temporary = tempfile::Builder::new().prefix("muster-demo-").tempdir().context("make a temporary directory")?;
-            return Ok(if arguments.keep { Place::Kept(temporary.keep()) } else { Place::Temporary(temporary) });
+            let temporary = tempfile::Builder::new()
+                .prefix("muster-demo-")
+                .tempdir()
+                .context("make a temporary directory")?;
+            return Ok(if arguments.keep {
+                Place::Kept(temporary.keep())
+            } else {
+                Place::Temporary(temporary)
+            });
         };
         let taken = fs::read_dir(named).is_ok_and(|mut entries| entries.next().is_some());
         if taken || named.is_file() {
-            return Err(Failure::Input(format!("{} is not empty: the demo begins with nothing", named.display())));
+            return Err(Failure::Input(format!(
+                "{} is not empty: the demo begins with nothing",
+                named.display()
+            )));
         }
         fs::create_dir_all(named).with_context(|| format!("make the directory {}", named.display()))?;
         Ok(if arguments.keep { Place::Kept(named.clone()) } else { Place::Named(named.clone()) })

@@ -1,11 +1,9 @@
 //! The figures of a demo, and whether everything was as it should be.
 
 use super::seen::Seen;
-use muster_protocol::{
-    ids::{Digest, JobId, LogIndex},
-    outcome::Terminal,
-    view::ReplayView,
-};
+use muster_protocol::ids::{Digest, JobId, LogIndex};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::view::ReplayView;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -125,7 +123,13 @@ pub struct Outputs {
 
 impl Report {
     /// Puts together what was found, and judges it.
-    pub fn new(broker: &str, seen: &Seen, measured: &Measured, outputs: Outputs, replays: &[ReplayView]) -> Report {
+    pub fn new(
+        broker: &str,
+        seen: &Seen,
+        measured: &Measured,
+        outputs: Outputs,
+        replays: &[ReplayView],
+    ) -> Report {
         let checks = checks(seen, measured, &outputs, replays);
         let steps = seen.metrics.iter().map(|metrics| metrics.step).max().unwrap_or(0);
         Report {
@@ -167,35 +171,53 @@ fn agreement(replay: &ReplayView) -> Agreement {
 
 fn checks(seen: &Seen, measured: &Measured, outputs: &Outputs, replays: &[ReplayView]) -> Vec<Check> {
     let mut checks = Vec::new();
-    let mut check = |what: &str, ok: bool, found: String| checks.push(Check { what: what.to_string(), ok, found });
+    let mut check =
+        |what: &str, ok: bool, found: String| checks.push(Check { what: what.to_string(), ok, found });
     let ended = seen.ended.map_or("still open".to_string(), |terminal| terminal.word().to_string());
     let why = seen.last_failure.clone().filter(|_| seen.ended != Some(Terminal::Succeeded));
-    check("the job finished", seen.ended == Some(Terminal::Succeeded), why.map_or(ended.clone(), |why| format!("{ended}; {why}")));
+    check(
+        "the job finished",
+        seen.ended == Some(Terminal::Succeeded),
+        why.map_or(ended.clone(), |why| format!("{ended}; {why}")),
+    );
     let readers = seen.workers_that_read();
     check("both workers read the input", readers >= 2, format!("{readers} did"));
     let curve = seen.curve();
-    let (first, last) = (curve.first().map_or(f64::NAN, |point| point.1), curve.last().map_or(f64::NAN, |point| point.1));
+    let (first, last) =
+        (curve.first().map_or(f64::NAN, |point| point.1), curve.last().map_or(f64::NAN, |point| point.1));
     check("the loss fell", last < first, format!("{first:.3} → {last:.3} nats per token"));
     let took = crate::render::time::duration;
     let led = !measured.leader_new.is_empty() && measured.leader_new != measured.leader_killed;
-    let change = format!("{} → {} in {}", measured.leader_killed, measured.leader_new, took(measured.new_leader_ms));
+    let change =
+        format!("{} → {} in {}", measured.leader_killed, measured.leader_new, took(measured.new_leader_ms));
     check("another leader followed the one that was killed in mid-training", led, change);
     let restarted = measured.restarted_by_failover;
     check("what ran went on without a leader", restarted == 0, format!("{restarted} attempts restarted"));
     let resumed = seen.resumes.iter().find(|resume| resume.formation > 1);
-    let from = resumed.map_or("it did not".to_string(), |resume| format!("from step {} of {}", resume.step, resume.reached));
+    let from = resumed.map_or("it did not".to_string(), |resume| {
+        format!("from step {} of {}", resume.step, resume.reached)
+    });
     let went_on = resumed.is_some_and(|resume| resume.step > 0);
     check("the training went on from its checkpoint after a worker was killed", went_on, from);
     let (acknowledged, missing) = (measured.acknowledged.len(), measured.missing.len());
-    check("every acknowledged submit was done", missing == 0 && acknowledged > 0, format!("{} of {acknowledged}", acknowledged - missing));
+    check(
+        "every acknowledged submit was done",
+        missing == 0 && acknowledged > 0,
+        format!("{} of {acknowledged}", acknowledged - missing),
+    );
     let bits = |key: &str| outputs.eval.get(key).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let (model, unigram) = (bits("model_bits_per_byte"), bits("unigram_bits_per_byte"));
     let better = format!("{model:.3} against {unigram:.3} bits per byte");
     check("the model is clearly better than a unigram", model <= unigram * UNIGRAM_SHARE_MAX, better);
     let lines = outputs.agent.get("lines").and_then(Value::as_u64).unwrap_or(0);
-    check("the agent completed its lines", lines > 0 && seen.calls > 0, format!("{lines} lines, {} model calls recorded", seen.calls));
-    let same =
-        replays.iter().all(|replay| Some((replay.state_hash, replay.to)) == replays.first().map(|first| (first.state_hash, first.to)));
+    check(
+        "the agent completed its lines",
+        lines > 0 && seen.calls > 0,
+        format!("{lines} lines, {} model calls recorded", seen.calls),
+    );
+    let same = replays.iter().all(|replay| {
+        Some((replay.state_hash, replay.to)) == replays.first().map(|first| (first.state_hash, first.to))
+    });
     let verified = replays.iter().all(|replay| replay.verified == Some(true) && replay.from == LogIndex(1));
     let three = replays.len() == super::story::COORDINATORS;
     let found = match (three, same, verified) {
@@ -216,7 +238,8 @@ mod tests {
     fn nothing_found_is_not_well() {
         let report = Report::new("none", &Seen::default(), &Measured::default(), Outputs::default(), &[]);
         assert!(!report.ok);
-        let ok: Vec<&str> = report.checks.iter().filter(|check| check.ok).map(|check| check.what.as_str()).collect();
+        let ok: Vec<&str> =
+            report.checks.iter().filter(|check| check.ok).map(|check| check.what.as_str()).collect();
         assert_eq!(ok, ["what ran went on without a leader"]);
     }
 }

@@ -1,17 +1,14 @@
-//! What the events of the cluster tell of the demo's job: a fold of its own, from outside, over the public API.
+//! What the events of the cluster tell of the demo's job: a fold of its own, from outside, over the public
+//! API.
 
-use muster_protocol::{
-    event::Event,
-    ids::{AttemptId, JobId, WorkerId},
-    outcome::{Outcome, Terminal},
-    spec::{JobSpec, Work},
-    view::EventView,
-};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{AttemptId, JobId, WorkerId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{JobSpec, Work};
+use muster_protocol::view::EventView;
 use serde::Deserialize;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The numbers of the tasks that a stage has from the start.
 pub fn tasks_of(spec: &JobSpec, executor: &str) -> Option<Range<u32>> {
@@ -101,8 +98,13 @@ impl Seen {
                 match &e.outcome {
                     Outcome::Succeeded(_) => {}
                     Outcome::Lost(_) => self.lost.push(e.attempt),
-                    Outcome::Failed(_) | Outcome::Cancelled(_) | Outcome::TimedOut(_) | Outcome::NotStarted(_) | Outcome::GangBroken(_) => {
-                        self.last_failure = Some(format!("{} {}: {}", e.attempt, e.outcome.word(), e.outcome.message()));
+                    Outcome::Failed(_)
+                    | Outcome::Cancelled(_)
+                    | Outcome::TimedOut(_)
+                    | Outcome::NotStarted(_)
+                    | Outcome::GangBroken(_) => {
+                        self.last_failure =
+                            Some(format!("{} {}: {}", e.attempt, e.outcome.word(), e.outcome.message()));
                     }
                 }
             }
@@ -143,7 +145,9 @@ impl Seen {
     fn record(&mut self, key: &str, body: &str) {
         match key {
             "train" => self.metrics.extend(serde_json::from_str::<Metrics>(body)),
-            "checkpoint" => self.checkpoints.extend(serde_json::from_str::<Step>(body).map(|record| record.step)),
+            "checkpoint" => {
+                self.checkpoints.extend(serde_json::from_str::<Step>(body).map(|record| record.step))
+            }
             "resume" => self.resumes.extend(serde_json::from_str::<Resume>(body)),
             key if key.starts_with("call/") => self.calls += 1,
             _ => {}
@@ -152,13 +156,20 @@ impl Seen {
 
     /// Whether every rank runs, none in an epoch before `epoch_min`.
     pub fn all_ranks_run(&self, epoch_min: u32) -> bool {
-        let runs = |index| self.running.iter().any(|attempt| attempt.task.index == index && attempt.epoch >= epoch_min);
+        let runs = |index| {
+            self.running.iter().any(|attempt| attempt.task.index == index && attempt.epoch >= epoch_min)
+        };
         !self.ranks.is_empty() && self.ranks.clone().all(runs)
     }
 
     /// The newest epoch of any rank.
     pub fn newest_epoch(&self) -> u32 {
-        self.sent.keys().filter(|attempt| self.ranks.contains(&attempt.task.index)).map(|attempt| attempt.epoch).max().unwrap_or(0)
+        self.sent
+            .keys()
+            .filter(|attempt| self.ranks.contains(&attempt.task.index))
+            .map(|attempt| attempt.epoch)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The last checkpoint's step.
@@ -179,13 +190,19 @@ impl Seen {
 
     /// The loss by step: of steps that were done twice, the later one.
     pub fn curve(&self) -> Vec<(u64, f64)> {
-        let by_step: BTreeMap<u64, f64> = self.metrics.iter().map(|metrics| (metrics.step, metrics.loss)).collect();
+        let by_step: BTreeMap<u64, f64> =
+            self.metrics.iter().map(|metrics| (metrics.step, metrics.loss)).collect();
         by_step.into_iter().collect()
     }
 
     /// The median speed of the training: starts and kills must not count.
     pub fn tokens_per_s(&self) -> f64 {
-        let mut speeds: Vec<f64> = self.metrics.iter().map(|metrics| metrics.tokens_per_s).filter(|speed| speed.is_finite()).collect();
+        let mut speeds: Vec<f64> = self
+            .metrics
+            .iter()
+            .map(|metrics| metrics.tokens_per_s)
+            .filter(|speed| speed.is_finite())
+            .collect();
         speeds.sort_by(f64::total_cmp);
         speeds.get(speeds.len() / 2).copied().unwrap_or(0.0)
     }
@@ -222,8 +239,7 @@ mod tests {
 
     #[test]
     fn a_training_that_was_broken_off_is_told() {
-        let assigned =
-            |attempt, worker| json!({"type": "task_assigned", "attempt": attempt, "worker": worker, "grant": {}, "queued": false});
+        let assigned = |attempt, worker| json!({"type": "task_assigned", "attempt": attempt, "worker": worker, "grant": {}, "queued": false});
         let started = |attempt| json!({"type": "attempt_started", "attempt": attempt, "pid": 1});
         let lost = |attempt| json!({"type": "attempt_ended", "attempt": attempt, "outcome": {"type": "lost", "message": ""}, "run_ms": 1});
         let seen = seen(&[
@@ -235,18 +251,33 @@ mod tests {
             started("job-1.5#1"),
             started("job-1.6#1"),
             record("resume", 1, json!({"formation": 1, "step": 0, "reached": 0})),
-            record("train", 1, json!({"step": 10, "loss": 5.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 100.0})),
+            record(
+                "train",
+                1,
+                json!({"step": 10, "loss": 5.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 100.0}),
+            ),
             record("checkpoint", 10, json!({"step": 10, "loss": 5.0, "bytes": 3})),
-            record("train", 2, json!({"step": 20, "loss": 4.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 300.0})),
+            record(
+                "train",
+                2,
+                json!({"step": 20, "loss": 4.0, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 300.0}),
+            ),
             lost("job-1.5#1"),
             assigned("job-1.5#2", "worker-3"),
             record("resume", 2, json!({"formation": 2, "step": 10, "reached": 20})),
-            record("train", 3, json!({"step": 20, "loss": 3.5, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 200.0})),
+            record(
+                "train",
+                3,
+                json!({"step": 20, "loss": 3.5, "lr": 0.1, "grad_norm": 1.0, "tokens_per_s": 200.0}),
+            ),
             record("call/abc", 1, json!({})),
             record("train", 4, json!("nonsense")),
         ]);
         assert_eq!(seen.curve(), [(10, 5.0), (20, 3.5)]);
-        assert_eq!((seen.last_checkpoint(), seen.steps_redone(), seen.newest_epoch(), seen.calls), (10, 10, 2, 1));
+        assert_eq!(
+            (seen.last_checkpoint(), seen.steps_redone(), seen.newest_epoch(), seen.calls),
+            (10, 10, 2, 1)
+        );
         assert_eq!((seen.workers_that_read(), seen.lost.len(), seen.tokens_per_s()), (2, 1, 200.0));
         assert_eq!(seen.records_since_checkpoint(), 2);
         assert!(!seen.all_ranks_run(1));

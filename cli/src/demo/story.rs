@@ -2,33 +2,23 @@
 //!
 //! Each step waits for what it needs to see in the log, and not for a time to pass.
 
-use super::{
-    report::{Measured, Outputs, Report},
-    seen::{Seen, tasks_of},
-};
-use crate::{
-    client::{Client, EventTail, new_request},
-    failure::Failure,
-    local::cluster::Cluster,
-    render::{
-        bars::{Board, Narrator},
-        style::Style,
-        time,
-    },
-};
+use super::report::{Measured, Outputs, Report};
+use super::seen::{Seen, tasks_of};
+use crate::client::{Client, EventTail, new_request};
+use crate::failure::Failure;
+use crate::local::cluster::Cluster;
+use crate::render::bars::{Board, Narrator};
+use crate::render::style::Style;
+use crate::render::time;
 use anyhow::{Context, anyhow};
-use muster_protocol::{
-    ids::{JobId, LogIndex, TaskId},
-    outcome::{Outcome, Terminal},
-    spec::{JobSpec, Work},
-    view::{AcceptedView, JobDetail, ReplayView, TaskView},
-};
+use muster_protocol::ids::{JobId, LogIndex, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{JobSpec, Work};
+use muster_protocol::view::{AcceptedView, JobDetail, ReplayView, TaskView};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
-    time::{Duration, Instant},
-};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// How many coordinators there are.
@@ -60,8 +50,17 @@ pub async fn run(cluster: &mut Cluster, spec: &JobSpec, json: bool) -> Result<Re
     let narrator = Narrator::new(board, json, style);
     let began = Instant::now();
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let mut story =
-        Story { cluster, client, narrator, seen, began, shown: began, job: JobId(0), measured: Measured::default(), witness: None };
+    let mut story = Story {
+        cluster,
+        client,
+        narrator,
+        seen,
+        began,
+        shown: began,
+        job: JobId(0),
+        measured: Measured::default(),
+        witness: None,
+    };
     let told = story.tell(spec).await;
     story.narrator.finish();
     if let Some(witness) = &story.witness {
@@ -86,13 +85,16 @@ impl Story<'_> {
     async fn tell(&mut self, spec: &JobSpec) -> Result<Report, Failure> {
         self.start().await?;
         self.submit(spec).await?;
-        self.until("the first checkpoint", |seen| seen.last_checkpoint() > 0 && seen.all_ranks_run(1)).await?;
+        self.until("the first checkpoint", |seen| seen.last_checkpoint() > 0 && seen.all_ranks_run(1))
+            .await?;
         self.kill_the_leader().await?;
         let at = self.seen().last_checkpoint();
-        self.until("the next checkpoint, under the new leader", move |seen| seen.last_checkpoint() > at).await?;
+        self.until("the next checkpoint, under the new leader", move |seen| seen.last_checkpoint() > at)
+            .await?;
         self.judge_the_failover();
         // Killed right at a checkpoint, there would be nothing to do again.
-        self.until("steps beyond that checkpoint", |seen| seen.records_since_checkpoint() >= RECORDS_TO_LOSE).await?;
+        self.until("steps beyond that checkpoint", |seen| seen.records_since_checkpoint() >= RECORDS_TO_LOSE)
+            .await?;
         self.kill_a_worker().await?;
         self.until("the end of the job", |seen| seen.ended.is_some()).await?;
         let detail = self.client.job(self.job).await?;
@@ -116,7 +118,9 @@ impl Story<'_> {
     /// Workers, too; and waits until all of them are there.
     async fn start(&mut self) -> Result<(), Failure> {
         let carried = self.cluster.bus.name();
-        self.say(&format!("{COORDINATORS} coordinators and {WORKERS} workers, each a process of its own, with {carried}"))?;
+        self.say(&format!(
+            "{COORDINATORS} coordinators and {WORKERS} workers, each a process of its own, with {carried}"
+        ))?;
         for place in 0..WORKERS {
             self.cluster.start_worker(place)?;
         }
@@ -185,8 +189,14 @@ impl Story<'_> {
 
     fn notes(&self, detail: &JobDetail) -> BTreeMap<String, String> {
         let seen = self.seen();
-        let training = detail.spec.stages.iter().find(|stage| matches!(&stage.work, Work::Builtin(work) if work.executor == "train"));
-        let note = seen.metrics.last().map(|last| format!("step {}, loss {:.3}, {:.0} tokens/s", last.step, last.loss, last.tokens_per_s));
+        let training = detail
+            .spec
+            .stages
+            .iter()
+            .find(|stage| matches!(&stage.work, Work::Builtin(work) if work.executor == "train"));
+        let note = seen.metrics.last().map(|last| {
+            format!("step {}, loss {:.3}, {:.0} tokens/s", last.step, last.loss, last.tokens_per_s)
+        });
         training.zip(note).map(|(stage, note)| (stage.name.clone(), note)).into_iter().collect()
     }
 
@@ -209,7 +219,10 @@ impl Story<'_> {
         let name = self.seen().leaders.last().cloned().unwrap_or_default();
         self.measured.leader_new = name;
         let took = time::duration(self.measured.new_leader_ms);
-        self.say(&format!("{} leads: the next command was committed {took} after the kill", self.measured.leader_new))
+        self.say(&format!(
+            "{} leads: the next command was committed {took} after the kill",
+            self.measured.leader_new
+        ))
     }
 
     /// The leader's name, once somebody knows it.
@@ -225,19 +238,24 @@ impl Story<'_> {
 
     /// Submits a small job, under one id, to whoever takes it first.
     async fn probe(&self, killed: usize, since: Instant) -> Result<JobId, Failure> {
-        let body = json!({"name": "probe", "stages": [{"name": "probe", "tasks": 1, "work": {"type": "noop"}}]});
+        let body =
+            json!({"name": "probe", "stages": [{"name": "probe", "tasks": 1, "work": {"type": "noop"}}]});
         let id = new_request();
         while since.elapsed() < Duration::from_millis(FAILOVER_MS_MAX) {
             for place in (0..COORDINATORS).filter(|place| *place != killed) {
                 let timeout = Duration::from_millis(PROBE_TIMEOUT_MS);
-                let answer: Result<AcceptedView, _> = self.client.post_of(&self.cluster.url(place), "/v1/jobs", &body, id, timeout).await;
+                let answer: Result<AcceptedView, _> =
+                    self.client.post_of(&self.cluster.url(place), "/v1/jobs", &body, id, timeout).await;
                 if let Ok(AcceptedView { job: Some(job), .. }) = answer {
                     return Ok(job);
                 }
             }
             tokio::time::sleep(Duration::from_millis(PROBE_PAUSE_MS)).await;
         }
-        Err(Failure::Unreachable(format!("no leader for {} after one was killed", time::duration(FAILOVER_MS_MAX))))
+        Err(Failure::Unreachable(format!(
+            "no leader for {} after one was killed",
+            time::duration(FAILOVER_MS_MAX)
+        )))
     }
 
     /// Nothing that ran may have been lost by the change of leaders.
@@ -251,23 +269,45 @@ impl Story<'_> {
             let seen = self.seen();
             (seen.ranks.start, seen.newest_epoch())
         };
-        let task = self.client.task(TaskId { job: self.job, index: rank }).await?.context("find rank 0 of the training")?;
+        let task = self
+            .client
+            .task(TaskId { job: self.job, index: rank })
+            .await?
+            .context("find rank 0 of the training")?;
         let name = task.worker_name.context("find the worker of rank 0")?;
-        let place = self.cluster.workers.iter().position(|worker| worker.as_ref().is_some_and(|worker| worker.name == name));
+        let place = self
+            .cluster
+            .workers
+            .iter()
+            .position(|worker| worker.as_ref().is_some_and(|worker| worker.name == name));
         let place = place.with_context(|| format!("find the worker {name:?}"))?;
-        self.say(&format!("killing the worker {name} with SIGKILL, and all that runs on it, and starting another"))?;
+        self.say(&format!(
+            "killing the worker {name} with SIGKILL, and all that runs on it, and starting another"
+        ))?;
         let killed = Instant::now();
         drop(self.cluster.workers[place].take());
         self.measured.worker_killed = name;
         self.cluster.start_worker(self.cluster.workers.len())?;
         self.until("all ranks running again", move |seen| seen.all_ranks_run(epoch + 1)).await?;
         self.measured.worker_lost_ms = ms(killed);
-        self.say(&format!("all ranks run again, {} after the kill", time::duration(self.measured.worker_lost_ms)))?;
-        self.until("the training going on", |seen| seen.resumes.iter().any(|resume| resume.formation > 1)).await?;
+        self.say(&format!(
+            "all ranks run again, {} after the kill",
+            time::duration(self.measured.worker_lost_ms)
+        ))?;
+        self.until("the training going on", |seen| seen.resumes.iter().any(|resume| resume.formation > 1))
+            .await?;
         let redone = self.seen().steps_redone();
         self.say(&format!("the training goes on from its checkpoint: {redone} steps are done again"))?;
-        let fallen = self.cluster.coordinators.iter().position(Option::is_none).context("find the coordinator that was killed")?;
-        self.say(&format!("starting the coordinator {} again: it has to catch up", Cluster::coordinator_name(fallen)))?;
+        let fallen = self
+            .cluster
+            .coordinators
+            .iter()
+            .position(Option::is_none)
+            .context("find the coordinator that was killed")?;
+        self.say(&format!(
+            "starting the coordinator {} again: it has to catch up",
+            Cluster::coordinator_name(fallen)
+        ))?;
         Ok(self.cluster.start_coordinator(fallen)?)
     }
 
@@ -285,21 +325,34 @@ impl Story<'_> {
     async fn outputs(&self, spec: &JobSpec) -> Result<Outputs, Failure> {
         let tasks = self.client.tasks(self.job, 0, TASKS_MAX).await?.tasks;
         let of = |executor: &str| {
-            let stage = spec.stages.iter().find(|stage| matches!(&stage.work, Work::Builtin(work) if work.executor == executor));
+            let stage = spec
+                .stages
+                .iter()
+                .find(|stage| matches!(&stage.work, Work::Builtin(work) if work.executor == executor));
             let task = stage.and_then(|stage| tasks.iter().find(|task| task.stage == stage.name));
             task.map_or(Value::Null, output)
         };
-        Ok(Outputs { data: of("data.manifest"), train: of("train"), eval: of("eval"), agent: of("agent.join") })
+        Ok(Outputs {
+            data: of("data.manifest"),
+            train: of("train"),
+            eval: of("eval"),
+            agent: of("agent.join"),
+        })
     }
 
     /// Each coordinator folds its own ledger from zero, up to the same index.
     async fn replay(&self) -> Result<Vec<ReplayView>, Failure> {
         let mut until = LogIndex(0);
         for place in 0..COORDINATORS {
-            let status = self.client.status_of(&self.cluster.url(place), Duration::from_millis(STATUS_TIMEOUT_MS)).await;
+            let status = self
+                .client
+                .status_of(&self.cluster.url(place), Duration::from_millis(STATUS_TIMEOUT_MS))
+                .await;
             until = status.map_or(until, |status| until.max(status.applied));
         }
-        self.say(&format!("each coordinator folds its log from zero, up to index {until}, and decides every command again"))?;
+        self.say(&format!(
+            "each coordinator folds its log from zero, up to index {until}, and decides every command again"
+        ))?;
         let mut replays = Vec::new();
         for place in 0..COORDINATORS {
             let url = self.cluster.url(place);
@@ -311,7 +364,10 @@ impl Story<'_> {
                     break;
                 }
                 if began.elapsed() > Duration::from_millis(FAILOVER_MS_MAX) {
-                    return Err(Failure::Broken(anyhow!("{} has not caught up", Cluster::coordinator_name(place))));
+                    return Err(Failure::Broken(anyhow!(
+                        "{} has not caught up",
+                        Cluster::coordinator_name(place)
+                    )));
                 }
                 tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
             }

@@ -1,6 +1,8 @@
-//! What is wrong in a job file, with its place: one message, the line it is in, and the nearest thing that would be right.
+//! What is wrong in a job file, with its place: one message, the line it is in, and the nearest thing that
+//! would be right.
 
-use std::{fmt, ops::Range};
+use std::fmt;
+use std::ops::Range;
 
 /// A name is offered instead of another if they are at least so similar.
 const SIMILARITY_MIN: f64 = 0.6;

@@ -3,10 +3,8 @@
 use super::diagnostic::{Wrong, instead};
 use serde_json::{Map, Value};
 use std::ops::{Range, RangeInclusive};
-use toml::{
-    Spanned,
-    de::{DeInteger, DeTable, DeValue},
-};
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
 
 /// Deeper parameters are refused.
 const PARAMS_DEPTH_MAX: usize = 32;
@@ -23,13 +21,22 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Takes a table that may have these keys only. `what` completes "unknown key `x` of ..".
-    pub fn new(what: &'static str, table: &'a DeTable<'a>, at: Range<usize>, keys: &[&str]) -> Result<Self, Wrong> {
-        let mut unknown: Vec<_> = table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())).collect();
+    pub fn new(
+        what: &'static str,
+        table: &'a DeTable<'a>,
+        at: Range<usize>,
+        keys: &[&str],
+    ) -> Result<Self, Wrong> {
+        let mut unknown: Vec<_> =
+            table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())).collect();
         // The table is sorted by name; the first of the file is what the user looks for first.
         unknown.sort_by_key(|key| key.span().start);
         if let Some(key) = unknown.first() {
             let name = key.get_ref().as_ref();
-            return Err(Wrong::at(key.span(), format!("unknown key `{name}` of {what}{}", instead(name, keys.iter().copied()))));
+            return Err(Wrong::at(
+                key.span(),
+                format!("unknown key `{name}` of {what}{}", instead(name, keys.iter().copied())),
+            ));
         }
         Ok(Fields { what, table, at })
     }
@@ -71,16 +78,24 @@ impl<'a> Fields<'a> {
 
     /// An integer within bounds.
     pub fn integer(&self, key: &str, within: RangeInclusive<i64>) -> Result<Option<Placed<i64>>, Wrong> {
-        let Some((integer, at)) = self.map(key, "an integer", |value| value.as_integer().cloned())? else { return Ok(None) };
+        let Some((integer, at)) = self.map(key, "an integer", |value| value.as_integer().cloned())? else {
+            return Ok(None);
+        };
         Ok(Some((bounded(key, &integer, within, &at)?, at)))
     }
 
     /// A number.
     pub fn number(&self, key: &str) -> Result<Option<Placed<f64>>, Wrong> {
         self.map(key, "a number", |value| match value {
-            DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64),
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64)
+            }
             DeValue::Float(float) => float.as_str().parse().ok(),
-            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => None,
         })
     }
 
@@ -102,7 +117,10 @@ impl<'a> Fields<'a> {
     pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, Wrong> {
         let mut texts = Vec::new();
         for (name, value) in self.table_at(key, "a table of texts")? {
-            let text = value.get_ref().as_str().ok_or_else(|| type_error(&format!("{key}.{name}"), "a text", value))?;
+            let text = value
+                .get_ref()
+                .as_str()
+                .ok_or_else(|| type_error(&format!("{key}.{name}"), "a text", value))?;
             texts.push((name, text.to_string()));
         }
         Ok(texts)
@@ -113,9 +131,13 @@ impl<'a> Fields<'a> {
         let mut amounts = Vec::new();
         for (name, value) in self.table_at(key, "a table of integers")? {
             let full = format!("{key}.{name}");
-            let integer = value.get_ref().as_integer().ok_or_else(|| type_error(&full, "an integer", value))?;
+            let integer =
+                value.get_ref().as_integer().ok_or_else(|| type_error(&full, "an integer", value))?;
             let amount = bounded(&full, integer, 0..=u32::MAX.into(), &value.span())?;
-            amounts.push((name, u32::try_from(amount).map_err(|error| Wrong::at(value.span(), error.to_string()))?));
+            amounts.push((
+                name,
+                u32::try_from(amount).map_err(|error| Wrong::at(value.span(), error.to_string()))?,
+            ));
         }
         Ok(amounts)
     }
@@ -128,7 +150,10 @@ impl<'a> Fields<'a> {
         }
         let text = json_of(key, value, 0)?.to_string();
         if text.len() > bytes_max {
-            return Err(Wrong::at(self.key_place(key), format!("`{key}` is {} bytes as JSON; at most {bytes_max} are taken", text.len())));
+            return Err(Wrong::at(
+                self.key_place(key),
+                format!("`{key}` is {} bytes as JSON; at most {bytes_max} are taken", text.len()),
+            ));
         }
         Ok(text)
     }
@@ -139,7 +164,12 @@ impl<'a> Fields<'a> {
         Ok(table.iter().map(|(name, value)| (name.get_ref().to_string(), value)).collect())
     }
 
-    fn map<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a DeValue<'a>) -> Option<T>) -> Result<Option<Placed<T>>, Wrong> {
+    fn map<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
+    ) -> Result<Option<Placed<T>>, Wrong> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match read(value.get_ref()) {
             Some(read) => Ok(Some((read, value.span()))),
@@ -162,10 +192,18 @@ pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> Wr
     Wrong::at(found.span(), format!("`{key}` must be {expected}, and is {found_word}"))
 }
 
-fn bounded(key: &str, integer: &DeInteger<'_>, within: RangeInclusive<i64>, at: &Range<usize>) -> Result<i64, Wrong> {
-    let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| within.contains(number));
+fn bounded(
+    key: &str,
+    integer: &DeInteger<'_>,
+    within: RangeInclusive<i64>,
+    at: &Range<usize>,
+) -> Result<i64, Wrong> {
+    let number =
+        i64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| within.contains(number));
     let (least, most) = (within.start(), within.end());
-    number.ok_or_else(|| Wrong::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}")))
+    number.ok_or_else(|| {
+        Wrong::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}"))
+    })
 }
 
 fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Wrong> {
@@ -177,13 +215,16 @@ fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Valu
         DeValue::Integer(integer) => Value::from(bounded(key, integer, i64::MIN..=i64::MAX, &value.span())?),
         DeValue::Float(float) => {
             let finite = float.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
-            let number =
-                finite.ok_or_else(|| Wrong::at(value.span(), format!("`{key}` must be a number that JSON has, and is {float}")))?;
+            let number = finite.ok_or_else(|| {
+                Wrong::at(value.span(), format!("`{key}` must be a number that JSON has, and is {float}"))
+            })?;
             Value::Number(number)
         }
         DeValue::Boolean(truth) => Value::from(*truth),
         DeValue::Datetime(date) => Value::from(date.to_string()),
-        DeValue::Array(items) => Value::Array(items.iter().map(|item| json_of(key, item, depth + 1)).collect::<Result<_, _>>()?),
+        DeValue::Array(items) => {
+            Value::Array(items.iter().map(|item| json_of(key, item, depth + 1)).collect::<Result<_, _>>()?)
+        }
         DeValue::Table(table) => {
             let mut object = Map::new();
             for (name, value) in table.iter() {

@@ -16,18 +16,14 @@ mod stage;
 
 use diagnostic::{Diagnostic, Wrong, instead};
 use fields::{Fields, type_error};
-use muster_protocol::{
-    ids::StageIndex,
-    limits,
-    spec::{JobSpec, StageSpec, Work},
-};
+use muster_protocol::ids::StageIndex;
+use muster_protocol::limits;
+use muster_protocol::spec::{JobSpec, StageSpec, Work};
 use stage::Stage;
-use std::{
-    fs, io,
-    io::Read,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 use toml::de::{DeTable, DeValue};
 
 const JOB_KEYS: &[&str] = &["name", "priority", "params", "stage"];
@@ -77,7 +73,8 @@ pub fn read(path: &Path) -> Result<JobSpec, Error> {
         Error::NotText { path: path.to_path_buf(), line }
     })?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    parse(text, directory).map_err(|wrong| Error::Wrong(Diagnostic::new(&path.display().to_string(), text, wrong)))
+    parse(text, directory)
+        .map_err(|wrong| Error::Wrong(Diagnostic::new(&path.display().to_string(), text, wrong)))
 }
 
 /// Reads the text of a job file that came with this program; `name` is what it is called.
@@ -116,22 +113,31 @@ fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Wrong> {
 }
 
 fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<Stage>, Wrong> {
-    let value =
-        job.get("stage").ok_or_else(|| Wrong::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`"))?;
-    let array = value.get_ref().as_array().ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
+    let value = job.get("stage").ok_or_else(|| {
+        Wrong::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`")
+    })?;
+    let array = value
+        .get_ref()
+        .as_array()
+        .ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
     if array.is_empty() || array.len() > limits::STAGES_MAX {
         let message = format!("a job has 1 to {} stages, and this has {}", limits::STAGES_MAX, array.len());
         return Err(Wrong::at(job.key_place("stage"), message));
     }
     let mut stages: Vec<Stage> = Vec::with_capacity(array.len());
     for value in array.iter() {
-        let DeValue::Table(table) = value.get_ref() else { return Err(type_error("stage", "an array of tables", value)) };
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(type_error("stage", "an array of tables", value));
+        };
         let stage = Stage::read(table, value.span(), directory)?;
         if let Work::Builtin(work) = &stage.spec.work {
             executor::check(work, job, job_params, table)?;
         }
         if stages.iter().any(|earlier| earlier.spec.name == stage.spec.name) {
-            return Err(Wrong::at(stage.name_at, format!("there is another stage named `{}`: names are unique in a job", stage.spec.name)));
+            return Err(Wrong::at(
+                stage.name_at,
+                format!("there is another stage named `{}`: names are unique in a job", stage.spec.name),
+            ));
         }
         stages.push(stage);
     }
@@ -145,14 +151,22 @@ fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
     for stage in &stages {
         let mut positions = Vec::with_capacity(stage.needs.len());
         for (name, at) in &stage.needs {
-            let others = stages.iter().map(|stage| stage.spec.name.as_str()).filter(|other| *other != stage.spec.name);
+            let others =
+                stages.iter().map(|stage| stage.spec.name.as_str()).filter(|other| *other != stage.spec.name);
             let unknown = || {
-                let message = format!("`needs` of stage `{}` names `{name}`, which is no stage{}", stage.spec.name, instead(name, others));
+                let message = format!(
+                    "`needs` of stage `{}` names `{name}`, which is no stage{}",
+                    stage.spec.name,
+                    instead(name, others)
+                );
                 Wrong::at(at.clone(), message)
             };
             let position = find(name).ok_or_else(unknown)?;
             if positions.contains(&position) {
-                return Err(Wrong::at(at.clone(), format!("`needs` of stage `{}` names `{name}` twice", stage.spec.name)));
+                return Err(Wrong::at(
+                    at.clone(),
+                    format!("`needs` of stage `{}` names `{name}` twice", stage.spec.name),
+                ));
             }
             positions.push(position);
         }
@@ -161,8 +175,9 @@ fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
     let order = order::order(&needs).map_err(|circle| {
         let names: Vec<&str> = circle.iter().map(|at| stages[*at].spec.name.as_str()).collect();
         let first = circle.first().map(|at| &stages[*at]);
-        let at =
-            first.and_then(|stage| stage.needs.iter().find(|(need, _)| Some(&need.as_str()) == names.get(1))).map(|(_, at)| at.clone());
+        let at = first
+            .and_then(|stage| stage.needs.iter().find(|(need, _)| Some(&need.as_str()) == names.get(1)))
+            .map(|(_, at)| at.clone());
         Wrong::at(at.unwrap_or(0..0), format!("`needs` goes round in a circle: {}", names.join(" needs ")))
     })?;
     let mut place = vec![StageIndex(0); order.len()];

@@ -19,14 +19,16 @@ pub fn order(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     Ok(order)
 }
 
-/// Every position that is left needs another one that is left: following them comes to a place for the second time.
+/// Every position that is left needs another one that is left: following them comes to a place for the second
+/// time.
 fn circle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
     let mut next = placed.iter().position(|placed| !placed);
     while let Some(at) = next {
         if let Some(first) = path.iter().position(|earlier| *earlier == at) {
             path.drain(..first);
-            // It begins with the first of the file, so that the message does not depend on where it was entered.
+            // It begins with the first of the file, so that the message does not depend on where it was
+            // entered.
             let least = path.iter().enumerate().min_by_key(|(_, at)| **at).map_or(0, |(place, _)| place);
             path.rotate_left(least);
             path.extend(path.first().copied());
@@ -58,7 +60,11 @@ mod tests {
         ];
         for (needs, expected) in table {
             let needs: Vec<Vec<usize>> = needs.iter().map(|needs| needs.to_vec()).collect();
-            assert_eq!(order(&needs), expected.map(<[usize]>::to_vec).map_err(<[usize]>::to_vec), "{needs:?}");
+            assert_eq!(
+                order(&needs),
+                expected.map(<[usize]>::to_vec).map_err(<[usize]>::to_vec),
+                "{needs:?}"
+            );
         }
     }
 }

@@ -1,22 +1,18 @@
 //! One `[[stage]]` of a job file.
 
-use super::{
-    check_name,
-    diagnostic::{Wrong, instead},
-    fields::{Fields, Placed},
-};
+use super::check_name;
+use super::diagnostic::{Wrong, instead};
+use super::fields::{Fields, Placed};
 use crate::units;
-use muster_protocol::{
-    limits,
-    resources::Resources,
-    spec::{BuiltinWork, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work},
+use muster_protocol::limits;
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{
+    BuiltinWork, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work,
 };
-use std::{
-    fs,
-    ops::Range,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use toml::de::DeTable;
 
 const STAGE_KEYS: &[&str] = &[
@@ -99,7 +95,8 @@ fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, Wrong> {
 /// One of our words.
 fn word<T: FromStr>(fields: &Fields<'_>, key: &str, words: &[&str], default: T) -> Result<T, Wrong> {
     let Some((text, at)) = fields.text(key)? else { return Ok(default) };
-    let wrong = || Wrong::at(at, format!("`{key}` cannot be `{text}`{}", instead(&text, words.iter().copied())));
+    let wrong =
+        || Wrong::at(at, format!("`{key}` cannot be `{text}`{}", instead(&text, words.iter().copied())));
     text.parse().map_err(|_| wrong())
 }
 
@@ -109,8 +106,12 @@ fn indices(fields: &Fields<'_>, open: bool) -> Result<units::Array, Wrong> {
     let tasks = fields.integer("tasks", least..=tasks_max.into())?;
     let array = fields.text_as("array", "a range in quotes, as \"0-99\"")?;
     match (tasks, array) {
-        (Some(_), Some((_, at))) => Err(Wrong::at(at, "`array` says how many tasks there are; `tasks` must not say it too")),
-        (None, Some((text, at))) => units::array(&text, tasks_max).map_err(|error| Wrong::at(at, format!("`array`: {error}"))),
+        (Some(_), Some((_, at))) => {
+            Err(Wrong::at(at, "`array` says how many tasks there are; `tasks` must not say it too"))
+        }
+        (None, Some((text, at))) => {
+            units::array(&text, tasks_max).map_err(|error| Wrong::at(at, format!("`array`: {error}")))
+        }
         (tasks, None) => {
             let tasks = tasks.and_then(|(tasks, _)| u32::try_from(tasks).ok()).unwrap_or(u32::from(!open));
             Ok(units::Array { first: 0, step: 1, tasks })
@@ -127,31 +128,39 @@ fn check_gang(fields: &Fields<'_>, gang: bool, open: bool, kind: TaskKind, tasks
         return Err(Wrong::at(at, "a `gang` ends: its `kind` cannot be `service`"));
     }
     if gang && tasks > limits::GANG_TASKS_MAX {
-        return Err(Wrong::at(at, format!("a `gang` has at most {} tasks, and this has {tasks}", limits::GANG_TASKS_MAX)));
+        return Err(Wrong::at(
+            at,
+            format!("a `gang` has at most {} tasks, and this has {tasks}", limits::GANG_TASKS_MAX),
+        ));
     }
     Ok(())
 }
 
 fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, Wrong> {
     let cpu_milli = match fields.number("cpus")? {
-        Some((cpus, at)) => {
-            units::milli_of(cpus).ok_or_else(|| Wrong::at(at, format!("`cpus` must be from 0 to 1000000, and is {cpus}")))?
-        }
+        Some((cpus, at)) => units::milli_of(cpus)
+            .ok_or_else(|| Wrong::at(at, format!("`cpus` must be from 0 to 1000000, and is {cpus}")))?,
         None if matches!(work, Work::Noop(_)) => 0,
         None => 1000,
     };
     let memory_mib = match fields.text_as("memory", "a size in quotes, as \"2GiB\"")? {
-        Some((text, at)) => units::size_mib(&text).map_err(|error| Wrong::at(at, format!("`memory`: {error}")))?,
+        Some((text, at)) => {
+            units::size_mib(&text).map_err(|error| Wrong::at(at, format!("`memory`: {error}")))?
+        }
         None => 0,
     };
-    let gpus = fields.integer("gpus", 0..=u16::MAX.into())?.and_then(|(gpus, _)| u16::try_from(gpus).ok()).unwrap_or(0);
+    let gpus = fields
+        .integer("gpus", 0..=u16::MAX.into())?
+        .and_then(|(gpus, _)| u16::try_from(gpus).ok())
+        .unwrap_or(0);
     let counters = fields.table_of_amounts("counters")?.into_iter().collect();
     Ok(Resources { cpu_milli, memory_mib, gpus, counters })
 }
 
 fn retry(fields: &Fields<'_>) -> Result<RetryPolicy, Wrong> {
     let default = RetryPolicy::default();
-    let retries = fields.integer("retries", 0..=u32::MAX.into())?.and_then(|(retries, _)| u32::try_from(retries).ok());
+    let retries =
+        fields.integer("retries", 0..=u32::MAX.into())?.and_then(|(retries, _)| u32::try_from(retries).ok());
     let backoff_ms = duration(fields, "backoff")?.unwrap_or(default.backoff_ms);
     let most = duration(fields, "backoff_max")?;
     if most.is_some_and(|most| most < backoff_ms) {
@@ -163,12 +172,16 @@ fn retry(fields: &Fields<'_>) -> Result<RetryPolicy, Wrong> {
 
 fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, Wrong> {
     let noop = flag(fields, "noop")?;
-    let named: Vec<&str> =
-        ["command", "executor"].into_iter().filter(|key| fields.get(key).is_some()).chain(noop.then_some("noop")).collect();
+    let named: Vec<&str> = ["command", "executor"]
+        .into_iter()
+        .filter(|key| fields.get(key).is_some())
+        .chain(noop.then_some("noop"))
+        .collect();
     match named.as_slice() {
         [_] => {}
         [] => {
-            let message = "missing key `command` of a stage: one of `command`, `executor` and `noop` says what it does";
+            let message =
+                "missing key `command` of a stage: one of `command`, `executor` and `noop` says what it does";
             return Err(Wrong::at(fields.place(), message));
         }
         [first, second, ..] => {
@@ -178,7 +191,10 @@ fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, Wrong> {
     }
     for (key, partner) in [("env", "command"), ("cwd", "command"), ("params", "executor")] {
         if fields.get(key).is_some() && !named.contains(&partner) {
-            return Err(Wrong::at(fields.key_place(key), format!("`{key}` of a stage goes with `{partner}`, not with `{}`", named[0])));
+            return Err(Wrong::at(
+                fields.key_place(key),
+                format!("`{key}` of a stage goes with `{partner}`, not with `{}`", named[0]),
+            ));
         }
     }
     let params = fields.json("params", limits::PARAMS_BYTES_MAX)?;
@@ -205,15 +221,20 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> 
         return Err(Wrong::at(at, "`command` must begin with a program"));
     };
     if program.starts_with("./") || program.starts_with("../") {
-        let path = present(directory, program).map_err(|why| Wrong::at(program_at.clone(), format!("`command`: {why}")))?;
+        let path = present(directory, program)
+            .map_err(|why| Wrong::at(program_at.clone(), format!("`command`: {why}")))?;
         if path.is_dir() {
-            return Err(Wrong::at(program_at.clone(), format!("`command`: {} is a directory", path.display())));
+            return Err(Wrong::at(
+                program_at.clone(),
+                format!("`command`: {} is a directory", path.display()),
+            ));
         }
         argv[0] = path.display().to_string();
     }
     let cwd = match fields.text("cwd")? {
         Some((cwd, at)) if Path::new(&cwd).is_relative() => {
-            let path = present(directory, &cwd).map_err(|why| Wrong::at(at.clone(), format!("`cwd`: {why}")))?;
+            let path =
+                present(directory, &cwd).map_err(|why| Wrong::at(at.clone(), format!("`cwd`: {why}")))?;
             if !path.is_dir() {
                 return Err(Wrong::at(at, format!("`cwd`: {} is not a directory", path.display())));
             }
@@ -223,8 +244,13 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> 
         None => String::new(),
     };
     let env = fields.table_of_texts("env")?;
-    if let Some((name, _)) = env.iter().find(|(name, text)| name.is_empty() || name.contains(['=', '\0']) || text.contains('\0')) {
-        return Err(Wrong::at(fields.key_place("env"), format!("`env.{name}` cannot be a variable of an environment")));
+    if let Some((name, _)) =
+        env.iter().find(|(name, text)| name.is_empty() || name.contains(['=', '\0']) || text.contains('\0'))
+    {
+        return Err(Wrong::at(
+            fields.key_place("env"),
+            format!("`env.{name}` cannot be a variable of an environment"),
+        ));
     }
     Ok(ProcessWork { argv, env, cwd })
 }

@@ -1,15 +1,15 @@
-//! The bus of a cluster on one machine: a `nats-server` from the PATH if there is one, else the embedded broker in this process.
+//! The bus of a cluster on one machine: a `nats-server` from the PATH if there is one, else the embedded
+//! broker in this process.
 
 use super::child::Child;
 use crate::broker;
 use anyhow::{Context, Result, anyhow};
-use std::{
-    env,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
-use tokio::{net::TcpStream, task::JoinHandle};
+use std::env;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 /// A broker that takes no clients after so long is given up.
 const START_MS_MAX: u64 = 10_000;
@@ -40,11 +40,13 @@ impl Bus {
             return Ok(Bus { kind: Kind::Embedded(served), port });
         };
         let arguments = ["--addr", "127.0.0.1", "--port", &port.to_string()].map(str::to_string);
-        let mut child = Child::start("nats-server", &program, &arguments, &directory.join("nats-server.log"))?;
+        let mut child =
+            Child::start("nats-server", &program, &arguments, &directory.join("nats-server.log"))?;
         let began = Instant::now();
         while let Err(error) = TcpStream::connect(address).await {
             if child.exit().is_some() || began.elapsed() > Duration::from_millis(START_MS_MAX) {
-                return Err(anyhow!("{error}; its last words: {}", child.last_words())).context("start nats-server");
+                return Err(anyhow!("{error}; its last words: {}", child.last_words()))
+                    .context("start nats-server");
             }
             tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         }
@@ -82,5 +84,7 @@ impl Drop for Bus {
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(program)).find(|path| path.is_file())
+    env::split_paths(&env::var_os("PATH")?)
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }

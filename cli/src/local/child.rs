@@ -1,15 +1,14 @@
-//! One child process: its output goes to a file, and it ends with this value, or with this process, whichever ends first.
+//! One child process: its output goes to a file, and it ends with this value, or with this process, whichever
+//! ends first.
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use std::{
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::{self, Command, ExitStatus, Stdio},
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// How much of a log is shown after a failure.
 const LOG_BYTES_SHOWN: u64 = 4_000;
@@ -18,7 +17,8 @@ const LOOK_MS: u64 = 20;
 
 /// A running child process.
 ///
-/// It must be started by a thread that lives as long as it should: the system's notion of a parent's death is that of the thread.
+/// It must be started by a thread that lives as long as it should: the system's notion of a parent's death is
+/// that of the thread.
 pub struct Child {
     process: process::Child,
     log: PathBuf,
@@ -29,10 +29,17 @@ pub struct Child {
 impl Child {
     /// Starts a program. Its output is appended to `log`.
     pub fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
-        let open = || File::options().create(true).append(true).open(log).with_context(|| format!("open {}", log.display()));
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .with_context(|| format!("open {}", log.display()))
+        };
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(open()?).stderr(open()?);
-        // A group of its own: Ctrl-C at the terminal reaches this process alone, which then ends its children in order.
+        // A group of its own: Ctrl-C at the terminal reaches this process alone, which then ends its children
+        // in order.
         command.process_group(0);
         die_with_parent(&mut command);
         let process = command.spawn().with_context(|| format!("start {}", program.display()))?;

@@ -1,13 +1,12 @@
 //! Coordinators and workers of one machine, by their place: started, killed, started again.
 
-use super::{bus::Bus, child::Child, ports};
+use super::bus::Bus;
+use super::child::Child;
+use super::ports;
 use anyhow::{Context, Result, bail};
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs, thread};
 
 /// How long a coordinator or a worker may take to end in order.
 const END_MS_MAX: u64 = 4_000;
@@ -49,15 +48,18 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a broker and the coordinators.
     pub async fn start(shape: Shape, directory: &Path) -> Result<Cluster> {
-        fs::create_dir_all(directory).with_context(|| format!("make the directory {}", directory.display()))?;
-        let directory = fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("make the directory {}", directory.display()))?;
+        let directory =
+            fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
         let http = ports::free(shape.coordinators, shape.port)?;
         let peer = ports::free(shape.coordinators, shape.port.map(|port| port.saturating_add(100)))?;
         let port = ports::free(1, None)?[0];
         let bus = Bus::start(port, &directory).await?;
         let program = env::current_exe().context("find this program")?;
         let coordinators = (0..shape.coordinators).map(|_| None).collect();
-        let mut cluster = Cluster { shape, directory, program, http, peer, coordinators, workers: Vec::new(), bus };
+        let mut cluster =
+            Cluster { shape, directory, program, http, peer, coordinators, workers: Vec::new(), bus };
         for place in 0..cluster.shape.coordinators {
             cluster.start_coordinator(place)?;
         }
@@ -109,7 +111,10 @@ impl Cluster {
     pub fn start_worker(&mut self, place: usize) -> Result<()> {
         let name = format!("w{}", place + 1);
         let share = self.shape.workers.max(1);
-        let cpus = self.shape.cpus.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from).div_ceil(share));
+        let cpus = self
+            .shape
+            .cpus
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from).div_ceil(share));
         let port = usize::from(RENDEZVOUS_PORT_FIRST) + place * usize::from(RENDEZVOUS_PORTS);
         let mut flags = vec![
             ("--cluster", self.shape.name.to_string()),
@@ -124,7 +129,10 @@ impl Cluster {
             ("--drain", "2s".to_string()),
         ];
         if let Some(memory) = memory_mib() {
-            flags.push(("--memory", format!("{}MiB", memory.saturating_sub(MEMORY_KEPT_MIB).max(512) / share as u64)));
+            flags.push((
+                "--memory",
+                format!("{}MiB", memory.saturating_sub(MEMORY_KEPT_MIB).max(512) / share as u64),
+            ));
         }
         let child = self.spawn("worker", &name, &flags)?;
         if place == self.workers.len() {
@@ -139,7 +147,9 @@ impl Cluster {
 
     fn path(&self, name: &str) -> Result<String> {
         let path = self.directory.join(name);
-        path.to_str().map(str::to_string).with_context(|| format!("use {}, which is no UTF-8", path.display()))
+        path.to_str()
+            .map(str::to_string)
+            .with_context(|| format!("use {}, which is no UTF-8", path.display()))
     }
 
     fn spawn(&self, verb: &str, name: &str, flags: &[(&str, String)]) -> Result<Child> {
@@ -153,13 +163,19 @@ impl Cluster {
         let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
         for child in children {
             if let Some(exit) = child.exit() {
-                return Some(format!("{} ended ({exit})\nthe end of {}:\n{}", child.name, child.log().display(), child.last_words()));
+                return Some(format!(
+                    "{} ended ({exit})\nthe end of {}:\n{}",
+                    child.name,
+                    child.log().display(),
+                    child.last_words()
+                ));
             }
         }
         (!self.bus.is_running()).then(|| format!("{} ended", self.bus.name()))
     }
 
-    /// Ends everything in order: workers first, then coordinators, the broker last. What does not end in time is killed.
+    /// Ends everything in order: workers first, then coordinators, the broker last. What does not end in time
+    /// is killed.
     pub async fn end(&mut self) {
         for children in [&mut self.workers, &mut self.coordinators] {
             for child in children.iter().flatten() {

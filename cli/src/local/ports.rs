@@ -3,12 +3,14 @@
 use anyhow::{Context, Result};
 use std::net::TcpListener;
 
-/// So many ports, different from each other; from `first` on where those are free, any others where they are not.
+/// So many ports, different from each other; from `first` on where those are free, any others where they are
+/// not.
 pub fn free(count: usize, first: Option<u16>) -> Result<Vec<u16>> {
     // All are held until all are found: none is found twice.
     let mut held = Vec::with_capacity(count);
     for offset in 0..count {
-        let wished = first.zip(u16::try_from(offset).ok()).and_then(|(first, offset)| first.checked_add(offset));
+        let wished =
+            first.zip(u16::try_from(offset).ok()).and_then(|(first, offset)| first.checked_add(offset));
         let listener = wished.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok());
         let listener = match listener {
             Some(listener) => listener,

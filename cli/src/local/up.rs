@@ -1,13 +1,12 @@
 //! `muster up`: a cluster for one user on one machine, until Ctrl-C.
 
 use super::cluster::{Cluster, Shape};
-use crate::{
-    args::UpArgs,
-    client::Client,
-    failure::Failure,
-    render::{self, style::Style},
-    servers,
-};
+use crate::args::UpArgs;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render;
+use crate::render::style::Style;
+use crate::servers;
 use anyhow::{Context, anyhow};
 use std::time::{Duration, Instant};
 
@@ -93,9 +92,11 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), Failur
             return Ok(());
         }
         if began.elapsed() > Duration::from_millis(START_MS_MAX) {
-            let last = found.err().map_or("its workers do not register".to_string(), |error| error.to_string());
+            let last =
+                found.err().map_or("its workers do not register".to_string(), |error| error.to_string());
             return Err(Failure::Broken(
-                anyhow!(last).context(format!("start the cluster; its logs are in {}", cluster.directory().display())),
+                anyhow!(last)
+                    .context(format!("start the cluster; its logs are in {}", cluster.directory().display())),
             ));
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
@@ -104,11 +105,16 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), Failur
 
 fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), Failure> {
     let style = Style::of_stdout();
-    let count = |number: u8, what: &str| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
+    let count =
+        |number: u8, what: &str| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
     let urls = cluster.urls();
     let first = urls.split(',').next().context("find the first coordinator")?;
     let mut text = format!("{}\n", style.good("the cluster is up"));
-    let what = format!("{} and {}", count(arguments.coordinators, "coordinator"), count(arguments.workers, "worker"));
+    let what = format!(
+        "{} and {}",
+        count(arguments.coordinators, "coordinator"),
+        count(arguments.workers, "worker")
+    );
     text.push_str(&format!("  runs      {what}, with {}\n", cluster.bus.name()));
     text.push_str(&format!("  data      {}\n", cluster.directory().display()));
     text.push_str(&format!("  url       {}\n", style.strong(&urls)));

@@ -44,12 +44,25 @@ pub fn status(report: &Value) -> String {
             name_of_artifact(&report["report"]),
         );
     };
-    let mut text =
-        format!("{} of {} items done, {} labels ({} replaced)\n", count("complete"), count("items"), count("labels"), count("replaced"));
+    let mut text = format!(
+        "{} of {} items done, {} labels ({} replaced)\n",
+        count("complete"),
+        count("items"),
+        count("labels"),
+        count("replaced")
+    );
     for (who, labels) in report["people"].as_object().into_iter().flatten() {
-        text.push_str(&format!("  {} {}\n", short(&harmless(who), NAME_CHARS_MAX), labels.as_u64().unwrap_or(0)));
+        text.push_str(&format!(
+            "  {} {}\n",
+            short(&harmless(who), NAME_CHARS_MAX),
+            labels.as_u64().unwrap_or(0)
+        ));
     }
-    text.push_str(&format!("agreement {}, alpha {}\n", figure(&agreement["raw"]), figure(&agreement["alpha"])));
+    text.push_str(&format!(
+        "agreement {}, alpha {}\n",
+        figure(&agreement["raw"]),
+        figure(&agreement["alpha"])
+    ));
     for pair in agreement["pairs"].as_array().into_iter().flatten().take(LISTED_MAX) {
         let items = pair["items"].as_u64().unwrap_or(0);
         text.push_str(&format!(
@@ -62,7 +75,11 @@ pub fn status(report: &Value) -> String {
     }
     if let Some(proposals) = report.get("proposals").filter(|proposals| !proposals.is_null()) {
         let count = |key: &str| proposals[key].as_u64().unwrap_or(0);
-        text.push_str(&format!("proposals confirmed by {} of {} labels\n", count("confirmed"), count("labels")));
+        text.push_str(&format!(
+            "proposals confirmed by {} of {} labels\n",
+            count("confirmed"),
+            count("labels")
+        ));
     }
     let differing = report["differing"].as_array().map_or(&[][..], Vec::as_slice);
     for item in differing.iter().take(LISTED_MAX) {
@@ -95,15 +112,33 @@ mod tests {
             "agreement": {"raw": 0.5, "alpha": null, "pairs": [{"a": "ann", "b": "bob", "items": 2, "raw": 0.5, "kappa": 0.25}]},
             "proposals": {"labels": 4, "confirmed": 3}, "differing": [{"id": "x", "standing": "disputed"}]});
         let text = status(&report);
-        for part in
-            ["2 of 3 items done, 5 labels (1 replaced)", "ann 3", "agreement 0.500, alpha undefined", "kappa 0.250", "3 of 4", "disputed x"]
-        {
+        for part in [
+            "2 of 3 items done, 5 labels (1 replaced)",
+            "ann 3",
+            "agreement 0.500, alpha undefined",
+            "kappa 0.250",
+            "3 of 4",
+            "disputed x",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains('\u{1b}'), "{text}");
-        assert_eq!(end(&json!(format!("{}/main.rs", "x".repeat(90)))), format!("…{}/main.rs", "x".repeat(55)));
-        let ended = status(&json!({"items": 3, "decided": 3, "alpha": 1.0, "labelled": "blake3:00", "report": "blake3:11"}));
-        assert!(ended.contains("3 items: 3 decided") && ended.contains("alpha 1.000") && ended.contains("blake3:11"), "{ended}");
-        assert_eq!(tally(&json!({"new": 2, "changed": 0, "repeated": 1})), "2 new labels, 0 changed, 1 there already");
+        assert_eq!(
+            end(&json!(format!("{}/main.rs", "x".repeat(90)))),
+            format!("…{}/main.rs", "x".repeat(55))
+        );
+        let ended = status(
+            &json!({"items": 3, "decided": 3, "alpha": 1.0, "labelled": "blake3:00", "report": "blake3:11"}),
+        );
+        assert!(
+            ended.contains("3 items: 3 decided")
+                && ended.contains("alpha 1.000")
+                && ended.contains("blake3:11"),
+            "{ended}"
+        );
+        assert_eq!(
+            tally(&json!({"new": 2, "changed": 0, "repeated": 1})),
+            "2 new labels, 0 changed, 1 there already"
+        );
     }
 }

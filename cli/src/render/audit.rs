@@ -13,7 +13,11 @@ pub fn samples(audit: &Audit, style: Style) -> String {
             0 => "none".to_owned(),
             count => format!("{count}: {}", short(&numbers.to_string(), TEXT_CHARS_MAX)),
         };
-        let verdict = if stage.violations.is_empty() { style.good("each consumed exactly once") } else { style.bad("NOT exactly once") };
+        let verdict = if stage.violations.is_empty() {
+            style.good("each consumed exactly once")
+        } else {
+            style.bad("NOT exactly once")
+        };
         let rows = [
             ("rounds", stage.rounds.to_string()),
             ("leases", format!("{} by {} attempts", stage.leases, stage.attempts)),

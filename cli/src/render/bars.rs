@@ -1,21 +1,15 @@
 //! How a job goes on: bars on a terminal, plain lines in a pipe.
 
-use super::{
-    jobs,
-    style::{Style, short},
-    training::Training,
-};
+use super::jobs;
+use super::style::{Style, short};
+use super::training::Training;
 use crate::failure::Failure;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use muster_protocol::{
-    event::Event,
-    view::{EventView, JobDetail, StageView},
-};
-use std::{
-    collections::BTreeMap,
-    io::{self, IsTerminal},
-    time::{Duration, Instant},
-};
+use muster_protocol::event::Event;
+use muster_protocol::view::{EventView, JobDetail, StageView};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
 
 const NAME_CHARS_MAX: usize = 20;
 const NOTE_CHARS_MAX: usize = 60;
@@ -51,7 +45,11 @@ pub enum Board {
 impl Board {
     /// Bars or lines on standard output.
     pub fn of_stdout() -> Board {
-        if io::stdout().is_terminal() { Board::bars(ProgressDrawTarget::stdout()) } else { Board::lines(false) }
+        if io::stdout().is_terminal() {
+            Board::bars(ProgressDrawTarget::stdout())
+        } else {
+            Board::lines(false)
+        }
     }
 
     /// Bars on standard error if it is a terminal, else nothing.
@@ -61,7 +59,11 @@ impl Board {
 
     /// Bars on standard error if it is a terminal, else lines there.
     pub fn of_stderr_always() -> Board {
-        if io::stderr().is_terminal() { Board::bars(ProgressDrawTarget::stderr()) } else { Board::lines(true) }
+        if io::stderr().is_terminal() {
+            Board::bars(ProgressDrawTarget::stderr())
+        } else {
+            Board::lines(true)
+        }
     }
 
     /// Lines.
@@ -92,7 +94,9 @@ impl Board {
     /// Shows a record: in a pipe as its line, as JSON with all that it has; bars show it with the rest.
     pub fn record(&mut self, event: &EventView, line: Option<&str>) -> Result<(), Failure> {
         match (self, line) {
-            (Board::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => super::json_line(event),
+            (Board::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => {
+                super::json_line(event)
+            }
             (Board::Lines { aside: false, .. }, Some(line)) => super::line(line),
             (Board::Lines { aside: true, .. }, Some(line)) => {
                 super::err(line);
@@ -106,7 +110,9 @@ impl Board {
     pub fn train(&mut self, detail: &JobDetail, training: &Training) {
         let Board::Bars { bars, .. } = self else { return };
         for (bar, stage) in bars.iter().zip(&detail.stages) {
-            if let Some((step, steps, text)) = training.stands(&stage.name).filter(|_| stage.state == "running") {
+            if let Some((step, steps, text)) =
+                training.stands(&stage.name).filter(|_| stage.state == "running")
+            {
                 bar.set_length(steps.max(1));
                 bar.set_position(step);
                 bar.set_message(short(&text, TRAIN_CHARS_MAX));
@@ -135,7 +141,11 @@ impl Board {
                     bar.set_length(jobs::total(&stage.tasks).max(1));
                     bar.set_position(stage.tasks.succeeded);
                     bar.set_prefix(format!("{:<NAME_CHARS_MAX$}", short(&stage.name, NAME_CHARS_MAX)));
-                    bar.set_message(format!("{} {}", Style::of_stdout().state(&stage.state), short(note, NOTE_CHARS_MAX)));
+                    bar.set_message(format!(
+                        "{} {}",
+                        Style::of_stdout().state(&stage.state),
+                        short(note, NOTE_CHARS_MAX)
+                    ));
                 }
                 Ok(())
             }
@@ -146,7 +156,9 @@ impl Board {
                     let again = match said.get(&stage.name) {
                         None => true,
                         Some((last, _, _)) if *last != text => true,
-                        Some((_, last, when)) => *last != note && when.elapsed() > Duration::from_millis(NOTE_INTERVAL_MS),
+                        Some((_, last, when)) => {
+                            *last != note && when.elapsed() > Duration::from_millis(NOTE_INTERVAL_MS)
+                        }
                     };
                     if again {
                         let gap = if note.is_empty() { "" } else { "; " };
@@ -215,7 +227,13 @@ impl Narrator {
 }
 
 fn stage_line(detail: &JobDetail, stage: &StageView) -> String {
-    format!("{} {} {}: {}", detail.job.id, short(&stage.name, NAME_CHARS_MAX), stage.state, jobs::counted(&stage.tasks))
+    format!(
+        "{} {} {}: {}",
+        detail.job.id,
+        short(&stage.name, NAME_CHARS_MAX),
+        stage.state,
+        jobs::counted(&stage.tasks)
+    )
 }
 
 fn bar_style() -> ProgressStyle {

@@ -3,17 +3,22 @@
 /// Eight heights of a block, from nothing to full.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The points as a curve of `width` by `height` characters, with its scale on the left and the range of x below.
+/// The points as a curve of `width` by `height` characters, with its scale on the left and the range of x
+/// below.
 pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
     let finite: Vec<(u64, f64)> = points.iter().copied().filter(|(_, y)| y.is_finite()).collect();
-    let (Some(first), Some(last)) = (finite.first(), finite.last()) else { return "  (no points)\n".to_string() };
-    let (least, most) = finite.iter().fold((f64::MAX, f64::MIN), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
+    let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
+        return "  (no points)\n".to_string();
+    };
+    let (least, most) =
+        finite.iter().fold((f64::MAX, f64::MIN), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
     let span = (last.0.saturating_sub(first.0)).max(1) as f64;
     // Each column shows the mean of its points, or what the column before showed.
     let mut columns: Vec<Option<f64>> = vec![None; width];
     let mut counts = vec![0u32; width];
     for (x, y) in &finite {
-        let at = ((x.saturating_sub(first.0)) as f64 / span * (width.saturating_sub(1)) as f64).round() as usize;
+        let at =
+            ((x.saturating_sub(first.0)) as f64 / span * (width.saturating_sub(1)) as f64).round() as usize;
         let at = at.min(width.saturating_sub(1));
         counts[at] += 1;
         let mean = columns[at].unwrap_or(0.0);
@@ -37,7 +42,8 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
             0 => format!("{least:7.3}"),
             _ => " ".repeat(7),
         };
-        let blocks: String = eighths.iter().map(|level| BLOCKS[level.saturating_sub(row * 8).min(8)]).collect();
+        let blocks: String =
+            eighths.iter().map(|level| BLOCKS[level.saturating_sub(row * 8).min(8)]).collect();
         text.push_str(&format!("  {label} ┤{}\n", blocks.trim_end()));
     }
     let (left, right) = (first.0.to_string(), last.0.to_string());
@@ -61,7 +67,9 @@ mod tests {
 
     #[test]
     fn odd_input_is_no_panic() {
-        for points in [&[][..], &[(5, 1.0)], &[(5, f64::NAN)], &[(9, 1.0), (3, 2.0)], &[(0, 1.0), (u64::MAX, 1.0)]] {
+        for points in
+            [&[][..], &[(5, 1.0)], &[(5, f64::NAN)], &[(9, 1.0), (3, 2.0)], &[(0, 1.0), (u64::MAX, 1.0)]]
+        {
             for (width, height) in [(1, 1), (0, 1), (40, 6)] {
                 if width > 0 {
                     let _ = curve(points, width, height);

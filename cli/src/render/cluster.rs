@@ -1,10 +1,8 @@
 //! Workers and coordinators.
 
-use super::{
-    style::{Style, short},
-    table::{Cell, Table},
-    time,
-};
+use super::style::{Style, short};
+use super::table::{Cell, Table};
+use super::time;
 use muster_protocol::view::{StatusView, WorkerView};
 
 const NAME_CHARS_MAX: usize = 32;
@@ -21,7 +19,11 @@ pub fn memory(mib: u32) -> String {
         return format!("{mib} MiB");
     }
     let tenths = u64::from(mib) * 10 / 1024;
-    if tenths.is_multiple_of(10) { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        format!("{} GiB", tenths / 10)
+    } else {
+        format!("{}.{} GiB", tenths / 10, tenths % 10)
+    }
 }
 
 /// All workers, with what is free of what they have.
@@ -29,8 +31,19 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
     if workers.is_empty() {
         return "no workers\n".to_string();
     }
-    let headings =
-        ["WORKER", "NAME", "STATE", "ADDRESS", ">FREE CPUS", ">FREE MEMORY", ">FREE GPUS", "COUNTERS", "LABELS", ">ATTEMPTS", ">QUEUED"];
+    let headings = [
+        "WORKER",
+        "NAME",
+        "STATE",
+        "ADDRESS",
+        ">FREE CPUS",
+        ">FREE MEMORY",
+        ">FREE GPUS",
+        "COUNTERS",
+        "LABELS",
+        ">ATTEMPTS",
+        ">QUEUED",
+    ];
     let mut table = Table::new(&headings, style);
     for worker in workers {
         let state = match (worker.liveness.word(), worker.draining) {
@@ -38,7 +51,9 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
             (word, _) => word,
         };
         let counters = worker.capacity.counters.iter();
-        let counters = counters.map(|(name, amount)| format!("{name}={}/{amount}", worker.free.counters.get(name).copied().unwrap_or(0)));
+        let counters = counters.map(|(name, amount)| {
+            format!("{name}={}/{amount}", worker.free.counters.get(name).copied().unwrap_or(0))
+        });
         let labels = worker.labels.iter().map(|(name, value)| format!("{name}={value}"));
         let gpus = match worker.capacity.gpus {
             0 => String::new(),
@@ -63,7 +78,11 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
 
 /// The cluster as one coordinator sees it.
 pub fn status(status: &StatusView, style: Style) -> String {
-    let leader = if status.leader.is_empty() { style.bad("none") } else { style.strong(&short(&status.leader, NAME_CHARS_MAX)) };
+    let leader = if status.leader.is_empty() {
+        style.bad("none")
+    } else {
+        style.strong(&short(&status.leader, NAME_CHARS_MAX))
+    };
     let ledger = match status.ledger_first.0 {
         1 => "complete".to_string(),
         first => style.between(&format!("incomplete: [1,{first}) is missing")),
@@ -72,7 +91,15 @@ pub fn status(status: &StatusView, style: Style) -> String {
         ("cluster", style.strong(&short(&status.cluster, NAME_CHARS_MAX))),
         ("leader", format!("{leader}, term {}", status.term)),
         ("asked", format!("{} ({})", short(&status.coordinator, NAME_CHARS_MAX), style.state(&status.role))),
-        ("log", format!("committed {}, applied {}, {} of log time", status.committed, status.applied, time::duration(status.log_ms.0))),
+        (
+            "log",
+            format!(
+                "committed {}, applied {}, {} of log time",
+                status.committed,
+                status.applied,
+                time::duration(status.log_ms.0)
+            ),
+        ),
         ("ledger", ledger),
         ("chain", format!("{} at {}", status.chain.hash, status.chain.index)),
         ("jobs", format!("{} open", status.open_jobs)),
@@ -108,7 +135,9 @@ mod tests {
         for (milli, expected) in [(0, "0"), (1000, "1"), (1500, "1.5"), (20, "0.02"), (10_000, "10")] {
             assert_eq!(cpus(milli), expected);
         }
-        for (mib, expected) in [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1 GiB"), (1536, "1.5 GiB"), (10_240, "10 GiB")] {
+        for (mib, expected) in
+            [(0, "0 MiB"), (1023, "1023 MiB"), (1024, "1 GiB"), (1536, "1.5 GiB"), (10_240, "10 GiB")]
+        {
             assert_eq!(memory(mib), expected);
         }
     }

@@ -1,6 +1,7 @@
 //! What the demo found.
 
-use super::{chart, style::Style, time};
+use super::style::Style;
+use super::{chart, time};
 use crate::demo::Report;
 use serde_json::Value;
 
@@ -15,7 +16,13 @@ pub fn report(report: &Report, style: Style) -> String {
     let number = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let bits = |key: &str| number(&report.eval, &format!("/{key}_bits_per_byte"));
     let mean = |who: &str, what: &str| number(&report.agent, &format!("/{who}/{what}"));
-    let agent = |who: &str| format!("{:.0} % well formed, agreement {:.3}", 100.0 * mean(who, "well_formed"), mean(who, "agreement"));
+    let agent = |who: &str| {
+        format!(
+            "{:.0} % well formed, agreement {:.3}",
+            100.0 * mean(who, "well_formed"),
+            mean(who, "agreement")
+        )
+    };
     let samples = number(&report.agent, "/samples");
     let megabytes = number(&report.data, "/bytes") / 1e6;
     let rows = [
@@ -46,9 +53,21 @@ pub fn report(report: &Report, style: Style) -> String {
             ),
         ),
         ("agent, one sample", agent("one")),
-        ("agent, best of n", format!("{} (n = {samples:.0}, picked without the real line)", agent("best_of_n"))),
-        ("agent, perfect", format!("{} (the one of n most like the real line: no verifier can do better)", agent("perfect_pick"))),
-        ("new leader", format!("{} after the kill of {}", time::duration(report.new_leader_ms), report.leaders[0])),
+        (
+            "agent, best of n",
+            format!("{} (n = {samples:.0}, picked without the real line)", agent("best_of_n")),
+        ),
+        (
+            "agent, perfect",
+            format!(
+                "{} (the one of n most like the real line: no verifier can do better)",
+                agent("perfect_pick")
+            ),
+        ),
+        (
+            "new leader",
+            format!("{} after the kill of {}", time::duration(report.new_leader_ms), report.leaders[0]),
+        ),
         ("lost worker", format!("its tasks ran again after {}", time::duration(report.worker_lost_ms))),
         (
             "work redone",
@@ -63,8 +82,15 @@ pub fn report(report: &Report, style: Style) -> String {
         text.push_str(&format!("{name:<18} {value}\n"));
     }
     for replay in &report.replays {
-        let rate = format!("{} events to index {}, {} transitions/s", replay.events, replay.to, replay.transitions_per_s);
-        text.push_str(&format!("{:<18} {}  ({rate})\n", format!("replay of {}", replay.coordinator), replay.state_hash));
+        let rate = format!(
+            "{} events to index {}, {} transitions/s",
+            replay.events, replay.to, replay.transitions_per_s
+        );
+        text.push_str(&format!(
+            "{:<18} {}  ({rate})\n",
+            format!("replay of {}", replay.coordinator),
+            replay.state_hash
+        ));
     }
     let sample = report.eval.get("sample").and_then(Value::as_str).unwrap_or_default();
     if !sample.is_empty() {
@@ -80,7 +106,11 @@ pub fn report(report: &Report, style: Style) -> String {
         text.push_str(&format!("{mark} {}: {}\n", check.what, super::style::harmless(&check.found)));
     }
     let took = time::duration(report.seconds * 1000);
-    let verdict = if report.ok { style.good("everything is as it should be") } else { style.bad("NOT everything is as it should be") };
+    let verdict = if report.ok {
+        style.good("everything is as it should be")
+    } else {
+        style.bad("NOT everything is as it should be")
+    };
     text + &format!("\n{verdict}, after {took}\n")
 }
 

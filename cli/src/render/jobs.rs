@@ -1,10 +1,8 @@
 //! Jobs, stages and tasks as tables.
 
-use super::{
-    style::{Style, short},
-    table::{Cell, Table},
-    time,
-};
+use super::style::{Style, short};
+use super::table::{Cell, Table};
+use super::time;
 use muster_protocol::view::{JobDetail, JobView, ProgressView, TaskCounts, TaskPage, TaskView};
 
 const NAME_CHARS_MAX: usize = 32;
@@ -46,7 +44,10 @@ pub fn list(jobs: &[JobView], style: Style) -> String {
     if jobs.is_empty() {
         return "no jobs\n".to_string();
     }
-    let mut table = Table::new(&["JOB", "NAME", "STATE", ">DONE", ">RUNNING", "SUBMITTED (UTC)", ">TOOK", "BY", "REASON"], style);
+    let mut table = Table::new(
+        &["JOB", "NAME", "STATE", ">DONE", ">RUNNING", "SUBMITTED (UTC)", ">TOOK", "BY", "REASON"],
+        style,
+    );
     for job in jobs {
         let running = if job.tasks.running > 0 { job.tasks.running.to_string() } else { String::new() };
         table.row([
@@ -81,7 +82,11 @@ pub fn outcome(job: &JobView, style: Style) -> String {
 /// A job with its stages.
 pub fn show(detail: &JobDetail, style: Style) -> String {
     let job = &detail.job;
-    let mut text = format!("{} {}\n", style.strong(&job.id.to_string()), style.strong(&short(&job.name, NAME_CHARS_MAX)));
+    let mut text = format!(
+        "{} {}\n",
+        style.strong(&job.id.to_string()),
+        style.strong(&short(&job.name, NAME_CHARS_MAX))
+    );
     let mut state = style.state(&job.state);
     if !job.reason.is_empty() {
         state.push_str(&format!(": {}", short(&job.reason, 4 * REASON_CHARS_MAX)));
@@ -89,7 +94,10 @@ pub fn show(detail: &JobDetail, style: Style) -> String {
     let mut rows = vec![
         ("state", state),
         ("tasks", counted(&job.tasks)),
-        ("submitted", format!("{} UTC by {}", time::moment(job.submitted_wall_ms), short(&job.actor, NAME_CHARS_MAX))),
+        (
+            "submitted",
+            format!("{} UTC by {}", time::moment(job.submitted_wall_ms), short(&job.actor, NAME_CHARS_MAX)),
+        ),
     ];
     if job.ended_ms.is_some() {
         rows.push(("took", took(job)));
@@ -135,7 +143,8 @@ pub fn tasks(page: &TaskPage, style: Style) -> String {
     if page.tasks.is_empty() {
         return "no tasks\n".to_string();
     }
-    let mut table = Table::new(&["TASK", "STAGE", "STATE", ">ATTEMPT", "WORKER", ">TOOK", ">RETRIES", "NOTE"], style);
+    let mut table =
+        Table::new(&["TASK", "STAGE", "STATE", ">ATTEMPT", "WORKER", ">TOOK", ">RETRIES", "NOTE"], style);
     for task in &page.tasks {
         let took = match (task.started_ms, task.ended_ms) {
             (Some(started), Some(ended)) => time::between(started, ended),
@@ -165,7 +174,8 @@ fn note(task: &TaskView) -> String {
     if task.state == "running" && !task.progress.is_empty() {
         return progress(task);
     }
-    let bad = task.outcome.as_ref().filter(|outcome| outcome.word() != "succeeded" && task.state != "succeeded");
+    let bad =
+        task.outcome.as_ref().filter(|outcome| outcome.word() != "succeeded" && task.state != "succeeded");
     if let Some(outcome) = bad {
         return match outcome.message() {
             "" => outcome.word().to_string(),
@@ -186,5 +196,9 @@ fn progressed(progress: &ProgressView) -> String {
     let flat: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&progress.body).ok();
     let fields = flat.iter().flatten().filter(|(_, value)| value.is_number() || value.is_boolean());
     let fields: Vec<String> = fields.map(|(name, value)| format!("{name}={value}")).collect();
-    if fields.is_empty() { progress.seq.to_string() } else { format!("{} {}", progress.seq, fields.join(" ")) }
+    if fields.is_empty() {
+        progress.seq.to_string()
+    } else {
+        format!("{} {}", progress.seq, fields.join(" "))
+    }
 }

@@ -1,7 +1,7 @@
 //! Everything that is printed. Nothing else in this program prints.
 //!
-//! What is shown is made by pure functions, from data to text; [`out`] and [`err`] are the only doors to the terminal. A reader who has
-//! seen enough (`muster list | head`) ends the verb quietly.
+//! What is shown is made by pure functions, from data to text; [`out`] and [`err`] are the only doors to the
+//! terminal. A reader who has seen enough (`muster list | head`) ends the verb quietly.
 
 pub mod annotate;
 pub mod audit;

@@ -1,15 +1,10 @@
 //! A job before it is submitted: the plan.
 
-use super::{
-    cluster,
-    style::{Style, short},
-    table::Table,
-    time,
-};
-use muster_protocol::{
-    resources::Resources,
-    spec::{JobSpec, OnPartition, StageSpec, TaskKind, Work},
-};
+use super::style::{Style, short};
+use super::table::Table;
+use super::{cluster, time};
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{JobSpec, OnPartition, StageSpec, TaskKind, Work};
 
 const WORK_CHARS_MAX: usize = 60;
 const NAME_CHARS_MAX: usize = 32;
@@ -29,8 +24,12 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
     text.push_str("\n\n");
     let mut table = Table::new(&[">", "STAGE", ">TASKS", "EACH HOLDS", "AFTER", "RULES", "DOES"], style);
     for (place, stage) in spec.stages.iter().enumerate() {
-        let needs: Vec<&str> =
-            stage.needs.iter().filter_map(|need| spec.stages.get(usize::from(need.0))).map(|need| need.name.as_str()).collect();
+        let needs: Vec<&str> = stage
+            .needs
+            .iter()
+            .filter_map(|need| spec.stages.get(usize::from(need.0)))
+            .map(|need| need.name.as_str())
+            .collect();
         table.row([
             (place + 1).to_string().into(),
             short(&stage.name, NAME_CHARS_MAX).into(),
@@ -60,7 +59,9 @@ fn holds(request: &Resources) -> String {
     if request.gpus > 0 {
         parts.push(format!("{} gpu", request.gpus));
     }
-    parts.extend(request.counters.iter().map(|(name, amount)| format!("{amount} {}", short(name, NAME_CHARS_MAX))));
+    parts.extend(
+        request.counters.iter().map(|(name, amount)| format!("{amount} {}", short(name, NAME_CHARS_MAX))),
+    );
     if parts.is_empty() { "nothing".to_string() } else { parts.join(", ") }
 }
 
@@ -76,7 +77,9 @@ fn rules(stage: &StageSpec) -> String {
         parts.push("service".to_string());
     }
     if stage.array_first != 0 || stage.array_step != 1 {
-        let last = stage.array_first.saturating_add(u64::from(stage.tasks.saturating_sub(1)) * u64::from(stage.array_step));
+        let last = stage
+            .array_first
+            .saturating_add(u64::from(stage.tasks.saturating_sub(1)) * u64::from(stage.array_step));
         parts.push(format!("array {}-{last}:{}", stage.array_first, stage.array_step));
     }
     match stage.retry.retries {
@@ -96,7 +99,9 @@ fn rules(stage: &StageSpec) -> String {
 fn does(work: &Work) -> String {
     match work {
         Work::Noop(_) => "nothing".to_string(),
-        Work::Process(process) => process.argv.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" "),
+        Work::Process(process) => {
+            process.argv.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+        }
         Work::Builtin(builtin) => format!("[{}] {}", builtin.executor, builtin.params),
     }
 }

@@ -1,6 +1,7 @@
 //! What a replay found.
 
-use super::{jobs, style::Style, time};
+use super::style::Style;
+use super::{jobs, time};
 use muster_protocol::view::ReplayView;
 
 /// Task transitions per second.
@@ -21,7 +22,14 @@ pub fn replay(replay: &ReplayView, with_jobs: bool, style: Style) -> String {
         ("ledger of", replay.coordinator.clone()),
         ("entries", format!("{} to {}", replay.from, replay.to)),
         ("events", replay.events.to_string()),
-        ("transitions", format!("{} of tasks, {rate} per second, in {}", replay.transitions, time::duration(replay.elapsed_us / 1000))),
+        (
+            "transitions",
+            format!(
+                "{} of tasks, {rate} per second, in {}",
+                replay.transitions,
+                time::duration(replay.elapsed_us / 1000)
+            ),
+        ),
         ("verified", verified),
         ("chain", format!("{} at {}", replay.chain.hash, replay.chain.index)),
         ("state hash", style.strong(&replay.state_hash.to_string())),

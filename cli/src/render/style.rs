@@ -57,7 +57,9 @@ impl Style {
         match word {
             "succeeded" | "alive" | "leader" | "connected" => self.good(word),
             "failed" | "lost" | "timed-out" | "not-started" => self.bad(word),
-            "cancelled" | "cancelling" | "suspect" | "backoff" | "stopping" | "draining" | "candidate" => self.between(word),
+            "cancelled" | "cancelling" | "suspect" | "backoff" | "stopping" | "draining" | "candidate" => {
+                self.between(word)
+            }
             "running" | "assigned" | "queued" => self.moving(word),
             _ => word.to_string(),
         }

@@ -52,7 +52,8 @@ impl Table {
     /// The lines of the table, each ended; columns that are empty in every row are left out.
     pub fn render(&self) -> String {
         let mut text = String::new();
-        let columns: Vec<(usize, usize)> = (0..self.headings.len()).filter_map(|column| Some((column, self.width(column)?))).collect();
+        let columns: Vec<(usize, usize)> =
+            (0..self.headings.len()).filter_map(|column| Some((column, self.width(column)?))).collect();
         let mut line = String::new();
         for (column, width) in &columns {
             let (heading, right) = &self.headings[*column];
@@ -76,7 +77,13 @@ impl Table {
     }
 
     fn width(&self, column: usize) -> Option<usize> {
-        let widest = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count()).max().unwrap_or(0);
+        let widest = self
+            .rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.text.chars().count())
+            .max()
+            .unwrap_or(0);
         (widest > 0 || self.rows.is_empty()).then(|| widest.max(self.headings[column].0.chars().count()))
     }
 }

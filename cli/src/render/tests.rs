@@ -1,9 +1,11 @@
 //! What people see, word by word.
 
-use super::{cluster, demo, events, jobs, replay, style::Style};
+use super::style::Style;
+use super::{cluster, demo, events, jobs, replay};
 use muster_protocol::view::{EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, WorkerView};
 use serde::de::DeserializeOwned;
-use std::{env, fs, path::Path};
+use std::path::Path;
+use std::{env, fs};
 
 /// The API's own examples.
 fn example<T: DeserializeOwned>(name: &str) -> T {
@@ -16,7 +18,8 @@ fn every_view_looks_as_it_is_written_down() {
     let style = Style::PLAIN;
     let job: JobView = example("job.json");
     let mut open = job.clone();
-    (open.state, open.terminal, open.ended_ms, open.reason) = ("running".to_string(), None, None, String::new());
+    (open.state, open.terminal, open.ended_ms, open.reason) =
+        ("running".to_string(), None, None, String::new());
     let replayed: ReplayView = example("replay.json");
     let report = serde_json::from_str(include_str!("report.json")).unwrap();
     let shown = [

@@ -51,7 +51,14 @@ mod tests {
 
     #[test]
     fn durations() {
-        let table = [(0, "0 ms"), (999, "999 ms"), (1_250, "1.2 s"), (65_000, "1m05s"), (3_725_000, "1h02m"), (90_000_000, "1d01h")];
+        let table = [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_250, "1.2 s"),
+            (65_000, "1m05s"),
+            (3_725_000, "1h02m"),
+            (90_000_000, "1d01h"),
+        ];
         for (ms, expected) in table {
             assert_eq!(duration(ms), expected);
         }

@@ -2,13 +2,12 @@
 //!
 //! A fold of a job's events, and pure: the time that is left comes from the log's own moments.
 
-use super::{style::short, time};
-use muster_protocol::{
-    event::Event,
-    spec::{JobSpec, Work},
-    time::LogMs,
-    view::EventView,
-};
+use super::style::short;
+use super::time;
+use muster_protocol::event::Event;
+use muster_protocol::spec::{JobSpec, Work};
+use muster_protocol::time::LogMs;
+use muster_protocol::view::EventView;
 use serde::Deserialize;
 use std::ops::Range;
 
@@ -56,7 +55,18 @@ impl Default for Other {
     fn default() -> Self {
         let none = String::new;
         let (decision, why, skipped, replicas) = (none(), none(), none(), none());
-        Other { step: 0, steps: 0, reached: 0, formation: 0, bytes: 0, round: 0, decision, why, skipped, replicas }
+        Other {
+            step: 0,
+            steps: 0,
+            reached: 0,
+            formation: 0,
+            bytes: 0,
+            round: 0,
+            decision,
+            why,
+            skipped,
+            replicas,
+        }
     }
 }
 
@@ -86,7 +96,14 @@ impl Training {
         for stage in &spec.stages {
             let next = first.saturating_add(stage.tasks);
             if matches!(&stage.work, Work::Builtin(builtin) if builtin.executor == "train") {
-                stages.push(Stage { name: stage.name.clone(), tasks: first..next, steps: 0, last: None, since: None, left_ms: None });
+                stages.push(Stage {
+                    name: stage.name.clone(),
+                    tasks: first..next,
+                    steps: 0,
+                    last: None,
+                    since: None,
+                    left_ms: None,
+                });
             }
             first = next;
         }
@@ -98,7 +115,12 @@ impl Training {
         let Event::ProgressRecorded(record) = &view.event else { return None };
         let stage = self.stages.iter_mut().find(|stage| stage.tasks.contains(&record.attempt.task.index))?;
         let line = stage.take(&record.key, &record.body, view.log_ms)?;
-        Some(format!("{} {}: {}", record.attempt.task.job, short(&stage.name, 32), short(&line, TEXT_CHARS_MAX)))
+        Some(format!(
+            "{} {}: {}",
+            record.attempt.task.job,
+            short(&stage.name, 32),
+            short(&line, TEXT_CHARS_MAX)
+        ))
     }
 
     /// How far a stage is, and what to say of it; `None` if it does not train or nothing has been heard.
@@ -117,9 +139,15 @@ impl Stage {
             let (from, began) = *self.since.get_or_insert((metrics.step, now));
             let (done, took) = (metrics.step.saturating_sub(from), now.0.saturating_sub(began.0));
             let left = self.steps.saturating_sub(metrics.step);
-            self.left_ms = (done > 0).then(|| (u128::from(left) * u128::from(took) / u128::from(done)) as u64);
+            self.left_ms =
+                (done > 0).then(|| (u128::from(left) * u128::from(took) / u128::from(done)) as u64);
             self.last = Some(metrics);
-            return Some(format!("step {}{} {}", metrics.step, self.bar(metrics.step), self.figures(&metrics)));
+            return Some(format!(
+                "step {}{} {}",
+                metrics.step,
+                self.bar(metrics.step),
+                self.figures(&metrics)
+            ));
         }
         let other: Other = serde_json::from_str(body).ok()?;
         match key {
@@ -132,9 +160,10 @@ impl Stage {
                 let again = if again > 0 { format!("; {again} steps are done again") } else { String::new() };
                 Some(format!("formation {} begins at step {}{again}", other.formation, other.step))
             }
-            key if key.starts_with("guard/") => {
-                Some(format!("guard: {} at step {}: {}; skips {}", other.decision, other.step, other.why, other.skipped))
-            }
+            key if key.starts_with("guard/") => Some(format!(
+                "guard: {} at step {}: {}; skips {}",
+                other.decision, other.step, other.why, other.skipped
+            )),
             "round" => Some(format!("round {} is committed", other.round)),
             "shares" => Some(format!("ranks hold {} replicas", other.replicas)),
             _ => None,
@@ -145,15 +174,22 @@ impl Stage {
         if self.steps == 0 {
             return String::new();
         }
-        let full = (u128::from(step.min(self.steps)) * u128::from(BAR_CHARS) / u128::from(self.steps)) as usize;
+        let full =
+            (u128::from(step.min(self.steps)) * u128::from(BAR_CHARS) / u128::from(self.steps)) as usize;
         format!("/{} [{}{}]", self.steps, "#".repeat(full), "-".repeat(BAR_CHARS as usize - full))
     }
 
     fn figures(&self, metrics: &Metrics) -> String {
-        let mut text =
-            format!("loss {:.4}, lr {:.2e}, |g| {:.3}, {:.0} tokens/s", metrics.loss, metrics.lr, metrics.grad_norm, metrics.tokens_per_s);
+        let mut text = format!(
+            "loss {:.4}, lr {:.2e}, |g| {:.3}, {:.0} tokens/s",
+            metrics.loss, metrics.lr, metrics.grad_norm, metrics.tokens_per_s
+        );
         if metrics.rss_mib > 0.0 {
-            text.push_str(&format!(", {:.0} MiB, data wait {:.1} %", metrics.rss_mib, metrics.data_wait * 100.0));
+            text.push_str(&format!(
+                ", {:.0} MiB, data wait {:.1} %",
+                metrics.rss_mib,
+                metrics.data_wait * 100.0
+            ));
         }
         if let Some(left) = self.left_ms.filter(|left| *left > 0) {
             text.push_str(&format!(", {} left", time::duration(left)));
@@ -172,15 +208,19 @@ fn bytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_protocol::{
-        ids::{AttemptId, Digest, JobId, LogIndex, TaskId},
-        time::WallMs,
-        worker::ProgressRecord,
-    };
+    use muster_protocol::ids::{AttemptId, Digest, JobId, LogIndex, TaskId};
+    use muster_protocol::time::WallMs;
+    use muster_protocol::worker::ProgressRecord;
 
     fn event(index: u64, task: u32, key: &str, body: &str) -> EventView {
         let attempt = AttemptId { task: TaskId { job: JobId(4), index: task }, epoch: 1 };
-        let record = ProgressRecord { attempt, key: key.to_owned(), seq: index, payload_hash: Digest::default(), body: body.to_owned() };
+        let record = ProgressRecord {
+            attempt,
+            key: key.to_owned(),
+            seq: index,
+            payload_hash: Digest::default(),
+            body: body.to_owned(),
+        };
         EventView {
             index: LogIndex(index),
             ordinal: 0,
@@ -200,7 +240,13 @@ mod tests {
         let full = r#"{"step":10,"steps":40,"loss":5.25,"lr":0.003,"grad_norm":1.5,"tokens_per_s":1200,"rss_mib":80.2,"data_wait":0.015}"#;
         let table = [
             (1, 0, "train", full, None),
-            (2, 2, "resume", r#"{"formation":1,"step":0,"steps":40,"reached":0}"#, Some("job-4 tune: formation 1 begins at step 0")),
+            (
+                2,
+                2,
+                "resume",
+                r#"{"formation":1,"step":0,"steps":40,"reached":0}"#,
+                Some("job-4 tune: formation 1 begins at step 0"),
+            ),
             (
                 12,
                 2,
@@ -211,7 +257,13 @@ mod tests {
                      data wait 1.5 %, 30.0 s left",
                 ),
             ),
-            (13, 2, "checkpoint", r#"{"step":10,"bytes":3145728}"#, Some("job-4 tune: checkpoint at step 10, 3.0 MiB")),
+            (
+                13,
+                2,
+                "checkpoint",
+                r#"{"step":10,"bytes":3145728}"#,
+                Some("job-4 tune: checkpoint at step 10, 3.0 MiB"),
+            ),
             (
                 14,
                 2,
@@ -221,12 +273,20 @@ mod tests {
             ),
             (15, 2, "lease", r#"{"step":10}"#, None),
             (16, 3, "train", "no JSON", None),
-            (17, 2, "train", r#"{"step":12,"loss":4}"#, Some("step 12/40 [######--------------] loss 4.0000")),
+            (
+                17,
+                2,
+                "train",
+                r#"{"step":12,"loss":4}"#,
+                Some("step 12/40 [######--------------] loss 4.0000"),
+            ),
         ];
         for (index, task, key, body, expected) in table {
             let line = training.take(&event(index, task, key, body));
             match expected {
-                Some(expected) => assert!(line.as_ref().is_some_and(|line| line.contains(expected)), "{line:?}\n{expected}"),
+                Some(expected) => {
+                    assert!(line.as_ref().is_some_and(|line| line.contains(expected)), "{line:?}\n{expected}")
+                }
                 None => assert_eq!(line, None),
             }
         }

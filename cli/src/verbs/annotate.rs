@@ -1,27 +1,22 @@
-//! `muster annotate`: finds the form of a stage that waits for people, through the task's records, and asks it.
+//! `muster annotate`: finds the form of a stage that waits for people, through the task's records, and asks
+//! it.
 
 use super::client;
-use crate::{
-    args::{AnnotateArgs, AnnotateVerb, ExportArgs, ServerArgs},
-    client::{Client, Form, FormError},
-    failure::Failure,
-    render::{self, annotate, style},
-};
+use crate::args::{AnnotateArgs, AnnotateVerb, ExportArgs, ServerArgs};
+use crate::client::{Client, Form, FormError};
+use crate::failure::Failure;
+use crate::render::{self, annotate, style};
 use anyhow::{Context, anyhow};
-use muster_protocol::{
-    ids::{Digest, JobId, TaskId},
-    outcome::Outcome,
-    spec::Work,
-    view::{JobDetail, TaskView},
-};
-use muster_worker::artifacts::Artifacts;
+use muster_attempt::artifacts::Artifacts;
+use muster_protocol::ids::{Digest, JobId, TaskId};
+use muster_protocol::outcome::Outcome;
+use muster_protocol::spec::Work;
+use muster_protocol::view::{JobDetail, TaskView};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The executor that serves a form.
 const EXECUTOR: &str = "data.annotate";
@@ -89,7 +84,8 @@ pub async fn annotate(arguments: AnnotateArgs) -> Result<(), Failure> {
         AnnotateVerb::Import(import) => {
             let lines = labels(&import.file)?;
             let asking = Asking::new(&import.server, job, stage).await?;
-            let tally: Value = read(&asking.ask(async |form| form.lines("/labels.jsonl", lines.clone()).await).await?)?;
+            let tally: Value =
+                read(&asking.ask(async |form| form.lines("/labels.jsonl", lines.clone()).await).await?)?;
             if import.server.json { render::json(&tally) } else { render::line(&annotate::tally(&tally)) }
         }
         AnnotateVerb::Close(close) => {
@@ -99,7 +95,10 @@ pub async fn annotate(arguments: AnnotateArgs) -> Result<(), Failure> {
             if close.server.json {
                 return render::json(&json!({ "job": job, "stage": asking.stage.name, "closed": close.who }));
             }
-            render::line(&format!("stage {} of {job} takes no more labels", style::harmless(&asking.stage.name)))
+            render::line(&format!(
+                "stage {} of {job} takes no more labels",
+                style::harmless(&asking.stage.name)
+            ))
         }
     }
 }
@@ -123,19 +122,25 @@ impl Asking {
         let began = Instant::now();
         loop {
             let task = self.client.task(self.stage.task).await?;
-            let task = task.ok_or_else(|| Failure::Input(format!("there is no task {} yet", self.stage.task)))?;
+            let task =
+                task.ok_or_else(|| Failure::Input(format!("there is no task {} yet", self.stage.task)))?;
             if ["succeeded", "failed", "cancelled"].contains(&task.state.as_str()) {
                 return Ok(Found::Ended(Box::new(task)));
             }
             // The record may be of an attempt that has ended: only one of this attempt is where the form is.
             let epoch = task.attempt.map_or(0, |attempt| u64::from(attempt.epoch));
-            if let Some(record) = task.progress.get("url").filter(|record| record.seq == epoch && task.state == "running") {
+            if let Some(record) =
+                task.progress.get("url").filter(|record| record.seq == epoch && task.state == "running")
+            {
                 let announced: Announced = read(record.body.as_bytes())?;
                 return Ok(Found::Open(announced.url));
             }
             if began.elapsed() > self.patience {
-                let (name, id, state) = (style::harmless(&self.stage.name), self.stage.task, style::harmless(&task.state));
-                return Err(Failure::Input(format!("stage {name} ({id}) is {state}, and serves no form yet; try again when it runs")));
+                let (name, id, state) =
+                    (style::harmless(&self.stage.name), self.stage.task, style::harmless(&task.state));
+                return Err(Failure::Input(format!(
+                    "stage {name} ({id}) is {state}, and serves no form yet; try again when it runs"
+                )));
             }
             tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         }
@@ -164,9 +169,10 @@ impl Asking {
                     tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
                 }
                 Err(FormError::Silent(why)) => {
-                    let hint =
-                        "it is served by the worker that runs the stage: is that address reachable from here? The stage's `bind` sets it";
-                    return Err(Failure::Unreachable(format!("the form at {url} does not answer ({why}); {hint}")));
+                    let hint = "it is served by the worker that runs the stage: is that address reachable from here? The stage's `bind` sets it";
+                    return Err(Failure::Unreachable(format!(
+                        "the form at {url} does not answer ({why}); {hint}"
+                    )));
                 }
                 Err(FormError::Unknown(why)) => return Err(Failure::Unreachable(harmless_lines(&why))),
             }
@@ -199,7 +205,9 @@ fn choose(detail: &JobDetail, name: Option<&str>) -> Result<Stage, String> {
     match (found.pop(), found.len()) {
         (None, _) => Err(format!("{job} has no stage that waits for people (`executor = \"{EXECUTOR}\"`)")),
         (Some(only), 0) => Ok(only),
-        (Some(_), others) => Err(format!("{job} has {} stages that wait for people: say which of {names}", others + 1)),
+        (Some(_), others) => {
+            Err(format!("{job} has {} stages that wait for people: say which of {names}", others + 1))
+        }
     }
 }
 
@@ -207,7 +215,11 @@ fn choose(detail: &JobDetail, name: Option<&str>) -> Result<Stage, String> {
 fn over(task: &TaskView) -> String {
     let why = task.outcome.as_ref().map(Outcome::message).filter(|why| !why.is_empty());
     let why = why.map_or(String::new(), |why| format!(" ({})", style::harmless(why)));
-    format!("stage {} has {}{why}: it serves no form any more", style::harmless(&task.stage), style::harmless(&task.state))
+    format!(
+        "stage {} has {}{why}: it serves no form any more",
+        style::harmless(&task.stage),
+        style::harmless(&task.state)
+    )
 }
 
 fn output(task: &TaskView) -> Result<Value, Failure> {
@@ -222,12 +234,19 @@ async fn kept(task: &TaskView, artifacts: Option<&Path>) -> Result<Vec<u8>, Fail
     let Ended { labelled } = serde_json::from_value(output(task)?).context("read the output of the stage")?;
     let Some(directory) = artifacts.map(Path::to_path_buf) else {
         let over = over(task);
-        return Err(Failure::Input(format!("{over}; its labelled items are artifact {labelled}: give the workers' --artifacts")));
+        return Err(Failure::Input(format!(
+            "{over}; its labelled items are artifact {labelled}: give the workers' --artifacts"
+        )));
     };
     if !directory.is_dir() {
-        return Err(Failure::Input(format!("--artifacts {}: there is no such directory", directory.display())));
+        return Err(Failure::Input(format!(
+            "--artifacts {}: there is no such directory",
+            directory.display()
+        )));
     }
-    let read = tokio::task::spawn_blocking(move || Artifacts::open(&directory).and_then(|artifacts| artifacts.get(labelled)));
+    let read = tokio::task::spawn_blocking(move || {
+        Artifacts::open(&directory).and_then(|artifacts| artifacts.get(labelled))
+    });
     read.await.context("read an artifact")?.map_err(|error| Failure::Input(format!("cannot {error}")))
 }
 
@@ -245,7 +264,9 @@ fn write(arguments: &ExportArgs, bytes: &[u8]) -> Result<(), Failure> {
     fs::write(file, bytes).map_err(|error| Failure::Broken(anyhow!("write {}: {error}", file.display())))?;
     let items = bytes.iter().filter(|byte| **byte == b'\n').count();
     if arguments.server.json {
-        return render::json(&json!({ "file": file.display().to_string(), "items": items, "bytes": bytes.len() }));
+        return render::json(
+            &json!({ "file": file.display().to_string(), "items": items, "bytes": bytes.len() }),
+        );
     }
     render::line(&format!("{items} items in {}", file.display()))
 }
@@ -263,10 +284,12 @@ mod tests {
             .iter()
             .map(|(name, executor, tasks)| json!({"name": name, "tasks": tasks, "work": {"type": "builtin", "executor": executor}}))
             .collect();
-        let counts = json!({"pending": 0, "assigned": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0});
+        let counts =
+            json!({"pending": 0, "assigned": 0, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0});
         let job = json!({"id": "job-3", "name": "n", "actor": "a", "namespace": "", "state": "running", "terminal": null, "reason": "",
             "tasks": counts, "submitted_wall_ms": 0, "submitted_ms": 0, "ended_ms": null, "priority": 0});
-        serde_json::from_value(json!({"job": job, "spec": {"name": "n", "stages": stages}, "stages": []})).unwrap()
+        serde_json::from_value(json!({"job": job, "spec": {"name": "n", "stages": stages}, "stages": []}))
+            .unwrap()
     }
 
     #[test]
@@ -277,7 +300,9 @@ mod tests {
         assert_eq!(choose(&one, Some("label")).map(|stage| stage.task), Ok(task));
         let message = |detail: &JobDetail, name| choose(detail, name).map(|stage| stage.name).unwrap_err();
         assert!(message(&one, Some("scan")).contains("there is label"), "{}", message(&one, Some("scan")));
-        assert!(message(&detail(&[("scan", "data.scan", 1)]), None).contains("no stage that waits for people"));
+        assert!(
+            message(&detail(&[("scan", "data.scan", 1)]), None).contains("no stage that waits for people")
+        );
         let two = detail(&[("a", EXECUTOR, 1), ("b", EXECUTOR, 1)]);
         assert!(message(&two, None).contains("say which of a, b"));
     }

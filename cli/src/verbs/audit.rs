@@ -1,13 +1,12 @@
 //! `muster audit`: folds a job's events into a proof.
 
 use super::client;
-use crate::{
-    args::JobArgs,
-    audit::Audit,
-    client::EVENTS_PER_PAGE,
-    failure::Failure,
-    render::{self, style::Style},
-};
+use crate::args::JobArgs;
+use crate::audit::Audit;
+use crate::client::EVENTS_PER_PAGE;
+use crate::failure::Failure;
+use crate::render;
+use crate::render::style::Style;
 use anyhow::anyhow;
 use muster_protocol::outcome::Terminal;
 
@@ -17,7 +16,10 @@ pub async fn samples(arguments: JobArgs) -> Result<(), Failure> {
     let detail = client.job(arguments.job).await?;
     let mut audit = Audit::of(&detail.spec);
     if audit.stages.is_empty() {
-        return Err(Failure::Input(format!("no stage of {} trains, so there is nothing to prove", arguments.job)));
+        return Err(Failure::Input(format!(
+            "no stage of {} trains, so there is nothing to prove",
+            arguments.job
+        )));
     }
     let mut from = 1;
     loop {
@@ -32,5 +34,9 @@ pub async fn samples(arguments: JobArgs) -> Result<(), Failure> {
     } else {
         render::out(&render::audit::samples(&audit, Style::of_stdout()))?;
     }
-    if audit.holds() { Ok(()) } else { Err(Failure::Broken(anyhow!("the log does not prove that each sample was consumed exactly once"))) }
+    if audit.holds() {
+        Ok(())
+    } else {
+        Err(Failure::Broken(anyhow!("the log does not prove that each sample was consumed exactly once")))
+    }
 }

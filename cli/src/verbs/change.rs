@@ -1,12 +1,10 @@
 //! Verbs that change something: each is one request under one id, however often it has to be sent.
 
 use super::client;
-use crate::{
-    args::{CancelArgs, DrainArgs, JobArgs},
-    client::Client,
-    failure::Failure,
-    render,
-};
+use crate::args::{CancelArgs, DrainArgs, JobArgs};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render;
 use muster_protocol::ids::WorkerId;
 
 /// Cancels jobs, one after the other.
@@ -55,13 +53,18 @@ async fn find(client: &Client, text: &str) -> Result<WorkerId, Failure> {
         return Ok(worker);
     }
     let workers = client.workers().await?;
-    let named: Vec<WorkerId> = workers.iter().filter(|worker| worker.name == text).map(|worker| worker.id).collect();
+    let named: Vec<WorkerId> =
+        workers.iter().filter(|worker| worker.name == text).map(|worker| worker.id).collect();
     match named.as_slice() {
         [one] => Ok(*one),
         [] => Err(Failure::Input(format!("there is no worker {text:?}: `muster workers` lists them"))),
         more => {
             let ids: Vec<String> = more.iter().map(ToString::to_string).collect();
-            Err(Failure::Input(format!("{} workers are named {text:?}: say which of {}", more.len(), ids.join(", "))))
+            Err(Failure::Input(format!(
+                "{} workers are named {text:?}: say which of {}",
+                more.len(),
+                ids.join(", ")
+            )))
         }
     }
 }

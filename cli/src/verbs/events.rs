@@ -1,13 +1,13 @@
 //! `muster events`.
 
 use super::client;
-use crate::{
-    args::EventsArgs,
-    client::{EVENTS_PER_PAGE, EventTail},
-    failure::Failure,
-    render::{self, events, style::Style},
-};
-use muster_protocol::{event::Event, view::EventView};
+use crate::args::EventsArgs;
+use crate::client::{EVENTS_PER_PAGE, EventTail};
+use crate::failure::Failure;
+use crate::render::style::Style;
+use crate::render::{self, events};
+use muster_protocol::event::Event;
+use muster_protocol::view::EventView;
 
 /// Shows what happened, and with `--follow` what happens.
 pub async fn events(arguments: EventsArgs) -> Result<(), Failure> {

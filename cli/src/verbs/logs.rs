@@ -1,24 +1,19 @@
 //! `muster logs`: what tasks printed, and what they print.
 
 use super::client;
-use crate::{
-    args::{LogsArgs, LogsOf},
-    client::{Client, LogTail},
-    failure::Failure,
-    render::{self, style},
-};
+use crate::args::{LogsArgs, LogsOf};
+use crate::client::{Client, LogTail};
+use crate::failure::Failure;
+use crate::render::{self, style};
 use anyhow::Context;
-use muster_protocol::{
-    bus::Stream,
-    ids::{AttemptId, JobId, TaskId},
-    view::{LogView, TaskView},
-};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{sync::mpsc, task::JoinSet};
+use muster_protocol::bus::Stream;
+use muster_protocol::ids::{AttemptId, JobId, TaskId};
+use muster_protocol::view::{LogView, TaskView};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Tasks of a job whose output is shown; more have to be asked for one by one.
 const TASKS_MAX: u32 = 1_000;
@@ -74,7 +69,10 @@ impl Show {
         while let Some(piece) = tail.next().await? {
             self.print(&piece)?;
             if !piece.error.is_empty() {
-                return Err(Failure::Input(format!("no output of {attempt}: {}", style::harmless(&piece.error))));
+                return Err(Failure::Input(format!(
+                    "no output of {attempt}: {}",
+                    style::harmless(&piece.error)
+                )));
             }
         }
         Ok(())
@@ -85,7 +83,8 @@ impl Show {
         let mut last = None;
         let mut pause = Pause::new();
         loop {
-            let view = client.task(task).await?.ok_or_else(|| Failure::Input(format!("there is no task {task}")))?;
+            let view =
+                client.task(task).await?.ok_or_else(|| Failure::Input(format!("there is no task {task}")))?;
             if let Some(attempt) = view.attempt.filter(|attempt| has_run(&view) && last != Some(*attempt)) {
                 self.attempt(client, attempt).await?;
                 last = Some(attempt);
@@ -106,7 +105,8 @@ impl Show {
     /// All tasks: the lines of each under its name, unless there is only one.
     async fn job(self, client: &Arc<Client>, job: JobId) -> Result<(), Failure> {
         let detail = client.job(job).await?;
-        let one = detail.spec.stages.len() == 1 && detail.spec.stages.iter().all(|stage| stage.tasks == 1 && !stage.open);
+        let one = detail.spec.stages.len() == 1
+            && detail.spec.stages.iter().all(|stage| stage.tasks == 1 && !stage.open);
         if one {
             return self.task(client, TaskId { job, index: 0 }).await;
         }
@@ -125,7 +125,12 @@ impl Show {
     }
 
     /// Opens the output of attempt after attempt, a bounded number at a time.
-    async fn ask_all(self, client: Arc<Client>, job: JobId, sender: mpsc::Sender<LogView>) -> Result<(), Failure> {
+    async fn ask_all(
+        self,
+        client: Arc<Client>,
+        job: JobId,
+        sender: mpsc::Sender<LogView>,
+    ) -> Result<(), Failure> {
         let mut seen: BTreeSet<AttemptId> = BTreeSet::new();
         let mut open: JoinSet<Result<(), Failure>> = JoinSet::new();
         let mut pause = Pause::new();
@@ -161,7 +166,12 @@ impl Show {
         }
     }
 
-    async fn ask(self, client: Arc<Client>, attempt: AttemptId, sender: mpsc::Sender<LogView>) -> Result<(), Failure> {
+    async fn ask(
+        self,
+        client: Arc<Client>,
+        attempt: AttemptId,
+        sender: mpsc::Sender<LogView>,
+    ) -> Result<(), Failure> {
         let mut tail = LogTail::new(&client, attempt.to_string(), self.stream, self.follow);
         while let Some(piece) = tail.next().await? {
             if sender.send(piece).await.is_err() {

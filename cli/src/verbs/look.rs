@@ -1,40 +1,59 @@
 //! Verbs that look: one question, one table.
 
 use super::client;
-use crate::{
-    args::{ListArgs, ServerArgs, ShowArgs, TasksArgs},
-    failure::Failure,
-    render::{self, cluster, jobs, style::Style},
-};
+use crate::args::{ListArgs, ServerArgs, ShowArgs, TasksArgs};
+use crate::failure::Failure;
+use crate::render::style::Style;
+use crate::render::{self, cluster, jobs};
 use muster_protocol::view::TaskPage;
 
 /// The newest jobs.
 pub async fn list(arguments: ListArgs) -> Result<(), Failure> {
     let found = client(&arguments.server)?.jobs(arguments.state.as_deref(), arguments.limit).await?;
-    if arguments.server.json { render::json(&found) } else { render::out(&jobs::list(&found, Style::of_stdout())) }
+    if arguments.server.json {
+        render::json(&found)
+    } else {
+        render::out(&jobs::list(&found, Style::of_stdout()))
+    }
 }
 
 /// A job with its stages.
 pub async fn show(arguments: ShowArgs) -> Result<(), Failure> {
     let detail = client(&arguments.server)?.job(arguments.job).await?;
-    if arguments.server.json { render::json(&detail) } else { render::out(&jobs::show(&detail, Style::of_stdout())) }
+    if arguments.server.json {
+        render::json(&detail)
+    } else {
+        render::out(&jobs::show(&detail, Style::of_stdout()))
+    }
 }
 
 /// Tasks of a job.
 pub async fn tasks(arguments: TasksArgs) -> Result<(), Failure> {
     let client = client(&arguments.server)?;
     let page: TaskPage = client.tasks(arguments.job, arguments.from, arguments.limit).await?;
-    if arguments.server.json { render::json(&page) } else { render::out(&jobs::tasks(&page, Style::of_stdout())) }
+    if arguments.server.json {
+        render::json(&page)
+    } else {
+        render::out(&jobs::tasks(&page, Style::of_stdout()))
+    }
 }
 
 /// All workers.
 pub async fn workers(arguments: ServerArgs) -> Result<(), Failure> {
     let found = client(&arguments)?.workers().await?;
-    if arguments.json { render::json(&found) } else { render::out(&cluster::workers(&found, Style::of_stdout())) }
+    if arguments.json {
+        render::json(&found)
+    } else {
+        render::out(&cluster::workers(&found, Style::of_stdout()))
+    }
 }
 
 /// How a coordinator sees the cluster.
 pub async fn status(arguments: ServerArgs) -> Result<(), Failure> {
     let found = client(&arguments)?.status().await?;
-    if arguments.json { render::json(&found) } else { render::out(&cluster::status(&found, Style::of_stdout())) }
+    if arguments.json {
+        render::json(&found)
+    } else {
+        render::out(&cluster::status(&found, Style::of_stdout()))
+    }
 }

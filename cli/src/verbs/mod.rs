@@ -11,14 +11,12 @@ mod submit;
 mod wait;
 mod watch;
 
-use crate::{
-    args::{Audited, ServerArgs, Verb},
-    client::Client,
-    demo,
-    failure::Failure,
-    local, servers,
-};
-use std::{sync::Arc, time::Duration};
+use crate::args::{Audited, ServerArgs, Verb};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::{demo, local, servers};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs a verb.
 pub async fn run(verb: Verb) -> Result<(), Failure> {

@@ -1,12 +1,11 @@
 //! `muster replay`: through the API, or offline from a data directory.
 
 use super::client;
-use crate::{
-    args::ReplayArgs,
-    failure::Failure,
-    offline,
-    render::{self, replay, style::Style},
-};
+use crate::args::ReplayArgs;
+use crate::failure::Failure;
+use crate::offline;
+use crate::render::style::Style;
+use crate::render::{self, replay};
 use anyhow::anyhow;
 use muster_protocol::view::ReplayView;
 
@@ -14,7 +13,9 @@ use muster_protocol::view::ReplayView;
 pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
     let until = arguments.until.as_deref().map(offline::canonical).transpose()?;
     let view: ReplayView = match &arguments.data {
-        Some(directory) => offline::fold(directory, until.as_deref(), arguments.verify, arguments.from_snapshot)?,
+        Some(directory) => {
+            offline::fold(directory, until.as_deref(), arguments.verify, arguments.from_snapshot)?
+        }
         None => {
             let client = client(&arguments.server)?;
             // Any answer tells that this one serves.
@@ -29,7 +30,9 @@ pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
         render::out(&replay::replay(&view, with_jobs, Style::of_stdout()))?;
     }
     match view.verified {
-        Some(false) => Err(Failure::Broken(anyhow!("the events of the ledger are not those that its commands lead to"))),
+        Some(false) => {
+            Err(Failure::Broken(anyhow!("the events of the ledger are not those that its commands lead to")))
+        }
         Some(true) | None => Ok(()),
     }
 }

@@ -1,21 +1,19 @@
 //! `muster submit` and `muster run`.
 
 use super::{client, logs, wait};
-use crate::{
-    args::{RunArgs, ServerArgs, SubmitArgs},
-    client::Client,
-    failure::Failure,
-    jobfile,
-    render::{self, plan, style::Style},
-    units,
-};
+use crate::args::{RunArgs, ServerArgs, SubmitArgs};
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::render::style::Style;
+use crate::render::{self, plan};
+use crate::{jobfile, units};
 use anyhow::Context;
-use muster_protocol::{
-    limits,
-    resources::Resources,
-    spec::{JobSpec, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work},
-};
-use std::{env, path::Path, sync::Arc};
+use muster_protocol::limits;
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{JobSpec, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work};
+use std::env;
+use std::path::Path;
+use std::sync::Arc;
 
 /// Submits a job file.
 pub async fn submit(arguments: SubmitArgs) -> Result<(), Failure> {
@@ -69,10 +67,15 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, Failure> {
     if program.is_empty() {
         return Err(input("the command begins with a program".to_string()));
     }
-    let base = Path::new(program).file_name().map_or(program.to_string(), |name| name.to_string_lossy().into_owned());
-    let name = arguments.name.clone().unwrap_or_else(|| base.chars().take(limits::NAME_BYTES_MAX / 4).collect());
+    let base = Path::new(program)
+        .file_name()
+        .map_or(program.to_string(), |name| name.to_string_lossy().into_owned());
+    let name =
+        arguments.name.clone().unwrap_or_else(|| base.chars().take(limits::NAME_BYTES_MAX / 4).collect());
     let indices = match &arguments.array {
-        Some(text) => units::array(text, limits::TASKS_PER_JOB_MAX).map_err(|error| input(error.to_string()))?,
+        Some(text) => {
+            units::array(text, limits::TASKS_PER_JOB_MAX).map_err(|error| input(error.to_string()))?
+        }
         None => units::Array { first: 0, step: 1, tasks: 1 },
     };
     let mut variables = Vec::with_capacity(arguments.env.len());
@@ -81,8 +84,12 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, Failure> {
         let (name, value) = pair.ok_or_else(|| input(format!("{variable:?} is not NAME=VALUE")))?;
         variables.push((name.to_string(), value.to_string()));
     }
-    let request =
-        Resources { cpu_milli: arguments.cpus, memory_mib: arguments.mem.unwrap_or(0), gpus: arguments.gpus, counters: Default::default() };
+    let request = Resources {
+        cpu_milli: arguments.cpus,
+        memory_mib: arguments.mem.unwrap_or(0),
+        gpus: arguments.gpus,
+        counters: Default::default(),
+    };
     let cwd = working_directory(arguments)?;
     let stage = StageSpec {
         name: "run".to_string(),
@@ -113,7 +120,10 @@ fn working_directory(arguments: &RunArgs) -> Result<String, Failure> {
     };
     match cwd.to_str() {
         Some(cwd) => Ok(cwd.to_string()),
-        None => Err(Failure::Input(format!("{} is no UTF-8, and cannot be a job's working directory", cwd.display()))),
+        None => Err(Failure::Input(format!(
+            "{} is no UTF-8, and cannot be a job's working directory",
+            cwd.display()
+        ))),
     }
 }
 

@@ -1,19 +1,18 @@
 //! `muster wait`: until jobs have ended.
 
 use super::client;
-use crate::{
-    args::WaitArgs,
-    client::{Client, EventTail},
-    failure::Failure,
-    render::{self, bars::Board, jobs, style::Style},
-};
-use muster_protocol::{
-    event::Event,
-    ids::{JobId, TaskId},
-    outcome::Terminal,
-    view::{JobDetail, JobView},
-};
-use std::{collections::BTreeMap, time::Duration};
+use crate::args::WaitArgs;
+use crate::client::{Client, EventTail};
+use crate::failure::Failure;
+use crate::render::bars::Board;
+use crate::render::style::Style;
+use crate::render::{self, jobs};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::view::{JobDetail, JobView};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Looked at again after so long, whatever the events say.
 pub const LOOK_MS_MAX: u64 = 2_000;
@@ -62,7 +61,8 @@ pub fn verdict<'a>(jobs: impl IntoIterator<Item = &'a JobView>) -> Result<(), Fa
 
 /// Waits until a job has ended, and shows on the way how it stands.
 pub async fn until_ended(client: &Client, job: JobId, board: &mut Board) -> Result<JobView, Failure> {
-    // What this coordinator has not applied yet will come as an event; what it has applied, the leader has too.
+    // What this coordinator has not applied yet will come as an event; what it has applied, the leader has
+    // too.
     let from = client.status().await?.applied.0 + 1;
     let mut tail = EventTail::new(client, from, Some(job));
     loop {
@@ -77,7 +77,8 @@ pub async fn until_ended(client: &Client, job: JobId, board: &mut Board) -> Resu
     }
 }
 
-/// Returns at the end of the job at once; otherwise after a while in which something happened, or a longer one in which nothing did.
+/// Returns at the end of the job at once; otherwise after a while in which something happened, or a longer
+/// one in which nothing did.
 async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), Failure> {
     let began = tokio::time::Instant::now();
     let mut until = began + Duration::from_millis(LOOK_MS_MAX);
@@ -85,7 +86,9 @@ async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), Failure
         if matches!(event?.event, Event::JobEnded(_)) {
             return Ok(());
         }
-        until = until.min(tokio::time::Instant::now() + Duration::from_millis(LOOK_MS_MIN)).max(began + Duration::from_millis(LOOK_MS_MIN));
+        until = until
+            .min(tokio::time::Instant::now() + Duration::from_millis(LOOK_MS_MIN))
+            .max(began + Duration::from_millis(LOOK_MS_MIN));
     }
     Ok(())
 }

@@ -1,20 +1,22 @@
 //! `muster watch`: a job live, from its first record to its end.
 //!
-//! It follows the events of the log, so that a watcher who comes late sees the curve from its beginning, and one whose coordinator falls
-//! misses nothing.
+//! It follows the events of the log, so that a watcher who comes late sees the curve from its beginning, and
+//! one whose coordinator falls misses nothing.
 
-use super::{
-    client,
-    wait::{LOOK_MS_MAX, LOOK_MS_MIN, notes, verdict},
-};
-use crate::{
-    args::JobArgs,
-    client::{Client, EventTail},
-    failure::Failure,
-    render::{self, bars::Board, jobs, style::Style, training::Training},
-};
-use muster_protocol::{event::Event, ids::JobId, view::JobView};
-use std::{collections::BTreeMap, time::Duration};
+use super::client;
+use super::wait::{LOOK_MS_MAX, LOOK_MS_MIN, notes, verdict};
+use crate::args::JobArgs;
+use crate::client::{Client, EventTail};
+use crate::failure::Failure;
+use crate::render::bars::Board;
+use crate::render::style::Style;
+use crate::render::training::Training;
+use crate::render::{self, jobs};
+use muster_protocol::event::Event;
+use muster_protocol::ids::JobId;
+use muster_protocol::view::JobView;
+use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Watches a job: bars on a terminal, lines in a pipe.
@@ -41,7 +43,8 @@ async fn follow(client: &Client, job: JobId, board: &mut Board) -> Result<JobVie
         board.train(&detail, &training);
         let (mut heard, mut ended) = (false, false);
         let began = Instant::now();
-        let (least, mut until) = (began + Duration::from_millis(LOOK_MS_MIN), began + Duration::from_millis(LOOK_MS_MAX));
+        let (least, mut until) =
+            (began + Duration::from_millis(LOOK_MS_MIN), began + Duration::from_millis(LOOK_MS_MAX));
         while let Ok(event) = timeout_at(until, tail.next()).await {
             let event = event?;
             let line = training.take(&event);

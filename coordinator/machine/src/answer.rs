@@ -1,13 +1,16 @@
 //! Answers to what running attempts ask, from the state alone.
 
 use crate::state::{Job, State, TaskState};
-use alloc::{format, string::String, vec::Vec};
-use muster_protocol::{
-    attempt_call::{CallAnswer, CallRequest, FindStage, Found, KeyedRecord, Outputs, Records, StageOutputs, TaskOutput, TaskProgress},
-    ids::{AttemptId, StageIndex, TaskId},
-    outcome::{Outcome, Succeeded},
-    rejection::{Detail, Rejection},
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use muster_protocol::attempt_call::{
+    CallAnswer, CallRequest, FindStage, Found, KeyedRecord, Outputs, Records, StageOutputs, TaskOutput,
+    TaskProgress,
 };
+use muster_protocol::ids::{AttemptId, StageIndex, TaskId};
+use muster_protocol::outcome::{Outcome, Succeeded};
+use muster_protocol::rejection::{Detail, Rejection};
 
 /// One answer at most, so that it fits into a message.
 const ANSWER_BYTES_MAX: usize = 512 << 10;
@@ -20,7 +23,9 @@ const PLACES_MAX: u32 = 65_536;
 pub fn answer(state: &State, attempt: AttemptId, request: &CallRequest) -> Option<CallAnswer> {
     let answer = match request {
         CallRequest::AddChildren(_) | CallRequest::Seal(_) => return None,
-        CallRequest::StageOutputs(_) | CallRequest::TaskProgress(_) | CallRequest::FindStage(_) if !state.is_live(attempt) => {
+        CallRequest::StageOutputs(_) | CallRequest::TaskProgress(_) | CallRequest::FindStage(_)
+            if !state.is_live(attempt) =>
+        {
             let message = format!("{attempt} does not run, or not any more");
             return Some(CallAnswer::Rejected(Rejection::Stale(Detail { message })));
         }
@@ -37,7 +42,11 @@ fn job(state: &State, attempt: AttemptId) -> Result<&Job, String> {
 }
 
 fn stage_named(job: &Job, name: &str) -> Result<usize, String> {
-    job.spec.stages.iter().position(|stage| stage.name == name).ok_or_else(|| format!("{} has no stage `{name}`", job.id))
+    job.spec
+        .stages
+        .iter()
+        .position(|stage| stage.name == name)
+        .ok_or_else(|| format!("{} has no stage `{name}`", job.id))
 }
 
 fn stage_outputs(state: &State, attempt: AttemptId, ask: &StageOutputs) -> Result<CallAnswer, String> {
@@ -53,7 +62,10 @@ fn stage_outputs(state: &State, attempt: AttemptId, ask: &StageOutputs) -> Resul
         }
         // A rank that succeeded before its gang has is not done yet.
         let ended = job.records.get(&index).filter(|task| matches!(task.state, TaskState::Ended { .. }));
-        let Some(Outcome::Succeeded(Succeeded { output })) = ended.and_then(|task| task.outcome.as_ref()) else { continue };
+        let Some(Outcome::Succeeded(Succeeded { output })) = ended.and_then(|task| task.outcome.as_ref())
+        else {
+            continue;
+        };
         bytes += output.len() + ITEM_BYTES;
         if bytes > ANSWER_BYTES_MAX {
             return Ok(CallAnswer::Outputs(Outputs { outputs, next: Some(place) }));
@@ -78,7 +90,12 @@ fn task_progress(state: &State, attempt: AttemptId, ask: &TaskProgress) -> Resul
         if bytes > ANSWER_BYTES_MAX {
             break;
         }
-        records.push(KeyedRecord { key: key.clone(), seq: one.seq, payload_hash: one.payload_hash, body: one.body.clone() });
+        records.push(KeyedRecord {
+            key: key.clone(),
+            seq: one.seq,
+            payload_hash: one.payload_hash,
+            body: one.body.clone(),
+        });
     }
     Ok(CallAnswer::Records(Records { records }))
 }

@@ -1,9 +1,10 @@
-//! The pure core: what commands come to, how events change the state, and what runs where. No clock, no IO, no randomness.
+//! The pure core: what commands come to, how events change the state, and what runs where. No clock, no IO,
+//! no randomness.
 //!
-//! [`decide()`] turns a command into events or a rejection, and changes nothing. [`State::evolve`] folds events, and is the only
-//! fold. [`schedule()`] proposes what should run where, as a command like any other, which `decide` checks again. The same inputs
-//! give the same outputs on every replica and on every architecture: arithmetic is integer, and nothing is iterated in an order
-//! that differs between runs.
+//! [`decide()`] turns a command into events or a rejection, and changes nothing. [`State::evolve`] folds
+//! events, and is the only fold. [`schedule()`] proposes what should run where, as a command like any other,
+//! which `decide` checks again. The same inputs give the same outputs on every replica and on every
+//! architecture: arithmetic is integer, and nothing is iterated in an order that differs between runs.
 #![no_std]
 extern crate alloc;
 

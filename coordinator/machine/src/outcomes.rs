@@ -1,15 +1,11 @@
 //! What outcomes mean: whose failure it was, what is kept of what a worker says, and how it reads.
 
-use alloc::{
-    format,
-    string::{String, ToString},
-};
-use muster_protocol::{
-    ids::TaskId,
-    limits,
-    outcome::{Failed, Outcome, Reason, Succeeded},
-    spec::TaskKind,
-};
+use alloc::format;
+use alloc::string::{String, ToString};
+use muster_protocol::ids::TaskId;
+use muster_protocol::limits;
+use muster_protocol::outcome::{Failed, Outcome, Reason, Succeeded};
+use muster_protocol::spec::TaskKind;
 
 /// Whether an attempt failed by itself: that costs a retry.
 pub(crate) fn is_own_failure(outcome: &Outcome) -> bool {
@@ -28,21 +24,26 @@ pub(crate) fn failure(task: TaskId, outcome: Option<&Outcome>) -> String {
     }
 }
 
-/// What counts of what a worker says of an end that nobody asked for: texts have limits, and a service has no good end. An attempt
-/// that a worker ended for reasons of its own is lost, and no failure of the task.
+/// What counts of what a worker says of an end that nobody asked for: texts have limits, and a service has no
+/// good end. An attempt that a worker ended for reasons of its own is lost, and no failure of the task.
 pub(crate) fn heard(outcome: &Outcome, kind: TaskKind) -> Outcome {
     match outcome {
-        Outcome::Succeeded(_) if kind == TaskKind::Service => {
-            Outcome::Failed(Failed { exit_code: Some(0), signal: None, message: "a service ended by itself".to_string() })
-        }
+        Outcome::Succeeded(_) if kind == TaskKind::Service => Outcome::Failed(Failed {
+            exit_code: Some(0),
+            signal: None,
+            message: "a service ended by itself".to_string(),
+        }),
         Outcome::Succeeded(Succeeded { output }) if output.len() > limits::PROGRESS_BODY_BYTES_MAX => {
-            let message = format!("an output of {} bytes; at most {}", output.len(), limits::PROGRESS_BODY_BYTES_MAX);
+            let message =
+                format!("an output of {} bytes; at most {}", output.len(), limits::PROGRESS_BODY_BYTES_MAX);
             Outcome::Failed(Failed { exit_code: Some(0), signal: None, message })
         }
         Outcome::Succeeded(_) => outcome.clone(),
-        Outcome::Failed(failed) => {
-            Outcome::Failed(Failed { exit_code: failed.exit_code, signal: failed.signal, message: clip(&failed.message) })
-        }
+        Outcome::Failed(failed) => Outcome::Failed(Failed {
+            exit_code: failed.exit_code,
+            signal: failed.signal,
+            message: clip(&failed.message),
+        }),
         Outcome::TimedOut(reason) => Outcome::TimedOut(Reason { message: clip(&reason.message) }),
         Outcome::NotStarted(reason) => Outcome::NotStarted(Reason { message: clip(&reason.message) }),
         Outcome::Cancelled(reason) | Outcome::Lost(reason) | Outcome::GangBroken(reason) => {

@@ -49,7 +49,12 @@ impl RangeSet {
         if self.contains(number) {
             return false;
         }
-        let before = self.ranges.range(..number).next_back().filter(|(_, end)| **end == number).map(|(first, _)| *first);
+        let before = self
+            .ranges
+            .range(..number)
+            .next_back()
+            .filter(|(_, end)| **end == number)
+            .map(|(first, _)| *first);
         let end = self.ranges.remove(&(number + 1)).unwrap_or(number + 1);
         self.ranges.insert(before.unwrap_or(number), end);
         self.len += 1;
@@ -85,7 +90,9 @@ impl RangeSet {
 
     /// Takes `number` out; whether it was there.
     pub fn remove(&mut self, number: u32) -> bool {
-        let Some((first, end)) = self.ranges.range(..=number).next_back().map(|(a, b)| (*a, *b)).filter(|(_, end)| number < *end) else {
+        let Some((first, end)) =
+            self.ranges.range(..=number).next_back().map(|(a, b)| (*a, *b)).filter(|(_, end)| number < *end)
+        else {
             return false;
         };
         if first == number {
@@ -116,7 +123,8 @@ impl RangeSet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::{collections::BTreeSet, vec::Vec};
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
 
     #[test]
     fn it_is_a_set() {

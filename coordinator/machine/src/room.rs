@@ -1,7 +1,8 @@
 //! The room at a worker while assignments are made or checked: the state's, less what was given since.
 
 use crate::state::{Usage, Worker};
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 use muster_protocol::resources::{Grant, Resources};
 
 /// Attempts that are not queued at one worker.
@@ -68,21 +69,30 @@ impl<'a> Room<'a> {
 
     /// A grant for `request`: the free devices with the smallest indices.
     pub fn grant(&self, request: &Resources) -> Grant {
-        let mut free: Vec<u16> = self.worker.hello.gpus.iter().map(|info| info.index).filter(|gpu| !self.gpus_used.contains(gpu)).collect();
+        let mut free: Vec<u16> = self
+            .worker
+            .hello
+            .gpus
+            .iter()
+            .map(|info| info.index)
+            .filter(|gpu| !self.gpus_used.contains(gpu))
+            .collect();
         free.sort_unstable();
         free.truncate(usize::from(request.gpus));
         Grant { gpus: free }
     }
 
-    /// Whether the scheduler may place something here now: there is room, the queue goes first, and there is an end even for tasks
-    /// that ask for nothing.
+    /// Whether the scheduler may place something here now: there is room, the queue goes first, and there is
+    /// an end even for tasks that ask for nothing.
     pub fn is_open(&self, request: &Resources) -> bool {
         self.holding < HOLDING_MAX && self.fits_after_queue(request)
     }
 
     /// Whether one more attempt may queue: it will have its turn soon.
     pub fn may_queue(&self, request: &Resources) -> bool {
-        request.gpus == 0 && self.queued < self.worker.queue_max() && self.long.leaves_room(&self.worker.hello.capacity, request)
+        request.gpus == 0
+            && self.queued < self.worker.queue_max()
+            && self.long.leaves_room(&self.worker.hello.capacity, request)
     }
 
     /// How many attempts like that run side by side in what is not held for long.

@@ -1,14 +1,12 @@
 //! The state as people and programs see it.
 
 use crate::state::{Job, Phase, State, Step, TaskState, Worker};
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
-use muster_protocol::{
-    ids::{AttemptId, JobId, TaskId, WorkerId},
-    outcome::Terminal,
-    view::{JobDetail, JobView, ProgressView, StageView, TaskCounts, TaskPage, TaskView, WorkerView},
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use muster_protocol::ids::{AttemptId, JobId, TaskId, WorkerId};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::view::{
+    JobDetail, JobView, ProgressView, StageView, TaskCounts, TaskPage, TaskView, WorkerView,
 };
 
 /// Tasks on one page at most.
@@ -104,7 +102,8 @@ fn job_view(job: &Job) -> JobView {
 fn counts(job: &Job, at: usize) -> TaskCounts {
     let stage = &job.stages[at];
     let of = |count: u32| u64::from(count);
-    let elsewhere = stage.assigned + stage.running + stage.successes + stage.failed.len() + stage.cancelled.len();
+    let elsewhere =
+        stage.assigned + stage.running + stage.successes + stage.failed.len() + stage.cancelled.len();
     TaskCounts {
         pending: of(job.stage_tasks(at) - elsewhere),
         assigned: of(stage.assigned),
@@ -186,7 +185,8 @@ fn task_view(state: &State, job: &Job, index: u32) -> Option<TaskView> {
 }
 
 fn worker_view(state: &State, worker: &Worker) -> WorkerView {
-    let queued = |attempt: &AttemptId| state.live(*attempt).is_some_and(|(_, _, live)| live.step == Step::Queued);
+    let queued =
+        |attempt: &AttemptId| state.live(*attempt).is_some_and(|(_, _, live)| live.step == Step::Queued);
     WorkerView {
         id: worker.id,
         name: worker.hello.name.clone(),

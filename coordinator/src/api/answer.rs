@@ -1,14 +1,15 @@
-//! From a request that changes something to its answer: it waits until the command was applied, or it is clear that nobody knows.
+//! From a request that changes something to its answer: it waits until the command was applied, or it is
+//! clear that nobody knows.
 
-use super::{Shared, caller::Caller, complaint::Complaint};
+use super::Shared;
+use super::caller::Caller;
+use super::complaint::Complaint;
 use axum::Json;
-use muster_protocol::{
-    command::Command,
-    envelope::{Answer, Reply},
-    ids::JobId,
-    limits::COMMIT_TIMEOUT_MS,
-    view::AcceptedView,
-};
+use muster_protocol::command::Command;
+use muster_protocol::envelope::{Answer, Reply};
+use muster_protocol::ids::JobId;
+use muster_protocol::limits::COMMIT_TIMEOUT_MS;
+use muster_protocol::view::AcceptedView;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,7 +25,8 @@ pub async fn to(
     job: Option<JobId>,
 ) -> Result<Json<AcceptedView>, Complaint> {
     let asked = timeout(ANSWER_TIMEOUT, shared.api.inlet.command(caller.envelope(command), bytes)).await;
-    let unknown = |_| Complaint::timed_out("it is not known whether it was done; send the same request again");
+    let unknown =
+        |_| Complaint::timed_out("it is not known whether it was done; send the same request again");
     match asked.map_err(unknown)??? {
         Answer::Accepted(accepted) => {
             let job = match accepted.reply {

@@ -1,21 +1,19 @@
 //! Who asks, and for what: the headers, the body and the query of a request, each bounded and checked.
 
-use super::{complaint::Complaint, header};
-use axum::{
-    Json,
-    body::{Body, Bytes},
-    extract::Query,
-    http::{HeaderMap, Uri},
-};
+use super::complaint::Complaint;
+use super::header;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::Query;
+use axum::http::{HeaderMap, Uri};
 use futures::StreamExt;
-use muster_protocol::{
-    command::Command,
-    envelope::Envelope,
-    ids::{LogIndex, RequestId},
-    limits::{HTTP_BODY_BYTES_MAX, NAME_BYTES_MAX},
-};
+use muster_protocol::command::Command;
+use muster_protocol::envelope::Envelope;
+use muster_protocol::ids::{LogIndex, RequestId};
+use muster_protocol::limits::{HTTP_BODY_BYTES_MAX, NAME_BYTES_MAX};
 use serde::de::DeserializeOwned;
-use std::{fmt::Display, str::FromStr};
+use std::fmt::Display;
+use std::str::FromStr;
 
 /// The header that names a request, so that it may be repeated.
 pub const KEY: &str = "idempotency-key";
@@ -49,23 +47,38 @@ impl Caller {
         let request = match headers.get(KEY) {
             None => RequestId(uuid::Uuid::now_v7().as_u128()),
             Some(key) => {
-                let key = key.to_str().ok().and_then(|key| key.parse::<RequestId>().ok()).filter(|key| !key.is_nil());
-                key.ok_or_else(|| Complaint::invalid("Idempotency-Key", "it must be a UUID, and a UUIDv7 by preference"))?
+                let key = key
+                    .to_str()
+                    .ok()
+                    .and_then(|key| key.parse::<RequestId>().ok())
+                    .filter(|key| !key.is_nil());
+                key.ok_or_else(|| {
+                    Complaint::invalid("Idempotency-Key", "it must be a UUID, and a UUIDv7 by preference")
+                })?
             }
         };
         let actor = match headers.get(ACTOR) {
             None => NOBODY.to_string(),
             Some(actor) => {
-                let actor = std::str::from_utf8(actor.as_bytes()).ok().filter(|actor| !actor.is_empty() && actor.len() <= NAME_BYTES_MAX);
-                let wrong = || Complaint::invalid("X-Muster-Actor", format!("it must have 1 to {NAME_BYTES_MAX} bytes of UTF-8"));
+                let actor = std::str::from_utf8(actor.as_bytes())
+                    .ok()
+                    .filter(|actor| !actor.is_empty() && actor.len() <= NAME_BYTES_MAX);
+                let wrong = || {
+                    Complaint::invalid(
+                        "X-Muster-Actor",
+                        format!("it must have 1 to {NAME_BYTES_MAX} bytes of UTF-8"),
+                    )
+                };
                 actor.ok_or_else(wrong)?.to_string()
             }
         };
         let client = header(headers, CLIENT);
         let client = client.get(..NAME_BYTES_MAX.min(client.len())).unwrap_or_default().to_string();
-        // A trace context that is none is left out, as the standard wants it; it is no reason to refuse a job.
+        // A trace context that is none is left out, as the standard wants it; it is no reason to refuse a
+        // job.
         let trace = header(headers, TRACE);
-        let fits = trace.len() == TRACE_BYTES && trace.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+        let fits =
+            trace.len() == TRACE_BYTES && trace.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
         let trace = if fits { trace.to_string() } else { String::new() };
         Ok(Caller { request, actor, client, trace })
     }
@@ -89,7 +102,8 @@ pub async fn read_body(body: Body) -> Result<Bytes, Complaint> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|error| Complaint::invalid("", format!("the body did not come whole: {error}")))?;
+        let piece =
+            piece.map_err(|error| Complaint::invalid("", format!("the body did not come whole: {error}")))?;
         if discarded == 0 && bytes.len() + piece.len() <= HTTP_BODY_BYTES_MAX {
             bytes.extend_from_slice(&piece);
         } else {
@@ -106,10 +120,13 @@ pub async fn read_body(body: Body) -> Result<Bytes, Complaint> {
 /// A body as JSON. What is wrong is said with its line, its column and its field.
 pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Complaint> {
     let Err(rejection) = Json::<T>::from_bytes(body) else {
-        return Json::from_bytes(body).map(|Json(value)| value).map_err(|error| Complaint::invalid("", error.body_text()));
+        return Json::from_bytes(body)
+            .map(|Json(value)| value)
+            .map_err(|error| Complaint::invalid("", error.body_text()));
     };
     let text = rejection.body_text();
-    // Axum says "Failed to ..: FIELD: what is wrong at line L column C", without the field where it knows none.
+    // Axum says "Failed to ..: FIELD: what is wrong at line L column C", without the field where it knows
+    // none.
     let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message);
     let field = message.split_once(": ").map(|(field, _)| field).filter(|field| !field.contains(' '));
     match field {
@@ -152,14 +169,24 @@ mod tests {
     fn callers_are_known_by_their_headers() {
         let key = "01901234-5678-7abc-8def-0123456789ab";
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-        let caller = Caller::of(&headers(&[(KEY, key), (ACTOR, "ada"), (TRACE, trace), (CLIENT, "curl/8")])).unwrap();
+        let caller =
+            Caller::of(&headers(&[(KEY, key), (ACTOR, "ada"), (TRACE, trace), (CLIENT, "curl/8")])).unwrap();
         assert_eq!((caller.request.to_string().as_str(), caller.actor.as_str()), (key, "ada"));
         assert_eq!((caller.client.as_str(), caller.trace.as_str()), ("curl/8", trace));
         let drawn = Caller::of(&headers(&[(TRACE, "nonsense")])).unwrap();
         assert!(!drawn.request.is_nil() && drawn.trace.is_empty() && drawn.actor == NOBODY);
-        for (name, value) in [(KEY, "1"), (KEY, "00000000-0000-0000-0000-000000000000"), (ACTOR, ""), (ACTOR, &"a".repeat(129))] {
+        for (name, value) in [
+            (KEY, "1"),
+            (KEY, "00000000-0000-0000-0000-000000000000"),
+            (ACTOR, ""),
+            (ACTOR, &"a".repeat(129)),
+        ] {
             let complaint = Caller::of(&headers(&[(name, value)])).unwrap_err();
-            assert_eq!((complaint.status.as_u16(), complaint.view.field.to_lowercase().as_str()), (400, name), "{value}");
+            assert_eq!(
+                (complaint.status.as_u16(), complaint.view.field.to_lowercase().as_str()),
+                (400, name),
+                "{value}"
+            );
         }
     }
 
@@ -167,7 +194,11 @@ mod tests {
     fn bad_json_is_said_with_its_place() {
         let table = [
             ("{\"name\": \"x\",\n \"stages\": 7}", "stages", "line 2 column"),
-            ("{\"name\": \"x\", \"stages\": [{\"name\": \"s\", \"tasks\": -1}]}", "stages[0].tasks", "line 1 column"),
+            (
+                "{\"name\": \"x\", \"stages\": [{\"name\": \"s\", \"tasks\": -1}]}",
+                "stages[0].tasks",
+                "line 1 column",
+            ),
             ("{\"name\": \"x\"", "", "line 1 column"),
             ("{\"name\": \"x\"}", "", "missing field `stages`"),
             ("", "", "line 1 column 0"),
@@ -181,7 +212,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_has_its_limit() {
-        assert_eq!(read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX])).await.unwrap().len(), HTTP_BODY_BYTES_MAX);
+        assert_eq!(
+            read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX])).await.unwrap().len(),
+            HTTP_BODY_BYTES_MAX
+        );
         let complaint = read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX + 1])).await.unwrap_err();
         assert_eq!(complaint.status.as_u16(), 413);
     }

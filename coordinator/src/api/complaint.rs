@@ -1,12 +1,11 @@
 //! What is said when something is wrong, with the HTTP status that fits.
 
-use crate::core::Unanswered;
-use axum::{
-    Json,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-};
-use muster_protocol::{rejection::Rejection, view::ErrorView};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use muster_protocol::rejection::Rejection;
+use muster_protocol::view::ErrorView;
+use muster_replica::Unanswered;
 
 /// An answer other than 2xx.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +18,10 @@ pub struct Complaint {
 
 impl Complaint {
     fn new(status: StatusCode, error: &str, message: impl Into<String>) -> Complaint {
-        Complaint { status, view: ErrorView { error: error.to_string(), message: message.into(), field: String::new() } }
+        Complaint {
+            status,
+            view: ErrorView { error: error.to_string(), message: message.into(), field: String::new() },
+        }
     }
 
     /// A field of the request is wrong; an empty field: all of it.
@@ -68,9 +70,13 @@ impl From<Rejection> for Complaint {
             Rejection::Unknown(_) => Complaint::unknown(message),
             Rejection::WrongState(_) => Complaint::new(StatusCode::CONFLICT, "wrong_state", message),
             Rejection::Invalid(invalid) => Complaint::invalid(&invalid.field, invalid.message),
-            Rejection::LimitExceeded(_) => Complaint::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", message),
+            Rejection::LimitExceeded(_) => {
+                Complaint::new(StatusCode::TOO_MANY_REQUESTS, "limit_exceeded", message)
+            }
             Rejection::Stale(_) => Complaint::new(StatusCode::CONFLICT, "stale", message),
-            Rejection::RequestReused(_) => Complaint { status: StatusCode::CONFLICT, ..Complaint::invalid("Idempotency-Key", message) },
+            Rejection::RequestReused(_) => {
+                Complaint { status: StatusCode::CONFLICT, ..Complaint::invalid("Idempotency-Key", message) }
+            }
             Rejection::Faulted(_) => Complaint::internal(message),
         }
     }
@@ -79,11 +85,21 @@ impl From<Rejection> for Complaint {
 impl From<Unanswered> for Complaint {
     fn from(unanswered: Unanswered) -> Self {
         match unanswered {
-            Unanswered::NotLeader { leader: Some(leader) } => Complaint::no_leader(format!("{leader} leads now; nothing was done")),
-            Unanswered::NotLeader { leader: None } => Complaint::no_leader("there is no leader now; nothing was done"),
-            Unanswered::Overloaded => Complaint::overloaded("too many commands are waiting; nothing was done"),
-            Unanswered::NoSpace => Complaint::overloaded("the leader's disk is nearly full; nothing was done"),
-            Unanswered::Unknown => Complaint::timed_out("it is not known whether it was done; send the same request again"),
+            Unanswered::NotLeader { leader: Some(leader) } => {
+                Complaint::no_leader(format!("{leader} leads now; nothing was done"))
+            }
+            Unanswered::NotLeader { leader: None } => {
+                Complaint::no_leader("there is no leader now; nothing was done")
+            }
+            Unanswered::Overloaded => {
+                Complaint::overloaded("too many commands are waiting; nothing was done")
+            }
+            Unanswered::NoSpace => {
+                Complaint::overloaded("the leader's disk is nearly full; nothing was done")
+            }
+            Unanswered::Unknown => {
+                Complaint::timed_out("it is not known whether it was done; send the same request again")
+            }
         }
     }
 }

@@ -1,32 +1,23 @@
-//! Events, as a list or as they happen. Those who follow read the ledger themselves, each at its own pace: nothing is kept for them,
-//! so a slow one holds nobody, and none misses anything.
+//! Events, as a list or as they happen. Those who follow read the ledger themselves, each at its own pace:
+//! nothing is kept for them, so a slow one holds nobody, and none misses anything.
 
-use super::{
-    Door, Shared, caller,
-    complaint::Complaint,
-    ended,
-    history::{self, HistoryError, Page},
-};
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode, Uri},
-    response::{
-        IntoResponse, Response,
-        sse::{Event, KeepAlive, Sse},
-    },
-};
+use super::complaint::Complaint;
+use super::history::{self, HistoryError, Page};
+use super::{Door, Shared, caller, ended};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use futures::Stream;
-use muster_protocol::{
-    ids::{JobId, LogIndex},
-    view::EventView,
-};
+use muster_protocol::ids::{JobId, LogIndex};
+use muster_protocol::view::EventView;
 use serde::{Deserialize, Serialize};
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::{sleep, timeout},
-};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{sleep, timeout};
 
 /// Events in a list, unless asked otherwise.
 const EVENTS: usize = 1_000;
@@ -75,7 +66,9 @@ pub async fn events(State(shared): Door, headers: HeaderMap, uri: Uri) -> Result
             None => None,
             Some(id) => {
                 let cursor = id.to_str().ok().and_then(Cursor::after);
-                Some(cursor.ok_or_else(|| Complaint::invalid("Last-Event-ID", "it must be INDEX.ORDINAL, as the events' own ids"))?)
+                Some(cursor.ok_or_else(|| {
+                    Complaint::invalid("Last-Event-ID", "it must be INDEX.ORDINAL, as the events' own ids")
+                })?)
             }
         };
         let cursor = resumed.unwrap_or(Cursor { index: from, ordinal: 0 });
@@ -90,14 +83,20 @@ pub async fn events(State(shared): Door, headers: HeaderMap, uri: Uri) -> Result
 }
 
 /// Server-sent events from a channel, with comments in between.
-pub(super) fn stream_of(receiver: mpsc::Receiver<Event>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let stream = futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|event| (Ok(event), receiver)) });
+pub(super) fn stream_of(
+    receiver: mpsc::Receiver<Event>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let stream = futures::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|event| (Ok(event), receiver))
+    });
     Sse::new(stream).keep_alive(KeepAlive::new().interval(COMMENT_INTERVAL).text("alive"))
 }
 
 /// A document as a server-sent event.
 pub(super) fn event_of(document: &impl Serialize) -> Event {
-    Event::default().json_data(document).unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
+    Event::default()
+        .json_data(document)
+        .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
 }
 
 /// The last event of a stream that cannot go on.
@@ -120,7 +119,8 @@ impl Shared {
             let _turn = turn;
             history::read(&ledger, from, job, limit)
         });
-        let read = read.await.map_err(|error| Complaint::internal(format!("reading the ledger failed: {error}")))?;
+        let read =
+            read.await.map_err(|error| Complaint::internal(format!("reading the ledger failed: {error}")))?;
         Ok(read?)
     }
 }
@@ -128,13 +128,21 @@ impl Shared {
 impl From<HistoryError> for Complaint {
     fn from(error: HistoryError) -> Self {
         match error {
-            HistoryError::Missing { .. } => Complaint { status: StatusCode::SERVICE_UNAVAILABLE, ..Complaint::unknown(error.to_string()) },
+            HistoryError::Missing { .. } => {
+                Complaint { status: StatusCode::SERVICE_UNAVAILABLE, ..Complaint::unknown(error.to_string()) }
+            }
             HistoryError::Disk(_) | HistoryError::Block { .. } => Complaint::internal(error.to_string()),
         }
     }
 }
 
-async fn follow(shared: Arc<Shared>, mut cursor: Cursor, job: Option<JobId>, sender: mpsc::Sender<Event>, _place: OwnedSemaphorePermit) {
+async fn follow(
+    shared: Arc<Shared>,
+    mut cursor: Cursor,
+    job: Option<JobId>,
+    sender: mpsc::Sender<Event>,
+    _place: OwnedSemaphorePermit,
+) {
     let mut applied = shared.api.applied.clone();
     loop {
         // Marked as seen before the look: what is applied during it leads to another.

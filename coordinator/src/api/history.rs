@@ -1,16 +1,12 @@
 //! Events as the ledger tells them: read block by block, named by their commands.
 
-use crate::{
-    disk::{Block, DiskError},
-    store::LedgerReader,
-};
-use muster_protocol::{
-    codec::{self, CodecError},
-    envelope::{Answer, Batch, Reply},
-    event::{Event, EventRecord},
-    ids::JobId,
-    view::EventView,
-};
+use crate::store::LedgerReader;
+use muster_protocol::codec::{self, CodecError};
+use muster_protocol::envelope::{Answer, Batch, Reply};
+use muster_protocol::event::{Event, EventRecord};
+use muster_protocol::ids::JobId;
+use muster_protocol::view::EventView;
+use muster_replica::disk::{Block, DiskError};
 
 /// Bytes of blocks that are read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -34,7 +30,9 @@ pub enum HistoryError {
         source: CodecError,
     },
     /// The ledger has a gap: it is being filled from other coordinators.
-    #[error("this coordinator's ledger is incomplete: [{from}, {to}) is missing until it has come from another one; ask that one")]
+    #[error(
+        "this coordinator's ledger is incomplete: [{from}, {to}) is missing until it has come from another one; ask that one"
+    )]
     Missing {
         /// The first index that is missing.
         from: u64,
@@ -55,13 +53,19 @@ pub struct Page {
 }
 
 /// Events from `from` on, of one job or of all; `limit` or a few more.
-pub fn read(ledger: &LedgerReader, from: u64, job: Option<JobId>, limit: usize) -> Result<Page, HistoryError> {
+pub fn read(
+    ledger: &LedgerReader,
+    from: u64,
+    job: Option<JobId>,
+    limit: usize,
+) -> Result<Page, HistoryError> {
     let mut page = Page { next: from.max(1), ..Page::default() };
     let mut bytes = 0;
     while page.events.len() < limit && bytes < PAGE_BYTES_MAX {
         let blocks = ledger.read_blocks(page.next, READ_BYTES)?;
         if blocks.is_empty() {
-            let missing = ledger.span().missing.into_iter().find(|(from, to)| (*from..*to).contains(&page.next));
+            let missing =
+                ledger.span().missing.into_iter().find(|(from, to)| (*from..*to).contains(&page.next));
             return match missing {
                 // What was found is told first.
                 Some((from, to)) if page.events.is_empty() => Err(HistoryError::Missing { from, to }),

@@ -1,23 +1,17 @@
 //! Jobs: what there are, and what users ask of them. All of it is the leader's to say.
 
-use super::{
-    Door, answer,
-    caller::{self, Caller},
-    complaint::Complaint,
-};
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, Uri},
-};
+use super::caller::{self, Caller};
+use super::complaint::Complaint;
+use super::{Door, answer};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, Uri};
 use muster_machine::views;
-use muster_protocol::{
-    command::{CancelJob, Command, RetryJob, SubmitJob},
-    ids::JobId,
-    spec::JobSpec,
-    view::{AcceptedView, JobDetail, JobView, TaskPage},
-};
+use muster_protocol::command::{CancelJob, Command, RetryJob, SubmitJob};
+use muster_protocol::ids::JobId;
+use muster_protocol::spec::JobSpec;
+use muster_protocol::view::{AcceptedView, JobDetail, JobView, TaskPage};
 use serde::Deserialize;
 
 /// Jobs in a list, and tasks in a page, unless asked otherwise.
@@ -56,7 +50,9 @@ fn no_such_job(job: JobId) -> Complaint {
 /// The newest jobs.
 pub async fn list(State(shared): Door, uri: Uri) -> Result<Json<Vec<JobView>>, Complaint> {
     let query: ListQuery = caller::query(&uri)?;
-    let jobs = shared.look_as_leader(move |core| views::jobs(core.state(), query.state.as_deref(), limit(query.limit))).await?;
+    let jobs = shared
+        .look_as_leader(move |core| views::jobs(core.state(), query.state.as_deref(), limit(query.limit)))
+        .await?;
     Ok(Json(jobs))
 }
 
@@ -68,7 +64,11 @@ pub async fn detail(State(shared): Door, Path(job): Path<String>) -> Result<Json
 }
 
 /// A page of a job's tasks.
-pub async fn tasks(State(shared): Door, Path(job): Path<String>, uri: Uri) -> Result<Json<TaskPage>, Complaint> {
+pub async fn tasks(
+    State(shared): Door,
+    Path(job): Path<String>,
+    uri: Uri,
+) -> Result<Json<TaskPage>, Complaint> {
     let job: JobId = caller::id(&job, "job")?;
     let query: TasksQuery = caller::query(&uri)?;
     let count = u32::try_from(limit(query.limit)).unwrap_or(u32::MAX);
@@ -77,7 +77,11 @@ pub async fn tasks(State(shared): Door, Path(job): Path<String>, uri: Uri) -> Re
 }
 
 /// A new job.
-pub async fn submit(State(shared): Door, headers: HeaderMap, body: Bytes) -> Result<Json<AcceptedView>, Complaint> {
+pub async fn submit(
+    State(shared): Door,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<AcceptedView>, Complaint> {
     let caller = Caller::of(&headers)?;
     let spec: JobSpec = caller::json(&body)?;
     answer::to(&shared, caller, Command::SubmitJob(SubmitJob { spec }), body.len(), None).await
@@ -97,7 +101,11 @@ pub async fn cancel(
 }
 
 /// Another try for a job's failed and cancelled tasks.
-pub async fn retry(State(shared): Door, Path(job): Path<String>, headers: HeaderMap) -> Result<Json<AcceptedView>, Complaint> {
+pub async fn retry(
+    State(shared): Door,
+    Path(job): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<AcceptedView>, Complaint> {
     let job: JobId = caller::id(&job, "job")?;
     let caller = Caller::of(&headers)?;
     answer::to(&shared, caller, Command::RetryJob(RetryJob { job }), 0, Some(job)).await

@@ -1,34 +1,25 @@
-//! An attempt's output, as its worker sends it: asked for piece by piece, with credit, so that a slow reader stops the worker and
-//! fills no queue.
+//! An attempt's output, as its worker sends it: asked for piece by piece, with credit, so that a slow reader
+//! stops the worker and fills no queue.
 
-use super::{
-    Door, Shared, caller,
-    complaint::Complaint,
-    ended,
-    events::{event_of, stream_of},
-    tails::Reader,
-};
-use crate::{
-    core::{Core, Input, Role},
-    process::Standing,
-};
-use axum::{
-    extract::{Path, State},
-    http::Uri,
-    response::{IntoResponse, Response, sse::Event},
-};
+use super::complaint::Complaint;
+use super::events::{event_of, stream_of};
+use super::tails::Reader;
+use super::{Door, Shared, caller, ended};
+use crate::process::Standing;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use axum::response::sse::Event;
+use axum::response::{IntoResponse, Response};
 use muster_machine::views;
-use muster_protocol::{
-    bus::{LogChunk, Stream},
-    ids::{AttemptId, RequestId, TaskId},
-    view::LogView,
-};
+use muster_protocol::bus::{LogChunk, Stream};
+use muster_protocol::ids::{AttemptId, RequestId, TaskId};
+use muster_protocol::view::LogView;
+use muster_replica::{Core, Input, Role};
 use serde::Deserialize;
-use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, timeout},
-};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 /// What is said when no more output can be read.
 const TOO_MANY: &str = "too much output is being read; ask again later";
@@ -57,7 +48,11 @@ struct Seen {
 }
 
 fn see(core: &Core, task: TaskId) -> Option<Seen> {
-    let view = views::tasks(core.state(), task.job, task.index, 1)?.tasks.into_iter().next().filter(|view| view.id == task)?;
+    let view = views::tasks(core.state(), task.job, task.index, 1)?
+        .tasks
+        .into_iter()
+        .next()
+        .filter(|view| view.id == task)?;
     Some(Seen {
         attempt: view.attempt,
         // A task between two attempts shows its last one.
@@ -69,7 +64,8 @@ fn see(core: &Core, task: TaskId) -> Option<Seen> {
 pub async fn follow(State(shared): Door, Path(name): Path<String>, uri: Uri) -> Result<Response, Complaint> {
     let query: LogsQuery = caller::query(&uri)?;
     let stream = query.stream.as_deref().unwrap_or("stdout");
-    let stream: Stream = stream.parse().map_err(|_| Complaint::invalid("stream", "it must be stdout or stderr"))?;
+    let stream: Stream =
+        stream.parse().map_err(|_| Complaint::invalid("stream", "it must be stdout or stderr"))?;
     let (task, named) = match name.parse::<AttemptId>() {
         Ok(attempt) => (attempt.task, Some(attempt)),
         Err(_) => (caller::id::<TaskId>(&name, "task")?, None),
@@ -138,7 +134,15 @@ struct Last {
 
 impl Last {
     fn at(self, stream: Stream, offset: u64) -> LogView {
-        LogView { attempt: self.attempt, stream, offset, next: offset, text: String::new(), end: true, error: self.error }
+        LogView {
+            attempt: self.attempt,
+            stream,
+            offset,
+            next: offset,
+            text: String::new(),
+            end: true,
+            error: self.error,
+        }
     }
 }
 
@@ -153,12 +157,18 @@ async fn begin(shared: &Shared, asked: Asked) -> Result<AttemptId, Last> {
         let attempt = asked.named.or(newest);
         let none = AttemptId { task, epoch: 0 };
         let Some(seen) = seen else {
-            return Err(Last { attempt: attempt.unwrap_or(none), error: format!("{task} is not known any more") });
+            return Err(Last {
+                attempt: attempt.unwrap_or(none),
+                error: format!("{task} is not known any more"),
+            });
         };
         match attempt {
             Some(attempt) if seen.started || newest != Some(attempt) => return Ok(attempt),
             attempt if !asked.follow => {
-                return Err(Last { attempt: attempt.unwrap_or(none), error: format!("{task} has not started") });
+                return Err(Last {
+                    attempt: attempt.unwrap_or(none),
+                    error: format!("{task} has not started"),
+                });
             }
             _ => {}
         }
@@ -175,12 +185,19 @@ impl Shared {
 
     /// The core forgets a tail.
     fn close(&self, reader: &Reader) {
-        // An error means that the replica is gone, and the tail with it; or a tail without credit, which costs nothing.
+        // An error means that the replica is gone, and the tail with it; or a tail without credit, which
+        // costs nothing.
         let _ = self.api.inlet.note(Input::CloseTail { id: reader.id });
     }
 }
 
-async fn pump(shared: &Shared, asked: Asked, text: &mut Text, reader: &mut Reader, sender: &mpsc::Sender<Event>) -> Result<(), Last> {
+async fn pump(
+    shared: &Shared,
+    asked: Asked,
+    text: &mut Text,
+    reader: &mut Reader,
+    sender: &mpsc::Sender<Event>,
+) -> Result<(), Last> {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut granted_from, mut heard, mut was_gap) = (None, Instant::now(), false);
@@ -210,8 +227,8 @@ async fn pump(shared: &Shared, asked: Asked, text: &mut Text, reader: &mut Reade
         };
         heard = Instant::now();
         if piece.offset > text.received() && !piece.bytes.is_empty() && !was_gap {
-            // A piece found no room here. The core never goes back, so what is missing is asked for as a new tail; if it does not
-            // come then, it is gone at the worker too.
+            // A piece found no room here. The core never goes back, so what is missing is asked for as a new
+            // tail; if it does not come then, it is gone at the worker too.
             shared.close(reader);
             let again = shared.reader();
             *reader = again.ok_or_else(|| Last { attempt: text.attempt, error: TOO_MANY.to_string() })?;
@@ -219,7 +236,10 @@ async fn pump(shared: &Shared, asked: Asked, text: &mut Text, reader: &mut Reade
             continue;
         }
         was_gap = false;
-        if piece.end && !piece.error.is_empty() && !shared.look(|core| core.is_serving()).await.unwrap_or_default() {
+        if piece.end
+            && !piece.error.is_empty()
+            && !shared.look(|core| core.is_serving()).await.unwrap_or_default()
+        {
             // Not the end of the output, only of this coordinator's lead.
             return Ok(());
         }
@@ -306,14 +326,22 @@ mod tests {
     use super::*;
 
     fn piece(offset: u64, bytes: &[u8], end: bool) -> LogChunk {
-        LogChunk { tail: RequestId::NIL, attempt: AttemptId::default(), offset, bytes: bytes.to_vec(), end, error: String::new() }
+        LogChunk {
+            tail: RequestId::NIL,
+            attempt: AttemptId::default(),
+            offset,
+            bytes: bytes.to_vec(),
+            end,
+            error: String::new(),
+        }
     }
 
     #[test]
     fn characters_are_not_cut_and_offsets_are_bytes() {
         let whole = "aé€𝄞z".as_bytes();
         for step in 1..=whole.len() {
-            let mut text = Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
+            let mut text =
+                Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
             let (mut said, mut next) = (String::new(), 0);
             for (n, bytes) in whole.chunks(step).enumerate() {
                 if let Some(view) = text.take(piece((n * step) as u64, bytes, false)) {
@@ -328,7 +356,8 @@ mod tests {
 
     #[test]
     fn what_comes_twice_is_said_once_and_garbage_ends() {
-        let mut text = Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
+        let mut text =
+            Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
         assert_eq!(text.take(piece(0, b"abc", false)).unwrap().text, "abc");
         assert_eq!(text.take(piece(0, b"abc", false)), None);
         assert_eq!(text.take(piece(1, b"bcd\xe2\x82", false)).unwrap().text, "d");

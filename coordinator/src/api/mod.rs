@@ -1,7 +1,7 @@
 //! The HTTP API: the only door for people and programs. `docs/api.md` says what it must be.
 //!
-//! A request that only the leader can answer is passed on to it, one hop. Reads look at the core on its own thread, and are short;
-//! whatever reads the ledger does so on a blocking thread, without the core.
+//! A request that only the leader can answer is passed on to it, one hop. Reads look at the core on its own
+//! thread, and are short; whatever reads the ledger does so on a blocking thread, without the core.
 
 mod answer;
 mod caller;
@@ -19,33 +19,26 @@ mod workers;
 
 pub use tails::Tails;
 
-use crate::{
-    bus::Bus,
-    config::MemberConfig,
-    core::{Core, Role},
-    process::{Inlet, Refused, Standing},
-    store::LedgerReader,
-};
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, Method},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
+use crate::bus::Bus;
+use crate::process::{Inlet, Refused, Standing};
+use crate::store::LedgerReader;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use complaint::Complaint;
 use muster_protocol::ids::LogIndex;
-use std::{
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
-use tokio::{
-    net::TcpListener,
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use muster_replica::MemberConfig;
+use muster_replica::{Core, Role};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 use tracing::Instrument;
 
 /// Streams of server-sent events at once.
@@ -96,13 +89,22 @@ struct Shared {
 
 impl Shared {
     /// A look at the core.
-    async fn look<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Complaint> {
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Complaint> {
         let found = timeout(LOOK_TIMEOUT, self.api.inlet.read(look)).await;
-        found.map_err(|_| Complaint::overloaded("the replica does not answer; its disk may be slow"))?.map_err(Complaint::from)
+        found
+            .map_err(|_| Complaint::overloaded("the replica does not answer; its disk may be slow"))?
+            .map_err(Complaint::from)
     }
 
-    /// A look at the leader's core. A new leader has not yet applied all that was acknowledged before it: it must not say what there is.
-    async fn look_as_leader<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Complaint> {
+    /// A look at the leader's core. A new leader has not yet applied all that was acknowledged before it: it
+    /// must not say what there is.
+    async fn look_as_leader<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Complaint> {
         let found = self.look(move |core| core.is_serving().then(|| look(core)));
         found.await?.ok_or_else(|| Complaint::no_leader("the leader is only just taking over; ask again"))
     }
@@ -126,7 +128,8 @@ type Door = State<Arc<Shared>>;
 
 /// Serves until this coordinator ends, and then until what is under way is done.
 pub async fn serve(listener: TcpListener, api: Api) -> std::io::Result<()> {
-    let client = reqwest::Client::builder().tcp_nodelay(true).no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
+    let client =
+        reqwest::Client::builder().tcp_nodelay(true).no_proxy().connect_timeout(CONNECT_TIMEOUT).build();
     let client = client.map_err(std::io::Error::other)?;
     let ending = api.ending.clone();
     let shared = Arc::new(Shared {
@@ -201,7 +204,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 async fn wrong_method(request: Request) -> Complaint {
-    Complaint::invalid("method", format!("{} is not possible for {}; see docs/api.md", request.method(), request.uri().path()))
+    Complaint::invalid(
+        "method",
+        format!("{} is not possible for {}; see docs/api.md", request.method(), request.uri().path()),
+    )
 }
 
 async fn unknown_path(request: Request) -> Complaint {

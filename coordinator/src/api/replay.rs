@@ -1,8 +1,12 @@
-//! A replay of this coordinator's own ledger, on a thread of its own: the same fold as everywhere, far from the core.
+//! A replay of this coordinator's own ledger, on a thread of its own: the same fold as everywhere, far from
+//! the core.
 
-use super::{Door, caller, complaint::Complaint};
+use super::complaint::Complaint;
+use super::{Door, caller};
 use crate::replay::{Options, ReplayError, Until, online};
-use axum::{Json, extract::State, http::Uri};
+use axum::Json;
+use axum::extract::State;
+use axum::http::Uri;
 use muster_protocol::view::ReplayView;
 use serde::Deserialize;
 use std::sync::Arc;

@@ -1,13 +1,13 @@
 //! Who reads which output: pieces that workers send find their reader here.
 
-use muster_protocol::{bus::LogChunk, ids::RequestId};
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use muster_protocol::bus::LogChunk;
+use muster_protocol::ids::RequestId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-/// Pieces that wait for one reader. A piece that finds no room is dropped: its reader notices the gap and asks again.
+/// Pieces that wait for one reader. A piece that finds no room is dropped: its reader notices the gap and
+/// asks again.
 const PIECES_MAX: usize = 256;
 /// Readers at most.
 const READERS_MAX: usize = 1024;

@@ -1,22 +1,16 @@
 //! Workers: what there are, and whether they get new work.
 
-use super::{
-    Door, answer,
-    caller::{self, Caller},
-    complaint::Complaint,
-};
-use axum::{
-    Json,
-    body::Bytes,
-    extract::{Path, State},
-    http::HeaderMap,
-};
+use super::caller::{self, Caller};
+use super::complaint::Complaint;
+use super::{Door, answer};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use muster_machine::views;
-use muster_protocol::{
-    command::{Command, DrainWorker},
-    ids::WorkerId,
-    view::{AcceptedView, WorkerView},
-};
+use muster_protocol::command::{Command, DrainWorker};
+use muster_protocol::ids::WorkerId;
+use muster_protocol::view::{AcceptedView, WorkerView};
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]

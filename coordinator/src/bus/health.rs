@@ -1,10 +1,8 @@
 //! How the bus is, in words and in numbers.
 
 use async_nats::Event;
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Shared between the tasks of the bus and those who ask.
 #[derive(Debug)]
@@ -23,7 +21,15 @@ impl Health {
     pub fn new(address: &str) -> Health {
         let words = Mutex::new(format!("not connected to {address} yet"));
         let count = AtomicU64::default;
-        Health { address: address.to_string(), words, sent: count(), received: count(), dropped: count(), refused: count(), slow: count() }
+        Health {
+            address: address.to_string(),
+            words,
+            sent: count(),
+            received: count(),
+            dropped: count(),
+            refused: count(),
+            slow: count(),
+        }
     }
 
     /// `connected`, or what is wrong.
@@ -31,8 +37,8 @@ impl Health {
         self.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// By name: messages sent, received, dropped for want of a connection or of room, refused as garbage; and moments at which messages
-    /// came faster than they were taken, and some were lost.
+    /// By name: messages sent, received, dropped for want of a connection or of room, refused as garbage; and
+    /// moments at which messages came faster than they were taken, and some were lost.
     pub fn counters(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
@@ -79,11 +85,18 @@ impl Health {
             Event::SlowConsumer(_) => {
                 // The first, and then each time that the count doubles.
                 if self.slow.fetch_add(1, Ordering::Relaxed).wrapping_add(1).is_power_of_two() {
-                    tracing::warn!(address, "messages of workers come faster than they are taken; some were lost, and will be said again");
+                    tracing::warn!(
+                        address,
+                        "messages of workers come faster than they are taken; some were lost, and will be said again"
+                    );
                 }
             }
-            Event::LameDuckMode | Event::Draining => tracing::info!(address, %event, "the broker is about to end"),
-            Event::ServerError(_) | Event::ClientError(_) => tracing::warn!(address, %event, "the broker or its client complains"),
+            Event::LameDuckMode | Event::Draining => {
+                tracing::info!(address, %event, "the broker is about to end")
+            }
+            Event::ServerError(_) | Event::ClientError(_) => {
+                tracing::warn!(address, %event, "the broker or its client complains")
+            }
         }
     }
 

@@ -1,7 +1,8 @@
 //! The bus to the workers: NATS, as transport only. The only place in the coordinator that names its client.
 //!
-//! Whatever matters is said again until it is acknowledged, so a message that finds no connection or no room is dropped and counted.
-//! The broker may be absent, at the start too: the coordinator serves without it, and says so.
+//! Whatever matters is said again until it is acknowledged, so a message that finds no connection or no room
+//! is dropped and counted. The broker may be absent, at the start too: the coordinator serves without it, and
+//! says so.
 
 mod health;
 #[cfg(test)]
@@ -9,23 +10,25 @@ mod tests;
 mod uplink;
 
 use crate::process::Inlet;
-use async_nats::{Client, ConnectOptions, ServerAddr, connection::State};
+use async_nats::connection::State;
+use async_nats::{Client, ConnectOptions, ServerAddr};
 use health::Health;
-use muster_protocol::{
-    bus::DownEnvelope,
-    codec,
-    ids::{BootId, WorkerIdentity},
-    limits::BUS_MESSAGE_BYTES_MAX,
-    subjects,
-};
-use std::{str::FromStr, sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet};
+use muster_protocol::bus::DownEnvelope;
+use muster_protocol::ids::{BootId, WorkerIdentity};
+use muster_protocol::limits::BUS_MESSAGE_BYTES_MAX;
+use muster_protocol::{codec, subjects};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Messages to workers that wait for the client; what finds no room is dropped.
 const DOWN_MAX: usize = 4096;
 /// Messages that wait in the client itself.
 const CLIENT_MAX: usize = 4096;
-/// Messages of workers that wait in the client; the next ones are dropped, and it is said that this is a slow consumer.
+/// Messages of workers that wait in the client; the next ones are dropped, and it is said that this is a slow
+/// consumer.
 const UP_MAX: usize = 16 * 1024;
 /// A broker that is there answers sooner.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -69,7 +72,11 @@ impl Downlink {
     pub fn send(&self, identity: WorkerIdentity, boot: BootId, envelope: &DownEnvelope) {
         let bytes = codec::seal(envelope);
         if bytes.len() > BUS_MESSAGE_BYTES_MAX {
-            tracing::error!(bytes = bytes.len(), message = envelope.message.name(), "a message to a worker is too large for the bus");
+            tracing::error!(
+                bytes = bytes.len(),
+                message = envelope.message.name(),
+                "a message to a worker is too large for the bus"
+            );
             self.health.dropped();
         } else if self.queue.try_send((subjects::down(&self.cluster, identity, boot), bytes)).is_err() {
             self.health.dropped();
@@ -108,14 +115,22 @@ pub struct Ends {
 /// Checks the broker's address, and gives the ends of a bus to be.
 pub fn prepare(cluster: &str, name: &str, address: &str) -> Result<(Downlink, Bus, Ends), BusError> {
     let parse = |one: &str| {
-        ServerAddr::from_str(one.trim()).map_err(|error| BusError::Address { address: address.to_string(), why: error.to_string() })
+        ServerAddr::from_str(one.trim())
+            .map_err(|error| BusError::Address { address: address.to_string(), why: error.to_string() })
     };
     let addresses = address.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
     let health = Arc::new(Health::new(address));
     let (sender, queue) = mpsc::channel(DOWN_MAX);
     let downlink = Downlink { queue: sender, cluster: cluster.to_string(), health: Arc::clone(&health) };
     let bus = Bus { health: Arc::clone(&health) };
-    let ends = Ends { addresses, configured: address.to_string(), cluster: cluster.to_string(), name: name.to_string(), queue, health };
+    let ends = Ends {
+        addresses,
+        configured: address.to_string(),
+        cluster: cluster.to_string(),
+        name: name.to_string(),
+        queue,
+        health,
+    };
     Ok((downlink, bus, ends))
 }
 
@@ -131,13 +146,17 @@ impl Ends {
             .ping_interval(PING_INTERVAL)
             .subscription_capacity(UP_MAX)
             .client_capacity(CLIENT_MAX)
-            .reconnect_delay_callback(|tries| RETRY_STEP * u32::try_from(tries).unwrap_or(u32::MAX).clamp(1, RETRY_STEPS_MAX))
+            .reconnect_delay_callback(|tries| {
+                RETRY_STEP * u32::try_from(tries).unwrap_or(u32::MAX).clamp(1, RETRY_STEPS_MAX)
+            })
             .event_callback(move |event| {
                 health.event(&event);
                 std::future::ready(())
             });
-        let client =
-            options.connect(self.addresses).await.map_err(|error| BusError::Client { address: self.configured, why: error.to_string() })?;
+        let client = options
+            .connect(self.addresses)
+            .await
+            .map_err(|error| BusError::Client { address: self.configured, why: error.to_string() })?;
         tasks.spawn(uplink::listen(client.clone(), self.cluster, inlet, Arc::clone(&self.health)));
         tasks.spawn(publish(client, self.queue, self.health));
         Ok(())

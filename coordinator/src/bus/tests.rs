@@ -1,17 +1,14 @@
 //! The bus against a real `nats-server`: absent at the start, then there, then gone, then there again.
 
 use super::*;
-use crate::{core::Input, process::Told};
-use muster_protocol::{
-    bus::{Down, Draining, SayHello, Up, UpEnvelope},
-    ids::Term,
-};
-use std::{
-    net::TcpListener,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, TryRecvError, sync_channel},
-    time::Instant,
-};
+use crate::process::Told;
+use muster_protocol::bus::{Down, Draining, SayHello, Up, UpEnvelope};
+use muster_protocol::ids::Term;
+use muster_replica::Input;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::Instant;
 use tokio::time::sleep;
 
 /// Nothing for so long: it stands still.
@@ -24,7 +21,11 @@ struct Broker(Child);
 impl Broker {
     fn start(port: u16) -> Broker {
         let mut command = Command::new("nats-server");
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string()]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Broker(command.spawn().expect("nats-server is on the PATH"))
     }
 }
@@ -39,7 +40,13 @@ impl Drop for Broker {
 
 fn up(cluster: &str) -> Vec<u8> {
     let message = Up::Draining(Draining {});
-    codec::seal(&UpEnvelope { cluster: cluster.to_string(), identity: IDENTITY, boot: BOOT, trace: String::new(), message })
+    codec::seal(&UpEnvelope {
+        cluster: cluster.to_string(),
+        identity: IDENTITY,
+        boot: BOOT,
+        trace: String::new(),
+        message,
+    })
 }
 
 /// Says something each way until it arrives; what a broker that restarts loses is said again, as everywhere.
@@ -52,13 +59,21 @@ async fn converse(worker: &Client, downlink: &Downlink, told: &Receiver<Told>) {
             worker.publish(subjects::up("test", IDENTITY), payload.into()).await.unwrap();
         }
         let message = Down::SayHello(SayHello {});
-        let envelope = DownEnvelope { cluster: "test".to_string(), term: Term(1), boot: BOOT, trace: String::new(), message };
+        let envelope = DownEnvelope {
+            cluster: "test".to_string(),
+            term: Term(1),
+            boot: BOOT,
+            trace: String::new(),
+            message,
+        };
         downlink.send(IDENTITY, BOOT, &envelope);
         sleep(Duration::from_millis(50)).await;
         loop {
             match told.try_recv() {
                 Ok(Told::Input(input, _)) => match *input {
-                    Input::Up(envelope) => arrived |= envelope.identity == IDENTITY && envelope.cluster == "test",
+                    Input::Up(envelope) => {
+                        arrived |= envelope.identity == IDENTITY && envelope.cluster == "test"
+                    }
                     other => panic!("{other:?}"),
                 },
                 Err(TryRecvError::Empty) => break,
@@ -93,14 +108,22 @@ async fn a_broker_may_come_late_and_go() {
 
     let broker = Broker::start(port);
     await_words(&bus, "connected").await;
-    let worker = ConnectOptions::new().retry_on_initial_connect().max_reconnects(None).connect(&address).await.unwrap();
+    let worker = ConnectOptions::new()
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .connect(&address)
+        .await
+        .unwrap();
     converse(&worker, &downlink, &told).await;
     drop(broker);
     await_words(&bus, "disconnected").await;
     let _broker = Broker::start(port);
     converse(&worker, &downlink, &told).await;
     let counters: std::collections::BTreeMap<_, _> = bus.counters().into();
-    assert!(counters["bus_sent"] > 0 && counters["bus_received"] > 0 && counters["bus_refused"] > 0, "{counters:?}");
+    assert!(
+        counters["bus_sent"] > 0 && counters["bus_received"] > 0 && counters["bus_refused"] > 0,
+        "{counters:?}"
+    );
     tasks.shutdown().await;
 }
 

@@ -1,11 +1,15 @@
-//! What workers say: each message is read, checked and handed to the replica; garbage is counted and told, and goes no further.
+//! What workers say: each message is read, checked and handed to the replica; garbage is counted and told,
+//! and goes no further.
 
 use super::health::Health;
 use crate::process::{Complaints, Inlet, Refused};
 use async_nats::Client;
 use futures::StreamExt;
-use muster_protocol::{bus::UpEnvelope, codec, limits::BUS_MESSAGE_BYTES_MAX, subjects};
-use std::{sync::Arc, time::Duration};
+use muster_protocol::bus::UpEnvelope;
+use muster_protocol::limits::BUS_MESSAGE_BYTES_MAX;
+use muster_protocol::{codec, subjects};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::sleep;
 
 /// After a subscription that ended or failed.
@@ -42,8 +46,13 @@ pub async fn listen(client: Client, cluster: String, inlet: Inlet, health: Arc<H
 }
 
 fn read(payload: &[u8], cluster: &str) -> Result<UpEnvelope, String> {
-    let envelope: UpEnvelope = codec::open(payload, BUS_MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?;
-    if envelope.cluster == cluster { Ok(envelope) } else { Err(format!("it is of the cluster {:?}", envelope.cluster)) }
+    let envelope: UpEnvelope =
+        codec::open(payload, BUS_MESSAGE_BYTES_MAX).map_err(|error| error.to_string())?;
+    if envelope.cluster == cluster {
+        Ok(envelope)
+    } else {
+        Err(format!("it is of the cluster {:?}", envelope.cluster))
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! One message on a connection between coordinators: its length, then its bytes.
 
-use crate::core::PeerMessage;
-use muster_protocol::{codec::CodecError, limits::PEER_FRAME_BYTES_MAX};
+use muster_protocol::codec::CodecError;
+use muster_protocol::limits::PEER_FRAME_BYTES_MAX;
+use muster_replica::PeerMessage;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Why a connection cannot go on.

@@ -1,11 +1,11 @@
-//! The first words on a connection between coordinators: who speaks, to whom, of which cluster, in which version.
+//! The first words on a connection between coordinators: who speaks, to whom, of which cluster, in which
+//! version.
 
-use crate::config::{Config, MemberConfig};
+use crate::config::Config;
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    codec::{self, CodecError},
-    ids::RaftId,
-};
+use muster_protocol::codec::{self, CodecError};
+use muster_protocol::ids::RaftId;
+use muster_replica::MemberConfig;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Begins every connection: something else than a coordinator is noticed at its first word.
@@ -83,7 +83,8 @@ impl Identity {
 
     /// The first words to another member.
     pub(super) fn hello_to(&self, to: RaftId) -> Vec<u8> {
-        let hello = Hello { cluster: self.cluster.clone(), from: self.me.raft_id, name: self.me.name.clone(), to };
+        let hello =
+            Hello { cluster: self.cluster.clone(), from: self.me.raft_id, name: self.me.name.clone(), to };
         let body = codec::seal(&hello);
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
@@ -119,7 +120,8 @@ impl Identity {
         if hello.to != self.me.raft_id {
             return Err(Stranger::NotMe(hello.to));
         }
-        let known = self.members.iter().any(|member| member.raft_id == hello.from && member.name == hello.name);
+        let known =
+            self.members.iter().any(|member| member.raft_id == hello.from && member.name == hello.name);
         if !known || hello.from == self.me.raft_id {
             return Err(Stranger::NotAMember { raft_id: hello.from, name: hello.name });
         }
@@ -132,7 +134,7 @@ mod tests {
     use super::*;
 
     fn identity(cluster: &str, position: usize) -> Identity {
-        let members = MemberConfig::list("c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6").unwrap();
+        let members = crate::config::members("c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6").unwrap();
         Identity { cluster: cluster.to_string(), me: members[position].clone(), members }
     }
 
@@ -143,8 +145,14 @@ mod tests {
         assert_eq!(me.greet(&mut good.as_slice()).await.unwrap(), RaftId(2));
         let table: Vec<(Vec<u8>, &str)> = vec![
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not speak as a coordinator does"),
-            (b"MSTR\x02\0\0\0\x01\0".to_vec(), "it speaks version 2 between coordinators, and this one speaks 1"),
-            (b"MSTR\x01\xff\xff\xff\xff".to_vec(), "its hello has 4294967295 bytes, and at most 1024 are possible"),
+            (
+                b"MSTR\x02\0\0\0\x01\0".to_vec(),
+                "it speaks version 2 between coordinators, and this one speaks 1",
+            ),
+            (
+                b"MSTR\x01\xff\xff\xff\xff".to_vec(),
+                "its hello has 4294967295 bytes, and at most 1024 are possible",
+            ),
             (b"MSTR\x01\0\0\0\x02\x01\xff".to_vec(), "its hello cannot be read"),
             (good[..good.len() - 1].to_vec(), "the connection ended"),
             (identity("other", 1).hello_to(RaftId(1)), "it is of the cluster \"other\""),

@@ -1,20 +1,19 @@
-//! Incoming connections: whoever is not a member is turned away, and whoever sends garbage is cut off; nothing else is disturbed.
+//! Incoming connections: whoever is not a member is turned away, and whoever sends garbage is cut off;
+//! nothing else is disturbed.
 
-use super::{frame, hello::Identity};
+use super::frame;
+use super::hello::Identity;
 use crate::process::{Complaints, Inlet};
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
-    sync::Semaphore,
-    task::{AbortHandle, JoinSet},
-    time::{interval, sleep, timeout},
-};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWriteExt, BufReader};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{interval, sleep, timeout};
 
 /// A caller has so long to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
@@ -53,7 +52,8 @@ pub async fn serve(listener: TcpListener, identity: Identity, inlet: Inlet) {
             complain(&complaints, Some(address), "there are too many connections");
             continue;
         };
-        let (identity, inlet, complaints, newest) = (Arc::clone(&identity), inlet.clone(), Arc::clone(&complaints), Arc::clone(&newest));
+        let (identity, inlet, complaints, newest) =
+            (Arc::clone(&identity), inlet.clone(), Arc::clone(&complaints), Arc::clone(&newest));
         connections.spawn(async move {
             let _place = place;
             if let Err(reason) = converse(stream, &identity, &inlet, &newest).await {
@@ -70,13 +70,19 @@ fn complain(complaints: &Complaints, address: Option<SocketAddr>, reason: &str) 
     }
 }
 
-async fn converse(stream: TcpStream, identity: &Identity, inlet: &Inlet, newest: &Newest) -> Result<(), String> {
+async fn converse(
+    stream: TcpStream,
+    identity: &Identity,
+    inlet: &Inlet,
+    newest: &Newest,
+) -> Result<(), String> {
     let words = |error: &dyn std::error::Error| error.to_string();
     stream.set_nodelay(true).map_err(|error| words(&error))?;
     let (from_them, to_them) = stream.into_split();
     let mut from_them = BufReader::with_capacity(READ_BUFFER_BYTES, from_them);
     let greeted = timeout(HELLO_TIMEOUT, identity.greet(&mut from_them)).await;
-    let from = greeted.map_err(|_| "it does not say who it is".to_string())?.map_err(|error| words(&error))?;
+    let from =
+        greeted.map_err(|_| "it does not say who it is".to_string())?.map_err(|error| words(&error))?;
     // Both halves live in one task, which the member's next connection ends.
     let conversation = tokio::spawn({
         let inlet = inlet.clone();
@@ -99,7 +105,11 @@ async fn converse(stream: TcpStream, identity: &Identity, inlet: &Inlet, newest:
     }
 }
 
-async fn listen(stream: &mut (impl AsyncRead + Unpin), from: muster_protocol::ids::RaftId, inlet: &Inlet) -> Result<(), frame::FrameError> {
+async fn listen(
+    stream: &mut (impl AsyncRead + Unpin),
+    from: muster_protocol::ids::RaftId,
+    inlet: &Inlet,
+) -> Result<(), frame::FrameError> {
     while let Some((message, bytes)) = frame::read(stream).await? {
         if inlet.peer(from, message, bytes).await.is_err() {
             break;

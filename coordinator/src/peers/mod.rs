@@ -1,7 +1,7 @@
 //! TCP between coordinators: one outgoing connection to each, and incoming ones from members only.
 //!
-//! Consensus does not hang on the broker. Any message may be lost here, for Raft sends again: queues are bounded, and what finds no
-//! room is dropped, and said to be.
+//! Consensus does not hang on the broker. Any message may be lost here, for Raft sends again: queues are
+//! bounded, and what finds no room is dropped, and said to be.
 
 mod frame;
 mod hello;

@@ -1,23 +1,19 @@
 //! Outgoing connections: one to each other member, made again as soon as it breaks.
 
-use super::{frame, hello::Identity};
-use crate::core::PeerMessage;
+use super::frame;
+use super::hello::Identity;
 use muster_protocol::ids::RaftId;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::OwnedReadHalf},
-    sync::mpsc,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use muster_replica::PeerMessage;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 /// Messages that wait for one connection; what finds no room is dropped.
 const MESSAGES_MAX: usize = 1024;
@@ -83,7 +79,10 @@ impl Outgoing {
 
     /// The members to whom a message was dropped, or a connection broke, since the last call.
     pub fn take_unreachable(&self) -> impl Iterator<Item = RaftId> {
-        self.ways.iter().filter(|(_, way)| way.shared.unreachable.swap(false, Ordering::Relaxed)).map(|(to, _)| *to)
+        self.ways
+            .iter()
+            .filter(|(_, way)| way.shared.unreachable.swap(false, Ordering::Relaxed))
+            .map(|(to, _)| *to)
     }
 
     /// Counters of messages sent and dropped.
@@ -131,13 +130,24 @@ impl Line {
                     said = false;
                     let reason = self.use_it(stream).await;
                     self.forget();
-                    tracing::warn!(member = self.name, address = self.address, reason, "the connection to a member broke");
+                    tracing::warn!(
+                        member = self.name,
+                        address = self.address,
+                        reason,
+                        "the connection to a member broke"
+                    );
                 }
                 failed if !said => {
                     said = true;
-                    let reason =
-                        failed.map_or("no answer".to_string(), |tried| tried.map_or_else(|error| error.to_string(), |_| String::new()));
-                    tracing::info!(member = self.name, address = self.address, reason, "a member cannot be reached; trying on");
+                    let reason = failed.map_or("no answer".to_string(), |tried| {
+                        tried.map_or_else(|error| error.to_string(), |_| String::new())
+                    });
+                    tracing::info!(
+                        member = self.name,
+                        address = self.address,
+                        reason,
+                        "a member cannot be reached; trying on"
+                    );
                 }
                 _ => {}
             }
@@ -157,7 +167,9 @@ impl Line {
         let write = async {
             let mut pending = Vec::new();
             loop {
-                let Some(first) = self.messages.recv().await else { return "this coordinator ends".to_string() };
+                let Some(first) = self.messages.recv().await else {
+                    return "this coordinator ends".to_string();
+                };
                 pending.clear();
                 pending.extend(first);
                 while pending.len() < WRITE_BYTES {

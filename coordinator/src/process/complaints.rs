@@ -1,9 +1,8 @@
-//! Complaints about what others send, as log lines: so many per moment and no more, so that garbage cannot fill a disk.
+//! Complaints about what others send, as log lines: so many per moment and no more, so that garbage cannot
+//! fill a disk.
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Lines per window.
 const LINES_MAX: u32 = 20;

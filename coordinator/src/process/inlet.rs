@@ -1,18 +1,13 @@
-//! The one way to the replica's thread: bounded in messages and, per lane, in bytes, so that no kind of sender can crowd out another.
+//! The one way to the replica's thread: bounded in messages and, per lane, in bytes, so that no kind of
+//! sender can crowd out another.
 
-use crate::core::{Core, Input, PeerMessage, Unanswered};
-use muster_protocol::{
-    bus::UpEnvelope,
-    envelope::{Answer, Envelope},
-    ids::RaftId,
-};
-use std::{
-    sync::{
-        Arc,
-        mpsc::{SyncSender, TrySendError},
-    },
-    time::Duration,
-};
+use muster_protocol::bus::UpEnvelope;
+use muster_protocol::envelope::{Answer, Envelope};
+use muster_protocol::ids::RaftId;
+use muster_replica::{Core, Input, PeerMessage, Unanswered};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Messages that wait for the replica, of all lanes together.
@@ -108,7 +103,11 @@ impl Inlet {
     }
 
     /// Asks for a command, whose body took so many bytes, and waits for what comes of it.
-    pub async fn command(&self, envelope: Envelope, bytes: usize) -> Result<Result<Answer, Unanswered>, Refused> {
+    pub async fn command(
+        &self,
+        envelope: Envelope,
+        bytes: usize,
+    ) -> Result<Result<Answer, Unanswered>, Refused> {
         let _one = self.commands.try_acquire().map_err(|_| Refused::Full)?;
         let _bytes = self.command_bytes.try_acquire_many(pieces(bytes)).map_err(|_| Refused::Full)?;
         let (answered, answer) = oneshot::channel();
@@ -118,7 +117,10 @@ impl Inlet {
     }
 
     /// Looks at the core.
-    pub async fn read<T: Send + 'static>(&self, look: impl FnOnce(&Core) -> T + Send + 'static) -> Result<T, Refused> {
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Core) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
         let _one = self.reads.try_acquire().map_err(|_| Refused::Full)?;
         let (found, value) = oneshot::channel();
         self.try_send(Told::Read(Box::new(move |core| {
@@ -128,7 +130,8 @@ impl Inlet {
         value.await.map_err(|_| Refused::Ended)
     }
 
-    /// Ends the thread, after what it was told before. Waits for room: the thread takes from the other end until it has ended.
+    /// Ends the thread, after what it was told before. Waits for room: the thread takes from the other end
+    /// until it has ended.
     pub fn stop(&self) {
         // An error means that it has ended.
         let _ = self.sender.send(Told::Stop);

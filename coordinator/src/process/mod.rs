@@ -1,7 +1,9 @@
-//! The coordinator as a process: it opens the store, starts the replica on a thread of its own, and joins it with its sockets.
+//! The coordinator as a process: it opens the store, starts the replica on a thread of its own, and joins it
+//! with its sockets.
 //!
-//! All sockets belong to tokio, and all decisions to the replica's thread; between them are bounded queues. When the disk fails or the core
-//! must not go on, the process ends and says why: a coordinator that hangs helps nobody.
+//! All sockets belong to tokio, and all decisions to the replica's thread; between them are bounded queues.
+//! When the disk fails or the core must not go on, the process ends and says why: a coordinator that hangs
+//! helps nobody.
 
 mod complaints;
 mod inlet;
@@ -13,31 +15,24 @@ pub use inlet::Told;
 pub use inlet::{Inlet, Refused};
 pub use replica::Standing;
 
-use crate::{
-    api::{self, Api, Tails},
-    bus::{self, BusError},
-    config::{Config, ConfigError},
-    core::{Core, CoreConfig, CoreError, Role},
-    disk::{Disk, DiskError},
-    peers,
-    store::{Store, StoreError, StoreIdentity},
-};
+use crate::api::{self, Api, Tails};
+use crate::bus::{self, BusError};
+use crate::config::{Config, ConfigError};
+use crate::peers;
+use crate::store::{Store, StoreError, StoreIdentity};
 use muster_protocol::ids::{LogIndex, Term};
+use muster_replica::disk::{Disk, DiskError};
+use muster_replica::{Core, CoreConfig, CoreError, Role};
 use replica::{Replica, Surroundings};
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::mpsc::sync_channel,
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    task::{JoinSet, spawn_blocking},
-    time::timeout,
-};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{io, thread};
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 /// Requests that are under way when a coordinator ends have so long to get their answers.
 const GOODBYE: Duration = Duration::from_millis(1_500);
@@ -93,8 +88,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let me = config.me()?.clone();
     let (downlink, bus, bus_ends) = bus::prepare(&config.cluster, &config.name, &config.nats)?;
 
-    // The store first: of two coordinators on one directory, the second hears of the first, and not of a port in use.
-    let identity = StoreIdentity { cluster: config.cluster.clone(), name: config.name.clone(), raft_id: me.raft_id };
+    // The store first: of two coordinators on one directory, the second hears of the first, and not of a port
+    // in use.
+    let identity =
+        StoreIdentity { cluster: config.cluster.clone(), name: config.name.clone(), raft_id: me.raft_id };
     let data = config.data.clone();
     let opened = spawn_blocking(move || {
         let mut store = Store::open(&data, &identity)?;
@@ -115,7 +112,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let outgoing = peers::connect(&identity, &mut tasks);
     let peer_counters = outgoing.counters();
     let tails = Tails::default();
-    let (standing, standing_seen) = watch::channel(Standing { role: Role::Follower, leader: None, term: Term(0) });
+    let (standing, standing_seen) =
+        watch::channel(Standing { role: Role::Follower, leader: None, term: Term(0) });
     let (applied, applied_seen) = watch::channel(LogIndex(0));
     let (end, ending) = watch::channel(false);
     let around = Surroundings { peers: outgoing, downlink, tails: tails.clone(), standing, applied };

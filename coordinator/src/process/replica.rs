@@ -1,28 +1,21 @@
-//! The replica's thread: waits for one input, takes all that are there, settles once, and performs the outputs in order.
+//! The replica's thread: waits for one input, takes all that are there, settles once, and performs the
+//! outputs in order.
 //!
-//! It must never wait for anything but its inputs and its disk: what it gives to sockets goes into bounded queues, and is dropped when
-//! they are full.
+//! It must never wait for anything but its inputs and its disk: what it gives to sockets goes into bounded
+//! queues, and is dropped when they are full.
 
-use super::{
-    RunError,
-    inlet::{Read, Told},
-};
-use crate::{
-    api::Tails,
-    bus::Downlink,
-    core::{Core, Input, Now, Output, Role, Unanswered},
-    disk::Disk,
-    peers::Outgoing,
-};
-use muster_protocol::{
-    envelope::Answer,
-    ids::{LogIndex, RaftId, Term},
-};
-use std::{
-    collections::HashMap,
-    sync::mpsc::{Receiver, RecvTimeoutError},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use super::RunError;
+use super::inlet::{Read, Told};
+use crate::api::Tails;
+use crate::bus::Downlink;
+use crate::peers::Outgoing;
+use muster_protocol::envelope::Answer;
+use muster_protocol::ids::{LogIndex, RaftId, Term};
+use muster_replica::disk::Disk;
+use muster_replica::{Core, Input, Now, Output, Role, Unanswered};
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{oneshot, watch};
 
 /// Inputs that are handled before the core settles, at most.
@@ -77,7 +70,8 @@ impl<D: Disk> Replica<D> {
         let mut outbox = Outbox { around: &self.around, waiting: Waiting::new(), halted: None };
         let (mut token, mut reads, mut stopping) = (0u64, Vec::<Read>::new(), false);
         while !stopping {
-            let mut first = match self.told.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            let mut first = match self.told.recv_timeout(next_tick.saturating_duration_since(Instant::now()))
+            {
                 Ok(told) => Some(told),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -86,11 +80,15 @@ impl<D: Disk> Replica<D> {
             for _ in 0..INPUTS_PER_SETTLE_MAX {
                 let Some(told) = first.take().or_else(|| self.told.try_recv().ok()) else { break };
                 match told {
-                    Told::Input(input, _room) => self.core.handle(now, *input, &mut |output| outbox.perform(output)),
+                    Told::Input(input, _room) => {
+                        self.core.handle(now, *input, &mut |output| outbox.perform(output))
+                    }
                     Told::Command(envelope, answered) => {
                         token += 1;
                         outbox.waiting.insert(token, answered);
-                        self.core.handle(now, Input::Command { token, envelope: *envelope }, &mut |output| outbox.perform(output));
+                        self.core.handle(now, Input::Command { token, envelope: *envelope }, &mut |output| {
+                            outbox.perform(output)
+                        });
                     }
                     Told::Read(read) => reads.push(read),
                     Told::Stop => {
@@ -104,7 +102,8 @@ impl<D: Disk> Replica<D> {
             }
             if Instant::now() >= next_tick {
                 self.core.handle(now, Input::Tick, &mut |output| outbox.perform(output));
-                // Ticks that were missed while the disk was slow are not made up for: they would start elections.
+                // Ticks that were missed while the disk was slow are not made up for: they would start
+                // elections.
                 next_tick = (next_tick + self.tick).max(Instant::now() + self.tick / 2);
             }
             self.core.settle(clocks(started), &mut self.disk, &mut |output| outbox.perform(output))?;

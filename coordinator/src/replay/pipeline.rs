@@ -1,16 +1,14 @@
-//! Reading ahead: one thread reads blocks, checks their chain and decodes their events, while the caller's folds those before.
+//! Reading ahead: one thread reads blocks, checks their chain and decodes their events, while the caller's
+//! folds those before.
 
 use super::{ReplayError, read_block};
-use crate::{disk::Block, store::LedgerReader};
+use crate::store::LedgerReader;
 use muster_machine::Moment;
-use muster_protocol::{
-    event::EventRecord,
-    ids::{Digest, LogIndex, Term},
-};
-use std::{
-    sync::mpsc::{SyncSender, sync_channel},
-    thread,
-};
+use muster_protocol::event::EventRecord;
+use muster_protocol::ids::{Digest, LogIndex, Term};
+use muster_replica::disk::Block;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 
 /// Blocks are read in pieces of about so many bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -57,7 +55,13 @@ pub fn each_block(
     })
 }
 
-fn read(reader: &LedgerReader, mut next: u64, mut previous: Digest, with_entries: bool, sender: &SyncSender<Piece>) {
+fn read(
+    reader: &LedgerReader,
+    mut next: u64,
+    mut previous: Digest,
+    with_entries: bool,
+    sender: &SyncSender<Piece>,
+) {
     loop {
         let piece = match reader.read_blocks(next, READ_BYTES) {
             Ok(blocks) if blocks.is_empty() => return,
@@ -81,8 +85,8 @@ fn prepare(blocks: Vec<Block>, previous: &mut Digest, with_entries: bool) -> Pie
             return Err(ReplayError::Chain { index: block.index });
         }
         *previous = block.head;
-        let (moment, records) =
-            read_block(&block).map_err(|error| ReplayError::Malformed { index: block.index, what: error.to_string() })?;
+        let (moment, records) = read_block(&block)
+            .map_err(|error| ReplayError::Malformed { index: block.index, what: error.to_string() })?;
         let Block { index, term, entry, head, .. } = block;
         Ok(Prepared { index, term, head, moment, records, entry: with_entries.then_some(entry) })
     };

@@ -3,17 +3,15 @@
 use super::*;
 use crate::store::StoreIdentity;
 use muster_machine::schedule;
-use muster_protocol::{
-    codec,
-    command::{Command, RegisterWorker, ReportAttempts, SubmitJob, TakeLeadership},
-    envelope::Envelope,
-    ids::{BootId, RaftId, RequestId, WorkerIdentity},
-    outcome::{Outcome, Succeeded},
-    resources::Resources,
-    spec::{JobSpec, Noop, OnPartition, RetryPolicy, StageSpec, TaskKind, Work},
-    time::{LogMs, WallMs},
-    worker::{Ended, Report, ReportKind, Started, WorkerHello},
-};
+use muster_protocol::codec;
+use muster_protocol::command::{Command, RegisterWorker, ReportAttempts, SubmitJob, TakeLeadership};
+use muster_protocol::envelope::Envelope;
+use muster_protocol::ids::{BootId, RaftId, RequestId, WorkerIdentity};
+use muster_protocol::outcome::{Outcome, Succeeded};
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{JobSpec, Noop, OnPartition, RetryPolicy, StageSpec, TaskKind, Work};
+use muster_protocol::time::{LogMs, WallMs};
+use muster_protocol::worker::{Ended, Report, ReportKind, Started, WorkerHello};
 use protobuf::SingularPtrField;
 use raft::eraftpb::{ConfState, HardState, SnapshotMetadata};
 use std::collections::BTreeMap;
@@ -31,13 +29,15 @@ struct Run {
 
 impl Run {
     fn new(dir: &Path) -> Run {
-        let identity = StoreIdentity { cluster: "local".to_string(), name: "c1".to_string(), raft_id: RaftId(1) };
+        let identity =
+            StoreIdentity { cluster: "local".to_string(), name: "c1".to_string(), raft_id: RaftId(1) };
         let mut store = Store::open(dir, &identity).unwrap();
         store.recover().unwrap();
         Run { store, state: State::new("local"), hashes: BTreeMap::new() }
     }
 
-    /// Commits one entry of these commands; half a second passes. Its block is written unless it is to be missing.
+    /// Commits one entry of these commands; half a second passes. Its block is written unless it is to be
+    /// missing.
     fn commit(&mut self, commands: Vec<Command>, to_ledger: bool) {
         let index = self.state.applied().0 + 1;
         let envelope = |command| Envelope {
@@ -67,18 +67,37 @@ impl Run {
 
     fn snapshot(&mut self) {
         let conf_state = SingularPtrField::some(voters());
-        let metadata = SnapshotMetadata { index: self.state.applied().0, term: TERM.0, conf_state, ..SnapshotMetadata::default() };
+        let metadata = SnapshotMetadata {
+            index: self.state.applied().0,
+            term: TERM.0,
+            conf_state,
+            ..SnapshotMetadata::default()
+        };
         let data = self.state.to_bytes().into();
-        self.store.save_snapshot(&Snapshot { data, metadata: SingularPtrField::some(metadata), ..Snapshot::default() }).unwrap();
+        self.store
+            .save_snapshot(&Snapshot {
+                data,
+                metadata: SingularPtrField::some(metadata),
+                ..Snapshot::default()
+            })
+            .unwrap();
     }
 
     /// Leads, registers a worker, submits a job of so many tasks, and runs it to its end.
     fn job(&mut self, tasks: u32, to_ledger: bool) {
         self.commit(vec![], to_ledger);
-        self.commit(vec![Command::TakeLeadership(TakeLeadership { leader: RaftId(1), name: "c1".into(), term: TERM })], to_ledger);
+        self.commit(
+            vec![Command::TakeLeadership(TakeLeadership {
+                leader: RaftId(1),
+                name: "c1".into(),
+                term: TERM,
+            })],
+            to_ledger,
+        );
         self.commit(vec![register(), Command::SubmitJob(SubmitJob { spec: spec(tasks) })], to_ledger);
         while let Some(assign) = schedule(&self.state, &[]) {
-            let attempts: Vec<_> = assign.assignments.iter().map(|assignment| (assignment.attempt, assignment.worker)).collect();
+            let attempts: Vec<_> =
+                assign.assignments.iter().map(|assignment| (assignment.attempt, assignment.worker)).collect();
             self.commit(vec![Command::Assign(assign)], to_ledger);
             let worker = attempts[0].1;
             let started = |&(attempt, _)| Report { attempt, what: ReportKind::Started(Started { pid: 1 }) };
@@ -87,7 +106,10 @@ impl Run {
                 Report { attempt, what: ReportKind::Ended(Ended { outcome, run_ms: 3 }) }
             };
             for reports in [attempts.iter().map(started).collect(), attempts.iter().map(ended).collect()] {
-                self.commit(vec![Command::ReportAttempts(ReportAttempts { worker, boot: BOOT, reports })], to_ledger);
+                self.commit(
+                    vec![Command::ReportAttempts(ReportAttempts { worker, boot: BOOT, reports })],
+                    to_ledger,
+                );
             }
         }
         self.commit(vec![], to_ledger);
@@ -164,7 +186,12 @@ fn a_replay_comes_to_the_live_state() {
         assert_eq!(view.chain, run.state.chain());
         assert_eq!(view.verified, options.verify.then_some(true));
         // Assigned, started, attempt ended, task ended.
-        assert!(view.transitions >= 4 * 300 && view.events > view.transitions, "{} of {}", view.transitions, view.events);
+        assert!(
+            view.transitions >= 4 * 300 && view.events > view.transitions,
+            "{} of {}",
+            view.transitions,
+            view.events
+        );
         assert_eq!(view.jobs.len(), 1);
         assert_eq!(view.jobs[0].tasks.succeeded, 300);
     }
@@ -186,7 +213,9 @@ fn a_replay_stops_where_it_is_told_to() {
         ("100000", last),
     ] {
         for verify in [false, true] {
-            let view = run.online(Options { until: Some(until.parse().unwrap()), verify, from_snapshot: false }).unwrap();
+            let view = run
+                .online(Options { until: Some(until.parse().unwrap()), verify, from_snapshot: false })
+                .unwrap();
             run.assert_at(&view, 1, expected);
             assert_eq!(view.jobs.len(), usize::from(expected >= 3), "until {until}");
         }
@@ -200,7 +229,10 @@ fn offline_goes_on_from_the_ledger_with_what_was_committed() {
     run.job(20, true);
     let in_ledger = run.last();
     run.commit(vec![Command::SubmitJob(SubmitJob { spec: spec(5) })], false);
-    assert!(matches!(offline(dir.path(), Options::default()), Err(ReplayError::Store(StoreError::InUse { .. }))));
+    assert!(matches!(
+        offline(dir.path(), Options::default()),
+        Err(ReplayError::Store(StoreError::InUse { .. }))
+    ));
     let Run { store, state, hashes } = run;
     drop(store);
     let run = Run { store: Store::open_for_reading(dir.path()).unwrap(), state, hashes };
@@ -228,7 +260,8 @@ fn an_incomplete_ledger_is_folded_from_its_snapshot() {
     for options in [Options::default(), verify()] {
         run.assert_at(&run.online(options).unwrap(), from + 1, run.last());
     }
-    let error = run.online(Options { until: Some(Until::Index(LogIndex(2))), ..Options::default() }).unwrap_err();
+    let error =
+        run.online(Options { until: Some(Until::Index(LogIndex(2))), ..Options::default() }).unwrap_err();
     assert!(matches!(error, ReplayError::TooEarly { .. }), "{error}");
     drop(run.store);
     let view = offline(dir.path(), Options::default()).unwrap();
@@ -243,7 +276,11 @@ fn a_complete_ledger_may_be_folded_from_a_snapshot_too() {
     run.snapshot();
     let from = run.last();
     run.job(7, true);
-    run.assert_at(&run.online(Options { from_snapshot: true, ..Options::default() }).unwrap(), from + 1, run.last());
+    run.assert_at(
+        &run.online(Options { from_snapshot: true, ..Options::default() }).unwrap(),
+        from + 1,
+        run.last(),
+    );
     run.assert_at(&run.online(Options::default()).unwrap(), 1, run.last());
 }
 

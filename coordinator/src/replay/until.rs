@@ -1,10 +1,9 @@
 //! How far to replay: a log index, a moment of log time, or a moment of wall time.
 
-use muster_protocol::{
-    ids::LogIndex,
-    time::{LogMs, WallMs},
-};
-use std::{fmt, str::FromStr};
+use muster_protocol::ids::LogIndex;
+use muster_protocol::time::{LogMs, WallMs};
+use std::fmt;
+use std::str::FromStr;
 
 /// How far to replay; the entry named, or the last one not later than the moment, is the last one folded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +24,13 @@ pub struct ParseUntilError(String);
 impl FromStr for Until {
     type Err = ParseUntilError;
     fn from_str(text: &str) -> Result<Self, ParseUntilError> {
-        let number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
+        let number =
+            |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?;
         let until = match text.strip_suffix("ms") {
             Some(digits) => number(digits).map(|ms| Until::LogMs(LogMs(ms))),
-            None => number(text).map(|index| Until::Index(LogIndex(index))).or_else(|| wall_ms(text).map(|ms| Until::WallMs(WallMs(ms)))),
+            None => number(text)
+                .map(|index| Until::Index(LogIndex(index)))
+                .or_else(|| wall_ms(text).map(|ms| Until::WallMs(WallMs(ms)))),
         };
         until.ok_or_else(|| ParseUntilError(text.to_string()))
     }
@@ -42,7 +44,13 @@ impl fmt::Display for Until {
             Until::WallMs(WallMs(ms)) => {
                 let (year, month, day) = civil_from_days(ms / DAY_MS);
                 let (s, ms) = (ms % DAY_MS / 1000, ms % 1000);
-                write!(f, "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z", s / 3600, s / 60 % 60, s % 60)
+                write!(
+                    f,
+                    "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{ms:03}Z",
+                    s / 3600,
+                    s / 60 % 60,
+                    s % 60
+                )
             }
         }
     }
@@ -56,8 +64,14 @@ fn wall_ms(text: &str) -> Option<u64> {
     let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
     let [hour, minute, second] = numbers(clock, ':', [2, 2, 2])?;
-    let in_range = (1970..=9999).contains(&year) && (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
-    if !in_range || day < 1 || day > days_in(year, month) || fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+    let in_range =
+        (1970..=9999).contains(&year) && (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60;
+    if !in_range
+        || day < 1
+        || day > days_in(year, month)
+        || fraction.is_empty()
+        || !fraction.bytes().all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     let ms = fraction.bytes().chain([b'0'; 3]).take(3).fold(0, |ms, digit| ms * 10 + u64::from(digit - b'0'));
@@ -68,7 +82,9 @@ fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[u64; 3]> 
     let mut parts = text.split(separator);
     let mut numbers = [0; 3];
     for (number, digits) in numbers.iter_mut().zip(digits) {
-        let part = parts.next().filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let part = parts
+            .next()
+            .filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?;
         *number = part.parse().ok()?;
     }
     parts.next().is_none().then_some(numbers)
@@ -86,7 +102,8 @@ fn days_in(year: u64, month: u64) -> u64 {
     }
 }
 
-/// Days from 1970-01-01 to a day of the Gregorian calendar, years counted from March so that the leap day comes last.
+/// Days from 1970-01-01 to a day of the Gregorian calendar, years counted from March so that the leap day
+/// comes last.
 fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let day_of_year = (153 * month + 2) / 5 + day - 1;
@@ -126,9 +143,19 @@ mod tests {
             assert_eq!(text.parse(), Ok(expected), "{text}");
             assert_eq!(expected.to_string().parse(), Ok(expected), "{expected}");
         }
-        for text in
-            ["", "ms", "-1", "+5", "1.5", "5s", "now", "2026-11-24", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-24T24:00:00Z"]
-        {
+        for text in [
+            "",
+            "ms",
+            "-1",
+            "+5",
+            "1.5",
+            "5s",
+            "now",
+            "2026-11-24",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-11-24T24:00:00Z",
+        ] {
             assert!(text.parse::<Until>().is_err(), "{text}");
         }
     }

@@ -1,22 +1,18 @@
 //! One sled database: numbered records in checksummed pieces, and a sync that is one.
 //!
-//! This is the only file that names sled. What it knows of sled 0.34.7: `flush` writes but never calls `fdatasync`, so a descriptor of
-//! our own does; a page over an eighth or so of its segment becomes a file that is never synced, so pieces are small and segments large
-//! enough for a full page of them; damage may panic, so every call is guarded; after an error nothing more is taken.
+//! This is the only file that names sled. What it knows of sled 0.34.7: `flush` writes but never calls
+//! `fdatasync`, so a descriptor of our own does; a page over an eighth or so of its segment becomes a file
+//! that is never synced, so pieces are small and segments large enough for a full page of them; damage may
+//! panic, so every call is guarded; after an error nothing more is taken.
 
-use super::{
-    durable,
-    error::{corrupt, io_error},
-    patience,
-};
-use crate::disk::DiskError;
-use std::{
-    fs::{self, File},
-    io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-};
+use super::error::{corrupt, io_error};
+use super::{durable, patience};
+use muster_replica::disk::DiskError;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One value at most: a larger record is cut into pieces.
 const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -47,7 +43,11 @@ pub struct Database {
 }
 
 fn config(dir: &Path) -> sled::Config {
-    sled::Config::new().path(dir).flush_every_ms(None).cache_capacity(CACHE_BYTES).segment_size(PAGE_SEGMENT_BYTES)
+    sled::Config::new()
+        .path(dir)
+        .flush_every_ms(None)
+        .cache_capacity(CACHE_BYTES)
+        .segment_size(PAGE_SEGMENT_BYTES)
 }
 
 fn key(id: u64, piece: u16) -> [u8; KEY_BYTES] {
@@ -78,7 +78,8 @@ impl Database {
         let mut made = Database::open(&unfinished)?;
         made.put(first_id, first_record)?;
         made.sync()?;
-        // sled goes on by its descriptor. It needs its path only to open, and for the files of large pages, which there are none of.
+        // sled goes on by its descriptor. It needs its path only to open, and for the files of large pages,
+        // which there are none of.
         durable::finish(dir).map_err(|source| io_error(dir, source))?;
         made.dir = dir.to_path_buf();
         Ok(made)
@@ -100,11 +101,16 @@ impl Database {
         Ok(Database { db, file, dir: dir.to_path_buf(), poisoned: AtomicBool::new(false) })
     }
 
-    /// Writes a record, as one atomic batch. It is durable after the next [`Database::sync`]. Returns the bytes of its values.
+    /// Writes a record, as one atomic batch. It is durable after the next [`Database::sync`]. Returns the
+    /// bytes of its values.
     pub fn put(&self, id: u64, record: &[u8]) -> Result<usize, DiskError> {
         let mut pieces = record.chunks(PIECE_BYTES_MAX - CRC_BYTES - COUNT_BYTES);
         let count = pieces.len().max(1);
-        assert!(count <= PIECES_MAX, "a record of {} bytes is over every limit of what is written", record.len());
+        assert!(
+            count <= PIECES_MAX,
+            "a record of {} bytes is over every limit of what is written",
+            record.len()
+        );
         let mut values = Vec::with_capacity(count);
         for number in 0..count as u16 {
             let key = key(id, number);
@@ -154,7 +160,10 @@ impl Database {
     }
 
     /// Reads every record, in the order of their numbers.
-    pub fn scan(&self, mut visit: impl FnMut(u64, Vec<u8>) -> Result<(), DiskError>) -> Result<(), DiskError> {
+    pub fn scan(
+        &self,
+        mut visit: impl FnMut(u64, Vec<u8>) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
         let mut values = self.db.iter();
         let mut next = || guarded(&self.dir, || values.next().transpose());
         while let Some((first_key, first)) = next()? {
@@ -181,15 +190,20 @@ impl Database {
     }
 
     fn parse_key(&self, key: &[u8]) -> Result<(u64, u16), DiskError> {
-        let parsed = key.split_at_checked(8).and_then(|(id, number)| Some((id.try_into().ok()?, number.try_into().ok()?)));
-        let (id, number) =
-            parsed.ok_or_else(|| corrupt(self.dir.display().to_string(), format!("a key of {} bytes is not ours", key.len())))?;
+        let parsed = key
+            .split_at_checked(8)
+            .and_then(|(id, number)| Some((id.try_into().ok()?, number.try_into().ok()?)));
+        let (id, number) = parsed.ok_or_else(|| {
+            corrupt(self.dir.display().to_string(), format!("a key of {} bytes is not ours", key.len()))
+        })?;
         Ok((u64::from_be_bytes(id), u16::from_be_bytes(number)))
     }
 
     fn first_piece(&self, id: u64, value: &[u8]) -> Result<(u16, Vec<u8>), DiskError> {
-        let (count, body) =
-            self.piece(id, 0, value)?.split_at_checked(COUNT_BYTES).ok_or_else(|| self.damaged(id, 0, "it is too short"))?;
+        let (count, body) = self
+            .piece(id, 0, value)?
+            .split_at_checked(COUNT_BYTES)
+            .ok_or_else(|| self.damaged(id, 0, "it is too short"))?;
         Ok((u16::from_le_bytes([count[0], count[1]]), body.to_vec()))
     }
 
@@ -226,8 +240,8 @@ impl Database {
     }
 }
 
-/// Whether a database is still held. This process has the whole data directory, so it can only be by what it held itself a moment ago:
-/// sled's threads let go a little after the last handle is gone.
+/// Whether a database is still held. This process has the whole data directory, so it can only be by what it
+/// held itself a moment ago: sled's threads let go a little after the last handle is gone.
 fn is_locked(error: &DiskError) -> bool {
     matches!(error, DiskError::Io { source, .. } if source.to_string().contains("could not acquire lock"))
 }
@@ -237,15 +251,20 @@ pub fn exists(dir: &Path) -> bool {
     fs::exists(dir.join("db")).unwrap_or(true)
 }
 
-/// Calls sled, and says in our words what went wrong. It panics on some kinds of damage; what it holds is not used after that.
+/// Calls sled, and says in our words what went wrong. It panics on some kinds of damage; what it holds is not
+/// used after that.
 fn guarded<T>(dir: &Path, operation: impl FnOnce() -> sled::Result<T>) -> Result<T, DiskError> {
     match catch_unwind(AssertUnwindSafe(operation)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(sled::Error::Io(source))) => Err(io_error(dir, source)),
         Ok(Err(error)) => Err(corrupt(dir.display().to_string(), error.to_string())),
         Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(corrupt(dir.display().to_string(), format!("the database cannot be used: {}", said.unwrap_or("it panicked"))))
+            let said =
+                panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            Err(corrupt(
+                dir.display().to_string(),
+                format!("the database cannot be used: {}", said.unwrap_or("it panicked")),
+            ))
         }
     }
 }

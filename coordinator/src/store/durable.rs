@@ -1,10 +1,9 @@
-//! Files and directories that are there after a power cut: written aside, synced, renamed, and the directory synced too.
+//! Files and directories that are there after a power cut: written aside, synced, renamed, and the directory
+//! synced too.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 /// Syncs a directory: the names in it.
 pub fn sync_directory(dir: &Path) -> io::Result<()> {

@@ -1,10 +1,8 @@
 //! Why a data directory cannot be opened, and what the system's errors become.
 
-use crate::disk::DiskError;
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use muster_replica::disk::DiskError;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +62,9 @@ impl StoreError {
     /// What a system error on the way in means.
     pub(super) fn io(path: &Path, source: io::Error) -> StoreError {
         match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::NoPermission { path: path.to_path_buf() },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StoreError::NoPermission { path: path.to_path_buf() }
+            }
             _ => StoreError::Disk(io_error(path, source)),
         }
     }
@@ -92,14 +92,23 @@ mod tests {
     fn what_the_system_says_becomes_what_can_be_done() {
         let path = Path::new("/data/c1");
         for (kind, expected) in [
-            (io::ErrorKind::StorageFull, "no space left for /data/c1; after making room, start the coordinator again"),
-            (io::ErrorKind::QuotaExceeded, "no space left for /data/c1; after making room, start the coordinator again"),
+            (
+                io::ErrorKind::StorageFull,
+                "no space left for /data/c1; after making room, start the coordinator again",
+            ),
+            (
+                io::ErrorKind::QuotaExceeded,
+                "no space left for /data/c1; after making room, start the coordinator again",
+            ),
             (io::ErrorKind::PermissionDenied, "no permission to use /data/c1"),
             (io::ErrorKind::ReadOnlyFilesystem, "no permission to use /data/c1"),
         ] {
             assert_eq!(StoreError::io(path, io::Error::from(kind)).to_string(), expected);
         }
         let other = io_error(path, io::Error::from(io::ErrorKind::TimedOut)).to_string();
-        assert_eq!(other, "cannot read or write /data/c1: timed out; the coordinator has to be started again");
+        assert_eq!(
+            other,
+            "cannot read or write /data/c1: timed out; the coordinator has to be started again"
+        );
     }
 }

@@ -1,17 +1,12 @@
 //! Whose data a directory holds, and who has it now.
 
-use super::{
-    durable,
-    error::{StoreError, corrupt},
-    patience,
-};
+use super::error::{StoreError, corrupt};
+use super::{durable, patience};
 use muster_protocol::ids::RaftId;
-use std::{
-    collections::BTreeMap,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, Write},
-    path::Path,
-};
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
 /// The format of data directories that this build writes, and the newest that it reads.
 pub const DATA_FORMAT: u32 = 1;
@@ -30,7 +25,8 @@ pub struct StoreIdentity {
     pub raft_id: RaftId,
 }
 
-/// A data directory held by this process. Dropping it, or the end of the process however it comes, gives it back.
+/// A data directory held by this process. Dropping it, or the end of the process however it comes, gives it
+/// back.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -41,7 +37,13 @@ impl Lock {
     pub fn take(dir: &Path) -> Result<Lock, StoreError> {
         let path = dir.join("lock");
         let wrong = |source| StoreError::io(&path, source);
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(wrong)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(wrong)?;
         match patience::until_free(|| file.try_lock(), |error| matches!(error, TryLockError::WouldBlock)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -66,7 +68,9 @@ impl Lock {
 pub fn make_directory(dir: &Path) -> Result<(), StoreError> {
     let make = || {
         fs::create_dir_all(dir)?;
-        durable::sync_directory(dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        durable::sync_directory(
+            dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+        )
     };
     if dir.is_dir() { Ok(()) } else { make().map_err(|source| StoreError::io(dir, source)) }
 }
@@ -76,15 +80,23 @@ pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
     let Some(found) = read(dir)? else {
         // Whatever else is in there is not ours to write beside.
         let mut items = fs::read_dir(dir).map_err(|source| StoreError::io(dir, source))?;
-        let ours = |item: io::Result<fs::DirEntry>| item.is_ok_and(|item| item.file_name() == "lock" || item.file_name() == "identity.new");
+        let ours = |item: io::Result<fs::DirEntry>| {
+            item.is_ok_and(|item| item.file_name() == "lock" || item.file_name() == "identity.new")
+        };
         if !items.all(ours) {
             return Err(StoreError::NotAStore { dir: dir.to_path_buf() });
         }
         let path = dir.join("identity");
-        return durable::write_file(&path, &[to_text(identity).as_bytes()]).map_err(|source| StoreError::io(&path, source));
+        return durable::write_file(&path, &[to_text(identity).as_bytes()])
+            .map_err(|source| StoreError::io(&path, source));
     };
     let other = |field, found: &dyn ToString, expected: &dyn ToString| {
-        Err(StoreError::OtherIdentity { dir: dir.to_path_buf(), field, found: found.to_string(), expected: expected.to_string() })
+        Err(StoreError::OtherIdentity {
+            dir: dir.to_path_buf(),
+            field,
+            found: found.to_string(),
+            expected: expected.to_string(),
+        })
     };
     if found.cluster != identity.cluster {
         return other("cluster", &found.cluster, &identity.cluster);
@@ -111,18 +123,26 @@ pub fn read(dir: &Path) -> Result<Option<StoreIdentity>, StoreError> {
         Err(source) => return Err(StoreError::io(&path, source)),
     }
     // The first line is all that every later format has to keep.
-    let format = text.lines().next().and_then(|line| line.strip_prefix("format ")).and_then(|n| n.parse::<u32>().ok());
+    let format =
+        text.lines().next().and_then(|line| line.strip_prefix("format ")).and_then(|n| n.parse::<u32>().ok());
     match format {
         Some(DATA_FORMAT) => {}
-        Some(found) if found > DATA_FORMAT => return Err(StoreError::NewerFormat { dir: dir.to_path_buf(), found, known: DATA_FORMAT }),
-        Some(_) | None => return Err(corrupt(path.display().to_string(), "its first line is not \"format N\"").into()),
+        Some(found) if found > DATA_FORMAT => {
+            return Err(StoreError::NewerFormat { dir: dir.to_path_buf(), found, known: DATA_FORMAT });
+        }
+        Some(_) | None => {
+            return Err(corrupt(path.display().to_string(), "its first line is not \"format N\"").into());
+        }
     }
-    from_text(&text).map(Some).ok_or_else(|| corrupt(path.display().to_string(), "it is not what was written").into())
+    from_text(&text)
+        .map(Some)
+        .ok_or_else(|| corrupt(path.display().to_string(), "it is not what was written").into())
 }
 
 fn to_text(identity: &StoreIdentity) -> String {
     let StoreIdentity { cluster, name, raft_id } = identity;
-    let mut text = format!("format {DATA_FORMAT}\ncluster {cluster}\ncoordinator {name}\nraft_id {}\n", raft_id.0);
+    let mut text =
+        format!("format {DATA_FORMAT}\ncluster {cluster}\ncoordinator {name}\nraft_id {}\n", raft_id.0);
     let crc = crc32fast::hash(text.as_bytes());
     text.push_str(&format!("crc32 {crc:08x}\n"));
     text

@@ -1,23 +1,19 @@
 //! The ledger: every block since the first entry, in groups.
 //!
-//! Blocks that follow each other are gathered in memory until they fill a group, since a value of its own would cost each small block about
-//! 200 bytes more. What a crash takes from memory is derived again from Raft's log, which is never truncated above the durable
-//! ledger. Groups have ascending numbers in the order in which they were written: what is missing is seen by its number, and a gap may
-//! be filled at any time.
+//! Blocks that follow each other are gathered in memory until they fill a group, since a value of its own
+//! would cost each small block about 200 bytes more. What a crash takes from memory is derived again from
+//! Raft's log, which is never truncated above the durable ledger. Groups have ascending numbers in the order
+//! in which they were written: what is missing is seen by its number, and a gap may be filled at any time.
 
-use super::{
-    database::{self, Database},
-    error::{StoreError, corrupt},
-    marks::{Marked, Marks},
-    runs::Runs,
-};
-use crate::disk::{Block, DiskError, LedgerSpan};
+use super::database::{self, Database};
+use super::error::{StoreError, corrupt};
+use super::marks::{Marked, Marks};
+use super::runs::Runs;
 use muster_protocol::codec;
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use muster_replica::disk::{Block, DiskError, LedgerSpan};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A group is written when it holds so much. A few blocks more than that still fit one piece of the database.
 const GROUP_BYTES: usize = 15 << 10;
@@ -73,7 +69,8 @@ impl Shared {
         LedgerSpan::from_runs(self.read().runs.iter())
     }
 
-    /// Blocks without a gap from `from` on: about `bytes_max` bytes, but at least one block; none if `from` is not there.
+    /// Blocks without a gap from `from` on: about `bytes_max` bytes, but at least one block; none if `from`
+    /// is not there.
     pub fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {
         let mut blocks: Vec<Block> = Vec::new();
         let (mut next, mut bytes) = (from, 0);
@@ -132,7 +129,9 @@ impl Shared {
     }
 
     fn group(&self, first: u64, group: Group) -> Result<Vec<Block>, DiskError> {
-        let wrong = |what: &str| corrupt(format!("{} (blocks {first} to {})", self.database.place(group.id), group.last), what);
+        let wrong = |what: &str| {
+            corrupt(format!("{} (blocks {first} to {})", self.database.place(group.id), group.last), what)
+        };
         let bytes = match self.database.get(group.id) {
             Ok(bytes) => bytes.ok_or_else(|| wrong("it is missing"))?,
             Err(DiskError::Corrupt { what, .. }) => return Err(wrong(&what)),
@@ -141,7 +140,8 @@ impl Shared {
         if head(&bytes) != Some((first, group.last)) {
             return Err(wrong("it is another group"));
         }
-        let blocks: Vec<Block> = codec::decode(&bytes[HEAD_BYTES..], GROUP_BYTES_MAX).map_err(|error| wrong(&error.to_string()))?;
+        let blocks: Vec<Block> = codec::decode(&bytes[HEAD_BYTES..], GROUP_BYTES_MAX)
+            .map_err(|error| wrong(&error.to_string()))?;
         if blocks.iter().map(|block| block.index.0).ne(first..=group.last) {
             return Err(wrong("its blocks are not those of its head"));
         }
@@ -162,7 +162,9 @@ impl Ledger {
         let acknowledged = marks.get(Marked::Ledger);
         let database = match database::exists(dir) {
             true => Database::open(dir)?,
-            false if acknowledged > 0 => return Err(corrupt(dir.display().to_string(), "the whole ledger is missing").into()),
+            false if acknowledged > 0 => {
+                return Err(corrupt(dir.display().to_string(), "the whole ledger is missing").into());
+            }
             false => Database::create(dir, 0, PREFACE)?,
         };
         let mut index = Index::default();
@@ -173,7 +175,8 @@ impl Ledger {
             }
             next = id + 1;
             if id == 0 {
-                let other = || corrupt(database.place(id), "it is not the beginning of a ledger of this version");
+                let other =
+                    || corrupt(database.place(id), "it is not the beginning of a ledger of this version");
                 return if bytes == PREFACE { Ok(()) } else { Err(other()) };
             }
             let (first, last) = head(&bytes).ok_or_else(|| corrupt(database.place(id), "it is too short"))?;
@@ -239,7 +242,9 @@ impl Ledger {
     fn write_group(&mut self) -> Result<(), DiskError> {
         let (first, last, bytes) = {
             let held = self.shared.read();
-            let (Some(first), Some(last)) = (held.pending.first(), held.pending.last()) else { return Ok(()) };
+            let (Some(first), Some(last)) = (held.pending.first(), held.pending.last()) else {
+                return Ok(());
+            };
             let (first, last) = (first.index.0, last.index.0);
             let mut bytes = Vec::with_capacity(HEAD_BYTES + held.pending_bytes);
             bytes.extend_from_slice(&first.to_le_bytes());
@@ -263,7 +268,8 @@ impl Ledger {
         let at = |blocks: &[Block]| blocks.iter().find(|held| held.index.0 == index).map(|held| held.head);
         let mut head = at(&self.reread).or_else(|| at(&self.shared.read().pending));
         if head.is_none() {
-            let found = self.shared.read().groups.range(..=index).next_back().map(|(&first, &group)| (first, group));
+            let found =
+                self.shared.read().groups.range(..=index).next_back().map(|(&first, &group)| (first, group));
             if let Some((first, group)) = found {
                 self.reread = self.shared.group(first, group)?;
                 head = at(&self.reread);
@@ -275,7 +281,8 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // Nothing was promised of what is only in memory; an orderly end spares the next start the work of deriving it again.
+        // Nothing was promised of what is only in memory; an orderly end spares the next start the work of
+        // deriving it again.
         let _ = self.write_group();
     }
 }

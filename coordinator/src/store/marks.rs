@@ -1,17 +1,16 @@
 //! What was last acknowledged as durable, in a file of its own beside the databases.
 //!
-//! A database whose end is damaged opens as a shorter one: sled takes a damaged record for one that was never finished. So the number of
-//! the last record that we acknowledged is written down elsewhere, after the sync that made it durable. It is not synced itself: after
-//! a power cut it may be older than the database, which is harmless, but never newer. So a database that ends before its mark has lost
-//! something, and is refused.
+//! A database whose end is damaged opens as a shorter one: sled takes a damaged record for one that was never
+//! finished. So the number of the last record that we acknowledged is written down elsewhere, after the sync
+//! that made it durable. It is not synced itself: after a power cut it may be older than the database, which
+//! is harmless, but never newer. So a database that ends before its mark has lost something, and is refused.
 
 use super::error::StoreError;
-use crate::{disk::DiskError, store::error::io_error};
-use std::{
-    fs::{File, OpenOptions},
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+use crate::store::error::io_error;
+use muster_replica::disk::DiskError;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

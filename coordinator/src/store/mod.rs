@@ -9,9 +9,9 @@
 //! DIR/snapshots/N.snap  the state at index N
 //! ```
 //!
-//! It must never repair silently: what was acknowledged and is not there any more is named and refused. The choice of sled costs a sync
-//! of our own after each of its flushes, since it never calls `fdatasync`, and values in pieces so small that it keeps them in the
-//! synced file.
+//! It must never repair silently: what was acknowledged and is not there any more is named and refused. The
+//! choice of sled costs a sync of our own after each of its flushes, since it never calls `fdatasync`, and
+//! values in pieces so small that it keeps them in the synced file.
 
 mod database;
 mod durable;
@@ -32,17 +32,15 @@ pub use error::StoreError;
 pub use identity::{DATA_FORMAT, StoreIdentity};
 pub use reader::LedgerReader;
 
-use crate::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use identity::Lock;
 use ledger::Ledger;
 use marks::Marks;
+use muster_replica::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft_log::RaftLog;
 use snapshots::Snapshots;
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Whether files may be changed on the way in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,19 +72,35 @@ impl Store {
         Self::open_locked(dir, identity.clone(), lock, Purpose::Serve)
     }
 
-    /// Opens the data directory of a coordinator that does not run, or a copy of one, whoever's it is, to read it.
+    /// Opens the data directory of a coordinator that does not run, or a copy of one, whoever's it is, to
+    /// read it.
     pub fn open_for_reading(dir: &Path) -> Result<Store, StoreError> {
-        let identity = identity::read(dir)?.ok_or_else(|| StoreError::NotAStore { dir: dir.to_path_buf() })?;
+        let identity =
+            identity::read(dir)?.ok_or_else(|| StoreError::NotAStore { dir: dir.to_path_buf() })?;
         let lock = Lock::take(dir)?;
         Self::open_locked(dir, identity, lock, Purpose::Read)
     }
 
-    fn open_locked(dir: &Path, identity: StoreIdentity, lock: Lock, purpose: Purpose) -> Result<Store, StoreError> {
+    fn open_locked(
+        dir: &Path,
+        identity: StoreIdentity,
+        lock: Lock,
+        purpose: Purpose,
+    ) -> Result<Store, StoreError> {
         let marks = Arc::new(Marks::open(dir)?);
         let raft_log = RaftLog::open(&dir.join("log"), Arc::clone(&marks), purpose)?;
         let ledger = Ledger::open(&dir.join("ledger"), marks)?;
         let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"), purpose)?);
-        Ok(Store { dir: dir.to_path_buf(), identity, raft_log, ledger, snapshots, raft_syncs: 0, ledger_syncs: 0, _lock: lock })
+        Ok(Store {
+            dir: dir.to_path_buf(),
+            identity,
+            raft_log,
+            ledger,
+            snapshots,
+            raft_syncs: 0,
+            ledger_syncs: 0,
+            _lock: lock,
+        })
     }
 
     /// Whose data these are.
@@ -107,7 +121,8 @@ impl Disk for Store {
         if let Some(metadata) = snapshot.as_ref().map(Snapshot::get_metadata) {
             let hard_state = &mut replayed.hard_state;
             if hard_state.term < metadata.term {
-                // The snapshot came from a leader of a newer term, and the process ended before it could write that down.
+                // The snapshot came from a leader of a newer term, and the process ended before it could
+                // write that down.
                 hard_state.term = metadata.term;
                 hard_state.vote = 0;
             }
@@ -118,9 +133,17 @@ impl Disk for Store {
                 self.raft_log.reset(metadata.index, &replayed.hard_state, &replayed.conf_state)?;
             }
         }
-        let last = replayed.entries.last().map(|entry| entry.index).or(snapshot.as_ref().map(|s| s.get_metadata().index)).unwrap_or(0);
+        let last = replayed
+            .entries
+            .last()
+            .map(|entry| entry.index)
+            .or(snapshot.as_ref().map(|s| s.get_metadata().index))
+            .unwrap_or(0);
         if replayed.hard_state.commit > last {
-            let what = format!("entries up to {} were committed, but the last one here is {last}", replayed.hard_state.commit);
+            let what = format!(
+                "entries up to {} were committed, but the last one here is {last}",
+                replayed.hard_state.commit
+            );
             return Err(DiskError::Corrupt { place: self.dir.join("log").display().to_string(), what });
         }
         Ok(Recovered {
@@ -132,7 +155,13 @@ impl Disk for Store {
         })
     }
 
-    fn append(&mut self, hard_state: &HardState, conf_state: &ConfState, entries: &[Entry], sync: bool) -> Result<(), DiskError> {
+    fn append(
+        &mut self,
+        hard_state: &HardState,
+        conf_state: &ConfState,
+        entries: &[Entry],
+        sync: bool,
+    ) -> Result<(), DiskError> {
         if self.raft_log.append(hard_state, conf_state, entries, sync)? {
             self.raft_syncs += 1;
         }

@@ -1,24 +1,19 @@
 //! Raft's log: every append is one record, and segments of records are whole databases.
 //!
-//! Records are only ever added, under ascending numbers: one that brings entries again which are already there replaces them and what follows.
-//! So an append is atomic whatever it replaces, no record of an older segment is ever changed, and a missing record is seen by its
-//! number. Space comes back by dropping segments, of which no entry is needed any more; sled would not give it back.
+//! Records are only ever added, under ascending numbers: one that brings entries again which are already
+//! there replaces them and what follows. So an append is atomic whatever it replaces, no record of an older
+//! segment is ever changed, and a missing record is seen by its number. Space comes back by dropping
+//! segments, of which no entry is needed any more; sled would not give it back.
 
-use super::{
-    Purpose,
-    database::{self, Database},
-    durable,
-    error::{StoreError, corrupt, io_error},
-    marks::{Marked, Marks},
-    record,
-};
-use crate::disk::DiskError;
+use super::database::{self, Database};
+use super::error::{StoreError, corrupt, io_error};
+use super::marks::{Marked, Marks};
+use super::{Purpose, durable, record};
+use muster_replica::disk::DiskError;
 use raft::eraftpb::{ConfState, Entry, HardState};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A segment is closed when this much was written to it.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
@@ -75,7 +70,8 @@ fn segment_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 impl RaftLog {
-    /// Opens the log in `dir`, and makes one when there is none. [`RaftLog::replay`] comes before anything else.
+    /// Opens the log in `dir`, and makes one when there is none. [`RaftLog::replay`] comes before anything
+    /// else.
     pub fn open(dir: &Path, marks: Arc<Marks>, purpose: Purpose) -> Result<RaftLog, StoreError> {
         let list = || {
             fs::create_dir_all(dir)?;
@@ -87,8 +83,12 @@ impl RaftLog {
         let paths = list().map_err(|source| StoreError::io(dir, source))?;
         let mut numbers = Vec::new();
         for path in paths.iter().filter(|path| !durable::is_leftover(path)) {
-            let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
-            numbers.push(number.ok_or_else(|| corrupt(path.display().to_string(), "it is not a segment of the log"))?);
+            let number =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
+            numbers.push(
+                number
+                    .ok_or_else(|| corrupt(path.display().to_string(), "it is not a segment of the log"))?,
+            );
         }
         numbers.sort_unstable();
         let (current, current_number) = match numbers.pop() {
@@ -139,7 +139,13 @@ impl RaftLog {
         let acknowledged = self.marks.get(Marked::RaftLog);
         if next <= acknowledged {
             let place = segment_path(&self.dir, self.current_number).display().to_string();
-            return Err(corrupt(place, format!("records up to {acknowledged} were acknowledged, but the last one here is {}", next - 1)));
+            return Err(corrupt(
+                place,
+                format!(
+                    "records up to {acknowledged} were acknowledged, but the last one here is {}",
+                    next - 1
+                ),
+            ));
         }
         self.next = next;
         self.state = (replayed.hard_state.clone(), replayed.conf_state.clone());
@@ -150,9 +156,18 @@ impl RaftLog {
     }
 
     /// Writes one record. Returns whether there was a sync.
-    pub fn append(&mut self, hard_state: &HardState, conf_state: &ConfState, entries: &[Entry], sync: bool) -> Result<bool, DiskError> {
+    pub fn append(
+        &mut self,
+        hard_state: &HardState,
+        conf_state: &ConfState,
+        entries: &[Entry],
+        sync: bool,
+    ) -> Result<bool, DiskError> {
         let (old, old_conf_state) = &self.state;
-        let only_commit = entries.is_empty() && old.term == hard_state.term && old.vote == hard_state.vote && old_conf_state == conf_state;
+        let only_commit = entries.is_empty()
+            && old.term == hard_state.term
+            && old.vote == hard_state.vote
+            && old_conf_state == conf_state;
         self.state_unwritten |= only_commit && old.commit != hard_state.commit;
         if !only_commit || (sync && self.state_unwritten) {
             self.state = (hard_state.clone(), conf_state.clone());
@@ -173,8 +188,14 @@ impl RaftLog {
         Ok(synced)
     }
 
-    /// Replaces the whole log by nothing: entries begin after `index`, at which a snapshot stands. Durable on return.
-    pub fn reset(&mut self, index: u64, hard_state: &HardState, conf_state: &ConfState) -> Result<(), DiskError> {
+    /// Replaces the whole log by nothing: entries begin after `index`, at which a snapshot stands. Durable on
+    /// return.
+    pub fn reset(
+        &mut self,
+        index: u64,
+        hard_state: &HardState,
+        conf_state: &ConfState,
+    ) -> Result<(), DiskError> {
         self.state = (hard_state.clone(), conf_state.clone());
         self.write(Some(index), &[])?;
         (self.first, self.last) = (index + 1, index);
@@ -184,7 +205,8 @@ impl RaftLog {
         Ok(())
     }
 
-    /// Drops segments all of whose entries are before `first_kept`. What an unfinished segment holds goes with a later call.
+    /// Drops segments all of whose entries are before `first_kept`. What an unfinished segment holds goes
+    /// with a later call.
     pub fn truncate(&mut self, first_kept: u64) -> Result<(), DiskError> {
         if self.current_bytes >= self.worth_closing_bytes {
             self.close_segment()?;
@@ -211,7 +233,8 @@ impl RaftLog {
     /// Whether a snapshot at `index` stands in this log, so that the entries after it follow it.
     pub fn agrees_with(&self, index: u64, term: u64) -> bool {
         if index < self.first {
-            // Before the first entry: `reaches_back_to` says whether they join. A log that was never written to joins only at its beginning.
+            // Before the first entry: `reaches_back_to` says whether they join. A log that was never written
+            // to joins only at its beginning.
             return self.first == index + 1 || self.first <= self.last;
         }
         let of = self.terms.iter().rev().find(|(first, _)| *first <= index);
@@ -266,7 +289,8 @@ impl RaftLog {
         Ok(true)
     }
 
-    /// Goes on in a new segment, whose first record says what Raft's state is: the old ones can then be dropped.
+    /// Goes on in a new segment, whose first record says what Raft's state is: the old ones can then be
+    /// dropped.
     fn close_segment(&mut self) -> Result<(), DiskError> {
         self.sync()?;
         let number = self.current_number + 1;
@@ -294,7 +318,8 @@ impl RaftLog {
 
 impl Drop for RaftLog {
     fn drop(&mut self) {
-        // An orderly end keeps the newest commit index too; a crash may lose it, so failing here loses nothing that was promised.
+        // An orderly end keeps the newest commit index too; a crash may lose it, so failing here loses
+        // nothing that was promised.
         if self.state_unwritten && self.write(None, &[]).is_ok() {
             let _ = self.sync();
         }
@@ -329,7 +354,8 @@ impl Reading {
             self.next = id + 1;
             records += 1;
             bytes_read += bytes.len() as u64;
-            let record = record::from_bytes(&bytes).map_err(|e| corrupt(database.place(id), e.to_string()))?;
+            let record =
+                record::from_bytes(&bytes).map_err(|e| corrupt(database.place(id), e.to_string()))?;
             self.replayed.hard_state = record.hard_state;
             self.replayed.conf_state = record.conf_state;
             let entries = &mut self.replayed.entries;
@@ -346,7 +372,10 @@ impl Reading {
             }
             for entry in record.entries {
                 if let Some(last) = entries.last().filter(|last| last.index + 1 != entry.index) {
-                    return Err(corrupt(database.place(id), format!("entry {} follows entry {}", entry.index, last.index)));
+                    return Err(corrupt(
+                        database.place(id),
+                        format!("entry {} follows entry {}", entry.index, last.index),
+                    ));
                 }
                 last_index = last_index.max(entry.index);
                 self.bounds.1 = entry.index;

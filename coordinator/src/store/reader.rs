@@ -1,7 +1,8 @@
 //! A handle on the ledger for other threads: it reads while the store writes.
 
-use super::{ledger::Shared, snapshots::Snapshots};
-use crate::disk::{Block, DiskError, LedgerSpan};
+use super::ledger::Shared;
+use super::snapshots::Snapshots;
+use muster_replica::disk::{Block, DiskError, LedgerSpan};
 use raft::eraftpb::Snapshot;
 use std::sync::Arc;
 
@@ -18,8 +19,8 @@ impl LedgerReader {
         self.ledger.span()
     }
 
-    /// Blocks without a gap from `from` on, their checksums verified: about `bytes_max` bytes, but at least one block; none if the ledger does not
-    /// hold `from`.
+    /// Blocks without a gap from `from` on, their checksums verified: about `bytes_max` bytes, but at least
+    /// one block; none if the ledger does not hold `from`.
     pub fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {
         self.ledger.read_blocks(from, bytes_max)
     }

@@ -62,8 +62,15 @@ struct ReadEntry {
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// The bytes of a record.
-pub fn to_bytes(hard_state: &HardState, conf_state: &ConfState, reset_after: Option<u64>, entries: &[Entry]) -> Vec<u8> {
-    let conf_state = conf_state.write_to_bytes().expect("a message without required fields can always be written to memory");
+pub fn to_bytes(
+    hard_state: &HardState,
+    conf_state: &ConfState,
+    reset_after: Option<u64>,
+    entries: &[Entry],
+) -> Vec<u8> {
+    let conf_state = conf_state
+        .write_to_bytes()
+        .expect("a message without required fields can always be written to memory");
     codec::seal(&Written {
         term: hard_state.term,
         vote: hard_state.vote,
@@ -87,7 +94,10 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, CodecError> {
     let malformed = |what: &str| CodecError::Malformed(what.to_string());
     let entry = |entry: ReadEntry| {
         let mut raft_entry = Entry::new();
-        raft_entry.set_entry_type(EntryType::from_i32(entry.kind).ok_or_else(|| malformed("a kind of entry that Raft does not know"))?);
+        raft_entry.set_entry_type(
+            EntryType::from_i32(entry.kind)
+                .ok_or_else(|| malformed("a kind of entry that Raft does not know"))?,
+        );
         raft_entry.term = entry.term;
         raft_entry.index = entry.index;
         raft_entry.data = entry.data.into();
@@ -98,7 +108,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, CodecError> {
     hard_state.term = read.term;
     hard_state.vote = read.vote;
     hard_state.commit = read.commit;
-    let conf_state = ConfState::parse_from_bytes(&read.conf_state).map_err(|e| CodecError::Malformed(e.to_string()))?;
+    let conf_state =
+        ConfState::parse_from_bytes(&read.conf_state).map_err(|e| CodecError::Malformed(e.to_string()))?;
     let entries = read.entries.into_iter().map(entry).collect::<Result<_, CodecError>>()?;
     Ok(Record { hard_state, conf_state, reset_after: read.reset_after, entries })
 }
@@ -111,14 +122,21 @@ mod tests {
     fn a_record_comes_back() {
         let mut entry = Entry::new();
         entry.set_entry_type(EntryType::EntryConfChangeV2);
-        (entry.term, entry.index, entry.data, entry.context) = (3, 70_000, vec![1, 2, 3].into(), vec![9].into());
+        (entry.term, entry.index, entry.data, entry.context) =
+            (3, 70_000, vec![1, 2, 3].into(), vec![9].into());
         let mut hard_state = HardState::new();
         (hard_state.term, hard_state.vote, hard_state.commit) = (3, 2, 69_999);
         let mut conf_state = ConfState::new();
         conf_state.voters = vec![1, 2, 3];
-        for (reset_after, entries) in [(None, vec![]), (Some(7), vec![]), (None, vec![entry.clone(), entry])] {
+        for (reset_after, entries) in [(None, vec![]), (Some(7), vec![]), (None, vec![entry.clone(), entry])]
+        {
             let bytes = to_bytes(&hard_state, &conf_state, reset_after, &entries);
-            let expected = Record { hard_state: hard_state.clone(), conf_state: conf_state.clone(), reset_after, entries };
+            let expected = Record {
+                hard_state: hard_state.clone(),
+                conf_state: conf_state.clone(),
+                reset_after,
+                entries,
+            };
             assert_eq!(from_bytes(&bytes), Ok(expected));
             assert!(from_bytes(&bytes[..bytes.len() - 1]).is_err());
         }

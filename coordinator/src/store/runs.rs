@@ -37,7 +37,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::LedgerSpan;
+    use muster_replica::disk::LedgerSpan;
 
     #[test]
     fn runs_join_and_show_their_gaps() {
@@ -53,7 +53,10 @@ mod tests {
             runs.insert(first, last);
             assert_eq!(runs.iter().collect::<Vec<_>>(), expected, "after {first}..={last}");
         }
-        assert_eq!(LedgerSpan::from_runs(runs.iter()), LedgerSpan { first: 5, last: 9, missing: vec![(4, 5)] });
+        assert_eq!(
+            LedgerSpan::from_runs(runs.iter()),
+            LedgerSpan { first: 5, last: 9, missing: vec![(4, 5)] }
+        );
         assert!(runs.contains(3) && !runs.contains(4) && runs.contains(9) && !runs.contains(10));
         runs.insert(4, 4);
         assert_eq!(LedgerSpan::from_runs(runs.iter()), LedgerSpan { first: 1, last: 9, missing: vec![] });

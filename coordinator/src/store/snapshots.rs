@@ -1,17 +1,13 @@
 //! Snapshots: one file each, whole or not there.
 
-use super::{
-    Purpose, durable,
-    error::{StoreError, corrupt, io_error},
-};
-use crate::disk::DiskError;
+use super::error::{StoreError, corrupt, io_error};
+use super::{Purpose, durable};
 use muster_protocol::ids::Digest;
+use muster_replica::disk::DiskError;
 use protobuf::Message;
 use raft::eraftpb::Snapshot;
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// What a snapshot's file begins with; the last byte is the version.
 const MAGIC: &[u8; 8] = b"mustrsn\x01";
@@ -40,7 +36,8 @@ impl Snapshots {
         Ok(Snapshots { dir: dir.to_path_buf() })
     }
 
-    /// The newest snapshot that is whole, if the log reaches back to it. A damaged one is passed over only when nothing is lost by that.
+    /// The newest snapshot that is whole, if the log reaches back to it. A damaged one is passed over only
+    /// when nothing is lost by that.
     pub fn newest(&self, log_reaches_back_to: impl Fn(u64) -> bool) -> Result<Option<Snapshot>, DiskError> {
         let mut damaged = None;
         for index in self.indices()?.into_iter().rev() {
@@ -58,7 +55,8 @@ impl Snapshots {
         if log_reaches_back_to(0) {
             return Ok(None);
         }
-        let missing = || corrupt(self.dir.display().to_string(), "there is no snapshot that the log goes on from");
+        let missing =
+            || corrupt(self.dir.display().to_string(), "there is no snapshot that the log goes on from");
         Err(damaged.unwrap_or_else(missing))
     }
 
@@ -76,8 +74,11 @@ impl Snapshots {
     /// Writes a snapshot. It is durable on return.
     pub fn write(&self, snapshot: &Snapshot) -> Result<(), DiskError> {
         let path = self.path(snapshot.get_metadata().index);
-        let bytes = snapshot.write_to_bytes().expect("a message without required fields can always be written to memory");
-        durable::write_file(&path, &[MAGIC, &Digest::of(&bytes).0, &bytes]).map_err(|source| io_error(&path, source))
+        let bytes = snapshot
+            .write_to_bytes()
+            .expect("a message without required fields can always be written to memory");
+        durable::write_file(&path, &[MAGIC, &Digest::of(&bytes).0, &bytes])
+            .map_err(|source| io_error(&path, source))
     }
 
     /// Removes snapshots older than the one at `index`.
@@ -96,8 +97,10 @@ impl Snapshots {
     fn indices(&self) -> Result<Vec<u64>, DiskError> {
         let list = || fs::read_dir(&self.dir)?.map(|item| Ok(item?.path())).collect::<io::Result<Vec<_>>>();
         let paths = list().map_err(|source| io_error(&self.dir, source))?;
-        let ours = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
-        let mut indices: Vec<u64> = ours.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect();
+        let ours =
+            paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == EXTENSION));
+        let mut indices: Vec<u64> =
+            ours.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect();
         indices.sort_unstable();
         Ok(indices)
     }
@@ -109,7 +112,9 @@ impl Snapshots {
             return Err(wrong("it is larger than any snapshot"));
         }
         let bytes = fs::read(path).map_err(|source| io_error(path, source))?;
-        let body = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it does not begin like a snapshot of this version"))?;
+        let body = bytes
+            .strip_prefix(MAGIC)
+            .ok_or_else(|| wrong("it does not begin like a snapshot of this version"))?;
         let (hash, body) = body.split_at_checked(HASH_BYTES).ok_or_else(|| wrong("it is too short"))?;
         if hash != Digest::of(body).0 {
             return Err(wrong("its hash does not fit"));

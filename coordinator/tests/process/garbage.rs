@@ -2,10 +2,8 @@
 
 use crate::harness::Cluster;
 use std::net::SocketAddr;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// Sends bytes and no more, and waits until the other side has ended the connection.
 async fn throw(address: SocketAddr, bytes: &[u8]) {

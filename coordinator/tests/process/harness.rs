@@ -1,18 +1,19 @@
-//! Coordinators with temporary directories and free ports, and a client. Tests wait for progress and not for a time to pass.
+//! Coordinators with temporary directories and free ports, and a client. Tests wait for progress and not for
+//! a time to pass.
 
 use muster_coordinator::{Config, MemberConfig, RunError, run};
 use muster_protocol::view::{ErrorView, EventView, StatusView};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
-use std::{
-    fmt::Debug,
-    future::Future,
-    net::{SocketAddr, TcpListener},
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::fmt::Debug;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// Nothing new for so long: it stands still.
 const STALLED: Duration = Duration::from_secs(60);
@@ -34,13 +35,16 @@ struct Node {
 impl Cluster {
     /// So many coordinators, all running.
     pub fn start(count: usize) -> Cluster {
-        let listeners: Vec<TcpListener> = (0..=2 * count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
-        let ports: Vec<u16> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
+        let listeners: Vec<TcpListener> =
+            (0..=2 * count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
+        let ports: Vec<u16> =
+            listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         drop(listeners);
-        let list: Vec<String> =
-            (0..count).map(|n| format!("c{}=127.0.0.1:{}/127.0.0.1:{}", n + 1, ports[2 * n], ports[2 * n + 1])).collect();
+        let list: Vec<String> = (0..count)
+            .map(|n| format!("c{}=127.0.0.1:{}/127.0.0.1:{}", n + 1, ports[2 * n], ports[2 * n + 1]))
+            .collect();
         let mut cluster = Cluster {
-            members: MemberConfig::list(&list.join(",")).unwrap(),
+            members: muster_coordinator::members(&list.join(",")).unwrap(),
             nodes: (0..count).map(|_| None).collect(),
             directory: tempfile::tempdir().unwrap(),
             // Nobody is there.
@@ -102,7 +106,14 @@ impl Cluster {
     }
 
     /// Sends a request, and gives the status with the document.
-    pub async fn send(&self, n: usize, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+    pub async fn send(
+        &self,
+        n: usize,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, Value) {
         let mut request = self.client.request(method, self.url(n, path)).body(body.to_string());
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -112,7 +123,8 @@ impl Cluster {
     }
 
     pub async fn post(&self, n: usize, path: &str, key: Option<&str>, body: &Value) -> (u16, Value) {
-        let headers: Vec<(&str, &str)> = key.map(|key| ("Idempotency-Key", key)).into_iter().chain([("X-Muster-Actor", "ada")]).collect();
+        let headers: Vec<(&str, &str)> =
+            key.map(|key| ("Idempotency-Key", key)).into_iter().chain([("X-Muster-Actor", "ada")]).collect();
         self.send(n, Method::POST, path, &headers, &body.to_string()).await
     }
 
@@ -120,7 +132,13 @@ impl Cluster {
     pub async fn submit(&self, n: usize, name: &str) -> String {
         let key = uuid::Uuid::now_v7().to_string();
         wait_for("a submit", || async {
-            let sent = self.client.post(self.url(n, "/v1/jobs")).header("Idempotency-Key", &key).json(&job(name)).send().await;
+            let sent = self
+                .client
+                .post(self.url(n, "/v1/jobs"))
+                .header("Idempotency-Key", &key)
+                .json(&job(name))
+                .send()
+                .await;
             let response = sent.map_err(|error| error.to_string())?;
             let status = response.status();
             let document: Value = response.json().await.map_err(|error| error.to_string())?;
@@ -145,10 +163,18 @@ impl Cluster {
             for n in (0..self.nodes.len()).filter(|n| self.nodes[*n].is_some()) {
                 seen.push(self.status(n).await?.leader);
             }
-            let agreed = self.members.iter().position(|member| seen.iter().all(|leader| *leader == member.name));
+            let agreed =
+                self.members.iter().position(|member| seen.iter().all(|leader| *leader == member.name));
             match agreed {
                 // It has taken over once it answers for the jobs.
-                Some(leader) if self.get(leader, "/v1/jobs").await.is_ok_and(|response| response.status().is_success()) => Ok(leader),
+                Some(leader)
+                    if self
+                        .get(leader, "/v1/jobs")
+                        .await
+                        .is_ok_and(|response| response.status().is_success()) =>
+                {
+                    Ok(leader)
+                }
                 _ => Err(format!("{seen:?}")),
             }
         })
@@ -176,8 +202,12 @@ pub fn error(document: &Value) -> ErrorView {
     serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
-/// Looks until there is a value. An `Err` says how far things are: as long as that changes, there is progress.
-pub async fn wait_for<T, F: Future<Output = Result<T, P>>, P: Debug + PartialEq>(what: &str, mut look: impl FnMut() -> F) -> T {
+/// Looks until there is a value. An `Err` says how far things are: as long as that changes, there is
+/// progress.
+pub async fn wait_for<T, F: Future<Output = Result<T, P>>, P: Debug + PartialEq>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let (mut last, mut since) = (None, Instant::now());
     loop {
         let progress = match look().await {

@@ -1,4 +1,5 @@
-//! Real coordinators in one process, on loopback and without a broker: what clients see of them, and what garbage does to them.
+//! Real coordinators in one process, on loopback and without a broker: what clients see of them, and what
+//! garbage does to them.
 
 mod garbage;
 mod harness;

@@ -25,7 +25,12 @@ impl Stream {
     async fn next(&mut self) -> (String, EventView) {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string());
+                let field = |name: &str| {
+                    event
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name))
+                        .map(|value| value.trim().to_string())
+                };
                 let found = (field("id:"), field("data:"));
                 self.text = rest.to_string();
                 if let (Some(id), Some(data)) = found {
@@ -67,10 +72,12 @@ async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     // Live: what happens is told without being asked for, of one job only.
     let newest = listed.last().unwrap().index;
     let job = cluster.submit(0, "live").await;
-    let mut stream = Stream::open(&cluster, &format!("/v1/events?follow=true&from={newest}&job={job}"), None).await;
+    let mut stream =
+        Stream::open(&cluster, &format!("/v1/events?follow=true&from={newest}&job={job}"), None).await;
     let (_, event) = stream.next().await;
     assert_eq!(event.cause, "SubmitJob");
-    let (status, document) = cluster.post(0, &format!("/v1/jobs/{job}/cancel"), None, &serde_json::json!({})).await;
+    let (status, document) =
+        cluster.post(0, &format!("/v1/jobs/{job}/cancel"), None, &serde_json::json!({})).await;
     assert_eq!(status, 200, "{document}");
     while stream.next().await.1.cause != "CancelJob" {}
     // A coordinator that ends ends its streams, and does not wait for their readers.

@@ -17,11 +17,16 @@ async fn followers_pass_on_and_all_ledgers_agree() {
         let listed: Vec<String> = listed.iter().rev().map(|job| job.id.to_string()).collect();
         assert_eq!(listed, jobs, "as {n} tells it");
         let (status, document) = cluster.send(n, Method::GET, "/v1/jobs/job-99", &[], "").await;
-        assert_eq!((status, error(&document).error.as_str()), (404, "unknown"), "refusals are passed on as they are");
+        assert_eq!(
+            (status, error(&document).error.as_str()),
+            (404, "unknown"),
+            "refusals are passed on as they are"
+        );
     }
     // A request that was passed on goes no further.
     let follower = (leader + 1) % 3;
-    let (status, document) = cluster.send(follower, Method::GET, "/v1/jobs", &[("X-Muster-Hop", "c9")], "").await;
+    let (status, document) =
+        cluster.send(follower, Method::GET, "/v1/jobs", &[("X-Muster-Hop", "c9")], "").await;
     assert_eq!((status, error(&document).error.as_str()), (503, "no_leader"), "{document}");
 
     // The same request at another coordinator, and after a change of leader, gets its first answer.

@@ -2,19 +2,18 @@
 
 use super::samples;
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    attempt_call::{AgentFrame, AttemptFrame, CallAnswer, CallRequest},
-    bus::{Down, DownEnvelope, Phase, Stream, Up, UpEnvelope},
-    codec::{self, CodecError},
-    command::Command,
-    envelope::{Answer, Batch, Reply},
-    event::{Event, EventRecord},
-    outcome::{Outcome, Terminal},
-    rejection::Rejection,
-    spec::{JobSpec, OnPartition, TaskKind, TaskRef, Work},
-    worker::{Liveness, ReportKind},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use muster_protocol::attempt_call::{AgentFrame, AttemptFrame, CallAnswer, CallRequest};
+use muster_protocol::bus::{Down, DownEnvelope, Phase, Stream, Up, UpEnvelope};
+use muster_protocol::codec::{self, CodecError};
+use muster_protocol::command::Command;
+use muster_protocol::envelope::{Answer, Batch, Reply};
+use muster_protocol::event::{Event, EventRecord};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::rejection::Rejection;
+use muster_protocol::spec::{JobSpec, OnPartition, TaskKind, TaskRef, Work};
+use muster_protocol::worker::{Liveness, ReportKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// One type that is written to the log, the wire or a socket.
 #[derive(Clone, Copy)]
@@ -50,7 +49,8 @@ fn again<T: Encode + Decode<()>>(bytes: &[u8]) -> Result<Vec<u8>, CodecError> {
 }
 
 fn to_json<T: Decode<()> + Serialize>(bytes: &[u8]) -> String {
-    serde_json::to_string(&codec::decode::<T>(bytes, LIMIT_BYTES).expect("golden bytes decode")).expect("every value has a JSON form")
+    serde_json::to_string(&codec::decode::<T>(bytes, LIMIT_BYTES).expect("golden bytes decode"))
+        .expect("every value has a JSON form")
 }
 
 fn from_json<T: Encode + DeserializeOwned>(json: &str) -> Result<Vec<u8>, String> {
@@ -64,7 +64,10 @@ macro_rules! tagged_kind {
             tags: <$type>::TAGS,
             samples: || {
                 let samples: Vec<$type> = $samples();
-                samples.iter().map(|value| Sample { tag: value.tag(), name: value.name(), bytes: codec::encode(value) }).collect()
+                samples
+                    .iter()
+                    .map(|value| Sample { tag: value.tag(), name: value.name(), bytes: codec::encode(value) })
+                    .collect()
             },
             again: again::<$type>,
             to_json: to_json::<$type>,
@@ -83,7 +86,11 @@ macro_rules! plain_kind {
                 let samples: Vec<$type> = $samples();
                 let tags: &[(u16, &'static str)] = $tags;
                 assert_eq!(samples.len(), tags.len(), "one sample for each tag");
-                samples.iter().zip(tags).map(|(value, &(tag, name))| Sample { tag, name, bytes: codec::encode(value) }).collect()
+                samples
+                    .iter()
+                    .zip(tags)
+                    .map(|(value, &(tag, name))| Sample { tag, name, bytes: codec::encode(value) })
+                    .collect()
             },
             again: again::<$type>,
             to_json: to_json::<$type>,
@@ -115,11 +122,31 @@ pub fn kinds() -> Vec<Kind> {
         plain_kind!(DownEnvelope, "envelope-down", &[(1, "DownEnvelope")], samples::down_envelopes),
         plain_kind!(EventRecord, "event-record", &[(1, "EventRecord")], samples::event_records),
         plain_kind!(JobSpec, "job-spec", &[(1, "Full"), (2, "Least")], samples::job_specs),
-        plain_kind!(Liveness, "words-liveness", &[(0, "Alive"), (1, "Suspect"), (2, "Lost")], samples::livenesses),
-        plain_kind!(Terminal, "words-terminal", &[(1, "Succeeded"), (2, "Failed"), (3, "Cancelled")], samples::terminals),
-        plain_kind!(Phase, "words-phase", &[(0, "Queued"), (1, "Running"), (2, "Stopping"), (3, "Ended")], samples::phases),
+        plain_kind!(
+            Liveness,
+            "words-liveness",
+            &[(0, "Alive"), (1, "Suspect"), (2, "Lost")],
+            samples::livenesses
+        ),
+        plain_kind!(
+            Terminal,
+            "words-terminal",
+            &[(1, "Succeeded"), (2, "Failed"), (3, "Cancelled")],
+            samples::terminals
+        ),
+        plain_kind!(
+            Phase,
+            "words-phase",
+            &[(0, "Queued"), (1, "Running"), (2, "Stopping"), (3, "Ended")],
+            samples::phases
+        ),
         plain_kind!(Stream, "words-stream", &[(1, "Stdout"), (2, "Stderr")], samples::streams),
         plain_kind!(TaskKind, "words-task-kind", &[(0, "Batch"), (1, "Service")], samples::task_kinds),
-        plain_kind!(OnPartition, "words-on-partition", &[(0, "Stop"), (1, "Continue")], samples::on_partitions),
+        plain_kind!(
+            OnPartition,
+            "words-on-partition",
+            &[(0, "Stop"), (1, "Continue")],
+            samples::on_partitions
+        ),
     ]
 }

@@ -1,7 +1,8 @@
 //! The bytes of everything that is written to the log, the wire or a socket, pinned in `protocol/golden`.
 //!
-//! A log of today is read by every later version, so these bytes may never change: a change here means a new tag or a new format
-//! version, never a new recording. `MUSTER_RECORD=1 cargo test -p muster-protocol` adds the files of *new* samples, and only those.
+//! A log of today is read by every later version, so these bytes may never change: a change here means a new
+//! tag or a new format version, never a new recording. `MUSTER_RECORD=1 cargo test -p muster-protocol` adds
+//! the files of *new* samples, and only those.
 
 mod kinds;
 mod memory;
@@ -9,7 +10,9 @@ mod samples;
 
 use kinds::{Kind, kinds};
 use muster_protocol::codec::CodecError;
-use std::{env, fs, path::PathBuf, sync::Once};
+use std::path::PathBuf;
+use std::sync::Once;
+use std::{env, fs};
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -21,12 +24,20 @@ fn path(kind: &Kind, tag: u16, name: &str) -> PathBuf {
 
 /// Hexadecimal, 32 bytes to a line: a change is seen in a review.
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.chunks(32).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n").collect()
+    bytes
+        .chunks(32)
+        .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+        .collect()
 }
 
 fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).expect("golden files hold hex digits")).collect()
+    digits
+        .chunks(2)
+        .map(|pair| {
+            u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).expect("golden files hold hex digits")
+        })
+        .collect()
 }
 
 /// Adds the files of new samples, once, before any test reads them.
@@ -55,8 +66,9 @@ fn pinned() -> Vec<(Kind, String, Vec<u8>)> {
     for kind in kinds() {
         for &(tag, name) in kind.tags {
             let path = path(&kind, tag, name);
-            let text =
-                fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; record it with MUSTER_RECORD=1", path.display()));
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| {
+                panic!("{}: {error}; record it with MUSTER_RECORD=1", path.display())
+            });
             all.push((kind, format!("{} {tag} {name}", kind.name), from_hex(&text)));
         }
     }
@@ -73,7 +85,12 @@ fn every_tag_has_a_sample_and_its_bytes_never_change() {
         for sample in samples {
             let path = path(&kind, sample.tag, sample.name);
             let text = fs::read_to_string(&path).unwrap_or_else(|error| {
-                panic!("{} {} has no golden file {}: {error}; MUSTER_RECORD=1 adds it", kind.name, sample.name, path.display())
+                panic!(
+                    "{} {} has no golden file {}: {error}; MUSTER_RECORD=1 adds it",
+                    kind.name,
+                    sample.name,
+                    path.display()
+                )
             });
             assert_eq!(
                 to_hex(&sample.bytes),
@@ -100,7 +117,11 @@ fn no_golden_file_is_left_over() {
         }
         for file in fs::read_dir(kind).unwrap() {
             let file = file.unwrap().path();
-            assert!(known.contains(&file), "{} pins a tag that is gone: what was once written must stay readable", file.display());
+            assert!(
+                known.contains(&file),
+                "{} pins a tag that is gone: what was once written must stay readable",
+                file.display()
+            );
         }
     }
 }
@@ -152,7 +173,8 @@ fn damaged_bytes_never_panic_and_what_decodes_is_whole() {
                     _ => damaged[at] ^= 1 << (next() % 8),
                 }
             }
-            // Not every damage is seen here (checksums are the store's task), but a value that comes out is a whole one.
+            // Not every damage is seen here (checksums are the store's task), but a value that comes out is a
+            // whole one.
             if let Ok(again) = (kind.again)(&damaged) {
                 assert_eq!((kind.again)(&again).as_deref(), Ok(&again[..]), "{name}: {damaged:02x?}");
                 decoded += 1;
@@ -182,7 +204,8 @@ fn an_announced_length_takes_no_memory() {
 #[test]
 fn small_elements_in_number_are_within_the_decoders_limit() {
     use muster_protocol::{bus, codec, event};
-    // The elements that grow the most from wire to memory: the limit on memory must let honest messages through.
+    // The elements that grow the most from wire to memory: the limit on memory must let honest messages
+    // through.
     let events = vec![samples::smallest_event(); 100_000];
     let bytes = codec::encode(&events);
     assert_eq!(codec::decode::<Vec<event::EventRecord>>(&bytes, bytes.len()).as_ref(), Ok(&events));

@@ -1,9 +1,7 @@
 //! How much memory a piece of code takes at most: an allocator that counts, for this test program only.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 
 struct Counting;
 
@@ -16,11 +14,15 @@ fn count(more: usize, less: usize) {
     // At a thread's end its counters are gone: nobody reads them any more.
     let _ = TAKEN.try_with(|taken| {
         taken.set(taken.get().wrapping_add(more).wrapping_sub(less));
-        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(taken.get() as isize as usize & (usize::MAX >> 1))));
+        let _ =
+            PEAK.try_with(|peak| peak.set(peak.get().max(taken.get() as isize as usize & (usize::MAX >> 1))));
     });
 }
 
-#[expect(unsafe_code, reason = "only an allocator sees what is allocated; it hands every call to the system's, unchanged")]
+#[expect(
+    unsafe_code,
+    reason = "only an allocator sees what is allocated; it hands every call to the system's, unchanged"
+)]
 // SAFETY: every call is passed on to `System` as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

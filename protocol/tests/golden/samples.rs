@@ -1,8 +1,18 @@
-//! One value for each tag. Fields have values that differ from each other and from their defaults, so that two that were swapped show.
+//! One value for each tag. Fields have values that differ from each other and from their defaults, so that
+//! two that were swapped show.
 
-use muster_protocol::{
-    attempt_call::*, bus::*, command::*, envelope::*, event::*, ids::*, outcome::*, rejection::*, resources::*, spec::*, time::*, worker::*,
-};
+use muster_protocol::attempt_call::*;
+use muster_protocol::bus::*;
+use muster_protocol::command::*;
+use muster_protocol::envelope::*;
+use muster_protocol::event::*;
+use muster_protocol::ids::*;
+use muster_protocol::outcome::*;
+use muster_protocol::rejection::*;
+use muster_protocol::resources::*;
+use muster_protocol::spec::*;
+use muster_protocol::time::*;
+use muster_protocol::worker::*;
 use std::collections::BTreeMap;
 
 fn text(value: &str) -> String {
@@ -37,7 +47,12 @@ fn hello() -> WorkerHello {
         address: text("10.0.0.7"),
         rendezvous_port_first: 29_500,
         rendezvous_ports: 100,
-        capacity: Resources { cpu_milli: 64_000, memory_mib: 262_144, gpus: 1, counters: BTreeMap::from([(text("licence"), 2)]) },
+        capacity: Resources {
+            cpu_milli: 64_000,
+            memory_mib: 262_144,
+            gpus: 1,
+            counters: BTreeMap::from([(text("licence"), 2)]),
+        },
         gpus: vec![GpuInfo { index: 0, model: text("H100"), memory_mib: 81_559, uuid: text("GPU-1") }],
         labels: BTreeMap::from([(text("zone"), text("b"))]),
         queue: 16,
@@ -95,7 +110,12 @@ pub fn job_specs() -> Vec<JobSpec> {
         array_first: 100,
         array_step: 5,
         work: works().remove(2),
-        request: Resources { cpu_milli: 1_500, memory_mib: 2_048, gpus: 1, counters: BTreeMap::from([(text("slot"), 3)]) },
+        request: Resources {
+            cpu_milli: 1_500,
+            memory_mib: 2_048,
+            gpus: 1,
+            counters: BTreeMap::from([(text("slot"), 3)]),
+        },
         gang: true,
         open: true,
         kind: TaskKind::Service,
@@ -104,7 +124,9 @@ pub fn job_specs() -> Vec<JobSpec> {
         grace_ms: 7_000,
         on_partition: OnPartition::Continue,
     };
-    let least = serde_json::from_str(r#"{"name":"least","stages":[{"name":"one","tasks":1,"work":{"type":"noop"}}]}"#);
+    let least = serde_json::from_str(
+        r#"{"name":"least","stages":[{"name":"one","tasks":1,"work":{"type":"noop"}}]}"#,
+    );
     vec![
         JobSpec { name: text("code-model"), priority: -3, params: text("{\"seed\":1}"), stages: vec![stage] },
         least.expect("a job with nothing but what it must have"),
@@ -128,7 +150,12 @@ pub fn commands() -> Vec<Command> {
         Command::SetLiveness(SetLiveness { worker: WorkerId(3), boot: boot(), liveness: Liveness::Suspect }),
         Command::DrainWorker(DrainWorker { worker: WorkerId(3), drain: true }),
         Command::Assign(Assign {
-            assignments: vec![Assignment { attempt: attempt(), worker: WorkerId(3), grant: Grant { gpus: vec![0, 2] }, queued: true }],
+            assignments: vec![Assignment {
+                attempt: attempt(),
+                worker: WorkerId(3),
+                grant: Grant { gpus: vec![0, 2] },
+                queued: true,
+            }],
             hints: vec![LoadHint { worker: WorkerId(4), cpu_milli: 250 }],
         }),
         Command::ReportAttempts(ReportAttempts {
@@ -136,7 +163,11 @@ pub fn commands() -> Vec<Command> {
             boot: boot(),
             reports: vec![Report { attempt: attempt(), what: reports().remove(1) }],
         }),
-        Command::RecordProgress(RecordProgress { worker: WorkerId(3), boot: boot(), records: vec![record()] }),
+        Command::RecordProgress(RecordProgress {
+            worker: WorkerId(3),
+            boot: boot(),
+            records: vec![record()],
+        }),
         Command::AddTasks(AddTasks { parent: attempt(), children: vec![child()] }),
         Command::SealStage(SealStage { parent: attempt(), stage: StageIndex(6) }),
         Command::AdvanceTime(AdvanceTime {}),
@@ -149,21 +180,40 @@ pub fn events() -> Vec<Event> {
     let worker = WorkerEvent { worker: WorkerId(3) };
     let stage = StageEvent { job: JobId(42), stage: StageIndex(4) };
     vec![
-        Event::JobSubmitted(JobSubmitted { job: JobId(42), actor: text("ada"), namespace: text("default"), spec: spec() }),
+        Event::JobSubmitted(JobSubmitted {
+            job: JobId(42),
+            actor: text("ada"),
+            namespace: text("default"),
+            spec: spec(),
+        }),
         Event::JobCancelled(JobCancelled { job: JobId(42), reason: text("not needed") }),
-        Event::JobEnded(JobEnded { job: JobId(42), terminal: Terminal::Failed, reason: text("job-42.7 failed") }),
+        Event::JobEnded(JobEnded {
+            job: JobId(42),
+            terminal: Terminal::Failed,
+            reason: text("job-42.7 failed"),
+        }),
         Event::JobRetried(JobRetried { job: JobId(42) }),
         Event::StageReadied(stage),
         Event::StageSealed(stage),
         Event::StageSucceeded(stage),
-        Event::TasksAdded(TasksAddedEvent { parent: attempt(), request: request(), first: 12, children: vec![child()] }),
+        Event::TasksAdded(TasksAddedEvent {
+            parent: attempt(),
+            request: request(),
+            first: 12,
+            children: vec![child()],
+        }),
         Event::WorkerRegistered(WorkerRegistered { worker: WorkerId(3), hello: hello() }),
         Event::WorkerSuspected(worker),
         Event::WorkerRecovered(worker),
         Event::WorkerLost(worker),
         Event::WorkerDrained(worker),
         Event::WorkerUndrained(worker),
-        Event::TaskAssigned(TaskAssigned { attempt: attempt(), worker: WorkerId(3), grant: Grant { gpus: vec![1] }, queued: true }),
+        Event::TaskAssigned(TaskAssigned {
+            attempt: attempt(),
+            worker: WorkerId(3),
+            grant: Grant { gpus: vec![1] },
+            queued: true,
+        }),
         Event::GangFormed(GangFormed {
             job: JobId(42),
             stage: StageIndex(4),
@@ -172,7 +222,10 @@ pub fn events() -> Vec<Event> {
             rendezvous_port: 29_501,
         }),
         Event::AttemptStarted(AttemptStarted { attempt: attempt(), pid: 4_711 }),
-        Event::AttemptStopped(AttemptStopped { attempt: attempt(), outcome: Outcome::TimedOut(why("ran over 1 h")) }),
+        Event::AttemptStopped(AttemptStopped {
+            attempt: attempt(),
+            outcome: Outcome::TimedOut(why("ran over 1 h")),
+        }),
         Event::AttemptEnded(AttemptEnded { attempt: attempt(), outcome: failed(), run_ms: 65_432 }),
         Event::TaskRequeued(TaskRequeued { task: task(), ready_at: LogMs(123_456), counts: true }),
         Event::TaskReadied(TaskEvent { task: task() }),
@@ -181,7 +234,11 @@ pub fn events() -> Vec<Event> {
         Event::LeaderTookOver(LeaderTookOver { leader: RaftId(2), name: text("c2"), term: Term(9) }),
         Event::CommandFaulted(CommandFaulted { command: text("Assign") }),
         Event::VersionRaised(VersionRaised { version: 2 }),
-        Event::RequestAnswered(RequestAnswered { request: request(), command_hash: 0x0123_4567_89ab_cdef, answer: answers().remove(0) }),
+        Event::RequestAnswered(RequestAnswered {
+            request: request(),
+            command_hash: 0x0123_4567_89ab_cdef,
+            answer: answers().remove(0),
+        }),
         Event::HintsUsed(HintsUsed { hints: vec![LoadHint { worker: WorkerId(4), cpu_milli: 250 }] }),
     ]
 }
@@ -274,10 +331,21 @@ pub fn downs() -> Vec<Down> {
         Down::HeartbeatAck(HeartbeatAck { sent_ms: 90_300, down_sent: 17, worker: WorkerId(3) }),
         Down::SayHello(SayHello {}),
         Down::Run(Run { launches: vec![launch()] }),
-        Down::Stop(Stop { attempt: attempt(), outcome: Outcome::Cancelled(why("not needed")), grace_ms: 5_000 }),
+        Down::Stop(Stop {
+            attempt: attempt(),
+            outcome: Outcome::Cancelled(why("not needed")),
+            grace_ms: 5_000,
+        }),
         Down::Ack(Ack { reports: 5, progress: 6 }),
         Down::Answer(AnswerTo { id: request(), answer: call_answers().remove(4) }),
-        Down::Tail(Tail { id: request(), attempt: attempt(), stream: Stream::Stderr, offset: 7, follow: true, credit_bytes: 262_144 }),
+        Down::Tail(Tail {
+            id: request(),
+            attempt: attempt(),
+            stream: Stream::Stderr,
+            offset: 7,
+            follow: true,
+            credit_bytes: 262_144,
+        }),
         Down::EndTail(EndTail { id: request() }),
     ]
 }
@@ -316,9 +384,17 @@ pub fn call_requests() -> Vec<CallRequest> {
 
 pub fn call_answers() -> Vec<CallAnswer> {
     vec![
-        CallAnswer::Outputs(Outputs { outputs: vec![TaskOutput { task: task(), output: text("{\"tokens\":12}") }], next: Some(8) }),
+        CallAnswer::Outputs(Outputs {
+            outputs: vec![TaskOutput { task: task(), output: text("{\"tokens\":12}") }],
+            next: Some(8),
+        }),
         CallAnswer::Records(Records {
-            records: vec![KeyedRecord { key: text("call/1"), seq: 2, payload_hash: Digest::of(b"call"), body: text("{}") }],
+            records: vec![KeyedRecord {
+                key: text("call/1"),
+                seq: 2,
+                payload_hash: Digest::of(b"call"),
+                body: text("{}"),
+            }],
         }),
         CallAnswer::Added(TasksAdded { first: 12, count: 3 }),
         CallAnswer::Sealed(Taken {}),
@@ -359,7 +435,10 @@ pub fn rejections() -> Vec<Rejection> {
     vec![
         Rejection::Unknown(detail("no job-9")),
         Rejection::WrongState(detail("job-42 has ended")),
-        Rejection::Invalid(Invalid { field: text("stages[2].needs"), message: text("a stage needs only stages before it") }),
+        Rejection::Invalid(Invalid {
+            field: text("stages[2].needs"),
+            message: text("a stage needs only stages before it"),
+        }),
         Rejection::LimitExceeded(detail("100000 open jobs")),
         Rejection::Stale(detail("attempt 2 is not the newest")),
         Rejection::RequestReused(detail("the id was used for another command")),
@@ -368,7 +447,10 @@ pub fn rejections() -> Vec<Rejection> {
 }
 
 pub fn reports() -> Vec<ReportKind> {
-    vec![ReportKind::Started(Started { pid: 4_711 }), ReportKind::Ended(Ended { outcome: failed(), run_ms: 65_432 })]
+    vec![
+        ReportKind::Started(Started { pid: 4_711 }),
+        ReportKind::Ended(Ended { outcome: failed(), run_ms: 65_432 }),
+    ]
 }
 
 pub fn batches() -> Vec<Batch> {
@@ -391,11 +473,23 @@ pub fn batches() -> Vec<Batch> {
 }
 
 pub fn up_envelopes() -> Vec<UpEnvelope> {
-    vec![UpEnvelope { cluster: text("demo"), identity: identity(), boot: boot(), trace: text("00-1-2-01"), message: ups().remove(6) }]
+    vec![UpEnvelope {
+        cluster: text("demo"),
+        identity: identity(),
+        boot: boot(),
+        trace: text("00-1-2-01"),
+        message: ups().remove(6),
+    }]
 }
 
 pub fn down_envelopes() -> Vec<DownEnvelope> {
-    vec![DownEnvelope { cluster: text("demo"), term: Term(9), boot: boot(), trace: text("00-1-2-01"), message: downs().remove(5) }]
+    vec![DownEnvelope {
+        cluster: text("demo"),
+        term: Term(9),
+        boot: boot(),
+        trace: text("00-1-2-01"),
+        message: downs().remove(5),
+    }]
 }
 
 pub fn livenesses() -> Vec<Liveness> {

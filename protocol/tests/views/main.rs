@@ -1,13 +1,17 @@
-//! The JSON that programs read, pinned in `protocol/golden/json`: keys are added, never taken away or given another meaning.
+//! The JSON that programs read, pinned in `protocol/golden/json`: keys are added, never taken away or given
+//! another meaning.
 //!
-//! `MUSTER_RECORD=1 cargo test -p muster-protocol` records new views and new keys. A key that is gone, or that holds something else
-//! than before, is never recorded: the test fails until it is back.
+//! `MUSTER_RECORD=1 cargo test -p muster-protocol` records new views and new keys. A key that is gone, or
+//! that holds something else than before, is never recorded: the test fails until it is back.
 
 mod samples;
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{env, fmt::Debug, fs, path::PathBuf};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::{env, fs};
 
 /// Checks one view against its file, and that it survives the trip.
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, view: &T) {
@@ -23,7 +27,10 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, view: 
     if pinned.as_ref() == Some(&text) {
         return;
     }
-    assert!(env::var_os("MUSTER_RECORD").is_some_and(|flag| flag == "1"), "{name}: new keys; MUSTER_RECORD=1 records them:\n{text}");
+    assert!(
+        env::var_os("MUSTER_RECORD").is_some_and(|flag| flag == "1"),
+        "{name}: new keys; MUSTER_RECORD=1 records them:\n{text}"
+    );
     fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the golden files can be written");
     fs::write(&path, text).expect("the golden files can be written");
 }

@@ -1,6 +1,14 @@
 //! One value for each view, with every field filled.
 
-use muster_protocol::{bus::Stream, envelope::ChainHead, event::*, ids::*, outcome::*, resources::*, time::*, view::*, worker::Liveness};
+use muster_protocol::bus::Stream;
+use muster_protocol::envelope::ChainHead;
+use muster_protocol::event::*;
+use muster_protocol::ids::*;
+use muster_protocol::outcome::*;
+use muster_protocol::resources::*;
+use muster_protocol::time::*;
+use muster_protocol::view::*;
+use muster_protocol::worker::Liveness;
 use std::collections::BTreeMap;
 
 fn text(value: &str) -> String {
@@ -24,7 +32,12 @@ fn counts() -> TaskCounts {
 }
 
 fn resources() -> Resources {
-    Resources { cpu_milli: 4_000, memory_mib: 8_192, gpus: 1, counters: BTreeMap::from([(text("licence"), 2)]) }
+    Resources {
+        cpu_milli: 4_000,
+        memory_mib: 8_192,
+        gpus: 1,
+        counters: BTreeMap::from([(text("licence"), 2)]),
+    }
 }
 
 pub fn status() -> StatusView {
@@ -73,7 +86,8 @@ pub fn job() -> JobView {
 }
 
 pub fn job_detail() -> JobDetail {
-    let spec = r#"{"name":"least","stages":[{"name":"one","tasks":1,"work":{"type":"process","argv":["true"]}}]}"#;
+    let spec =
+        r#"{"name":"least","stages":[{"name":"one","tasks":1,"work":{"type":"process","argv":["true"]}}]}"#;
     JobDetail {
         job: job(),
         spec: serde_json::from_str(spec).expect("a job with nothing but what it must have"),
@@ -90,7 +104,8 @@ pub fn job_detail() -> JobDetail {
 }
 
 pub fn task_page() -> TaskPage {
-    let progress = ProgressView { seq: 300, payload_hash: Digest::of(b"weights"), body: text("{\"loss\":3.2}") };
+    let progress =
+        ProgressView { seq: 300, payload_hash: Digest::of(b"weights"), body: text("{\"loss\":3.2}") };
     let view = TaskView {
         id: task(),
         stage: text("train"),
@@ -100,7 +115,11 @@ pub fn task_page() -> TaskPage {
         worker_name: Some(text("node-a")),
         started_ms: Some(LogMs(110_000)),
         ended_ms: Some(LogMs(120_000)),
-        outcome: Some(Outcome::Failed(Failed { exit_code: Some(7), signal: None, message: text("exit code 7") })),
+        outcome: Some(Outcome::Failed(Failed {
+            exit_code: Some(7),
+            signal: None,
+            message: text("exit code 7"),
+        })),
         retries: 1,
         progress: BTreeMap::from([(text("train"), progress)]),
     };
@@ -145,7 +164,11 @@ pub fn accepted() -> AcceptedView {
 }
 
 pub fn error() -> ErrorView {
-    ErrorView { error: text("invalid"), message: text("a stage needs only stages before it"), field: text("stages[2].needs") }
+    ErrorView {
+        error: text("invalid"),
+        message: text("a stage needs only stages before it"),
+        field: text("stages[2].needs"),
+    }
 }
 
 pub fn replay() -> ReplayView {

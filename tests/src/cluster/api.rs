@@ -1,16 +1,17 @@
 //! A coordinator's HTTP API, as a program uses it.
 
-use muster_protocol::{
-    ids::{JobId, LogIndex, RequestId, TaskId},
-    spec::{JobSpec, ProcessWork, StageSpec, Work},
-    view::{AcceptedView, ErrorView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView, WorkerView},
+use muster_protocol::ids::{JobId, LogIndex, RequestId, TaskId};
+use muster_protocol::spec::{JobSpec, ProcessWork, StageSpec, Work};
+use muster_protocol::view::{
+    AcceptedView, ErrorView, EventView, JobDetail, JobView, ReplayView, StatusView, TaskPage, TaskView,
+    WorkerView,
 };
-use reqwest::{
-    StatusCode,
-    blocking::{Client, RequestBuilder, Response},
-};
+use reqwest::StatusCode;
+use reqwest::blocking::{Client, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
-use std::{net::SocketAddr, sync::OnceLock, time::Duration};
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 /// A request that gets no answer for so long has failed.
 const ANSWER_TIMEOUT_MS: u64 = 20_000;
@@ -36,7 +37,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same request may be sent again in the hope of another answer: there was none, or no leader.
+    /// Whether the same request may be sent again in the hope of another answer: there was none, or no
+    /// leader.
     pub fn is_passing(&self) -> bool {
         match self {
             Error::Silent(_) => true,
@@ -54,7 +56,9 @@ pub struct Api {
 
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
-    CLIENT.get_or_init(|| Client::builder().tcp_nodelay(true).no_proxy().build().expect("a client without TLS can be made"))
+    CLIENT.get_or_init(|| {
+        Client::builder().tcp_nodelay(true).no_proxy().build().expect("a client without TLS can be made")
+    })
 }
 
 /// A request id of our own: a UUIDv7.
@@ -116,27 +120,36 @@ impl Api {
 
     /// One task.
     pub fn task(&self, task: TaskId) -> Result<TaskView, Error> {
-        let page: TaskPage = read(self.get(&format!("/v1/jobs/{}/tasks?from={}&limit=1", task.job, task.index)))?;
+        let page: TaskPage =
+            read(self.get(&format!("/v1/jobs/{}/tasks?from={}&limit=1", task.job, task.index)))?;
         Ok(page.tasks.into_iter().next().expect("a page begins with the task that was asked for"))
     }
 
     /// Submits a job, once.
     pub fn submit(&self, spec: &JobSpec, request: RequestId) -> Result<JobId, Error> {
-        let sent = self.post("/v1/jobs").header("Idempotency-Key", request.to_string()).header("X-Muster-Actor", "test").json(spec);
+        let sent = self
+            .post("/v1/jobs")
+            .header("Idempotency-Key", request.to_string())
+            .header("X-Muster-Actor", "test")
+            .json(spec);
         let accepted: AcceptedView = read(sent)?;
         Ok(accepted.job.expect("a submit is answered with its job"))
     }
 
     /// Cancels a job.
     pub fn cancel(&self, job: JobId) -> Result<AcceptedView, Error> {
-        read(self.post(&format!("/v1/jobs/{job}/cancel")).json(&serde_json::json!({ "reason": "the test says so" })))
+        read(
+            self.post(&format!("/v1/jobs/{job}/cancel"))
+                .json(&serde_json::json!({ "reason": "the test says so" })),
+        )
     }
 
     /// All events from `from` on.
     pub fn events(&self, from: u64) -> Result<Vec<EventView>, Error> {
         let (mut events, mut next) = (Vec::<EventView>::new(), from);
         loop {
-            let page: Vec<EventView> = read(self.get(&format!("/v1/events?from={next}&limit={EVENTS_PER_PAGE}")))?;
+            let page: Vec<EventView> =
+                read(self.get(&format!("/v1/events?from={next}&limit={EVENTS_PER_PAGE}")))?;
             let Some(last) = page.last() else { return Ok(events) };
             let before = events.len();
             next = last.index.0 + 1;
@@ -149,7 +162,10 @@ impl Api {
 
     /// Folds this coordinator's ledger from zero up to an index, and decides every command again.
     pub fn replay_until(&self, until: LogIndex) -> Result<ReplayView, Error> {
-        read(self.get(&format!("/v1/replay?verify=true&until={until}")).timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)))
+        read(
+            self.get(&format!("/v1/replay?verify=true&until={until}"))
+                .timeout(Duration::from_millis(REPLAY_TIMEOUT_MS)),
+        )
     }
 
     /// Folds this coordinator's ledger from zero.
@@ -165,7 +181,11 @@ fn read<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, Error> {
         return Ok(response.json()?);
     }
     let text = response.text()?;
-    let view = serde_json::from_str(&text).unwrap_or(ErrorView { error: "unreadable".to_string(), message: text, field: String::new() });
+    let view = serde_json::from_str(&text).unwrap_or(ErrorView {
+        error: "unreadable".to_string(),
+        message: text,
+        field: String::new(),
+    });
     Err(Error::Refused { status, view })
 }
 
@@ -176,8 +196,10 @@ pub fn job_of(name: &str, stage: StageSpec) -> JobSpec {
 
 /// A stage of so many tasks, with every rule at its default.
 pub fn stage_of(name: &str, tasks: u32, work: Work) -> StageSpec {
-    let mut stage: StageSpec = serde_json::from_value(serde_json::json!({ "name": name, "tasks": tasks, "work": { "type": "noop" } }))
-        .expect("a stage with nothing but what it must have");
+    let mut stage: StageSpec = serde_json::from_value(
+        serde_json::json!({ "name": name, "tasks": tasks, "work": { "type": "noop" } }),
+    )
+    .expect("a stage with nothing but what it must have");
     stage.work = work;
     stage
 }

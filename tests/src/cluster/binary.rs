@@ -1,12 +1,10 @@
 //! The binary under test: the one that was built with the tests, or one that `MUSTER_BIN` names.
 
 use super::Error;
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
-};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// Where the binary `muster` is; builds it if it is not there.
 pub fn muster() -> Result<PathBuf, Error> {

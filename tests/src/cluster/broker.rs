@@ -1,10 +1,8 @@
 //! The broker of a cluster: a real `nats-server`, or the embedded one in a process of its own.
 
 use super::{Error, Process, wait_for};
-use std::{
-    net::{SocketAddr, TcpStream},
-    path::Path,
-};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
 /// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,13 @@
-//! Real processes on loopback: coordinators, workers and a broker, each with its data in a temporary directory.
+//! Real processes on loopback: coordinators, workers and a broker, each with its data in a temporary
+//! directory.
 //!
-//! Its one job is to start, kill and ask them, and to leave nothing behind: every process ends with the value that stands for it, by
-//! its own process id, also when a test panics or the test program is killed. It must never look inside a process, and never wait for
-//! a time to pass: it waits for progress, and gives up when there is none ([`patience`]).
+//! Its one job is to start, kill and ask them, and to leave nothing behind: every process ends with the value
+//! that stands for it, by its own process id, also when a test panics or the test program is killed. It must
+//! never look inside a process, and never wait for a time to pass: it waits for progress, and gives up when
+//! there is none ([`patience`]).
 //!
-//! What the choice costs: one cluster at a time on a machine ([`permit`]), since elections between starved processes prove nothing.
+//! What the choice costs: one cluster at a time on a machine ([`permit`]), since elections between starved
+//! processes prove nothing.
 
 pub mod api;
 pub mod binary;
@@ -24,11 +27,9 @@ pub use shape::Shape;
 use broker::Broker;
 use permit::Permit;
 use shape::Member;
-use std::{
-    io,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// Why there is no cluster.
@@ -72,7 +73,10 @@ impl Cluster {
     pub fn start(shape: Shape) -> Result<Cluster, Error> {
         let permit = Permit::take()?;
         let binary = binary::muster()?;
-        let directory = tempfile::Builder::new().prefix("muster-test-").tempdir().map_err(Error::io("make a directory"))?;
+        let directory = tempfile::Builder::new()
+            .prefix("muster-test-")
+            .tempdir()
+            .map_err(Error::io("make a directory"))?;
         let ports = ports::free(2 * shape.coordinators + 1)?;
         let members = Member::all(&ports);
         let broker = Broker::start(shape.broker, ports[0], &binary, directory.path())?;
@@ -153,7 +157,8 @@ impl Cluster {
     /// Starts a coordinator that is not running.
     pub fn start_coordinator(&mut self, index: usize) -> Result<(), Error> {
         let log = self.directory.path().join(format!("{}.log", self.members[index].name));
-        self.coordinators[index] = Some(Process::start(&self.binary, &self.coordinator_arguments(index), &log)?);
+        self.coordinators[index] =
+            Some(Process::start(&self.binary, &self.coordinator_arguments(index), &log)?);
         Ok(())
     }
 
@@ -216,7 +221,12 @@ impl Cluster {
 
     /// Starts the broker again, on the same port.
     pub fn start_broker(&mut self) -> Result<(), Error> {
-        self.broker = Some(Broker::start(self.shape.broker, self.members[0].broker_port, &self.binary, self.directory.path())?);
+        self.broker = Some(Broker::start(
+            self.shape.broker,
+            self.members[0].broker_port,
+            &self.binary,
+            self.directory.path(),
+        )?);
         Ok(())
     }
 
@@ -266,13 +276,17 @@ impl Cluster {
     /// Runs a verb of the client against a coordinator, to its end.
     pub fn muster_at(&self, index: usize, arguments: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).env("MUSTER_URL", format!("http://{}", self.members[index].http)).env_remove("RUST_LOG");
+        command
+            .args(arguments)
+            .env("MUSTER_URL", format!("http://{}", self.members[index].http))
+            .env_remove("RUST_LOG");
         command.stdin(Stdio::null()).output().expect("the binary can be run")
     }
 
     /// Runs a verb of the client against the first running coordinator, to its end.
     pub fn muster(&self, arguments: &[&str]) -> Output {
-        let index = (0..self.members.len()).find(|index| self.is_running(*index)).expect("a coordinator runs");
+        let index =
+            (0..self.members.len()).find(|index| self.is_running(*index)).expect("a coordinator runs");
         self.muster_at(index, arguments)
     }
 }

@@ -1,17 +1,17 @@
-//! Waiting for progress, not for the clock: a slow machine may take its time, and one that stands still fails.
+//! Waiting for progress, not for the clock: a slow machine may take its time, and one that stands still
+//! fails.
 
-use std::{
-    fmt::Debug,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::fmt::Debug;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Nothing new for so long: it stands still.
 pub const STALLED_MS: u64 = 60_000;
 /// Between two looks.
 const LOOK_INTERVAL_MS: u64 = 20;
 
-/// Looks until `look` gives a value, and returns it. An `Err` says how far things are: as long as that changes, there is progress.
+/// Looks until `look` gives a value, and returns it. An `Err` says how far things are: as long as that
+/// changes, there is progress.
 ///
 /// # Panics
 /// When nothing has changed for [`STALLED_MS`].

@@ -1,7 +1,9 @@
-//! One cluster at a time on this machine: a lock on a file, which the system gives back however its holder ends.
+//! One cluster at a time on this machine: a lock on a file, which the system gives back however its holder
+//! ends.
 
 use super::Error;
-use std::{env, fs::File};
+use std::env;
+use std::fs::File;
 
 /// The permission to run a cluster, until it is dropped.
 pub struct Permit {
@@ -13,7 +15,12 @@ impl Permit {
     pub fn take() -> Result<Permit, Error> {
         let path = env::temp_dir().join("muster-one-cluster.lock");
         let what = || format!("lock {}", path.display());
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io(what()))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io(what()))?;
         file.lock().map_err(Error::io(what()))?;
         Ok(Permit { _file: file })
     }

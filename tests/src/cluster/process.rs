@@ -1,14 +1,13 @@
-//! One child process: its output goes to a file, and it ends with this value, or with the test program, whichever ends first.
+//! One child process: its output goes to a file, and it ends with this value, or with the test program,
+//! whichever ends first.
 
 use super::Error;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Child, Command, ExitStatus, Stdio},
-};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 /// How much of each log is shown after a failure.
 const LOG_BYTES_SHOWN: usize = 6_000;
@@ -22,8 +21,15 @@ pub struct Process {
 impl Process {
     /// Starts a program. Its output is appended to `log`.
     pub fn start(program: &Path, arguments: &[String], log: &Path) -> Result<Process, Error> {
-        let name = format!("{} ({})", log.file_stem().unwrap_or_default().to_string_lossy(), program.display());
-        let output = || File::options().create(true).append(true).open(log).map_err(Error::io(format!("open {}", log.display())));
+        let name =
+            format!("{} ({})", log.file_stem().unwrap_or_default().to_string_lossy(), program.display());
+        let output = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .map_err(Error::io(format!("open {}", log.display())))
+        };
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(output()?).stderr(output()?);
         // Its own group: a Ctrl-C at the terminal ends the test, and the test ends its children.
@@ -81,11 +87,17 @@ fn die_with_parent(command: &mut Command) {
 }
 
 /// Shows, on standard error, how each log in `directory` ends.
-#[expect(clippy::print_stderr, reason = "the only trace of a failure in a directory that is about to be deleted")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the only trace of a failure in a directory that is about to be deleted"
+)]
 pub fn show_ends_of_logs(directory: &Path) {
     let Ok(entries) = fs::read_dir(directory) else { return };
-    let mut logs: Vec<_> =
-        entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "log")).collect();
+    let mut logs: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|e| e == "log"))
+        .collect();
     logs.sort();
     for log in logs {
         let text = fs::read(&log).unwrap_or_default();
@@ -111,7 +123,9 @@ mod tests {
         let log = directory.path().join("sleeper.log");
         let arguments = ["-c", "echo awake; exec sleep 1000"].map(str::to_string);
         let mut process = Process::start(Path::new("/bin/sh"), &arguments, &log).unwrap();
-        wait_for("its first words", || fs::read_to_string(&log).ok().filter(|text| text == "awake\n").ok_or(()));
+        wait_for("its first words", || {
+            fs::read_to_string(&log).ok().filter(|text| text == "awake\n").ok_or(())
+        });
         let pid = process.pid();
         process.freeze();
         assert!(is_alive(pid) && process.exit().is_none(), "a frozen process has not ended");
@@ -126,7 +140,8 @@ mod tests {
     fn a_process_that_was_asked_to_end_is_seen_to() {
         let directory = tempfile::tempdir().unwrap();
         let arguments = ["1000".to_string()];
-        let mut process = Process::start(Path::new("sleep"), &arguments, &directory.path().join("sleeper.log")).unwrap();
+        let mut process =
+            Process::start(Path::new("sleep"), &arguments, &directory.path().join("sleeper.log")).unwrap();
         process.terminate();
         let exit = wait_for("its end", || process.exit().ok_or(()));
         assert!(!exit.success());

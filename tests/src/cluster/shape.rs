@@ -44,7 +44,12 @@ impl Member {
         let (broker_port, pairs) = (ports[0], ports[1..].chunks_exact(2));
         pairs
             .enumerate()
-            .map(|(n, pair)| Member { name: format!("c{}", n + 1), peer: loopback(pair[0]), http: loopback(pair[1]), broker_port })
+            .map(|(n, pair)| Member {
+                name: format!("c{}", n + 1),
+                peer: loopback(pair[0]),
+                http: loopback(pair[1]),
+                broker_port,
+            })
             .collect()
     }
 

@@ -1,11 +1,9 @@
 //! A simulated client: one request under way at a time, asked again under the same id until it is answered.
 
 use super::workload;
-use muster_protocol::{
-    command::{CancelJob, Command, SubmitJob},
-    envelope::Envelope,
-    ids::{JobId, LogIndex, RequestId},
-};
+use muster_protocol::command::{CancelJob, Command, SubmitJob};
+use muster_protocol::envelope::Envelope;
+use muster_protocol::ids::{JobId, LogIndex, RequestId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -34,7 +32,12 @@ pub struct Client {
 
 impl Client {
     /// Thinks of something to ask: another job, or an end to one. `None`: it has nothing more to ask.
-    pub fn think(&mut self, jobs_left: &mut usize, coordinators: usize, random: &mut ChaCha8Rng) -> Option<&Asked> {
+    pub fn think(
+        &mut self,
+        jobs_left: &mut usize,
+        coordinators: usize,
+        random: &mut ChaCha8Rng,
+    ) -> Option<&Asked> {
         let command = match self.cancellable.pop() {
             Some(job) if random.random_bool(0.15) => {
                 Command::CancelJob(CancelJob { job, reason: "the client changed its mind".to_string() })

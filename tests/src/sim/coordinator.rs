@@ -1,12 +1,11 @@
 //! A simulated coordinator: a real core, on a simulated disk, with clocks of its own.
 
-use super::{disk::SimDisk, settings::Settings};
-use muster_coordinator::{
-    config::MemberConfig,
-    core::{Core, CoreConfig, CoreError, Input, Now, Output},
-    disk::{Disk, DiskError},
-};
+use super::disk::SimDisk;
+use super::settings::Settings;
 use muster_protocol::ids::RaftId;
+use muster_replica::MemberConfig;
+use muster_replica::disk::{Disk, DiskError};
+use muster_replica::{Core, CoreConfig, CoreError, Input, Now, Output};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -46,8 +45,12 @@ impl Coordinator {
     /// All of a cluster's coordinators, none of them running.
     pub fn all(settings: &Settings, random: &mut ChaCha8Rng) -> Vec<Coordinator> {
         let ids = 1..=settings.coordinators as u64;
-        let member =
-            |id: u64| MemberConfig { raft_id: RaftId(id), name: format!("c{id}"), peer: format!("c{id}:1"), http: format!("c{id}:2") };
+        let member = |id: u64| MemberConfig {
+            raft_id: RaftId(id),
+            name: format!("c{id}"),
+            peer: format!("c{id}:1"),
+            http: format!("c{id}:2"),
+        };
         let members: Vec<MemberConfig> = ids.clone().map(member).collect();
         let coordinator = |id: u64| {
             let mut config = CoreConfig::new(CLUSTER, RaftId(id), members.clone(), random.random());
@@ -95,9 +98,13 @@ impl Coordinator {
         self.core.as_ref()
     }
 
-    /// Handles what arrived, and settles. An error means that it was killed in the midst of it; what was given out before is out.
+    /// Handles what arrived, and settles. An error means that it was killed in the midst of it; what was
+    /// given out before is out.
     pub fn step(&mut self, now_ms: u64, out: &mut dyn FnMut(Output)) -> Result<(), DiskError> {
-        let now = Now { mono_ms: self.mono_ms(now_ms), wall_ms: u64::try_from(WALL_MS + self.wall_off_ms).unwrap_or(0) + now_ms };
+        let now = Now {
+            mono_ms: self.mono_ms(now_ms),
+            wall_ms: u64::try_from(WALL_MS + self.wall_off_ms).unwrap_or(0) + now_ms,
+        };
         self.step_due = false;
         let Some(core) = &mut self.core else { return Ok(()) };
         for input in self.inbox.drain(..) {

@@ -1,10 +1,11 @@
 //! A disk in memory that forgets what was not synced, and that may stop in the middle of anything.
 
-use muster_coordinator::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
+use muster_replica::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
+use std::io;
 
 /// What a disk holds.
 #[derive(Clone, Default)]
@@ -68,7 +69,8 @@ impl SimDisk {
         self.dies_after = Some(operations);
     }
 
-    /// The process is gone: of what was not synced, some is kept, never a later write without the earlier ones.
+    /// The process is gone: of what was not synced, some is kept, never a later write without the earlier
+    /// ones.
     pub fn crash(&mut self, random: &mut ChaCha8Rng) {
         self.dies_after = None;
         for writes in [std::mem::take(&mut self.log), std::mem::take(&mut self.ledger)] {
@@ -81,7 +83,10 @@ impl SimDisk {
     fn operation(&mut self) -> Result<(), DiskError> {
         match &mut self.dies_after {
             None => Ok(()),
-            Some(0) => Err(DiskError::Io { place: "the simulated disk".to_string(), source: io::Error::other("killed") }),
+            Some(0) => Err(DiskError::Io {
+                place: "the simulated disk".to_string(),
+                source: io::Error::other("killed"),
+            }),
             Some(left) => {
                 *left -= 1;
                 Ok(())
@@ -126,7 +131,13 @@ impl Disk for SimDisk {
         })
     }
 
-    fn append(&mut self, hard_state: &HardState, conf_state: &ConfState, entries: &[Entry], sync: bool) -> Result<(), DiskError> {
+    fn append(
+        &mut self,
+        hard_state: &HardState,
+        conf_state: &ConfState,
+        entries: &[Entry],
+        sync: bool,
+    ) -> Result<(), DiskError> {
         let write = Write::Append(hard_state.clone(), conf_state.clone(), entries.to_vec());
         self.live.perform(&write);
         self.log.push(write);

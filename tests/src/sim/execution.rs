@@ -1,13 +1,13 @@
 //! A simulated attempt: a process that takes its time, says things to its agent, and ends, well or not.
 
 use super::workload::{OPEN, PLANNER};
-use muster_protocol::{
-    attempt_call::{AddChildren, AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Output, Record, Seal},
-    bus::Launch,
-    ids::{Digest, StageIndex},
-    outcome::{Failed, Outcome, Succeeded},
-    spec::{ChildSpec, TaskNumber, TaskRef},
+use muster_protocol::attempt_call::{
+    AddChildren, AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Output, Record, Seal,
 };
+use muster_protocol::bus::Launch;
+use muster_protocol::ids::{Digest, StageIndex};
+use muster_protocol::outcome::{Failed, Outcome, Succeeded};
+use muster_protocol::spec::{ChildSpec, TaskNumber, TaskRef};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -128,7 +128,13 @@ impl Execution {
         let seq = u64::from(self.launch.attempt.epoch) * 10 + (4 - self.records_left);
         let body = format!("{{\"step\":{seq}}}");
         let (key, wait) = ("train".to_string(), self.records_left.is_multiple_of(2));
-        Step::Say(AttemptFrame::Record(Record { key, seq, payload_hash: Digest::of(body.as_bytes()), body, wait }))
+        Step::Say(AttemptFrame::Record(Record {
+            key,
+            seq,
+            payload_hash: Digest::of(body.as_bytes()),
+            body,
+            wait,
+        }))
     }
 
     fn ask(&self, nonce: u64, request: CallRequest) -> Step {
@@ -136,9 +142,16 @@ impl Execution {
     }
 }
 
-/// Two that depend on nothing, and one that depends on both. Every attempt at a planner must ask for the same.
+/// Two that depend on nothing, and one that depends on both. Every attempt at a planner must ask for the
+/// same.
 fn children(stage: StageIndex) -> Vec<ChildSpec> {
     let child = |after: Vec<TaskRef>| ChildSpec { stage, params: String::new(), after };
     let new = |index| TaskRef::New(TaskNumber { index });
-    vec![child(Vec::new()), child(Vec::new()), child(vec![new(0), new(1)]), child(vec![new(2)]), child(Vec::new())]
+    vec![
+        child(Vec::new()),
+        child(Vec::new()),
+        child(vec![new(0), new(1)]),
+        child(vec![new(2)]),
+        child(Vec::new()),
+    ]
 }

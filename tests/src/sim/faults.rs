@@ -11,7 +11,8 @@ pub enum Fault {
     KillLeader { midst: Option<u32>, away_ms: u64 },
     /// A coordinator that does not lead is killed, and comes back soon.
     KillFollower { away_ms: u64 },
-    /// A coordinator that does not lead is killed, and comes back when the others no longer have the entries that it lacks.
+    /// A coordinator that does not lead is killed, and comes back when the others no longer have the entries
+    /// that it lacks.
     LoseFollower,
     /// Every coordinator is killed at once.
     KillAll { away_ms: u64 },
@@ -37,7 +38,8 @@ pub enum Fault {
 pub fn plan(settings: &Settings, random: &mut ChaCha8Rng) -> Vec<(u64, Fault)> {
     let rough_ms = settings.rough_ms;
     let mut plan = vec![
-        // Every seed sees these: an election that was lost and one that was won, and a follower that was away for long.
+        // Every seed sees these: an election that was lost and one that was won, and a follower that was away
+        // for long.
         (random.random_range(3_000..5_000), kill_leader(random)),
         (random.random_range(6_000..8_000), Fault::LoseFollower),
         (random.random_range(18_000..rough_ms), kill_leader(random)),
@@ -59,11 +61,16 @@ fn kill_leader(random: &mut ChaCha8Rng) -> Fault {
 
 fn weather(random: &mut ChaCha8Rng) -> Fault {
     let mut at_most = |most: u32| if random.random_bool(0.3) { 0 } else { random.random_range(0..most) };
-    Fault::Weather { lost_per_mille: at_most(80), repeated_per_mille: at_most(80), late_per_mille: at_most(150) }
+    Fault::Weather {
+        lost_per_mille: at_most(80),
+        repeated_per_mille: at_most(80),
+        late_per_mille: at_most(150),
+    }
 }
 
 fn any(settings: &Settings, random: &mut ChaCha8Rng) -> Fault {
-    let (coordinator, worker) = (random.random_range(0..settings.coordinators), random.random_range(0..settings.workers));
+    let (coordinator, worker) =
+        (random.random_range(0..settings.coordinators), random.random_range(0..settings.workers));
     let (hears, is_heard) = [(false, false), (false, true), (true, false)][random.random_range(0..3)];
     let for_ms = random.random_range(300..6_000);
     match random.random_range(0..12) {
@@ -72,10 +79,15 @@ fn any(settings: &Settings, random: &mut ChaCha8Rng) -> Fault {
         3 => Fault::KillAll { away_ms: random.random_range(100..2_000) },
         4 => Fault::PauseCoordinator { which: coordinator, pause_ms: for_ms },
         5 => Fault::IsolateCoordinator { which: coordinator, hears, is_heard, for_ms },
-        6 => Fault::StepClock { which: coordinator, by_ms: random.random_range(-40_000_000_000..40_000_000_000) },
+        6 => Fault::StepClock {
+            which: coordinator,
+            by_ms: random.random_range(-40_000_000_000..40_000_000_000),
+        },
         7 => Fault::KillAgent { which: worker, away_ms: random.random_range(100..8_000) },
         8 => Fault::PauseAgent { which: worker, pause_ms: random.random_range(300..8_000) },
-        9 | 10 => Fault::IsolateWorker { which: worker, hears, is_heard, for_ms: random.random_range(300..9_000) },
+        9 | 10 => {
+            Fault::IsolateWorker { which: worker, hears, is_heard, for_ms: random.random_range(300..9_000) }
+        }
         _ => Fault::StopBroker { for_ms },
     }
 }

@@ -1,11 +1,14 @@
-//! Simulated clusters: the real cores and the real agents, over a simulated bus, peers, disks and clocks, all from one seed.
+//! Simulated clusters: the real cores and the real agents, over a simulated bus, peers, disks and clocks, all
+//! from one seed.
 //!
-//! Its one job is to bring about, quickly and again and again alike, what happens to real clusters once in months: lost, late, repeated
-//! and reordered messages, partitions, crashes that lose what was not synced, hangs, clocks that jump. First comes a safety phase, in which
-//! all of that happens; then everything heals, and all that was acknowledged must come to its end. It must never draw a number or read a
-//! clock outside the seed: a seed run twice gives the same trace.
+//! Its one job is to bring about, quickly and again and again alike, what happens to real clusters once in
+//! months: lost, late, repeated and reordered messages, partitions, crashes that lose what was not synced,
+//! hangs, clocks that jump. First comes a safety phase, in which all of that happens; then everything heals,
+//! and all that was acknowledged must come to its end. It must never draw a number or read a clock outside
+//! the seed: a seed run twice gives the same trace.
 //!
-//! What is simulated is what has no place in a test: networks, disks, processes. What decides is the product's own code.
+//! What is simulated is what has no place in a test: networks, disks, processes. What decides is the
+//! product's own code.
 
 mod client;
 mod coordinator;

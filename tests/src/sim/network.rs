@@ -1,4 +1,5 @@
-//! Who can reach whom, how long it takes, and what is lost on the way. One network carries peers, bus and clients.
+//! Who can reach whom, how long it takes, and what is lost on the way. One network carries peers, bus and
+//! clients.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -6,7 +7,8 @@ use std::collections::BTreeSet;
 
 /// A late message arrives within this time.
 const LATE_MS_MAX: u64 = 1_000;
-/// A very late one, which may have outlived the leader that it was meant for, or the lease that it was said under.
+/// A very late one, which may have outlived the leader that it was meant for, or the lease that it was said
+/// under.
 const VERY_LATE_MS_MAX: u64 = 6_000;
 /// One in so many late messages is very late.
 const VERY_LATE_IN: u32 = 8;
@@ -68,7 +70,11 @@ impl Network {
         let mut delay = || {
             let usual = if calm { 1 } else { random.random_range(1..6) };
             let late = late > 0 && random.random_range(0..1_000) < late;
-            let late_ms_max = if late && random.random_range(0..VERY_LATE_IN) == 0 { VERY_LATE_MS_MAX } else { LATE_MS_MAX };
+            let late_ms_max = if late && random.random_range(0..VERY_LATE_IN) == 0 {
+                VERY_LATE_MS_MAX
+            } else {
+                LATE_MS_MAX
+            };
             usual + if late { random.random_range(0..late_ms_max) } else { 0 }
         };
         (0..count).map(|_| delay()).collect()

@@ -1,4 +1,5 @@
-//! How long and how rough a simulated cluster's life is. The same for every seed; what differs is drawn from the seed.
+//! How long and how rough a simulated cluster's life is. The same for every seed; what differs is drawn from
+//! the seed.
 
 /// The settings of a run.
 #[derive(Clone, Debug)]
@@ -23,6 +24,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { coordinators: 3, workers: 3, clients: 3, rough_ms: 25_000, heal_ms: 240_000, jobs: 24, lines_shown: 60, verbose: false }
+        Settings {
+            coordinators: 3,
+            workers: 3,
+            clients: 3,
+            rough_ms: 25_000,
+            heal_ms: 240_000,
+            jobs: 24,
+            lines_shown: 60,
+            verbose: false,
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! What happened, line by line: its hash says whether two runs were the same, down to the bytes of messages, its last lines what led to a failure.
+//! What happened, line by line: its hash says whether two runs were the same, down to the bytes of messages,
+//! its last lines what led to a failure.
 
 use muster_protocol::ids::Digest;
-use std::{collections::VecDeque, fmt};
+use std::collections::VecDeque;
+use std::fmt;
 
 /// The trace of a run.
 pub struct Trace {

@@ -1,12 +1,11 @@
 //! A simulated worker: a real agent, with simulated attempts and a clock of its own.
 
-use super::{coordinator::CLUSTER, execution::Execution};
-use muster_protocol::{
-    ids::{AttemptId, BootId, WorkerIdentity},
-    resources::Resources,
-    worker::WorkerHello,
-};
-use muster_worker::agent::{Action, Agent, AgentConfig, Input};
+use super::coordinator::CLUSTER;
+use super::execution::Execution;
+use muster_agent::agent::{Action, Agent, AgentConfig, Input};
+use muster_protocol::ids::{AttemptId, BootId, WorkerIdentity};
+use muster_protocol::resources::Resources;
+use muster_protocol::worker::WorkerHello;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -79,7 +78,8 @@ impl Worker {
             queue: 8,
             version: "simulated".to_string(),
         };
-        self.agent = Some(Agent::new(AgentConfig { cluster: CLUSTER.to_string(), hello, drain_ms: 5_000 }, 0));
+        self.agent =
+            Some(Agent::new(AgentConfig { cluster: CLUSTER.to_string(), hello, drain_ms: 5_000 }, 0));
     }
 
     /// Kills the agent where it stands; its attempts die with it.

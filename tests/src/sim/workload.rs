@@ -1,9 +1,9 @@
 //! What clients ask for: jobs of every kind that the machine knows, small, with every rule somewhere.
 
-use muster_protocol::{
-    ids::StageIndex,
-    resources::Resources,
-    spec::{JobSpec, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work},
+use muster_protocol::ids::StageIndex;
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{
+    JobSpec, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, Work,
 };
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +17,11 @@ fn stage(name: &str, tasks: u32, random: &mut ChaCha8Rng) -> StageSpec {
     let work = if random.random_bool(0.4) {
         Work::Noop(Noop {})
     } else {
-        Work::Process(ProcessWork { argv: vec!["simulated".to_string()], env: Vec::new(), cwd: String::new() })
+        Work::Process(ProcessWork {
+            argv: vec!["simulated".to_string()],
+            env: Vec::new(),
+            cwd: String::new(),
+        })
     };
     StageSpec {
         name: name.to_string(),
@@ -26,7 +30,11 @@ fn stage(name: &str, tasks: u32, random: &mut ChaCha8Rng) -> StageSpec {
         array_first: 0,
         array_step: 1,
         work,
-        request: Resources { cpu_milli: 500 * random.random_range(1..4), memory_mib: 64, ..Resources::default() },
+        request: Resources {
+            cpu_milli: 500 * random.random_range(1..4),
+            memory_mib: 64,
+            ..Resources::default()
+        },
         gang: false,
         open: false,
         kind: TaskKind::Batch,
@@ -69,5 +77,10 @@ pub fn job(number: usize, random: &mut ChaCha8Rng) -> JobSpec {
             vec![planner, open]
         }
     };
-    JobSpec { name: format!("job number {number}"), priority: random.random_range(0..3), params: String::new(), stages }
+    JobSpec {
+        name: format!("job number {number}"),
+        priority: random.random_range(0..3),
+        params: String::new(),
+        stages,
+    }
 }

@@ -1,4 +1,5 @@
-//! The simulated world: everything that is on its way, in order of time, and everybody that it is on its way to.
+//! The simulated world: everything that is on its way, in order of time, and everybody that it is on its way
+//! to.
 
 mod bus;
 mod clients;
@@ -7,29 +8,23 @@ mod mishaps;
 mod verdicts;
 mod workers;
 
-use super::{
-    client::Client,
-    coordinator::Coordinator,
-    faults::{self, Fault},
-    network::Network,
-    report::{Failure, Report, Stats},
-    settings::Settings,
-    trace::Trace,
-    worker::Worker,
-};
-use muster_coordinator::core::{PeerMessage, Unanswered};
-use muster_protocol::{
-    attempt_call::AgentFrame,
-    bus::{DownEnvelope, UpEnvelope},
-    envelope::{Answer, Envelope},
-    ids::{AttemptId, RaftId, RequestId},
-};
+use super::client::Client;
+use super::coordinator::Coordinator;
+use super::faults::{self, Fault};
+use super::network::Network;
+use super::report::{Failure, Report, Stats};
+use super::settings::Settings;
+use super::trace::Trace;
+use super::worker::Worker;
+use muster_protocol::attempt_call::AgentFrame;
+use muster_protocol::bus::{DownEnvelope, UpEnvelope};
+use muster_protocol::envelope::{Answer, Envelope};
+use muster_protocol::ids::{AttemptId, RaftId, RequestId};
+use muster_replica::{PeerMessage, Unanswered};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use verdicts::Oracle;
 
 /// A coordinator's and an agent's tick.
@@ -146,16 +141,26 @@ impl World {
         world
     }
 
-    /// Lets everything happen, until all is done or something does not hold. A panic of the product is a failure like another.
+    /// Lets everything happen, until all is done or something does not hold. A panic of the product is a
+    /// failure like another.
     pub fn run(mut self) -> Report {
         let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_the_end()));
         if let Err(panic) = ran {
-            let words = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let words = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
             self.fail("no panic", words.unwrap_or_default());
         }
         self.stats.simulated_ms = self.now_ms;
         self.stats.tasks = self.oracle.tasks();
-        Report { seed: self.seed, trace: self.trace.hash(), last: self.trace.last(), stats: self.stats, failure: self.failure }
+        Report {
+            seed: self.seed,
+            trace: self.trace.hash(),
+            last: self.trace.last(),
+            stats: self.stats,
+            failure: self.failure,
+        }
     }
 
     fn run_to_the_end(&mut self) {
@@ -183,12 +188,16 @@ impl World {
             Event::Up { to, envelope } => self.up_arrives(to, envelope),
             Event::Down { to, envelope } => self.down_arrives(to, envelope),
             Event::AgentTick { which, life } => self.agent_tick(which, life),
-            Event::Execution { which, attempt, turn, answer } => self.execution_goes_on(which, attempt, turn, answer),
+            Event::Execution { which, attempt, turn, answer } => {
+                self.execution_goes_on(which, attempt, turn, answer)
+            }
             Event::Kill { which, attempt } => self.execution_is_killed(which, attempt),
             Event::Lease { which, life } => self.lease_may_end(which, life),
             Event::Client { which } => self.client_thinks(which),
             Event::Ask { to, client, tries, envelope } => self.request_arrives(to, client, tries, *envelope),
-            Event::Answer { client, request, tries, result } => self.answer_arrives(client, request, tries, result),
+            Event::Answer { client, request, tries, result } => {
+                self.answer_arrives(client, request, tries, result)
+            }
             Event::Impatient { client, tries } => self.client_loses_patience(client, tries),
             Event::Fault(fault) => self.go_wrong(fault),
             Event::StartCoordinator { which } => self.start_coordinator(which),

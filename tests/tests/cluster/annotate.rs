@@ -1,19 +1,18 @@
-//! People who label while their worker and the leader are killed: what was acknowledged is there, and the job comes to its end.
+//! People who label while their worker and the leader are killed: what was acknowledged is there, and the job
+//! comes to its end.
 
 use crate::{await_end, leader_api, task};
-use muster_protocol::{
-    ids::{JobId, TaskId},
-    outcome::{Outcome, Terminal},
-    spec::{BuiltinWork, Work},
-};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, stage_of},
-    wait_for,
-};
-use reqwest::{StatusCode, blocking::Client};
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{BuiltinWork, Work};
+use muster_tests::cluster::api::{job_of, new_request, stage_of};
+use muster_tests::cluster::{Cluster, Shape, wait_for};
+use reqwest::StatusCode;
+use reqwest::blocking::Client;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, fs, process::Output};
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Output;
 
 const ITEMS: usize = 8;
 
@@ -31,8 +30,12 @@ impl Person<'_> {
         wait_for("the form", || {
             let task = task(self.cluster, self.task);
             let epoch = task.attempt.map(|attempt| u64::from(attempt.epoch));
-            let record = task.progress.get("url").filter(|record| task.state == "running" && Some(record.seq) == epoch);
-            let body: Value = serde_json::from_str(&record.ok_or(format!("{} {epoch:?}", task.state))?.body).unwrap();
+            let record = task
+                .progress
+                .get("url")
+                .filter(|record| task.state == "running" && Some(record.seq) == epoch);
+            let body: Value =
+                serde_json::from_str(&record.ok_or(format!("{} {epoch:?}", task.state))?.body).unwrap();
             Ok::<_, String>(body["url"].as_str().unwrap().to_owned())
         })
     }
@@ -52,7 +55,11 @@ impl Person<'_> {
     /// The labels of each item, as the form has them.
     fn labels(&self) -> BTreeMap<String, Vec<(String, String)>> {
         let text = wait_for("the export", || {
-            self.http.get(format!("{}/items.jsonl", self.url())).send().and_then(|sent| sent.text()).map_err(|e| e.to_string())
+            self.http
+                .get(format!("{}/items.jsonl", self.url()))
+                .send()
+                .and_then(|sent| sent.text())
+                .map_err(|e| e.to_string())
         });
         labels_of(&text)
     }
@@ -66,7 +73,11 @@ fn labels_of(text: &str) -> BTreeMap<String, Vec<(String, String)>> {
     let said = |value: &Value| value.as_str().unwrap().to_owned();
     let line = |line: &str| {
         let item: Value = serde_json::from_str(line).unwrap();
-        let labels = item["labels"].as_array().unwrap().iter().map(|label| (said(&label["who"]), said(&label["label"])));
+        let labels = item["labels"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|label| (said(&label["who"]), said(&label["label"])));
         (said(&item["id"]), labels.collect())
     };
     text.lines().map(line).collect()
@@ -81,7 +92,8 @@ fn submit(cluster: &Cluster) -> JobId {
     let file = cluster.directory().join("items.jsonl");
     fs::write(&file, items).unwrap();
     let params = json!({"items": file, "labels": ["doc", "code"], "per_item": 2}).to_string();
-    let mut stage = stage_of("label", 1, Work::Builtin(BuiltinWork { executor: "data.annotate".to_owned(), params }));
+    let mut stage =
+        stage_of("label", 1, Work::Builtin(BuiltinWork { executor: "data.annotate".to_owned(), params }));
     stage.request.cpu_milli = 0;
     leader_api(cluster).submit(&job_of("people", stage), new_request()).unwrap()
 }
@@ -126,7 +138,9 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     assert_eq!(String::from_utf8_lossy(&url.stdout).trim(), person(&cluster, &http, only, "ann").url());
     let file = cluster.directory().join("labels.jsonl");
     let file = file.to_str().unwrap();
-    let line = |item: usize, who: &str, label: &str| format!("{}\n", json!({"item": item.to_string(), "who": who, "label": label}));
+    let line = |item: usize, who: &str, label: &str| {
+        format!("{}\n", json!({"item": item.to_string(), "who": who, "label": label}))
+    };
     fs::write(file, line(5, "ann", "doc") + "{}\n" + &line(99, "ann", "doc")).unwrap();
     let refused = cluster.muster(&["annotate", &id, "import", file]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
@@ -134,19 +148,30 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     fs::write(file, (5..=8).map(|item| line(item, "ann", "doc")).collect::<String>()).unwrap();
     let taken = cluster.muster(&["annotate", &id, "label", "import", file, "--json"]);
     assert!(taken.status.success(), "{}", said(&taken));
-    assert_eq!(serde_json::from_slice::<Value>(&taken.stdout).unwrap(), json!({"new": 4, "changed": 0, "repeated": 0}));
+    assert_eq!(
+        serde_json::from_slice::<Value>(&taken.stdout).unwrap(),
+        json!({"new": 4, "changed": 0, "repeated": 0})
+    );
     let unknown = cluster.muster(&["annotate", &id, "nosuch", "status"]);
-    assert!(unknown.status.code() == Some(2) && said(&unknown).contains("there is label"), "{}", said(&unknown));
+    assert!(
+        unknown.status.code() == Some(2) && said(&unknown).contains("there is label"),
+        "{}",
+        said(&unknown)
+    );
     let export = cluster.directory().join("export.jsonl");
     let exported = cluster.muster(&["annotate", &id, "export", "-o", export.to_str().unwrap()]);
     assert!(exported.status.success() && said(&exported).contains("8 items"), "{}", said(&exported));
-    assert_eq!(labels_of(&fs::read_to_string(&export).unwrap()), person(&cluster, &http, only, "ann").labels());
+    assert_eq!(
+        labels_of(&fs::read_to_string(&export).unwrap()),
+        person(&cluster, &http, only, "ann").labels()
+    );
 
     for item in 1..=ITEMS {
         // The last answer may be lost with the form's end: the label is not.
         if item == ITEMS {
             let body = json!({"who": "bob", "item": item.to_string(), "label": "code"});
-            let _ = http.post(format!("{}/label", person(&cluster, &http, only, "ann").url())).json(&body).send();
+            let _ =
+                http.post(format!("{}/label", person(&cluster, &http, only, "ann").url())).json(&body).send();
         } else {
             person(&cluster, &http, only, "bob").label(item, "doc");
         }
@@ -155,11 +180,16 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     let ended = task(&cluster, only);
     let Some(Outcome::Succeeded(succeeded)) = &ended.outcome else { panic!("{ended:?}") };
     let output: Value = serde_json::from_str(&succeeded.output).unwrap();
-    let figures = ["items", "decided", "differing", "open", "labels", "people"].map(|key| output[key].as_u64().unwrap());
+    let figures = ["items", "decided", "differing", "open", "labels", "people"]
+        .map(|key| output[key].as_u64().unwrap());
     assert_eq!(figures, [8, 6, 2, 0, 16, 2]);
     // Fourteen of sixteen labels are as proposed, and two items of eight differ.
     assert_eq!((&output["raw"], &output["confirmed"]), (&json!(0.75), &json!(0.875)));
-    assert!(ended.progress.len() <= 4, "the state does not grow with the labels: {:?}", ended.progress.keys());
+    assert!(
+        ended.progress.len() <= 4,
+        "the state does not grow with the labels: {:?}",
+        ended.progress.keys()
+    );
     let artifacts = cluster.directory().join("artifacts");
     let again = cluster.muster(&["annotate", &id, "export", "--artifacts", artifacts.to_str().unwrap()]);
     let labels = labels_of(&String::from_utf8(again.stdout).unwrap());

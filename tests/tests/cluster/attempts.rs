@@ -1,13 +1,12 @@
 //! Attempts: how they end, what of them is left, and who restarts with whom.
 
 use crate::{await_end, await_running, leader_api, task};
-use muster_protocol::{ids::TaskId, outcome::Terminal, spec::RetryPolicy};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, process_of, stage_of},
-    process::is_alive,
-    wait_for,
-};
+use muster_protocol::ids::TaskId;
+use muster_protocol::outcome::Terminal;
+use muster_protocol::spec::RetryPolicy;
+use muster_tests::cluster::api::{job_of, new_request, process_of, stage_of};
+use muster_tests::cluster::process::is_alive;
+use muster_tests::cluster::{Cluster, Shape, wait_for};
 use std::fs;
 
 #[test]
@@ -23,7 +22,10 @@ fn exit_codes_signals_and_absent_programs_are_recorded() {
     for (argv, expected) in table {
         let job = api.submit(&job_of("ends", stage_of("only", 1, process_of(argv))), new_request()).unwrap();
         await_end(&cluster, job);
-        let outcome = format!("{:?}", task(&cluster, TaskId { job, index: 0 }).outcome.expect("an ended task has an outcome"));
+        let outcome = format!(
+            "{:?}",
+            task(&cluster, TaskId { job, index: 0 }).outcome.expect("an ended task has an outcome")
+        );
         assert!(outcome.contains(expected), "{argv:?}: {outcome}");
     }
 }
@@ -59,7 +61,11 @@ fn a_cancel_and_a_timeout_end_the_whole_process_group() {
         stage.grace_ms = 300;
         let job = api.submit(&job_of(name, stage), new_request()).unwrap();
         let processes = wait_for("both processes", || {
-            let read: Vec<u32> = fs::read_to_string(&pids).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect();
+            let read: Vec<u32> = fs::read_to_string(&pids)
+                .unwrap_or_default()
+                .lines()
+                .filter_map(|line| line.parse().ok())
+                .collect();
             if read.len() == 2 { Ok(read) } else { Err(read.len()) }
         });
         if timeout_ms == 0 {
@@ -80,8 +86,10 @@ fn a_gang_starts_whole_and_restarts_whole() {
     let cluster = Cluster::start(Shape { coordinators: 1, workers: 2, ..Shape::default() }).unwrap();
     let api = leader_api(&cluster);
     let seen = cluster.directory().join("seen");
-    let script =
-        format!("echo $MUSTER_RANK $MUSTER_WORLD_SIZE $MUSTER_RENDEZVOUS $MASTER_ADDR:$MASTER_PORT >> {}; exec sleep 1000", seen.display());
+    let script = format!(
+        "echo $MUSTER_RANK $MUSTER_WORLD_SIZE $MUSTER_RENDEZVOUS $MASTER_ADDR:$MASTER_PORT >> {}; exec sleep 1000",
+        seen.display()
+    );
     let mut stage = stage_of("ranks", 2, process_of(&["sh", "-c", &script]));
     stage.gang = true;
     stage.request.cpu_milli = 3_000;
@@ -101,15 +109,28 @@ fn a_gang_starts_whole_and_restarts_whole() {
     // One rank dies of a signal: all ranks get a new attempt.
     let events = api.events(1).unwrap();
     let pid = events.iter().find_map(|event| match &event.event {
-        muster_protocol::event::Event::AttemptStarted(started) if Some(started.attempt) == first[1].attempt => Some(started.pid),
+        muster_protocol::event::Event::AttemptStarted(started)
+            if Some(started.attempt) == first[1].attempt =>
+        {
+            Some(started.pid)
+        }
         _ => None,
     });
     let pid = pid.expect("a started attempt has a pid");
-    rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid as i32).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
     wait_for("the gang's second life", || {
         let now = leader_api(&cluster).tasks(job).map_err(|error| error.to_string())?;
-        let again = now.iter().zip(&first).all(|(now, then)| now.attempt > then.attempt && now.state == "running");
-        if again { Ok(()) } else { Err(format!("{:?}", now.iter().map(|task| (&task.state, task.attempt)).collect::<Vec<_>>())) }
+        let again =
+            now.iter().zip(&first).all(|(now, then)| now.attempt > then.attempt && now.state == "running");
+        if again {
+            Ok(())
+        } else {
+            Err(format!("{:?}", now.iter().map(|task| (&task.state, task.attempt)).collect::<Vec<_>>()))
+        }
     });
     assert_eq!(leader_api(&cluster).job(job).unwrap().stages[0].formations, 2);
 }

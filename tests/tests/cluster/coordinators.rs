@@ -1,21 +1,17 @@
 //! Coordinators that are killed and that hang.
 
 use crate::{await_end, await_running, leader_api};
-use muster_protocol::{
-    outcome::Terminal,
-    spec::{Noop, Work},
-};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, process_of, stage_of},
-    wait_for,
-};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::spec::{Noop, Work};
+use muster_tests::cluster::api::{job_of, new_request, process_of, stage_of};
+use muster_tests::cluster::{Cluster, Shape, wait_for};
 
 #[test]
 fn a_killed_leader_loses_nothing_and_restarts_nothing() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
-    let sleepers =
-        leader_api(&cluster).submit(&job_of("sleepers", stage_of("sleep", 3, process_of(&["sleep", "1000"]))), new_request()).unwrap();
+    let sleepers = leader_api(&cluster)
+        .submit(&job_of("sleepers", stage_of("sleep", 3, process_of(&["sleep", "1000"]))), new_request())
+        .unwrap();
     let before = await_running(&cluster, sleepers);
     let spec = job_of("acknowledged", stage_of("only", 1, Work::Noop(Noop {})));
     let mut acknowledged = Vec::new();
@@ -52,26 +48,36 @@ fn a_killed_leader_loses_nothing_and_restarts_nothing() {
         })
         .collect();
     for replay in &hashes {
-        assert_eq!((replay.state_hash, replay.chain, replay.verified), (hashes[0].state_hash, hashes[0].chain, Some(true)));
+        assert_eq!(
+            (replay.state_hash, replay.chain, replay.verified),
+            (hashes[0].state_hash, hashes[0].chain, Some(true))
+        );
     }
 }
 
 #[test]
 fn a_leader_that_hangs_is_replaced_and_steps_down_when_it_wakes() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
-    let sleeper =
-        leader_api(&cluster).submit(&job_of("sleeper", stage_of("sleep", 1, process_of(&["sleep", "1000"]))), new_request()).unwrap();
+    let sleeper = leader_api(&cluster)
+        .submit(&job_of("sleeper", stage_of("sleep", 1, process_of(&["sleep", "1000"]))), new_request())
+        .unwrap();
     let before = await_running(&cluster, sleeper);
     let old = cluster.leader();
     cluster.coordinator(old).freeze();
     let others: Vec<usize> = (0..3).filter(|index| *index != old).collect();
     let new = wait_for("another leader", || {
-        let seen: Vec<_> =
-            others.iter().map(|index| cluster.api(*index).status().map(|status| status.leader).unwrap_or_default()).collect();
-        let agreed = others.iter().find(|index| seen.iter().all(|leader| *leader == cluster.member(**index).name));
+        let seen: Vec<_> = others
+            .iter()
+            .map(|index| cluster.api(*index).status().map(|status| status.leader).unwrap_or_default())
+            .collect();
+        let agreed =
+            others.iter().find(|index| seen.iter().all(|leader| *leader == cluster.member(**index).name));
         agreed.copied().ok_or(seen)
     });
-    let job = cluster.api(new).submit(&job_of("later", stage_of("only", 1, Work::Noop(Noop {}))), new_request()).unwrap();
+    let job = cluster
+        .api(new)
+        .submit(&job_of("later", stage_of("only", 1, Work::Noop(Noop {}))), new_request())
+        .unwrap();
     cluster.coordinator(old).thaw();
     wait_for("the old leader to follow", || {
         let status = cluster.api(old).status().map_err(|error| error.to_string())?;

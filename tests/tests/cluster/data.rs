@@ -1,21 +1,27 @@
-//! Data directories that are not what they should be: one message that says what is wrong and where, and a non-zero exit.
+//! Data directories that are not what they should be: one message that says what is wrong and where, and a
+//! non-zero exit.
 
 use crate::{await_end, leader_api};
 use muster_protocol::spec::{Noop, Work};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, stage_of},
-};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+use muster_tests::cluster::api::{job_of, new_request, stage_of};
+use muster_tests::cluster::{Cluster, Shape};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// Starts a coordinator that is expected not to come up, and gives what it said.
 fn refused(cluster: &Cluster, arguments: &[String]) -> (Option<i32>, String) {
-    let output: Output = Command::new("timeout").arg("30").arg(cluster.binary()).args(arguments).stdin(Stdio::null()).output().unwrap();
-    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout))
+    let output: Output = Command::new("timeout")
+        .arg("30")
+        .arg(cluster.binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout),
+    )
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -23,7 +29,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.metadata().unwrap().is_dir() { copy(&entry.path(), &target) } else { fs::copy(entry.path(), target).map(drop).unwrap() }
+        if entry.metadata().unwrap().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).map(drop).unwrap()
+        }
     }
 }
 
@@ -39,7 +49,9 @@ fn files_under(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_directory_in_use_of_another_or_from_the_future_is_refused() {
     let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
-    let job = leader_api(&cluster).submit(&job_of("some", stage_of("only", 5, Work::Noop(Noop {}))), new_request()).unwrap();
+    let job = leader_api(&cluster)
+        .submit(&job_of("some", stage_of("only", 5, Work::Noop(Noop {}))), new_request())
+        .unwrap();
     await_end(&cluster, job);
     let pid = cluster.coordinator(0).pid();
     let own = cluster.coordinator_arguments(0);
@@ -47,17 +59,26 @@ fn a_directory_in_use_of_another_or_from_the_future_is_refused() {
     let (code, said) = refused(&cluster, &own);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("in use") && said.contains(&pid.to_string()), "{said}");
-    let (code, said) = refused(&cluster, &["replay".into(), "--data".into(), cluster.coordinator_data(0).display().to_string()]);
+    let (code, said) = refused(
+        &cluster,
+        &["replay".into(), "--data".into(), cluster.coordinator_data(0).display().to_string()],
+    );
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("in use"), "{said}");
 
     cluster.kill_coordinator(0);
-    let renamed: Vec<String> =
-        own.iter().map(|argument| argument.replace("c1=", "c9=")).map(|a| if a == "c1" { "c9".to_string() } else { a }).collect();
+    let renamed: Vec<String> = own
+        .iter()
+        .map(|argument| argument.replace("c1=", "c9="))
+        .map(|a| if a == "c1" { "c9".to_string() } else { a })
+        .collect();
     let (code, said) = refused(&cluster, &renamed);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("c1") && said.contains("c9"), "{said}");
-    let other: Vec<String> = own.iter().map(|argument| if argument == "test" { "another".to_string() } else { argument.clone() }).collect();
+    let other: Vec<String> = own
+        .iter()
+        .map(|argument| if argument == "test" { "another".to_string() } else { argument.clone() })
+        .collect();
     let (code, said) = refused(&cluster, &other);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("another") && said.contains("test"), "{said}");
@@ -78,18 +99,23 @@ fn a_directory_in_use_of_another_or_from_the_future_is_refused() {
 #[test]
 fn an_offline_replay_gives_the_same_hash_and_names_a_corrupted_block() {
     let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
-    let job = leader_api(&cluster).submit(&job_of("some", stage_of("only", 300, Work::Noop(Noop {}))), new_request()).unwrap();
+    let job = leader_api(&cluster)
+        .submit(&job_of("some", stage_of("only", 300, Work::Noop(Noop {}))), new_request())
+        .unwrap();
     await_end(&cluster, job);
     let until = leader_api(&cluster).status().unwrap().applied;
     let live = leader_api(&cluster).replay_until(until).unwrap();
     cluster.coordinator(0).terminate();
-    let exit = muster_tests::cluster::wait_for("the coordinator's exit", || cluster.coordinator(0).exit().ok_or(()));
+    let exit =
+        muster_tests::cluster::wait_for("the coordinator's exit", || cluster.coordinator(0).exit().ok_or(()));
     assert!(exit.success(), "{exit:?}");
     let taken = cluster.directory().join("taken");
     copy(&cluster.coordinator_data(0), &taken);
     let offline = |directory: &Path| {
         let until = until.to_string();
-        let arguments = ["replay", "--data", directory.to_str().unwrap(), "--until", &until, "--verify", "--json"].map(str::to_string);
+        let arguments =
+            ["replay", "--data", directory.to_str().unwrap(), "--until", &until, "--verify", "--json"]
+                .map(str::to_string);
         Command::new(cluster.binary()).args(arguments).stdin(Stdio::null()).output().unwrap()
     };
     let output = offline(&taken);

@@ -3,17 +3,16 @@
 use crate::leader_api;
 use muster_tests::cluster::{Cluster, Shape};
 use serde_json::Value;
-use std::{
-    fs,
-    process::{Command, Output},
-};
+use std::fs;
+use std::process::{Command, Output};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr)))
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr)))
 }
 
 #[test]
@@ -35,20 +34,40 @@ fn exit_codes_say_how_it_went() {
     ];
     for (arguments, code) in table {
         let output = cluster.muster(arguments);
-        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {} {}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(
+            output.status.code(),
+            Some(*code),
+            "{arguments:?}: {} {}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
         if *code == 2 {
             assert!(!output.stderr.is_empty(), "{arguments:?}: what was wrong is said");
         }
     }
-    let unreachable = Command::new(cluster.binary()).args(["status"]).env("MUSTER_URL", "http://127.0.0.1:1").output().unwrap();
+    let unreachable = Command::new(cluster.binary())
+        .args(["status"])
+        .env("MUSTER_URL", "http://127.0.0.1:1")
+        .output()
+        .unwrap();
     assert_eq!(unreachable.status.code(), Some(3), "{}", text(&unreachable.stderr));
 }
 
 #[test]
 fn json_is_one_document_with_the_keys_of_the_api() {
     let cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
-    let submitted =
-        json(&cluster.muster(&["run", "--name", "arrayed", "--array", "0-9:3", "--json", "--", "sh", "-c", "echo $MUSTER_ARRAY_INDEX"]));
+    let submitted = json(&cluster.muster(&[
+        "run",
+        "--name",
+        "arrayed",
+        "--array",
+        "0-9:3",
+        "--json",
+        "--",
+        "sh",
+        "-c",
+        "echo $MUSTER_ARRAY_INDEX",
+    ]));
     assert_eq!(submitted["job"], "job-1", "{submitted}");
     let waited = cluster.muster(&["wait", "job-1"]);
     assert_eq!(waited.status.code(), Some(0), "{}", text(&waited.stderr));

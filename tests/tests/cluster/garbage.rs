@@ -1,22 +1,17 @@
 //! Garbage and truncated bytes on every door: the cluster says so, and goes on.
 
 use crate::{await_end, leader_api};
-use muster_protocol::{
-    ids::{BootId, WorkerIdentity},
-    outcome::Terminal,
-    spec::{Noop, Work},
-    subjects,
-};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, stage_of},
-};
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use muster_protocol::ids::{BootId, WorkerIdentity};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::spec::{Noop, Work};
+use muster_protocol::subjects;
+use muster_tests::cluster::api::{job_of, new_request, stage_of};
+use muster_tests::cluster::{Cluster, Shape};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 /// Sends bytes, and reads until the other side has had enough or says nothing more.
 fn throw(address: SocketAddr, bytes: &[u8]) {
@@ -34,7 +29,9 @@ fn random_bytes(random: &mut StdRng, length: usize) -> Vec<u8> {
 }
 
 fn still_works(cluster: &Cluster) {
-    let job = leader_api(cluster).submit(&job_of("after", stage_of("only", 3, Work::Noop(Noop {}))), new_request()).unwrap();
+    let job = leader_api(cluster)
+        .submit(&job_of("after", stage_of("only", 3, Work::Noop(Noop {}))), new_request())
+        .unwrap();
     assert_eq!(await_end(cluster, job).terminal, Some(Terminal::Succeeded));
 }
 
@@ -53,14 +50,17 @@ fn the_peer_port_and_the_api_take_no_harm() {
         throw(address, b"");
     }
     let api = cluster.api(leader);
-    let table: &[(&str, u16)] = &[("{", 400), ("[]", 400), (r#"{"name": 3}"#, 400), (r#"{"name": "x", "stages": []}"#, 400)];
+    let table: &[(&str, u16)] =
+        &[("{", 400), ("[]", 400), (r#"{"name": 3}"#, 400), (r#"{"name": "x", "stages": []}"#, 400)];
     for (body, status) in table {
-        let answer = api.post("/v1/jobs").header("Content-Type", "application/json").body(*body).send().unwrap();
+        let answer =
+            api.post("/v1/jobs").header("Content-Type", "application/json").body(*body).send().unwrap();
         assert_eq!(answer.status().as_u16(), *status, "{body}");
         let said: serde_json::Value = answer.json().unwrap();
         assert!(said["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}: {said}");
     }
-    let oversized = api.post("/v1/jobs").header("Content-Type", "application/json").body(vec![b' '; 2 << 20]).send();
+    let oversized =
+        api.post("/v1/jobs").header("Content-Type", "application/json").body(vec![b' '; 2 << 20]).send();
     // Refused, or cut off while it was still being sent.
     if let Ok(answer) = oversized {
         assert_eq!(answer.status().as_u16(), 413);
@@ -82,7 +82,11 @@ fn the_subjects_take_no_harm() {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.write_all(b"CONNECT {\"verbose\":false}\r\n").unwrap();
     let stranger = WorkerIdentity(42);
-    let subjects = [subjects::up("test", stranger), subjects::down("test", stranger, BootId(1)), subjects::up("other", stranger)];
+    let subjects = [
+        subjects::up("test", stranger),
+        subjects::down("test", stranger, BootId(1)),
+        subjects::up("other", stranger),
+    ];
     for length in [0, 1, 2, 50, 5_000, 900_000] {
         for subject in &subjects {
             let body = random_bytes(&mut random, length);

@@ -1,6 +1,8 @@
-//! Real processes: what a cluster does when its parts are killed, hang, are fed garbage, or find their files not as they left them.
+//! Real processes: what a cluster does when its parts are killed, hang, are fed garbage, or find their files
+//! not as they left them.
 //!
-//! One file per danger. Every test starts its own cluster on loopback, waits for progress, and ends its processes by id.
+//! One file per danger. Every test starts its own cluster on loopback, waits for progress, and ends its
+//! processes by id.
 
 mod annotate;
 mod attempts;
@@ -15,11 +17,10 @@ mod prepare;
 mod training;
 mod workers;
 
-use muster_protocol::{
-    ids::{JobId, TaskId},
-    view::{JobView, TaskView},
-};
-use muster_tests::cluster::{Cluster, api::Api, wait_for};
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::view::{JobView, TaskView};
+use muster_tests::cluster::api::Api;
+use muster_tests::cluster::{Cluster, wait_for};
 
 /// The leader's API.
 fn leader_api(cluster: &Cluster) -> Api {
@@ -39,7 +40,11 @@ fn await_running(cluster: &Cluster, job: JobId) -> Vec<TaskView> {
     wait_for(&format!("{job} to run"), || {
         let tasks = leader_api(cluster).tasks(job).map_err(|error| error.to_string())?;
         let states: Vec<_> = tasks.iter().map(|task| (task.attempt, task.state.clone())).collect();
-        if !tasks.is_empty() && tasks.iter().all(|task| task.state == "running") { Ok(tasks) } else { Err(format!("{states:?}")) }
+        if !tasks.is_empty() && tasks.iter().all(|task| task.state == "running") {
+            Ok(tasks)
+        } else {
+            Err(format!("{states:?}"))
+        }
     })
 }
 

@@ -1,18 +1,15 @@
-//! Trainings that go wrong on real processes: the job says why to whoever asks, what was trained before stays, and a guard that goes back
-//! leaves an account that adds up.
+//! Trainings that go wrong on real processes: the job says why to whoever asks, what was trained before
+//! stays, and a guard that goes back leaves an account that adds up.
 
 use crate::{await_end, leader_api, task};
-use muster_protocol::{
-    ids::{JobId, TaskId},
-    outcome::{Outcome, Terminal},
-    spec::{JobSpec, RetryPolicy},
-};
-use muster_tests::cluster::{Cluster, Shape, api::new_request};
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{JobSpec, RetryPolicy};
+use muster_tests::cluster::api::new_request;
+use muster_tests::cluster::{Cluster, Shape};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The first rank's number in the job.
 const RANK_0: u32 = 4;
@@ -43,14 +40,20 @@ fn job(name: &str, corpus: &Path, ranks: u32, params: Value) -> JobSpec {
     });
     // A base brings its own shape.
     if params.get("base").is_none() {
-        let shape = json!({"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1});
+        let shape =
+            json!({"hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1});
         all.as_object_mut().unwrap().extend(shape.as_object().unwrap().clone());
     }
     all.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
     let mut train = stage("train", &[3], "train", all);
     (train["tasks"], train["gang"]) = (json!(ranks), json!(ranks > 1));
     let stages = [
-        stage("scan", &[], "data.scan", json!({"roots": [corpus], "format": "jsonl", "filters": "none", "max_mib": 1})),
+        stage(
+            "scan",
+            &[],
+            "data.scan",
+            json!({"roots": [corpus], "format": "jsonl", "filters": "none", "max_mib": 1}),
+        ),
         stage("tokenizer", &[0], "data.tokenizer", json!({"vocab_size": 300, "sample_mib": 1})),
         stage("pack", &[1], "data.pack", json!({})),
         stage("manifest", &[2], "data.manifest", json!({})),
@@ -100,7 +103,10 @@ fn a_training_that_cannot_be_says_so_on_the_job_and_a_guard_leaves_an_account_th
         assert!(audit.status.success(), "{said}");
         let stage = &serde_json::from_str::<Value>(&said).unwrap()["stages"][0];
         assert_eq!((&stage["planned"], &stage["violations"]), (&json!(512), &json!([])), "{said}");
-        assert!(stage["skipped"].as_str().is_some_and(|skipped| !skipped.is_empty()), "the garbage is left out: {said}");
+        assert!(
+            stage["skipped"].as_str().is_some_and(|skipped| !skipped.is_empty()),
+            "the garbage is left out: {said}"
+        );
         assert!(stage["returned"].as_u64().is_some_and(|returned| returned > 0), "{said}");
     }
 
@@ -109,9 +115,13 @@ fn a_training_that_cannot_be_says_so_on_the_job_and_a_guard_leaves_an_account_th
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         params
     };
-    let target = run(&cluster, &job("target", &corpus, 1, on(json!({"method": "lora", "targets": ["query"]}))));
+    let target =
+        run(&cluster, &job("target", &corpus, 1, on(json!({"method": "lora", "targets": ["query"]}))));
     let message = failure(&cluster, target);
-    assert!(message.contains("find the target \"query\" in the model: it matches none of q_proj"), "{message}");
+    assert!(
+        message.contains("find the target \"query\" in the model: it matches none of q_proj"),
+        "{message}"
+    );
     let shown = cluster.muster(&["tasks", &target.to_string()]);
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.contains("find the target"), "{shown}");
@@ -128,7 +138,10 @@ fn a_training_that_cannot_be_says_so_on_the_job_and_a_guard_leaves_an_account_th
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, b"{}").unwrap();
     let message = failure(&cluster, run(&cluster, &job("damaged", &corpus, 1, on(json!({})))));
-    assert!(message.contains(&format!("trust artifact {hash}: {} holds 2 bytes", path.display())), "{message}");
+    assert!(
+        message.contains(&format!("trust artifact {hash}: {} holds 2 bytes", path.display())),
+        "{message}"
+    );
     fs::write(&path, bytes).unwrap();
     output(&cluster, run(&cluster, &job("whole", &corpus, 2, on(json!({})))));
 }

@@ -1,20 +1,17 @@
 //! A data set is the same whoever prepares it, and whoever is killed on the way.
 
 use crate::{await_end, leader_api};
-use muster_protocol::{
-    ids::{JobId, StageIndex},
-    outcome::{Outcome, Terminal},
-    spec::{BuiltinWork, JobSpec, RetryPolicy, StageSpec, Work},
-};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{new_request, stage_of},
-    wait_for,
-};
+use muster_protocol::ids::{JobId, StageIndex};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{BuiltinWork, JobSpec, RetryPolicy, StageSpec, Work};
+use muster_tests::cluster::api::{new_request, stage_of};
+use muster_tests::cluster::{Cluster, Shape, wait_for};
 use rand::RngExt;
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 /// Rows of the corpus: some nearly the same as another, some equal, one malformed.
 const ROWS: u64 = 400;
@@ -30,7 +27,9 @@ fn corpus(dir: &Path) {
         };
         (0..100).map(word).collect::<Vec<_>>().join(" ")
     };
-    let row = |number: u64| json!({"text": text(number - number % 10 % 7 / 6, number % 10 == 6)}).to_string() + "\n";
+    let row = |number: u64| {
+        json!({"text": text(number - number % 10 % 7 / 6, number % 10 == 6)}).to_string() + "\n"
+    };
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("rows.jsonl"), (0..ROWS).map(row).collect::<String>() + "no row\n").unwrap();
 }
@@ -47,7 +46,11 @@ fn job(dir: &Path) -> JobSpec {
         ("manifest", "data.manifest", 1, json!({})),
     ];
     let stage = |(index, (name, executor, tasks, params)): (usize, (&str, &str, u32, Value))| -> StageSpec {
-        let mut stage = stage_of(name, tasks, Work::Builtin(BuiltinWork { executor: executor.to_string(), params: params.to_string() }));
+        let mut stage = stage_of(
+            name,
+            tasks,
+            Work::Builtin(BuiltinWork { executor: executor.to_string(), params: params.to_string() }),
+        );
         stage.needs = index.checked_sub(1).map(|before| StageIndex(before as u16)).into_iter().collect();
         stage.request.cpu_milli = 1_000;
         stage.retry = RetryPolicy { retries: 5, backoff_ms: 50, backoff_ms_max: 100 };
@@ -75,7 +78,8 @@ fn ended(cluster: &Cluster, job: JobId) -> Result<usize, String> {
 
 #[test]
 fn workers_and_kills_leave_no_trace_in_a_data_set() {
-    let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, worker_cpus: 2, ..Shape::default() }).unwrap();
+    let mut cluster =
+        Cluster::start(Shape { coordinators: 1, workers: 1, worker_cpus: 2, ..Shape::default() }).unwrap();
     let dir = cluster.directory().join("corpus");
     corpus(&dir);
     let spec = job(&dir);
@@ -83,7 +87,10 @@ fn workers_and_kills_leave_no_trace_in_a_data_set() {
     let submit = |cluster: &Cluster| leader_api(cluster).submit(&spec, new_request()).unwrap();
 
     let alone = left(&cluster, submit(&cluster));
-    assert_eq!((alone["seen"].as_u64(), alone["documents"].as_u64()), (Some(ROWS + 1), Some(ROWS - ROWS / 10)));
+    assert_eq!(
+        (alone["seen"].as_u64(), alone["documents"].as_u64()),
+        (Some(ROWS + 1), Some(ROWS - ROWS / 10))
+    );
     for workers in [2, 4] {
         while cluster.worker_count() < workers {
             cluster.start_worker(cluster.worker_count()).unwrap();

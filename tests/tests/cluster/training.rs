@@ -1,17 +1,18 @@
-//! A training that is killed at random points, again and again: the same weights as undisturbed, and no sample used twice or left out.
+//! A training that is killed at random points, again and again: the same weights as undisturbed, and no
+//! sample used twice or left out.
 
 use crate::{await_end, leader_api, task};
-use muster_protocol::{
-    event::Event,
-    ids::{JobId, TaskId},
-    outcome::{Outcome, Terminal},
-    spec::{JobSpec, RetryPolicy},
-};
-use muster_tests::cluster::{Cluster, Shape, api::new_request, wait_for};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::spec::{JobSpec, RetryPolicy};
+use muster_tests::cluster::api::new_request;
+use muster_tests::cluster::{Cluster, Shape, wait_for};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use std::{env, path::Path};
+use std::env;
+use std::path::Path;
 
 /// Kills in a run; `MUSTER_KILLS` asks for another number.
 const KILLS: u64 = 20;
@@ -22,7 +23,8 @@ const ROUNDS_BETWEEN: u64 = 1;
 /// The first rank's number in the job.
 const RANK_0: u32 = 4;
 
-/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks; `fed` by a loader, or each making its samples.
+/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks; `fed` by a loader, or each making
+/// its samples.
 fn job(name: &str, ranks: u32, steps: u64, fed: bool) -> JobSpec {
     let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     let mut params = json!({
@@ -75,17 +77,20 @@ fn stands(cluster: &Cluster, job: JobId) -> Result<(u64, bool), String> {
 
 /// Kills the newest process of a task, counted from the first rank, if it still runs.
 fn kill_task(cluster: &Cluster, job: JobId, place: u32) {
-    let attempt = leader_api(cluster).task(TaskId { job, index: RANK_0 + place }).ok().and_then(|task| task.attempt);
+    let attempt =
+        leader_api(cluster).task(TaskId { job, index: RANK_0 + place }).ok().and_then(|task| task.attempt);
     let events = leader_api(cluster).events(1).unwrap_or_default();
     let pid = events.iter().find_map(|event| match &event.event {
         Event::AttemptStarted(started) if Some(started.attempt) == attempt => Some(started.pid),
         _ => None,
     });
     let ours = |pid: u32| {
-        let line = std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let line =
+            std::fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains("executor")
     };
-    if let Some(pid) = pid.filter(|pid| ours(*pid)).and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+    if let Some(pid) = pid.filter(|pid| ours(*pid)).and_then(|pid| rustix::process::Pid::from_raw(pid as i32))
+    {
         // It may have ended between the look and the kill.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
@@ -108,18 +113,20 @@ fn survives(kills: u64, fed: bool) {
     let steps = 10 * (6 * kills + 20);
     let mut draw = ChaCha8Rng::seed_from_u64(seed);
     let mut cluster = Cluster::start(Shape::default()).unwrap();
-    let undisturbed = leader_api(&cluster).submit(&job("undisturbed", 1, steps, false), new_request()).unwrap();
+    let undisturbed =
+        leader_api(&cluster).submit(&job("undisturbed", 1, steps, false), new_request()).unwrap();
     assert_eq!(await_end(&cluster, undisturbed).terminal, Some(Terminal::Succeeded));
 
     let killed = leader_api(&cluster).submit(&job("killed", 2, steps, fed), new_request()).unwrap();
     let (mut done, mut reached) = (0, 0);
     while done < kills {
         let wanted = reached + ROUNDS_BETWEEN + draw.random_range(0..2);
-        let (rounds, ended) = wait_for(&format!("round {wanted} (seed {seed})"), || match stands(&cluster, killed) {
-            Ok((rounds, ended)) if rounds >= wanted || ended => Ok((rounds, ended)),
-            Ok((rounds, _)) => Err(format!("round {rounds}")),
-            Err(error) => Err(error),
-        });
+        let (rounds, ended) =
+            wait_for(&format!("round {wanted} (seed {seed})"), || match stands(&cluster, killed) {
+                Ok((rounds, ended)) if rounds >= wanted || ended => Ok((rounds, ended)),
+                Ok((rounds, _)) => Err(format!("round {rounds}")),
+                Err(error) => Err(error),
+            });
         if ended {
             break;
         }
@@ -151,6 +158,10 @@ fn survives(kills: u64, fed: bool) {
         assert!(audit.status.success(), "seed {seed}: {said}");
         let audit: Value = serde_json::from_str(&said).unwrap();
         let stage = &audit["stages"][0];
-        assert_eq!((&stage["consumed"], &stage["planned"]), (&json!(format!("0+{}", steps * 4)), &json!(steps * 4)), "{said}");
+        assert_eq!(
+            (&stage["consumed"], &stage["planned"]),
+            (&json!(format!("0+{}", steps * 4)), &json!(steps * 4)),
+            "{said}"
+        );
     }
 }

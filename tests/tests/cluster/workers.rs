@@ -1,13 +1,11 @@
 //! Workers that are killed, hang, are cut off, drain, and come back.
 
 use crate::{await_end, await_running, leader_api};
-use muster_protocol::{outcome::Terminal, view::TaskView};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{job_of, new_request, process_of, stage_of},
-    process::is_alive,
-    wait_for,
-};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::view::TaskView;
+use muster_tests::cluster::api::{job_of, new_request, process_of, stage_of};
+use muster_tests::cluster::process::is_alive;
+use muster_tests::cluster::{Cluster, Shape, wait_for};
 use std::fs;
 
 /// Pids that tasks wrote into `file`, one line each.
@@ -24,21 +22,26 @@ fn a_killed_agents_work_dies_with_it_and_runs_elsewhere() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let file = cluster.directory().join("pids");
     let script = format!("echo $$ >> {}; exec sleep 1000", file.display());
-    let job =
-        leader_api(&cluster).submit(&job_of("sleepers", stage_of("sleep", 4, process_of(&["sh", "-c", &script]))), new_request()).unwrap();
+    let job = leader_api(&cluster)
+        .submit(&job_of("sleepers", stage_of("sleep", 4, process_of(&["sh", "-c", &script]))), new_request())
+        .unwrap();
     let before = await_running(&cluster, job);
     let (first, second) = (placed(&before, "w1"), placed(&before, "w2"));
     assert!(first > 0 && second > 0, "equal tasks are spread: {first}, {second}");
     cluster.kill_worker(0);
     let after = wait_for("all of them on the other worker", || {
         let tasks = leader_api(&cluster).tasks(job).map_err(|error| error.to_string())?;
-        let there = tasks.iter().filter(|task| task.state == "running" && task.worker_name.as_deref() == Some("w2")).count();
+        let there = tasks
+            .iter()
+            .filter(|task| task.state == "running" && task.worker_name.as_deref() == Some("w2"))
+            .count();
         if there == 4 { Ok(tasks) } else { Err(there.to_string()) }
     });
     assert!(after.iter().all(|task| task.retries == 0), "a lost worker costs no retry");
     let live = pids(&file).into_iter().filter(|pid| is_alive(*pid)).count();
     assert_eq!(live, 4, "nothing of the killed agent lives on");
-    for (now, then) in after.iter().zip(&before).filter(|(_, then)| then.worker_name.as_deref() == Some("w2")) {
+    for (now, then) in after.iter().zip(&before).filter(|(_, then)| then.worker_name.as_deref() == Some("w2"))
+    {
         assert_eq!(now.attempt, then.attempt, "what ran on the other worker was not touched");
     }
 }
@@ -71,9 +74,18 @@ fn a_hanging_worker_is_fenced_before_its_work_starts_elsewhere() {
 #[test]
 fn a_worker_drains_on_sigterm_and_keeps_its_id_when_it_comes_back() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
-    let id = |cluster: &Cluster| leader_api(cluster).workers().unwrap().iter().find(|worker| worker.name == "w1").map(|worker| worker.id);
+    let id = |cluster: &Cluster| {
+        leader_api(cluster)
+            .workers()
+            .unwrap()
+            .iter()
+            .find(|worker| worker.name == "w1")
+            .map(|worker| worker.id)
+    };
     let before = id(&cluster);
-    let job = leader_api(&cluster).submit(&job_of("short", stage_of("only", 4, process_of(&["sleep", "2"]))), new_request()).unwrap();
+    let job = leader_api(&cluster)
+        .submit(&job_of("short", stage_of("only", 4, process_of(&["sleep", "2"]))), new_request())
+        .unwrap();
     let running = await_running(&cluster, job);
     cluster.worker(0).terminate();
     let exit = wait_for("the agent's exit", || cluster.worker(0).exit().ok_or(()));

@@ -1,18 +1,21 @@
-//! What rounds cost: the held-out loss of DiLoCo against synchronous training on the same samples, on real text.
+//! What rounds cost: the held-out loss of DiLoCo against synchronous training on the same samples, on real
+//! text.
 //!
-//! `bench_diloco [--steps N] [--seed N] [--learning-rate X] [--root DIR]... [--arm INNER_STEPS,OUTER_LR,OUTER_MOMENTUM]...`
+//! `bench_diloco [--steps N] [--seed N] [--learning-rate X] [--root DIR]... [--arm
+//! INNER_STEPS,OUTER_LR,OUTER_MOMENTUM]...`
 //!
-//! A synchronous run warms a small model up; from its weights, and with moments that are zero, one run goes on in step and others in rounds,
-//! as a job would: the same schedule, the same samples, the same number of inner steps. The text is real: the Rust
-//! sources below the roots, by default what cargo unpacked. `noise` is the synchronous run once more on other samples, which tells how much
-//! a difference means. With `--arm`, those are measured instead: for tuning. One JSON object goes to standard output.
+//! A synchronous run warms a small model up; from its weights, and with moments that are zero, one run goes
+//! on in step and others in rounds, as a job would: the same schedule, the same samples, the same number of
+//! inner steps. The text is real: the Rust sources below the roots, by default what cargo unpacked. `noise`
+//! is the synchronous run once more on other samples, which tells how much a difference means. With `--arm`,
+//! those are measured instead: for tuning. One JSON object goes to standard output.
 
-use muster_llm::compute::Compute;
-use muster_llm::data::dedup::choose;
-use muster_llm::data::documents::Document;
-use muster_llm::data::pack::{PackConfig, pack};
-use muster_llm::data::scan::{ScanConfig, Split, scan};
-use muster_llm::data::tokenizer::{Tokenizer, TokenizerConfig};
+use muster_data::dedup::choose;
+use muster_data::documents::Document;
+use muster_data::pack::{PackConfig, pack};
+use muster_data::scan::{ScanConfig, Split, scan};
+use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
+use muster_host::compute::Compute;
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, ModelConfig};
 use muster_llm::parallel::{Feedback, Outer, OuterConfig, Replica, mean_delta};
@@ -112,7 +115,8 @@ fn main() -> Result<()> {
     let loss = |place: usize| found.iter().find(|(at, _)| *at == place).map_or(f64::NAN, |(_, loss)| *loss);
     let sync = loss(0);
     let of = |place: usize| json!({"loss": round(loss(place)), "percent": round((loss(place) / sync - 1.0) * 100.0)});
-    let runs: serde_json::Map<String, Value> = (0..arms.len()).map(|place| (arms[place].0.clone(), of(place))).collect();
+    let runs: serde_json::Map<String, Value> =
+        (0..arms.len()).map(|place| (arms[place].0.clone(), of(place))).collect();
     let result = json!({
         "bench": "diloco", "runs": runs, "steps": options.steps, "warm_up_steps": WARM_UP_STEPS, "replicas": REPLICAS,
         "sequences": SEQUENCES, "context": CONTEXT, "parameters": common.weights.len(), "vocab_size": VOCAB, "seed": options.seed, "learning_rate": options.learning_rate,
@@ -123,8 +127,11 @@ fn main() -> Result<()> {
 }
 
 fn options() -> Result<Options> {
-    let registry = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    let mut options = Options { steps: 600, seed: 1, learning_rate: 8e-3, roots: Vec::new(), arms: Vec::new() };
+    let registry = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut options =
+        Options { steps: 600, seed: 1, learning_rate: 8e-3, roots: Vec::new(), arms: Vec::new() };
     let mut arguments = env::args().skip(1);
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -137,7 +144,8 @@ fn options() -> Result<Options> {
                 let [inner_steps, learning_rate, momentum] = value.split(',').collect::<Vec<_>>()[..] else {
                     return Err(format!("{value:?} is no INNER_STEPS,OUTER_LR,OUTER_MOMENTUM").into());
                 };
-                let outer = OuterConfig { learning_rate: learning_rate.parse()?, momentum: momentum.parse()? };
+                let outer =
+                    OuterConfig { learning_rate: learning_rate.parse()?, momentum: momentum.parse()? };
                 options.arms.push((inner_steps.parse()?, outer));
             }
             other => return Err(format!("{other} is no option").into()),
@@ -156,7 +164,10 @@ fn arms(options: &Options) -> Vec<(String, Arm)> {
     let mut arms = vec![named("sync", Arm::Sync { seed: options.seed })];
     if !options.arms.is_empty() {
         let own = options.arms.iter().map(|(inner_steps, outer)| {
-            (format!("h{inner_steps} lr {} momentum {}", outer.learning_rate, outer.momentum), rounds(*inner_steps, *outer, int8, false))
+            (
+                format!("h{inner_steps} lr {} momentum {}", outer.learning_rate, outer.momentum),
+                rounds(*inner_steps, *outer, int8, false),
+            )
         });
         arms.extend(own);
         return arms;
@@ -180,10 +191,13 @@ fn common(options: &Options, compute: &Compute) -> Result<Common> {
     let scan = scan(&config, Split { index: 0, of: 1 }, compute)?;
     let entries: Vec<_> = scan.documents.iter().map(|document: &Document| document.entry.clone()).collect();
     let choice = choose(&[entries]);
-    let config = TokenizerConfig { vocab_size: VOCAB, sample_bytes: SAMPLE_BYTES, ..TokenizerConfig::default() };
+    let config =
+        TokenizerConfig { vocab_size: VOCAB, sample_bytes: SAMPLE_BYTES, ..TokenizerConfig::default() };
     let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, compute)?;
     let packed = pack(&scan, &choice.keep[0], "0", &PackConfig::default(), &tokenizer, compute)?;
-    let windows = |shard| -> Result<Arc<dyn Samples>> { Ok(Arc::new(Windows::new(Arc::new(Corpus::new(vec![shard])?), CONTEXT, false)?)) };
+    let windows = |shard| -> Result<Arc<dyn Samples>> {
+        Ok(Arc::new(Windows::new(Arc::new(Corpus::new(vec![shard])?), CONTEXT, false)?))
+    };
     let (train, held_out) = (windows(packed.train)?, windows(packed.held_out)?);
     let model = ModelConfig {
         vocab_size: tokenizer.vocab_size(),
@@ -196,8 +210,21 @@ fn common(options: &Options, compute: &Compute) -> Result<Common> {
         ..ModelConfig::default()
     };
     let (seed, steps, learning_rate) = (options.seed, options.steps, options.learning_rate);
-    let config = TrainConfig { seed, steps, sequences: SEQUENCES, learning_rate, warmup_steps: 10, ..TrainConfig::default() };
-    let warm = TrainConfig { seed: u64::MAX, steps: WARM_UP_STEPS, microbatches: REPLICAS, learning_rate: WARM_UP_RATE, ..config.clone() };
+    let config = TrainConfig {
+        seed,
+        steps,
+        sequences: SEQUENCES,
+        learning_rate,
+        warmup_steps: 10,
+        ..TrainConfig::default()
+    };
+    let warm = TrainConfig {
+        seed: u64::MAX,
+        steps: WARM_UP_STEPS,
+        microbatches: REPLICAS,
+        learning_rate: WARM_UP_RATE,
+        ..config.clone()
+    };
     let warm = TrainConfig { schedule: muster_llm::train::Schedule::Constant, ..warm };
     let mut common = Common { weights: initial(&model, options.seed), model, config, train, held_out };
     let mut trainer = common.trainer(warm, compute)?;
@@ -236,7 +263,9 @@ impl Common {
         for first in (0..self.held_out_windows()).step_by(HELD_OUT_AT_A_TIME as usize) {
             let places: Vec<u64> = (first..self.held_out_windows().min(first + HELD_OUT_AT_A_TIME)).collect();
             let batch = self.held_out.batch(&places)?;
-            let losses = trainer.compute().run(|| trainer.model().token_losses(&batch.tokens, &batch.targets, &batch.rows()))?;
+            let losses = trainer
+                .compute()
+                .run(|| trainer.model().token_losses(&batch.tokens, &batch.targets, &batch.rows()))?;
             sum += losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
             count += losses.len();
         }
@@ -254,15 +283,25 @@ impl Common {
                 }
                 self.measure(&trainer)
             }
-            Arm::Rounds { inner_steps, outer, delta, drops } => self.rounds(*inner_steps, *outer, *delta, *drops, compute),
+            Arm::Rounds { inner_steps, outer, delta, drops } => {
+                self.rounds(*inner_steps, *outer, *delta, *drops, compute)
+            }
         }
     }
 
-    fn rounds(&self, inner_steps: u64, outer: OuterConfig, delta: Delta, drops: bool, compute: &Compute) -> Result<f64> {
+    fn rounds(
+        &self,
+        inner_steps: u64,
+        outer: OuterConfig,
+        delta: Delta,
+        drops: bool,
+        compute: &Compute,
+    ) -> Result<f64> {
         let mut trainer = self.trainer(TrainConfig { microbatches: 1, ..self.config.clone() }, compute)?;
         let (mut global, count) = (self.weights.clone(), self.weights.len());
         let mut outer = Outer::new(outer, count)?;
-        let mut replicas: Vec<Replica> = (0..REPLICAS as u32).map(|replica| Replica::new(replica, &global, Feedback::Off)).collect();
+        let mut replicas: Vec<Replica> =
+            (0..REPLICAS as u32).map(|replica| Replica::new(replica, &global, Feedback::Off)).collect();
         let (mut returned, mut cursor) = (Vec::new(), 0);
         let (each, turn) = (SEQUENCES as u64, (REPLICAS * SEQUENCES) as u64);
         for round in 0..self.config.steps / inner_steps {
@@ -276,12 +315,21 @@ impl Common {
             for replica in &mut replicas {
                 let before = replica.moments.clone();
                 let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
-                trainer.put(State { step: round * inner_steps, ..State::default() }, &replica.weights, moments)?;
+                trainer.put(
+                    State { step: round * inner_steps, ..State::default() },
+                    &replica.weights,
+                    moments,
+                )?;
                 let mut used = Vec::new();
                 for inner in 0..inner_steps {
-                    let numbers = order::part(&samples, (u64::from(replica.replica) * inner_steps + inner) * each, each);
+                    let numbers = order::part(
+                        &samples,
+                        (u64::from(replica.replica) * inner_steps + inner) * each,
+                        each,
+                    );
                     let batch = trainer.batch(&numbers)?;
-                    let gradients = trainer.gradients_of(&batch, numbers.first().map_or(0, |range| range.start))?;
+                    let gradients =
+                        trainer.gradients_of(&batch, numbers.first().map_or(0, |range| range.start))?;
                     trainer.apply(trainer.step(), gradients)?;
                     used.extend(numbers);
                 }
@@ -299,7 +347,9 @@ impl Common {
                     Delta::Int8 => deltas.push((replica.replica, replica.delta(&global)?)),
                     Delta::F32 => {
                         let both = global.iter().zip(&replica.weights);
-                        mean.iter_mut().zip(both).for_each(|(mean, (old, new))| *mean += f64::from(old - new));
+                        mean.iter_mut()
+                            .zip(both)
+                            .for_each(|(mean, (old, new))| *mean += f64::from(old - new));
                     }
                 }
             }

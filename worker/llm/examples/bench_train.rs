@@ -1,14 +1,17 @@
-//! Our side of `cargo xtask bench train`: trains the model of one size of `oracle/bench_train.json`, as told on standard input.
+//! Our side of `cargo xtask bench train`: trains the model of one size of `oracle/bench_train.json`, as told
+//! on standard input.
 //!
-//! It answers the same lines as `oracle/bench_train.py` (`run K`, `profile K`, `gemm`), one JSON object each, so that the bench can
-//! let both take turns in one run. It must stay a mere driver: whatever makes training fast belongs in the library.
+//! It answers the same lines as `oracle/bench_train.py` (`run K`, `profile K`, `gemm`), one JSON object each,
+//! so that the bench can let both take turns in one run. It must stay a mere driver: whatever makes training
+//! fast belongs in the library.
 //!
-//! A size with a `device` runs there, and with `precision` in that. On a GPU `peak_bytes` are those that the device has in use after the
-//! steps, and `profile` counts what it takes to ask for the work, not the work.
+//! A size with a `device` runs there, and with `precision` in that. On a GPU `peak_bytes` are those that the
+//! device has in use after the steps, and `profile` counts what it takes to ask for the work, not the work.
 //!
 //! `bench_train serve SIZE`, run in the workspace's root.
 
-use muster_llm::compute::{self, Compute};
+use muster_host::compute::Compute;
+use muster_llm::compute;
 use muster_llm::model::weights::{arrays, initial};
 use muster_llm::model::{Decoder, Hold, ModelConfig, Precision, Store};
 use muster_llm::ops::matrix::{Into, Spread, View, ViewMut, product};
@@ -42,7 +45,9 @@ struct Run {
 impl Run {
     fn new(plan: &Value, size: &Value, compute: &Compute) -> Outcome<Self> {
         let model: ModelConfig = serde_json::from_value(size["model"].clone())?;
-        let number = |key: &str| plan["optimizer"][key].as_f64().ok_or_else(|| format!("{PLAN} has no optimizer.{key}"));
+        let number = |key: &str| {
+            plan["optimizer"][key].as_f64().ok_or_else(|| format!("{PLAN} has no optimizer.{key}"))
+        };
         let config = TrainConfig {
             // More than any bench makes.
             steps: 1 << 20,
@@ -56,12 +61,17 @@ impl Run {
             epsilon: number("epsilon")?,
             weight_decay: number("weight_decay")?,
             clip_norm: number("clip_norm")?,
-            precision: if size["precision"].is_null() { Precision::F32 } else { serde_json::from_value(size["precision"].clone())? },
+            precision: if size["precision"].is_null() {
+                Precision::F32
+            } else {
+                serde_json::from_value(size["precision"].clone())?
+            },
             ..TrainConfig::default()
         };
         let drawn = Drawn::new(model.vocab_size, whole(&size["context"])?);
         let device = compute::device(size["device"].as_str().unwrap_or("cpu"))?;
-        let store = Store::new(arrays(&model, &initial(&model, 1), Hold::Trained)?, config.precision, &device)?;
+        let store =
+            Store::new(arrays(&model, &initial(&model, 1), Hold::Trained)?, config.precision, &device)?;
         let decoder = Decoder::new(model, store)?;
         Ok(Self { trainer: Trainer::new(config, decoder, Arc::new(drawn), compute.clone())? })
     }
@@ -87,7 +97,9 @@ impl Run {
         // The last update may still be under way.
         self.device().synchronize()?;
         let seconds = begun.elapsed().as_secs_f64();
-        Ok(json!({"steps": count, "seconds": seconds, "tokens": count * self.trainer.tokens_per_step(), "loss": loss}))
+        Ok(
+            json!({"steps": count, "seconds": seconds, "tokens": count * self.trainer.tokens_per_step(), "loss": loss}),
+        )
     }
 
     fn device(&self) -> &compute::Device {
@@ -106,8 +118,11 @@ impl Run {
         }
         let counted = profile::take();
         let seconds = |nanoseconds: u64| nanoseconds as f64 * 1e-9;
-        let mut parts: serde_json::Map<_, _> =
-            PARTS.iter().zip(counted.parts_ns).map(|(part, ns)| (format!("{part:?}").to_lowercase(), json!(seconds(ns)))).collect();
+        let mut parts: serde_json::Map<_, _> = PARTS
+            .iter()
+            .zip(counted.parts_ns)
+            .map(|(part, ns)| (format!("{part:?}").to_lowercase(), json!(seconds(ns))))
+            .collect();
         let named: u64 = counted.parts_ns.iter().sum();
         parts.insert("clip and update".to_owned(), json!(update));
         parts.insert("other".to_owned(), json!((gradients - seconds(named)).max(0.0)));
@@ -134,7 +149,8 @@ impl Drawn {
     fn new(vocab_size: usize, context: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut window = || (0..=context).map(|_| random.next_u32() % vocab_size as u32).collect();
-        let about = About { samples: WINDOWS as u64, positions: context, vocab_size, hash: "drawn".to_owned() };
+        let about =
+            About { samples: WINDOWS as u64, positions: context, vocab_size, hash: "drawn".to_owned() };
         Self { about, windows: (0..WINDOWS).map(|_| window()).collect() }
     }
 }
@@ -163,12 +179,14 @@ fn whole(value: &Value) -> Outcome<usize> {
 fn status(key: &str) -> u64 {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kilobytes| kilobytes * 1024)
+    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map_or(0, |kilobytes| kilobytes * 1024)
 }
 
 /// The best rate of a large product of matrices.
 fn gemm(compute: &Compute) -> Value {
-    let numbers = |seed: u32| (0..GEMM_SIDE * GEMM_SIDE).map(|i| (i as u32 ^ seed) as f32 * 1e-9).collect::<Vec<_>>();
+    let numbers =
+        |seed: u32| (0..GEMM_SIDE * GEMM_SIDE).map(|i| (i as u32 ^ seed) as f32 * 1e-9).collect::<Vec<_>>();
     let (a, b, mut c) = (numbers(1), numbers(2), numbers(3));
     let mut best = f64::INFINITY;
     for _ in 0..GEMM_REPEATS {
@@ -196,7 +214,8 @@ fn main() -> Outcome<()> {
     (tiny["model"]["vocab_size"], tiny["model"]["num_hidden_layers"]) = (json!(64), json!(1));
     Run::new(&plan, &tiny, &compute)?.step()?;
     let base = status("VmRSS");
-    // The greatest resident size begins again from the present one; where that can't be, it is that since the start.
+    // The greatest resident size begins again from the present one; where that can't be, it is that since the
+    // start.
     let _ = fs::write("/proc/self/clear_refs", "5");
 
     let mut run = Run::new(&plan, size, &compute)?;

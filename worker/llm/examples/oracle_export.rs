@@ -1,10 +1,11 @@
-//! Saves what our code makes of recorded checkpoints, and adapters of them, so that transformers and peft open it:
-//! `oracle_export THEIRS OURS`.
+//! Saves what our code makes of recorded checkpoints, and adapters of them, so that transformers and peft
+//! open it: `oracle_export THEIRS OURS`.
 //!
-//! For each `THEIRS/models/NAME` it changes the weights (a mere copy would prove nothing), and writes `OURS/models/NAME` in the Hugging
-//! Face layout, with `ours.safetensors` beside it: the recorded tokens, and our logits, loss and gradients of the changed model, in the
-//! format that `oracle/compare.py` describes; and for each method `OURS/adapters/NAME-METHOD` in the PEFT layout, with the same beside
-//! it. `cargo xtask oracle` runs this, and then the checks of `oracle/models.py` and `oracle/adapters.py`.
+//! For each `THEIRS/models/NAME` it changes the weights (a mere copy would prove nothing), and writes
+//! `OURS/models/NAME` in the Hugging Face layout, with `ours.safetensors` beside it: the recorded tokens, and
+//! our logits, loss and gradients of the changed model, in the format that `oracle/compare.py` describes; and
+//! for each method `OURS/adapters/NAME-METHOD` in the PEFT layout, with the same beside it. `cargo xtask
+//! oracle` runs this, and then the checks of `oracle/models.py` and `oracle/adapters.py`.
 
 use candle_core::{DType, Device};
 use muster_llm::model::{Decoder, ModelConfig, Precision, hub};
@@ -27,11 +28,19 @@ struct Arrays(Vec<(String, Dtype, Vec<usize>, Vec<u8>)>);
 
 impl Arrays {
     fn floats(&mut self, name: &str, shape: Vec<usize>, numbers: &[f32]) {
-        self.0.push((name.to_owned(), Dtype::F32, shape, numbers.iter().flat_map(|x| x.to_le_bytes()).collect()));
+        self.0.push((
+            name.to_owned(),
+            Dtype::F32,
+            shape,
+            numbers.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ));
     }
 
     fn write(&self, path: &Path) -> Outcome<()> {
-        let views = self.0.iter().map(|(name, kind, shape, bytes)| Ok((name, TensorView::new(*kind, shape.clone(), bytes)?)));
+        let views = self
+            .0
+            .iter()
+            .map(|(name, kind, shape, bytes)| Ok((name, TensorView::new(*kind, shape.clone(), bytes)?)));
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
         Ok(fs::write(path, safetensors::serialize(views, None)?)?)
     }
@@ -52,18 +61,32 @@ fn export(theirs: &Path, ours: &Path, base: &str) -> Outcome<()> {
     let recorded = SafeTensors::deserialize(&recorded)?;
     let given = recorded.tensor("tokens")?;
     let [batch, time] = *given.shape() else { return Err("tokens have rows".into()) };
-    let tokens: Vec<u32> = given.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect();
+    let tokens: Vec<u32> =
+        given.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect();
     let given = (tokens.as_slice(), Rows::new(batch, time));
     measure(&model, &MethodConfig::default(), given.clone(), &ours.join("ours.safetensors"))?;
     for (name, method) in METHODS {
-        adapter(model.config(), &flat, method, given.clone(), &ours.join("../../adapters").join(format!("{base}-{name}")), base)?;
+        adapter(
+            model.config(),
+            &flat,
+            method,
+            given.clone(),
+            &ours.join("../../adapters").join(format!("{base}-{name}")),
+            base,
+        )?;
     }
     Ok(())
 }
 
 /// Writes tokens, and what a model makes of them.
-fn measure(model: &Decoder, method: &MethodConfig, (tokens, rows): (&[u32], Rows), path: &Path) -> Outcome<()> {
-    let targets = tokens.chunks(rows.time).flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect();
+fn measure(
+    model: &Decoder,
+    method: &MethodConfig,
+    (tokens, rows): (&[u32], Rows),
+    path: &Path,
+) -> Outcome<()> {
+    let targets =
+        tokens.chunks(rows.time).flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect();
     let logits = model.logits(tokens, &rows)?.flatten_all()?.to_vec1::<f32>()?;
     let (loss, gradients) = model.gradients(tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
 
@@ -81,20 +104,37 @@ fn measure(model: &Decoder, method: &MethodConfig, (tokens, rows): (&[u32], Rows
 /// Methods that leave an adapter.
 const METHODS: [(&str, &str); 5] = [
     ("lora", r#"{"method": "lora", "r": 4, "alpha": 16}"#),
-    ("lora-all", r#"{"method": "lora", "r": 3, "alpha": 5, "dropout": 0.1, "rslora": true, "targets": "all-linear"}"#),
-    ("lora-one", r#"{"method": "lora", "r": 2, "alpha": 2.5, "targets": ["layers.1.mlp.down_proj", "o_proj"]}"#),
+    (
+        "lora-all",
+        r#"{"method": "lora", "r": 3, "alpha": 5, "dropout": 0.1, "rslora": true, "targets": "all-linear"}"#,
+    ),
+    (
+        "lora-one",
+        r#"{"method": "lora", "r": 2, "alpha": 2.5, "targets": ["layers.1.mlp.down_proj", "o_proj"]}"#,
+    ),
     ("prefix", r#"{"method": "prefix", "virtual_tokens": 5, "spread": 0.5}"#),
     ("prompt", r#"{"method": "prompt", "virtual_tokens": 4}"#),
 ];
 
 /// Writes an adapter of a saved model, and what comes of both.
-fn adapter(config: &ModelConfig, flat: &[f32], method: &str, given: (&[u32], Rows), ours: &Path, base: &str) -> Outcome<()> {
+fn adapter(
+    config: &ModelConfig,
+    flat: &[f32],
+    method: &str,
+    given: (&[u32], Rows),
+    ours: &Path,
+    base: &str,
+) -> Outcome<()> {
     let method: MethodConfig = serde_json::from_str(method)?;
     let model = tune::build(config.clone(), flat.to_vec(), &method, Precision::F32, &Device::Cpu, 5)?;
     // LoRA's B begins as zeros, which would hide what is added.
-    model.store().edit(|flat| flat.iter_mut().enumerate().for_each(|(place, x)| *x += 0.2 * (place as f32 * 0.9).sin()))?;
+    model.store().edit(|flat| {
+        flat.iter_mut().enumerate().for_each(|(place, x)| *x += 0.2 * (place as f32 * 0.9).sin())
+    })?;
     fs::create_dir_all(ours)?;
-    for (file, bytes) in peft::save(&method, &model, &model.store().trained()?, &format!("../../models/{base}"))? {
+    for (file, bytes) in
+        peft::save(&method, &model, &model.store().trained()?, &format!("../../models/{base}"))?
+    {
         fs::write(ours.join(file), bytes)?;
     }
     measure(&model, &method, given, &ours.join("ours.safetensors"))

@@ -1,23 +1,10 @@
-//! A pool of threads sized by what the caller was granted.
-//!
-//! Several workers share a machine, so nothing here may fall back to a pool as wide as the machine:
-//! every heavy call goes through [`Compute::run`]. Results depend on the thread count only where gemm
-//! does, which is why the count is recorded with a checkpoint.
+//! The devices that tensors live on, and their memory.
 
 pub use candle_core::Device;
-use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::Arc;
-
-/// The failure to start a pool's threads.
-#[derive(Debug, thiserror::Error)]
-#[error("start {threads} compute threads: {source}")]
-pub struct Error {
-    threads: usize,
-    source: rayon::ThreadPoolBuildError,
-}
-
-/// Keeps the memory that this process frees for its next step, instead of handing it back to the system: each step of training asks
-/// for the same buffers again, and fresh pages cost about 4 % of it. For a process whose one job is training; glibc only.
+use muster_host::compute::Compute;
+/// Keeps the memory that this process frees for its next step, instead of handing it back to the system: each
+/// step of training asks for the same buffers again, and fresh pages cost about 4 % of it. For a process
+/// whose one job is training; glibc only.
 pub fn keep_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "the allocator's settings are behind a C call")]
@@ -41,19 +28,25 @@ pub fn device(name: &str) -> Result<Device, String> {
     if name == "cpu" {
         return Ok(Device::Cpu);
     }
-    let number = name.strip_prefix("cuda:").or((name == "cuda").then_some("0")).and_then(|number| number.parse::<usize>().ok());
+    let number = name
+        .strip_prefix("cuda:")
+        .or((name == "cuda").then_some("0"))
+        .and_then(|number| number.parse::<usize>().ok());
     let Some(number) = number else {
         return Err(format!("use the device {name:?}: it is none; there are cpu, cuda and cuda:N"));
     };
     if cfg!(feature = "cuda") {
         Device::new_cuda(number).map_err(|e| format!("use the device {name}: {e}"))
     } else {
-        Err(format!("use the device {name}: this build has no GPUs, since it was made without the feature `cuda`"))
+        Err(format!(
+            "use the device {name}: this build has no GPUs, since it was made without the feature `cuda`"
+        ))
     }
 }
 
-/// Whether an error's text says that a device's memory was too small: the driver's (`CUDA_ERROR_OUT_OF_MEMORY`, "out of memory"), or that
-/// of a library of it that found no room of its own (`CUBLAS_STATUS_ALLOC_FAILED`).
+/// Whether an error's text says that a device's memory was too small: the driver's
+/// (`CUDA_ERROR_OUT_OF_MEMORY`, "out of memory"), or that of a library of it that found no room of its own
+/// (`CUBLAS_STATUS_ALLOC_FAILED`).
 #[must_use]
 pub fn is_out_of_memory(text: &str) -> bool {
     ["out of memory", "OUT_OF_MEMORY", "STATUS_ALLOC_FAILED"].iter().any(|sign| text.contains(sign))
@@ -64,44 +57,18 @@ pub fn is_out_of_memory(text: &str) -> bool {
 pub fn memory(device: &Device) -> Option<[usize; 2]> {
     match device {
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => device.cuda_stream().context().mem_get_info().ok().map(|(free, all)| [free, all]),
+        Device::Cuda(device) => {
+            device.cuda_stream().context().mem_get_info().ok().map(|(free, all)| [free, all])
+        }
         #[cfg(not(feature = "cuda"))]
         Device::Cuda(_) => None,
         Device::Cpu | Device::Metal(_) => None,
     }
 }
 
-/// A handle on one pool; clones share it.
-#[derive(Clone)]
-pub struct Compute {
-    pool: Arc<ThreadPool>,
-}
-
-impl Compute {
-    /// Starts a pool of `threads` threads (at least one).
-    ///
-    /// # Errors
-    /// When the system refuses to start the threads.
-    pub fn new(threads: usize) -> Result<Self, Error> {
-        let threads = threads.max(1);
-        let pool = ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|index| format!("compute-{index}"))
-            .build()
-            .map_err(|source| Error { threads, source })?;
-        Ok(Self { pool: Arc::new(pool) })
-    }
-
-    /// Runs `work` so that all parallel work inside it stays on this pool.
-    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        #[cfg(test)]
-        let work = crate::ops::host::as_here(work);
-        self.pool.install(work)
-    }
-
-    /// The number of threads.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
-    }
+/// Runs `work` on the pool of `compute`; what a test set for its thread holds there too.
+pub(crate) fn run<T: Send>(compute: &Compute, work: impl FnOnce() -> T + Send) -> T {
+    #[cfg(test)]
+    let work = crate::ops::host::as_here(work);
+    compute.run(work)
 }

@@ -1,14 +1,16 @@
 //! Held-out bits per byte, of a model and of two baselines over the very same tokens.
 //!
-//! Bytes are those of the decoded text, so tokenizers can be compared; boundaries and marks cost bits and give no bytes. What is measured is
-//! what is learnt: of running text every token; of data with masks, the tokens that the masks name, each given all that comes before it in
-//! its own sequence (as lm-evaluation-harness's `loglikelihood` of a continuation). A question is never measured, nor is a rejected answer.
+//! Bytes are those of the decoded text, so tokenizers can be compared; boundaries and marks cost bits and
+//! give no bytes. What is measured is what is learnt: of running text every token; of data with masks, the
+//! tokens that the masks name, each given all that comes before it in its own sequence (as
+//! lm-evaluation-harness's `loglikelihood` of a continuation). A question is never measured, nor is a
+//! rejected answer.
 
-use crate::compute::Compute;
 use crate::model::Decoder;
 use crate::ops::Rows;
 use crate::ops::head_loss::IGNORED;
 use crate::train::Corpus;
+use muster_host::compute::Compute;
 use serde::{Deserialize, Serialize};
 
 /// What can fail in measuring.
@@ -55,12 +57,14 @@ pub struct Evaluation {
     pub gain_over_unigram: f64,
 }
 
-/// Measures `model` on the first `tokens_max` tokens of `held_out`, or, if it has masks, on the first so many that they name.
+/// Measures `model` on the first `tokens_max` tokens of `held_out`, or, if it has masks, on the first so many
+/// that they name.
 ///
 /// `training_counts` is [`Corpus::counts`] of the training tokens, `byte_lengths` the tokenizer's.
 ///
 /// # Errors
-/// When there are fewer than two tokens or the masks name none, or a table's length is not the model's vocabulary.
+/// When there are fewer than two tokens or the masks name none, or a table's length is not the model's
+/// vocabulary.
 pub fn evaluate(
     model: &Decoder,
     held_out: &Corpus,
@@ -113,7 +117,11 @@ impl Meter<'_> {
         let mut start = 0;
         while start + 1 < tokens_all {
             let left = usize::try_from(tokens_all - start - 1).unwrap_or(usize::MAX);
-            let rows = if left < context { Rows::new(1, left) } else { Rows::new((left / context).min(SEQUENCES_PER_BATCH), context) };
+            let rows = if left < context {
+                Rows::new(1, left)
+            } else {
+                Rows::new((left / context).min(SEQUENCES_PER_BATCH), context)
+            };
             let count = rows.batch * rows.time;
             let window = held_out.tokens(start, count + 1);
             self.add(&mut totals, &window[..count], &window[1..], &rows)?;
@@ -122,8 +130,9 @@ impl Meter<'_> {
         Ok(totals)
     }
 
-    /// Every token that is learnt from but the first of a sequence is predicted once, from those of its sequence before it. A sequence that is
-    /// longer than the context goes on in another window, which sees nothing of the one before.
+    /// Every token that is learnt from but the first of a sequence is predicted once, from those of its
+    /// sequence before it. A sequence that is longer than the context goes on in another window, which sees
+    /// nothing of the one before.
     fn answers(&self, held_out: &Corpus, tokens_max: u64) -> Result<Totals, Error> {
         let (mut totals, mut left) = (Totals::default(), tokens_max);
         let mut batch: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
@@ -132,7 +141,9 @@ impl Meter<'_> {
             for start in (0..count).step_by(self.context()) {
                 let end = count.min(start + self.context());
                 let answers = sequence.tokens[start + 1..=end].iter().zip(&sequence.learnt[start + 1..=end]);
-                let targets: Vec<u32> = answers.map(|(token, learnt)| if *learnt && spend(&mut left) { *token } else { IGNORED }).collect();
+                let targets: Vec<u32> = answers
+                    .map(|(token, learnt)| if *learnt && spend(&mut left) { *token } else { IGNORED })
+                    .collect();
                 if targets.iter().any(|target| *target != IGNORED) {
                     batch.push((sequence.tokens[start..end].to_vec(), targets));
                 }
@@ -152,7 +163,8 @@ impl Meter<'_> {
         Ok(totals)
     }
 
-    /// Sequences of unequal length; what fills the shorter ones stands behind them, where nothing looks back at it.
+    /// Sequences of unequal length; what fills the shorter ones stands behind them, where nothing looks back
+    /// at it.
     fn add_padded(&self, totals: &mut Totals, batch: &[(Vec<u32>, Vec<u32>)]) -> Result<(), Error> {
         let Some(time) = batch.iter().map(|(inputs, _)| inputs.len()).max() else { return Ok(()) };
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
@@ -166,7 +178,7 @@ impl Meter<'_> {
     }
 
     fn add(&self, totals: &mut Totals, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<(), Error> {
-        let losses = self.compute.run(|| self.model.token_losses(tokens, targets, rows))?;
+        let losses = crate::compute::run(&self.compute, || self.model.token_losses(tokens, targets, rows))?;
         for (target, loss) in targets.iter().zip(losses).filter(|(target, _)| **target != IGNORED) {
             totals.model += f64::from(loss);
             totals.unigram += self.surprise[*target as usize];
@@ -225,15 +237,20 @@ fn unigram(counts: &[u64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::documents::Entry;
-    use crate::data::shard::{DocumentKind, Sequence, ShardIndex, ShardWriter};
     use crate::model::ModelConfig;
     use crate::model::weights::initial;
     use crate::train::tests::shard;
+    use muster_data::documents::Entry;
+    use muster_data::shard::{DocumentKind, Sequence, ShardIndex, ShardWriter};
 
     fn model() -> Decoder {
-        let config =
-            ModelConfig { vocab_size: 4, hidden_size: 16, intermediate_size: 8, max_position_embeddings: 3, ..ModelConfig::default() };
+        let config = ModelConfig {
+            vocab_size: 4,
+            hidden_size: 16,
+            intermediate_size: 8,
+            max_position_embeddings: 3,
+            ..ModelConfig::default()
+        };
         Decoder::trained(config.clone(), &initial(&config, 1)).expect("builds")
     }
 
@@ -242,16 +259,21 @@ mod tests {
         let compute = Compute::new(1).expect("starts");
         let held_out = Corpus::new(vec![shard(&[1, 1, 2, 0, 3, 1, 0], 4)]).expect("joins");
         // Counts 1, 5, 2, 0 become 2/12, 6/12, 3/12, 1/12; tokens of 0, 1, 2 and 3 bytes.
-        let found = evaluate(&model(), &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
+        let found =
+            evaluate(&model(), &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
         assert_eq!((found.tokens, found.bytes), (6, 1 + 2 + 3 + 1));
         let probabilities = [6.0f64, 3.0, 2.0, 1.0, 6.0, 2.0];
         let bits: f64 = probabilities.iter().map(|p| -(p / 12.0).log2()).sum();
         assert!((found.unigram_bits_per_byte - bits / 7.0).abs() < 1e-12);
         assert!((found.uniform_bits_per_byte - 12.0 / 7.0).abs() < 1e-12);
-        assert!((found.model_bits_per_byte - 12.0 / 7.0).abs() < 0.2, "an untrained model guesses: {found:?}");
+        assert!(
+            (found.model_bits_per_byte - 12.0 / 7.0).abs() < 0.2,
+            "an untrained model guesses: {found:?}"
+        );
         assert_eq!(found.gain_over_unigram, 1.0 - found.model_bits_per_byte / found.unigram_bits_per_byte);
 
-        let fewer = evaluate(&model(), &held_out, 3, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
+        let fewer =
+            evaluate(&model(), &held_out, 3, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
         assert_eq!((fewer.tokens, fewer.bytes), (2, 3));
     }
 
@@ -265,7 +287,8 @@ mod tests {
         for start in (0..199).step_by(3) {
             let window = held_out.tokens(start, 4);
             let time = window.len() - 1;
-            let losses = model.token_losses(&window[..time], &window[1..], &Rows::new(1, time)).expect("runs");
+            let losses =
+                model.token_losses(&window[..time], &window[1..], &Rows::new(1, time)).expect("runs");
             nats += losses.iter().map(|x| f64::from(*x)).sum::<f64>();
         }
         assert_eq!(found.tokens, 199);
@@ -274,11 +297,18 @@ mod tests {
 
     /// Two conversations and a preference between them; `learnt` is the second half of each sequence.
     fn conversations() -> Corpus {
-        let index = ShardIndex { name: "s".to_owned(), vocab_size: 4, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+        let index = ShardIndex {
+            name: "s".to_owned(),
+            vocab_size: 4,
+            tokenizer: "t".to_owned(),
+            ..ShardIndex::default()
+        };
         let mut writer = ShardWriter::of(index);
         let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 1, ..Entry::default() };
-        let half =
-            |tokens: &[u32]| Sequence { tokens: tokens.to_vec(), learnt: (0..tokens.len()).map(|at| at * 2 >= tokens.len()).collect() };
+        let half = |tokens: &[u32]| Sequence {
+            tokens: tokens.to_vec(),
+            learnt: (0..tokens.len()).map(|at| at * 2 >= tokens.len()).collect(),
+        };
         writer.push(&entry, DocumentKind::Chat, &[half(&[1, 2, 3, 0])]).expect("fits");
         writer.push(&entry, DocumentKind::Preference, &[half(&[2, 1]), half(&[2, 3])]).expect("fits");
         // Longer than the context of 3.
@@ -290,16 +320,30 @@ mod tests {
     fn of_data_with_masks_answers_alone_are_measured_each_given_its_own_sequence() {
         let (compute, model, held_out) = (Compute::new(1).expect("starts"), model(), conversations());
         assert_eq!(held_out.counts(), [1, 2, 1, 2], "of what is to be given");
-        let found = evaluate(&model, &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
+        let found =
+            evaluate(&model, &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
         // 3 and 0 of the first, 1 of the chosen, 2, 3 and 1 of the last.
         assert_eq!((found.measured, found.tokens, found.bytes), (Measured::Answers, 6, 3 + 1 + 2 + 3 + 1));
         let mut nats = 0f64;
-        for (given, wanted) in [(&[1, 2][..], 3), (&[1, 2, 3], 0), (&[2], 1), (&[0, 1, 1], 2), (&[2], 3), (&[2, 3], 1)] {
+        for (given, wanted) in
+            [(&[1, 2][..], 3), (&[1, 2, 3], 0), (&[2], 1), (&[0, 1, 1], 2), (&[2], 3), (&[2, 3], 1)]
+        {
             let mut targets = vec![IGNORED; given.len() - 1];
             targets.push(wanted);
-            nats += f64::from(*model.token_losses(given, &targets, &Rows::new(1, given.len())).expect("runs").last().expect("is one"));
+            nats += f64::from(
+                *model
+                    .token_losses(given, &targets, &Rows::new(1, given.len()))
+                    .expect("runs")
+                    .last()
+                    .expect("is one"),
+            );
         }
-        assert!((found.model_loss - nats / 6.0).abs() < 1e-6, "{} instead of {}", found.model_loss, nats / 6.0);
+        assert!(
+            (found.model_loss - nats / 6.0).abs() < 1e-6,
+            "{} instead of {}",
+            found.model_loss,
+            nats / 6.0
+        );
         let bits: f64 = [1.0f64, 2.0, 6.0, 3.0, 1.0, 6.0].iter().map(|p| -(p / 12.0).log2()).sum();
         assert!((found.unigram_bits_per_byte - bits / 10.0).abs() < 1e-12);
 

@@ -3,11 +3,12 @@
 //! This library knows nothing of jobs, clusters or processes: it is given paths, parameters and a
 //! thread count, and gives back files and plain results. Whoever schedules the work joins the parts.
 //!
-//! - `data`: from source files to packed tokens: scan, dedup, tokenizer, pack, manifest.
 //! - `autograd`: a tape of our own. `ops`: the operations of a model, each with its way back.
 //! - `model`: decoders of the llama kind, in the Hugging Face layout.
-//! - `parallel`: who computes what and in which order it is summed, whatever the number of ranks; DiLoCo's rounds.
-//! - `tune`: what of a model is trained: full, LoRA over dense or quantised weights, prefix and prompt tuning; PEFT's layout.
+//! - `parallel`: who computes what and in which order it is summed, whatever the number of ranks; DiLoCo's
+//!   rounds.
+//! - `tune`: what of a model is trained: full, LoRA over dense or quantised weights, prefix and prompt
+//!   tuning; PEFT's layout.
 //! - `train`: one rank's share of deterministic data-parallel training.
 //! - `eval`: held-out bits per byte, against baselines of the same tokens.
 //! - `generate`: seeded sampling from a model.
@@ -18,8 +19,6 @@
 
 pub mod autograd;
 pub mod compute;
-pub mod data;
-pub mod durable;
 pub mod eval;
 pub mod generate;
 pub mod model;

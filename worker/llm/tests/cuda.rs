@@ -1,10 +1,13 @@
-//! What runs on a GPU, held against the CPU: losses and every gradient, in f32, and in bf16 as far as its digits go; steps of the optimizer;
-//! checkpoints that go from one to the other; and what is said when the memory is too small.
+//! What runs on a GPU, held against the CPU: losses and every gradient, in f32, and in bf16 as far as its
+//! digits go; steps of the optimizer; checkpoints that go from one to the other; and what is said when the
+//! memory is too small.
 //!
-//! Without a GPU it says so and checks nothing: the composed operations are held against the fused ones on the CPU elsewhere.
+//! Without a GPU it says so and checks nothing: the composed operations are held against the fused ones on
+//! the CPU elsewhere.
 #![cfg(feature = "cuda")]
 
-use muster_llm::compute::{Compute, Device, device, is_out_of_memory};
+use muster_host::compute::Compute;
+use muster_llm::compute::{Device, device, is_out_of_memory};
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, Family, ModelConfig, Precision};
 use muster_llm::ops::Rows;
@@ -41,7 +44,14 @@ fn model(config: &ModelConfig, method: &Value, precision: Precision, device: &De
     let method: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
     let model = tune::build(config.clone(), flat, &method, precision, device, 5).expect("builds");
     // Low-rank additions begin as zeros: moved, they have gradients on both sides.
-    let moved: Vec<f32> = model.store().trained().expect("reads").iter().enumerate().map(|(i, x)| x + 0.02 * (i as f32).cos()).collect();
+    let moved: Vec<f32> = model
+        .store()
+        .trained()
+        .expect("reads")
+        .iter()
+        .enumerate()
+        .map(|(i, x)| x + 0.02 * (i as f32).cos())
+        .collect();
     model.store().set(&moved).expect("fits");
     model
 }
@@ -59,10 +69,12 @@ fn gradients(model: &Decoder, time: usize, packed: bool) -> (f64, Vec<f32>) {
     let count = 2 * time;
     let mut rows = Rows::new(2, time);
     if packed {
-        rows.starts = Some((0..count as u32).map(|row| if row % (time as u32) < 23 { 0 } else { 23 }).collect());
+        rows.starts =
+            Some((0..count as u32).map(|row| if row % (time as u32) < 23 { 0 } else { 23 }).collect());
     }
     let targets = Targets::mean(tokens(count as u32, 5));
-    let (loss, gradients) = model.gradients(&tokens(count as u32, 1), &targets, &rows, Some(7), Vec::new()).expect("runs");
+    let (loss, gradients) =
+        model.gradients(&tokens(count as u32, 1), &targets, &rows, Some(7), Vec::new()).expect("runs");
     assert_eq!(gradients.untouched().count(), 0);
     (loss, gradients.into_flat().expect("reads"))
 }
@@ -77,9 +89,19 @@ fn a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
         (Family::Llama, full.clone(), 300, true),
         (Family::Qwen2, full.clone(), 70, false),
         (Family::Qwen3, full, 70, true),
-        (Family::Llama, json!({"method": "lora", "r": 4, "targets": "all-linear", "dropout": 0.1}), 70, false),
+        (
+            Family::Llama,
+            json!({"method": "lora", "r": 4, "targets": "all-linear", "dropout": 0.1}),
+            70,
+            false,
+        ),
         (Family::Llama, json!({"method": "qlora", "base": "q4_k", "lora": {"r": 4}}), 70, false),
-        (Family::Llama, json!({"method": "qlora", "base": "q8_0", "embeddings": "q4_k", "lora": {"r": 4}}), 70, false),
+        (
+            Family::Llama,
+            json!({"method": "qlora", "base": "q8_0", "embeddings": "q4_k", "lora": {"r": 4}}),
+            70,
+            false,
+        ),
         (Family::Llama, json!({"method": "prefix", "virtual_tokens": 3}), 70, false),
         (Family::Llama, json!({"method": "prompt", "virtual_tokens": 3}), 70, false),
     ];
@@ -109,15 +131,23 @@ impl Samples for Drawn {
 
     fn batch(&self, places: &[u64]) -> Result<Batch, Error> {
         let time = self.0.positions;
-        let of = |salt: u32| places.iter().flat_map(|place| tokens(time as u32, *place as u32 + salt)).collect();
+        let of =
+            |salt: u32| places.iter().flat_map(|place| tokens(time as u32, *place as u32 + salt)).collect();
         Ok(Batch { sequences: places.len(), time, tokens: of(1), targets: of(2), ..Batch::default() })
     }
 }
 
 fn trainer(precision: Precision, sequences: usize, device: &Device) -> Trainer {
     let about = About { samples: 64, positions: 64, vocab_size: 61, hash: "drawn".to_owned() };
-    let train =
-        TrainConfig { steps: 9, microbatches: 2, sequences, warmup_steps: 1, learning_rate: 1e-3, precision, ..TrainConfig::default() };
+    let train = TrainConfig {
+        steps: 9,
+        microbatches: 2,
+        sequences,
+        warmup_steps: 1,
+        learning_rate: 1e-3,
+        precision,
+        ..TrainConfig::default()
+    };
     let model = model(&config(Family::Llama), &json!({"method": "full"}), precision, device);
     Trainer::new(train, model, Arc::new(Drawn(about)), Compute::new(1).expect("starts")).expect("starts")
 }
@@ -130,12 +160,25 @@ fn steps_on_a_gpu_are_those_on_the_cpu_and_checkpoints_go_both_ways() {
         let before = host.weights().expect("reads");
         for _ in 0..3 {
             let (a, b) = (there.step_alone().expect("steps"), host.step_alone().expect("steps"));
-            assert!((a.loss - b.loss).abs() < f64::from(bound) * b.loss, "{precision:?}: {a:?} against {b:?}");
-            assert!((a.gradient_norm - b.gradient_norm).abs() < 10.0 * f64::from(bound) * b.gradient_norm, "{precision:?}: {a:?}, {b:?}");
+            assert!(
+                (a.loss - b.loss).abs() < f64::from(bound) * b.loss,
+                "{precision:?}: {a:?} against {b:?}"
+            );
+            assert!(
+                (a.gradient_norm - b.gradient_norm).abs() < 10.0 * f64::from(bound) * b.gradient_norm,
+                "{precision:?}: {a:?}, {b:?}"
+            );
         }
-        // AdamW's first steps have the size of the rate, whatever the gradient's: the moves are compared, not the weights.
+        // AdamW's first steps have the size of the rate, whatever the gradient's: the moves are compared, not
+        // the weights.
         let moved = |trainer: &Trainer| -> Vec<f32> {
-            trainer.weights().expect("reads").iter().zip(&before).map(|(after, before)| after - before).collect()
+            trainer
+                .weights()
+                .expect("reads")
+                .iter()
+                .zip(&before)
+                .map(|(after, before)| after - before)
+                .collect()
         };
         let found = off(&moved(&there), &moved(&host));
         assert!(found < 200.0 * bound, "{precision:?}: moves are off by {found}");
@@ -147,17 +190,25 @@ fn steps_on_a_gpu_are_those_on_the_cpu_and_checkpoints_go_both_ways() {
         };
         let (manifest, bytes) = there.snapshot(None).expect("is taken").write(put).expect("writes");
         assert_eq!(Manifest::from_bytes(&bytes).expect("reads"), manifest);
-        let read = |file: &checkpoint::File| files.get(&file.name).cloned().ok_or_else(|| "there is no such file".to_owned());
+        let read = |file: &checkpoint::File| {
+            files.get(&file.name).cloned().ok_or_else(|| "there is no such file".to_owned())
+        };
         let all = |trainer: &Trainer| (trainer.weights().expect("reads"), trainer.moments().expect("reads"));
         for device in [&gpu, &Device::Cpu] {
             let mut resumed = trainer(precision, 2, device);
             resumed.restore(&manifest, &read).expect("restores");
-            assert!(all(&resumed) == all(&there), "{precision:?}: a checkpoint holds what was held, bit for bit");
+            assert!(
+                all(&resumed) == all(&there),
+                "{precision:?}: a checkpoint holds what was held, bit for bit"
+            );
             if device.is_cuda() {
                 let mut same = trainer(precision, 2, device);
                 same.restore(&manifest, &read).expect("restores");
                 assert_eq!(resumed.step_alone().expect("steps"), same.step_alone().expect("steps"));
-                assert!(all(&resumed) == all(&same), "{precision:?}: a step is a function of what it begins with");
+                assert!(
+                    all(&resumed) == all(&same),
+                    "{precision:?}: a step is a function of what it begins with"
+                );
             }
         }
     }
@@ -167,7 +218,8 @@ fn steps_on_a_gpu_are_those_on_the_cpu_and_checkpoints_go_both_ways() {
 fn a_memory_that_is_too_small_is_named_with_what_was_needed() {
     let Some(gpu) = gpu() else { return };
     let trainer = trainer(Precision::F32, 1, &gpu);
-    // Some 170 GB of activations, of which no single one has more numbers than a kernel of candle's counts (2^32).
+    // Some 170 GB of activations, of which no single one has more numbers than a kernel of candle's counts
+    // (2^32).
     let sequences = 1 << 17;
     let places: Vec<u64> = (0..sequences).map(|place| place % 64).collect();
     let batch = trainer.samples().batch(&places).expect("reads");

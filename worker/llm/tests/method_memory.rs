@@ -1,9 +1,9 @@
-//! What the methods cost in memory, counted by the allocator: the greatest number of bytes that were held at once in two steps of
-//! training with AdamW's moments, what the base of each takes, and what was foretold. One test, since all tests of a process share the
-//! count.
+//! What the methods cost in memory, counted by the allocator: the greatest number of bytes that were held at
+//! once in two steps of training with AdamW's moments, what the base of each takes, and what was foretold.
+//! One test, since all tests of a process share the count.
 
 use candle_core::Device;
-use muster_llm::compute::Compute;
+use muster_host::compute::Compute;
 use muster_llm::model::weights::initial;
 use muster_llm::model::{ModelConfig, Precision};
 use muster_llm::ops::Rows;
@@ -68,7 +68,8 @@ fn config() -> ModelConfig {
     }
 }
 
-/// The greatest number of bytes above those before, of training from the base on, what the base takes, and what was foretold.
+/// The greatest number of bytes above those before, of training from the base on, what the base takes, and
+/// what was foretold.
 fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
     let method: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
     let config = config();
@@ -85,13 +86,16 @@ fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
     let tokens: Vec<u32> = (0..rows.count()).map(|i| (i * i * 31 % 8192) as u32).collect();
     let mut space = Vec::new();
     for step in 0..2 {
-        let (_, gradients) = model.gradients(&tokens, &Targets::mean(tokens.clone()), &rows, None, space).expect("runs");
+        let (_, gradients) =
+            model.gradients(&tokens, &Targets::mean(tokens.clone()), &rows, None, space).expect("runs");
         space = gradients.into_flat().expect("reads");
         tune::check(&method, &model, &space, step).expect("all learn");
         model
             .store()
             .edit(|weights| {
-                for (((weight, gradient), first), second) in weights.iter_mut().zip(&space).zip(&mut first).zip(&mut second) {
+                for (((weight, gradient), first), second) in
+                    weights.iter_mut().zip(&space).zip(&mut first).zip(&mut second)
+                {
                     *first = 0.9 * *first + 0.1 * gradient;
                     *second = 0.999 * *second + 0.001 * gradient * gradient;
                     *weight -= 1e-3 * *first / (second.sqrt() + 1e-8);
@@ -99,12 +103,17 @@ fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
             })
             .expect("edits");
     }
-    (PEAK.load(Ordering::Relaxed) - start, tune::resident(&method, &model).expect("counts"), foretold as usize)
+    (
+        PEAK.load(Ordering::Relaxed) - start,
+        tune::resident(&method, &model).expect("counts"),
+        foretold as usize,
+    )
 }
 
 #[test]
 fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
-    let lora = |base: &str| json!({"method": "lora", "targets": "all-linear", "r": 8, "alpha": 16.0, "base": base});
+    let lora =
+        |base: &str| json!({"method": "lora", "targets": "all-linear", "r": 8, "alpha": 16.0, "base": base});
     let methods = [
         ("full", json!({"method": "full"})),
         ("lora f32", lora("f32")),
@@ -114,14 +123,16 @@ fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
         ("prompt", json!({"method": "prompt"})),
     ];
     let compute = Compute::new(2).expect("starts");
-    let measured = |method: &Value| [false, true].map(|checkpointing| compute.run(|| measure(method, checkpointing)));
+    let measured =
+        |method: &Value| [false, true].map(|checkpointing| compute.run(|| measure(method, checkpointing)));
     let both: Vec<_> = methods.iter().map(|(name, method)| (*name, measured(method))).collect();
     let found: Vec<_> = both.iter().map(|(name, [(peak, base, _), _])| (*name, (*peak, base))).collect();
     let (full, _) = found[0].1;
     let mut table = format!("{} numbers\n", config().parameter_count());
     for (name, (peak, base)) in &found {
         let (peak_mb, base_mb) = (*peak as f64 / 1e6, base.base_bytes as f64 / 1e6);
-        let (of_full, of_bf16) = (*peak as f64 / full as f64, base.base_bytes as f64 / base.bf16_bytes as f64);
+        let (of_full, of_bf16) =
+            (*peak as f64 / full as f64, base.base_bytes as f64 / base.bf16_bytes as f64);
         table += &format!(
             "{name:10} peak {peak_mb:6.1} MB, {of_full:.3} of full; base {base_mb:5.1} MB, {of_bf16:.3} of bf16; {} trained\n",
             base.trained
@@ -129,14 +140,20 @@ fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
     }
     for (name, each) in &both {
         for (peak, _, foretold) in each {
-            table += &format!("{name:10} peak {peak:11} bytes, foretold {:.3} of it\n", *foretold as f64 / *peak as f64);
+            table += &format!(
+                "{name:10} peak {peak:11} bytes, foretold {:.3} of it\n",
+                *foretold as f64 / *peak as f64
+            );
         }
     }
     write!(stderr(), "{table}").expect("writes");
     // What is refused would not have fitted, and what is not refused hardly ever doesn't fit.
     for (name, each) in &both {
         for (peak, _, foretold) in each {
-            assert!(*foretold <= *peak && *foretold * 10 >= *peak * 8, "{name}: {foretold} bytes foretold, {peak} taken");
+            assert!(
+                *foretold <= *peak && *foretold * 10 >= *peak * 8,
+                "{name}: {foretold} bytes foretold, {peak} taken"
+            );
         }
     }
     for (name, (peak, base)) in &found[1..] {

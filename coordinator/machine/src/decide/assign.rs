@@ -1,17 +1,13 @@
 //! Checks an `Assign` again, now that it is applied: what no longer holds is left out.
 
 use super::draft::Draft;
-use crate::{
-    room::Room,
-    state::{Job, Phase},
-};
+use crate::room::Room;
+use crate::state::{Job, Phase};
 use alloc::collections::{BTreeMap, BTreeSet};
-use muster_protocol::{
-    command::{Assign, Assignment},
-    event::{Event, GangFormed, HintsUsed, TaskAssigned},
-    ids::{StageIndex, TaskId, WorkerId},
-    rejection::Rejection,
-};
+use muster_protocol::command::{Assign, Assignment};
+use muster_protocol::event::{Event, GangFormed, HintsUsed, TaskAssigned};
+use muster_protocol::ids::{StageIndex, TaskId, WorkerId};
+use muster_protocol::rejection::Rejection;
 
 /// The workers and tasks that assignments touched so far.
 #[derive(Default)]
@@ -34,7 +30,9 @@ impl<'a> Draft<'a> {
                 rest = &rest[1..];
                 continue;
             }
-            let same = |one: &&Assignment| one.attempt.task.job == job.id && job.stage_of(one.attempt.task.index) == Some(stage);
+            let same = |one: &&Assignment| {
+                one.attempt.task.job == job.id && job.stage_of(one.attempt.task.index) == Some(stage)
+            };
             let (gang, others) = rest.split_at(rest.iter().take_while(same).count());
             self.assign_gang(&mut given, job, stage, gang);
             rest = others;
@@ -50,7 +48,8 @@ impl<'a> Draft<'a> {
         let task = one.attempt.task;
         let job = self.state.core.jobs.get(&task.job).filter(|job| job.phase == Phase::Open)?;
         let stage = job.stage_of(task.index)?;
-        let waits = job.stages[usize::from(stage.0)].placeable.contains(task.index) && !given.tasks.contains(&task);
+        let waits =
+            job.stages[usize::from(stage.0)].placeable.contains(task.index) && !given.tasks.contains(&task);
         let epoch = job.records.get(&task.index).map_or(0, |task| task.epoch);
         (waits && one.attempt.epoch == epoch.saturating_add(1)).then_some((job, stage))
     }
@@ -82,7 +81,8 @@ impl<'a> Draft<'a> {
     fn assign_gang(&mut self, given: &mut Given<'a>, job: &'a Job, stage: StageIndex, gang: &[Assignment]) {
         let spec = job.stage_spec(stage);
         let first = job.stages[usize::from(stage.0)].first;
-        let is_whole = gang.len() == spec.tasks as usize && gang.iter().zip(first..).all(|(one, rank)| one.attempt.task.index == rank);
+        let is_whole = gang.len() == spec.tasks as usize
+            && gang.iter().zip(first..).all(|(one, rank)| one.attempt.task.index == rank);
         if !is_whole || !gang.iter().all(|one| !one.queued && self.placeable(given, one).is_some()) {
             return;
         }
@@ -97,18 +97,31 @@ impl<'a> Draft<'a> {
             room.hold(&spec.request, &one.grant, true);
         }
         let rendezvous_worker = gang[0].worker;
-        let Some(rendezvous_port) = trial.get_mut(&rendezvous_worker).and_then(Room::take_port) else { return };
+        let Some(rendezvous_port) = trial.get_mut(&rendezvous_worker).and_then(Room::take_port) else {
+            return;
+        };
         given.rooms.extend(trial);
         for one in gang {
             given.tasks.insert(one.attempt.task);
             self.push_assigned(one);
         }
         let formation = job.stages[usize::from(stage.0)].formations + 1;
-        self.events.push(Event::GangFormed(GangFormed { job: job.id, stage, formation, rendezvous_worker, rendezvous_port }));
+        self.events.push(Event::GangFormed(GangFormed {
+            job: job.id,
+            stage,
+            formation,
+            rendezvous_worker,
+            rendezvous_port,
+        }));
     }
 
     fn push_assigned(&mut self, one: &Assignment) {
-        let event = TaskAssigned { attempt: one.attempt, worker: one.worker, grant: one.grant.clone(), queued: one.queued };
+        let event = TaskAssigned {
+            attempt: one.attempt,
+            worker: one.worker,
+            grant: one.grant.clone(),
+            queued: one.queued,
+        };
         self.events.push(Event::TaskAssigned(event));
     }
 }

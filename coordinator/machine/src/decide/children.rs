@@ -1,17 +1,18 @@
 //! What running tasks ask for their job: more tasks, and that a stage gets no more.
 
-use super::{draft::Draft, over_limit, stale, wrong_state};
+use super::draft::Draft;
+use super::{over_limit, stale, wrong_state};
 use crate::state::{Job, Phase};
-use alloc::{format, string::String, vec::Vec};
-use muster_protocol::{
-    command::{AddTasks, SealStage},
-    envelope::{Reply, TasksAdded},
-    event::{Event, TasksAddedEvent},
-    ids::{AttemptId, RequestId},
-    limits,
-    rejection::{Invalid, Rejection},
-    spec::{ChildSpec, TaskNumber, TaskRef},
-};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use muster_protocol::command::{AddTasks, SealStage};
+use muster_protocol::envelope::{Reply, TasksAdded};
+use muster_protocol::event::{Event, TasksAddedEvent};
+use muster_protocol::ids::{AttemptId, RequestId};
+use muster_protocol::limits;
+use muster_protocol::rejection::{Invalid, Rejection};
+use muster_protocol::spec::{ChildSpec, TaskNumber, TaskRef};
 
 /// Tasks that one child may wait for at most.
 const AFTER_MAX: usize = 1024;
@@ -28,7 +29,10 @@ impl<'a> Draft<'a> {
         let first = job.tasks();
         let count = add.children.len();
         if count > limits::CHILDREN_PER_COMMAND_MAX {
-            return Err(over_limit(format!("{count} children at once; at most {}", limits::CHILDREN_PER_COMMAND_MAX)));
+            return Err(over_limit(format!(
+                "{count} children at once; at most {}",
+                limits::CHILDREN_PER_COMMAND_MAX
+            )));
         }
         if first as usize + count > limits::TASKS_PER_JOB_MAX as usize {
             return Err(over_limit(format!("a job has at most {} tasks", limits::TASKS_PER_JOB_MAX)));
@@ -72,7 +76,13 @@ fn invalid<T>(field: impl Into<String>, message: String) -> Result<T, Rejection>
 }
 
 /// A child with every reference made one to a task of the job.
-fn checked_child(job: &Job, first: u32, at: usize, child: &ChildSpec, all: &[ChildSpec]) -> Result<ChildSpec, Rejection> {
+fn checked_child(
+    job: &Job,
+    first: u32,
+    at: usize,
+    child: &ChildSpec,
+    all: &[ChildSpec],
+) -> Result<ChildSpec, Rejection> {
     let path = |field: &str| format!("children[{at}].{field}");
     let Some(stage) = job.stages.get(usize::from(child.stage.0)) else {
         return invalid(path("stage"), format!("the job has {} stages", job.stages.len()));
@@ -95,8 +105,12 @@ fn checked_child(job: &Job, first: u32, at: usize, child: &ChildSpec, all: &[Chi
                 Some(stage) => (number.index, stage),
                 None => return invalid(path("after"), format!("{}.{} does not exist", job.id, number.index)),
             },
-            TaskRef::New(place) if (place.index as usize) < at => (first + place.index, all[place.index as usize].stage),
-            TaskRef::New(place) => return invalid(path("after"), format!("child {} does not stand before it", place.index)),
+            TaskRef::New(place) if (place.index as usize) < at => {
+                (first + place.index, all[place.index as usize].stage)
+            }
+            TaskRef::New(place) => {
+                return invalid(path("after"), format!("child {} does not stand before it", place.index));
+            }
         };
         // Needs go to earlier stages, too: so nothing ever waits in a circle.
         if its_stage > child.stage {

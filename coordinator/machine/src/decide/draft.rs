@@ -1,18 +1,19 @@
-//! The state as it will be after the events decided so far: only what was touched, and only what decisions need.
+//! The state as it will be after the events decided so far: only what was touched, and only what decisions
+//! need.
 //!
-//! A command may come to many events, of which the later follow from the earlier: the last rank of a gang, the last task of a
-//! stage. The state itself does not change while a command is decided, so what changed is kept here.
+//! A command may come to many events, of which the later follow from the earlier: the last rank of a gang,
+//! the last task of a stage. The state itself does not change while a command is decided, so what changed is
+//! kept here.
 
-use crate::{
-    outcomes,
-    state::{Job, Live, Phase, State, TaskState},
+use crate::outcomes;
+use crate::state::{Job, Live, Phase, State, TaskState};
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use muster_protocol::event::{
+    AttemptEnded, AttemptStopped, Event, JobEnded, StageEvent, TaskEnded, TaskEvent, TaskRequeued,
 };
-use alloc::{collections::BTreeMap, vec::Vec};
-use muster_protocol::{
-    event::{AttemptEnded, AttemptStopped, Event, JobEnded, StageEvent, TaskEnded, TaskEvent, TaskRequeued},
-    ids::{AttemptId, JobId, StageIndex, TaskId},
-    outcome::{Outcome, Terminal},
-};
+use muster_protocol::ids::{AttemptId, JobId, StageIndex, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
 
 /// See the module.
 pub(super) struct Draft<'a> {
@@ -89,7 +90,9 @@ impl<'a> Draft<'a> {
         match self.state.task(id).map(|(_, task)| (&task.state, &task.outcome)) {
             None | Some((TaskState::Idle | TaskState::Backoff { .. }, _)) => DraftTask::Waiting,
             Some((TaskState::Live(live), _)) => DraftTask::Live { stopping: live.stopping.clone() },
-            Some((TaskState::Parted, outcome)) => DraftTask::Parted { own_failure: outcome.as_ref().is_some_and(outcomes::is_own_failure) },
+            Some((TaskState::Parted, outcome)) => {
+                DraftTask::Parted { own_failure: outcome.as_ref().is_some_and(outcomes::is_own_failure) }
+            }
             Some((TaskState::Ended { .. }, _)) => DraftTask::Ended,
         }
     }
@@ -112,7 +115,13 @@ impl<'a> Draft<'a> {
         self.events.push(Event::AttemptStopped(AttemptStopped { attempt, outcome }));
     }
 
-    pub fn push_attempt_ended(&mut self, attempt: AttemptId, stage: StageIndex, outcome: Outcome, run_ms: u64) {
+    pub fn push_attempt_ended(
+        &mut self,
+        attempt: AttemptId,
+        stage: StageIndex,
+        outcome: Outcome,
+        run_ms: u64,
+    ) {
         let own_failure = outcomes::is_own_failure(&outcome);
         let succeeded = matches!(outcome, Outcome::Succeeded(_));
         self.set_task(attempt.task, DraftTask::Parted { own_failure });

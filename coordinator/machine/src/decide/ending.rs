@@ -1,15 +1,16 @@
 //! What follows from the end of an attempt: for its task, its gang, and its job.
 
 use super::draft::{Draft, DraftTask};
-use crate::{outcomes, state::Phase};
-use alloc::{format, string::ToString, vec::Vec};
-use muster_protocol::{
-    event::{Event, TaskRequeued},
-    ids::{AttemptId, JobId, StageIndex, TaskId},
-    outcome::{Outcome, Reason, Terminal},
-    spec::RetryPolicy,
-    time::LogMs,
-};
+use crate::outcomes;
+use crate::state::Phase;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use muster_protocol::event::{Event, TaskRequeued};
+use muster_protocol::ids::{AttemptId, JobId, StageIndex, TaskId};
+use muster_protocol::outcome::{Outcome, Reason, Terminal};
+use muster_protocol::spec::RetryPolicy;
+use muster_protocol::time::LogMs;
 
 impl Draft<'_> {
     /// An attempt ended. One that was told to stop ends as it was told, whatever it says.
@@ -80,7 +81,10 @@ impl Draft<'_> {
             return self.settle_stage(job, stage);
         };
         self.stage(job, stage).broken = None;
-        let culprit = ranks.iter().copied().find(|rank| matches!(self.task(*rank), DraftTask::Parted { own_failure: true }));
+        let culprit = ranks
+            .iter()
+            .copied()
+            .find(|rank| matches!(self.task(*rank), DraftTask::Parted { own_failure: true }));
         let ready_at = match culprit.filter(|_| own_failure) {
             None => self.state.now().log_ms,
             Some(culprit) => match self.retry_at(culprit, self.stored(job).stage_spec(stage).retry) {
@@ -127,10 +131,16 @@ impl Draft<'_> {
         let stored = self.stored(job);
         for index in &stored.active {
             let task = TaskId { job, index: *index };
-            let (Some(stage), Some(record)) = (stored.stage_of(*index), stored.records.get(index)) else { continue };
+            let (Some(stage), Some(record)) = (stored.stage_of(*index), stored.records.get(index)) else {
+                continue;
+            };
             match self.task(task) {
-                DraftTask::Live { stopping: None } => self.push_stopped(AttemptId { task, epoch: record.epoch }, outcome.clone()),
-                DraftTask::Waiting | DraftTask::Parted { .. } => self.push_task_ended(task, stage, Terminal::Cancelled),
+                DraftTask::Live { stopping: None } => {
+                    self.push_stopped(AttemptId { task, epoch: record.epoch }, outcome.clone())
+                }
+                DraftTask::Waiting | DraftTask::Parted { .. } => {
+                    self.push_task_ended(task, stage, Terminal::Cancelled)
+                }
                 DraftTask::Live { stopping: Some(_) } | DraftTask::Ended => {}
             }
         }

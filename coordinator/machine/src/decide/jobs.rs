@@ -1,20 +1,17 @@
 //! What users ask of jobs: submit, cancel, retry.
 
-use super::{check_spec, draft::Draft, over_limit, unknown, wrong_state};
-use crate::{
-    outcomes,
-    state::{Phase, State},
-};
+use super::draft::Draft;
+use super::{check_spec, over_limit, unknown, wrong_state};
+use crate::outcomes;
+use crate::state::{Phase, State};
 use alloc::format;
-use muster_protocol::{
-    command::{CancelJob, SubmitJob},
-    envelope::{Envelope, Reply, Submitted},
-    event::{Event, JobCancelled, JobRetried, JobSubmitted, StageEvent},
-    ids::{JobId, StageIndex},
-    limits,
-    outcome::{Outcome, Reason, Terminal},
-    rejection::{Invalid, Rejection},
-};
+use muster_protocol::command::{CancelJob, SubmitJob};
+use muster_protocol::envelope::{Envelope, Reply, Submitted};
+use muster_protocol::event::{Event, JobCancelled, JobRetried, JobSubmitted, StageEvent};
+use muster_protocol::ids::{JobId, StageIndex};
+use muster_protocol::limits;
+use muster_protocol::outcome::{Outcome, Reason, Terminal};
+use muster_protocol::rejection::{Invalid, Rejection};
 
 impl Draft<'_> {
     pub fn submit_job(&mut self, envelope: &Envelope, submit: &SubmitJob) -> Result<Reply, Rejection> {
@@ -33,7 +30,8 @@ impl Draft<'_> {
             namespace: envelope.namespace.clone(),
             spec: submit.spec.clone(),
         }));
-        // The job is not in the state yet, so the draft cannot follow it: but nothing of it can have happened either.
+        // The job is not in the state yet, so the draft cannot follow it: but nothing of it can have happened
+        // either.
         let stages = &submit.spec.stages;
         for (at, _) in stages.iter().enumerate().filter(|(_, stage)| stage.needs.is_empty()) {
             self.events.push(Event::StageReadied(StageEvent { job, stage: StageIndex(at as u16) }));
@@ -83,7 +81,10 @@ impl Draft<'_> {
 
 fn check_open_jobs(state: &State) -> Result<(), Rejection> {
     if state.index.open_jobs >= limits::OPEN_JOBS_MAX as u64 {
-        return Err(over_limit(format!("{} jobs have not ended, and that is the limit: try again later", limits::OPEN_JOBS_MAX)));
+        return Err(over_limit(format!(
+            "{} jobs have not ended, and that is the limit: try again later",
+            limits::OPEN_JOBS_MAX
+        )));
     }
     Ok(())
 }

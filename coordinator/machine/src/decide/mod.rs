@@ -14,16 +14,16 @@ mod workers;
 pub use spec::check_spec;
 
 use crate::state::State;
-use alloc::{format, string::ToString, vec, vec::Vec};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use alloc::{format, vec};
 use draft::Draft;
-use muster_protocol::{
-    codec,
-    command::Command,
-    envelope::{Accepted, Answer, Done, Envelope, Rejected, Reply},
-    event::{CommandFaulted, Event, LeaderTookOver, RequestAnswered, VersionRaised},
-    ids::Digest,
-    rejection::{Detail, Rejection},
-};
+use muster_protocol::codec;
+use muster_protocol::command::Command;
+use muster_protocol::envelope::{Accepted, Answer, Done, Envelope, Rejected, Reply};
+use muster_protocol::event::{CommandFaulted, Event, LeaderTookOver, RequestAnswered, VersionRaised};
+use muster_protocol::ids::Digest;
+use muster_protocol::rejection::{Detail, Rejection};
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,15 +34,19 @@ pub struct Decision {
     pub answer: Answer,
 }
 
-/// Decides a command. A repeated request gets the answer that it had, and nothing happens; else, if its id is not nil, the last
-/// event remembers the answer, rejections included. A panic in here is a bug, which the caller catches: see [`fault`].
+/// Decides a command. A repeated request gets the answer that it had, and nothing happens; else, if its id is
+/// not nil, the last event remembers the answer, rejections included. A panic in here is a bug, which the
+/// caller catches: see [`fault`].
 pub fn decide(state: &State, envelope: &Envelope) -> Decision {
     let index = state.now().index;
-    if let Some(known) = state.index.requests.get(&envelope.request).and_then(|number| state.core.requests.get(*number)) {
+    if let Some(known) =
+        state.index.requests.get(&envelope.request).and_then(|number| state.core.requests.get(*number))
+    {
         if known.command_hash == command_hash(&envelope.command) {
             return Decision { events: Vec::new(), answer: known.answer.clone() };
         }
-        let message = format!("request {} was another command; draw a new id for each request", envelope.request);
+        let message =
+            format!("request {} was another command; draw a new id for each request", envelope.request);
         let rejection = Rejection::RequestReused(Detail { message });
         return Decision { events: Vec::new(), answer: Answer::Rejected(Rejected { index, rejection }) };
     }
@@ -55,7 +59,8 @@ pub fn decide(state: &State, envelope: &Envelope) -> Decision {
     Decision { events, answer }
 }
 
-/// What a command on which [`decide`] panics comes to: nothing but a trace in the log, the same on every replica.
+/// What a command on which [`decide`] panics comes to: nothing but a trace in the log, the same on every
+/// replica.
 pub fn fault(state: &State, envelope: &Envelope) -> Decision {
     let command = envelope.command.name().to_string();
     let message = format!("a fault in deciding {command}, which changed nothing; it is in the log");
@@ -71,12 +76,17 @@ pub fn fault(state: &State, envelope: &Envelope) -> Decision {
 fn remember(envelope: &Envelope, answer: &Answer, events: &mut Vec<Event>) {
     if !envelope.request.is_nil() {
         let command_hash = command_hash(&envelope.command);
-        events.push(Event::RequestAnswered(RequestAnswered { request: envelope.request, command_hash, answer: answer.clone() }));
+        events.push(Event::RequestAnswered(RequestAnswered {
+            request: envelope.request,
+            command_hash,
+            answer: answer.clone(),
+        }));
     }
 }
 
-/// What a repeat must have in common with the first. A task's later attempt repeats what an earlier one asked: the epoch does not
-/// count, nor do the children, since a planner need not say the same twice, and its task has those of the first time.
+/// What a repeat must have in common with the first. A task's later attempt repeats what an earlier one
+/// asked: the epoch does not count, nor do the children, since a planner need not say the same twice, and its
+/// task has those of the first time.
 fn command_hash(command: &Command) -> u64 {
     let bytes = match command {
         Command::AddTasks(add) => codec::encode(&(command.tag(), add.parent.task)),
@@ -114,7 +124,10 @@ fn command(draft: &mut Draft<'_>, envelope: &Envelope) -> Result<Reply, Rejectio
         Command::AdvanceTime(_) => draft.advance_time().map(done),
         Command::TakeLeadership(take) => {
             if take.term < draft.state.core.leader_term {
-                return Err(stale(format!("term {} is over: {} leads", take.term, draft.state.core.leader_term)));
+                return Err(stale(format!(
+                    "term {} is over: {} leads",
+                    take.term, draft.state.core.leader_term
+                )));
             }
             let event = LeaderTookOver { leader: take.leader, name: take.name.clone(), term: take.term };
             draft.events.push(Event::LeaderTookOver(event));

@@ -1,19 +1,15 @@
 //! What workers tell of their attempts: starts, ends, and progress.
 
 use super::draft::Draft;
-use crate::{
-    outcomes,
-    state::{Step, Usage, Worker},
-};
+use crate::outcomes;
+use crate::state::{Step, Usage, Worker};
 use alloc::collections::{BTreeMap, BTreeSet};
-use muster_protocol::{
-    command::{RecordProgress, ReportAttempts},
-    event::{AttemptStarted, Event},
-    ids::AttemptId,
-    limits,
-    rejection::Rejection,
-    worker::{ProgressRecord, ReportKind},
-};
+use muster_protocol::command::{RecordProgress, ReportAttempts};
+use muster_protocol::event::{AttemptStarted, Event};
+use muster_protocol::ids::AttemptId;
+use muster_protocol::limits;
+use muster_protocol::rejection::Rejection;
+use muster_protocol::worker::{ProgressRecord, ReportKind};
 
 impl<'a> Draft<'a> {
     /// Reports of attempts that no longer count are left out: what is told of the others still counts.
@@ -22,16 +18,24 @@ impl<'a> Draft<'a> {
         let mut running = Running { worker, usage: worker.running.clone(), started: BTreeSet::new() };
         for report in &report.reports {
             match &report.what {
-                ReportKind::Started(started) => self.report_started(&mut running, report.attempt, started.pid),
+                ReportKind::Started(started) => {
+                    self.report_started(&mut running, report.attempt, started.pid)
+                }
                 ReportKind::Ended(ended) => {
-                    let Some((stage, live, _)) = self.live(report.attempt).filter(|(_, live, _)| live.worker == worker.id) else {
+                    let Some((stage, live, _)) =
+                        self.live(report.attempt).filter(|(_, live, _)| live.worker == worker.id)
+                    else {
                         continue;
                     };
                     let spec = self.stored(report.attempt.task.job).stage_spec(stage);
                     if matches!(live.step, Step::Running { .. }) || running.started.remove(&report.attempt) {
                         running.usage.take(&spec.request);
                     }
-                    self.end_attempt(report.attempt, outcomes::heard(&ended.outcome, spec.kind), ended.run_ms);
+                    self.end_attempt(
+                        report.attempt,
+                        outcomes::heard(&ended.outcome, spec.kind),
+                        ended.run_ms,
+                    );
                 }
             }
         }
@@ -39,7 +43,11 @@ impl<'a> Draft<'a> {
     }
 
     fn report_started(&mut self, running: &mut Running<'a>, attempt: AttemptId, pid: u32) {
-        let Some((stage, live, _)) = self.live(attempt).filter(|(_, live, _)| live.worker == running.worker.id) else { return };
+        let Some((stage, live, _)) =
+            self.live(attempt).filter(|(_, live, _)| live.worker == running.worker.id)
+        else {
+            return;
+        };
         if matches!(live.step, Step::Running { .. }) || running.started.contains(&attempt) {
             return;
         }
@@ -59,7 +67,9 @@ impl<'a> Draft<'a> {
         let mut newest: BTreeMap<(AttemptId, &str), u64> = BTreeMap::new();
         let mut added: BTreeMap<AttemptId, usize> = BTreeMap::new();
         for record in &progress.records {
-            if !is_within_limits(record) || self.live(record.attempt).is_none_or(|(_, live, _)| live.worker != worker.id) {
+            if !is_within_limits(record)
+                || self.live(record.attempt).is_none_or(|(_, live, _)| live.worker != worker.id)
+            {
                 continue;
             }
             let Some((_, task)) = self.state.task(record.attempt.task) else { continue };
@@ -90,5 +100,7 @@ struct Running<'a> {
 }
 
 fn is_within_limits(record: &ProgressRecord) -> bool {
-    !record.key.is_empty() && record.key.len() <= limits::NAME_BYTES_MAX && record.body.len() <= limits::PROGRESS_BODY_BYTES_MAX
+    !record.key.is_empty()
+        && record.key.len() <= limits::NAME_BYTES_MAX
+        && record.body.len() <= limits::PROGRESS_BODY_BYTES_MAX
 }

@@ -1,12 +1,12 @@
 //! Whether a submitted job is one that can run: every field that is not says so by its path.
 
-use alloc::{collections::BTreeSet, format, string::String};
-use muster_protocol::{
-    codec, limits,
-    rejection::{Invalid, Rejection},
-    resources::Resources,
-    spec::{JobSpec, StageSpec, Work},
-};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use muster_protocol::rejection::{Invalid, Rejection};
+use muster_protocol::resources::Resources;
+use muster_protocol::spec::{JobSpec, StageSpec, Work};
+use muster_protocol::{codec, limits};
 
 /// Named counters in one request at most.
 const COUNTERS_MAX: usize = 64;
@@ -33,7 +33,10 @@ pub fn check_spec(spec: &JobSpec) -> Result<(), Rejection> {
         let place = format!("stages[{index}]");
         check_stage(&place, index, stage)?;
         if !names.insert(stage.name.as_str()) {
-            return at(&format!("{place}.name"), Err(format!("`{}` is another stage's name already", stage.name)));
+            return at(
+                &format!("{place}.name"),
+                Err(format!("`{}` is another stage's name already", stage.name)),
+            );
         }
         tasks += u64::from(stage.tasks);
     }
@@ -74,11 +77,19 @@ fn check_stage(place: &str, index: usize, stage: &StageSpec) -> Result<(), Rejec
             let program = process.argv.first().is_some_and(|program| !program.is_empty());
             let nul = process.argv.iter().chain([&process.cwd]).any(|word| word.contains('\0'));
             if !program || nul || process.argv.len() > WORDS_MAX {
-                return at(&field("work.argv"), Err(format!("a program and at most {WORDS_MAX} arguments, without NUL")));
+                return at(
+                    &field("work.argv"),
+                    Err(format!("a program and at most {WORDS_MAX} arguments, without NUL")),
+                );
             }
-            let odd = |(name, value): &(String, String)| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+            let odd = |(name, value): &(String, String)| {
+                name.is_empty() || name.contains(['=', '\0']) || value.contains('\0')
+            };
             if process.env.len() > WORDS_MAX || process.env.iter().any(odd) {
-                return at(&field("work.env"), Err(format!("at most {WORDS_MAX} names without `=`, and values, without NUL")));
+                return at(
+                    &field("work.env"),
+                    Err(format!("at most {WORDS_MAX} names without `=`, and values, without NUL")),
+                );
             }
             Ok(())
         }
@@ -92,7 +103,9 @@ fn check_stage(place: &str, index: usize, stage: &StageSpec) -> Result<(), Rejec
 fn check_name(name: &str) -> Checked {
     match name {
         "" => Err("a name is missing".into()),
-        name if name.len() > limits::NAME_BYTES_MAX => Err(format!("{} bytes; at most {}", name.len(), limits::NAME_BYTES_MAX)),
+        name if name.len() > limits::NAME_BYTES_MAX => {
+            Err(format!("{} bytes; at most {}", name.len(), limits::NAME_BYTES_MAX))
+        }
         name if name.chars().any(char::is_control) => Err("no control characters in a name".into()),
         name if name.trim() != name => Err("no space at the ends of a name".into()),
         _ => Ok(()),

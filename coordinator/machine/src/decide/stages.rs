@@ -3,10 +3,8 @@
 use super::draft::Draft;
 use crate::state::Phase;
 use alloc::string::String;
-use muster_protocol::{
-    ids::{JobId, StageIndex},
-    outcome::Terminal,
-};
+use muster_protocol::ids::{JobId, StageIndex};
+use muster_protocol::outcome::Terminal;
 
 impl Draft<'_> {
     /// Makes stages ready that need nothing that has not succeeded, from that one on.
@@ -38,7 +36,8 @@ impl Draft<'_> {
         self.seal_orphans(job);
     }
 
-    /// Seals open stages that nobody can add to any more: no task of the job is left that could run before they are sealed.
+    /// Seals open stages that nobody can add to any more: no task of the job is left that could run before
+    /// they are sealed.
     pub fn seal_orphans(&mut self, id: JobId) {
         let job = self.job(id);
         if job.phase != Phase::Open || job.stages.iter().any(|stage| stage.ready && stage.unfinished > 0) {

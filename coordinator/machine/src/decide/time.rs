@@ -3,10 +3,8 @@
 use super::draft::{Draft, DraftTask};
 use crate::state::Timer;
 use alloc::format;
-use muster_protocol::{
-    outcome::{Outcome, Reason},
-    rejection::Rejection,
-};
+use muster_protocol::outcome::{Outcome, Reason};
+use muster_protocol::rejection::Rejection;
 
 /// Timers that one command fires at most; the next command fires the rest.
 const TIMERS_MAX: usize = 4096;

@@ -1,17 +1,18 @@
 //! What becomes of workers: they register, fall silent, come back, and are drained.
 
-use super::{draft::Draft, over_limit, stale, unknown};
+use super::draft::Draft;
+use super::{over_limit, stale, unknown};
 use crate::state::Worker;
-use alloc::{collections::BTreeSet, format, string::String};
-use muster_protocol::{
-    command::{DrainWorker, SetLiveness},
-    envelope::{Registered, Reply},
-    event::{Event, WorkerEvent, WorkerRegistered},
-    ids::{BootId, WorkerId},
-    limits,
-    rejection::{Invalid, Rejection},
-    worker::{Liveness, WorkerHello},
-};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use muster_protocol::command::{DrainWorker, SetLiveness};
+use muster_protocol::envelope::{Registered, Reply};
+use muster_protocol::event::{Event, WorkerEvent, WorkerRegistered};
+use muster_protocol::ids::{BootId, WorkerId};
+use muster_protocol::limits;
+use muster_protocol::rejection::{Invalid, Rejection};
+use muster_protocol::worker::{Liveness, WorkerHello};
 
 /// Labels of a worker, and counters of its capacity, at most.
 const LABELS_MAX: usize = 256;
@@ -33,7 +34,10 @@ impl Draft<'_> {
                 worker.id
             }
             None if self.state.index.live_workers >= limits::WORKERS_MAX as u64 => {
-                return Err(over_limit(format!("{} workers are registered, and that is the limit", limits::WORKERS_MAX)));
+                return Err(over_limit(format!(
+                    "{} workers are registered, and that is the limit",
+                    limits::WORKERS_MAX
+                )));
             }
             None => WorkerId(self.state.core.next_worker),
         };
@@ -45,13 +49,17 @@ impl Draft<'_> {
         let worker = self.worker_in(set.worker, set.boot)?;
         let event = WorkerEvent { worker: worker.id };
         match (worker.liveness, set.liveness) {
-            (Liveness::Suspect | Liveness::Lost, Liveness::Alive) => self.events.push(Event::WorkerRecovered(event)),
+            (Liveness::Suspect | Liveness::Lost, Liveness::Alive) => {
+                self.events.push(Event::WorkerRecovered(event))
+            }
             (Liveness::Alive, Liveness::Suspect) => self.events.push(Event::WorkerSuspected(event)),
             (Liveness::Alive | Liveness::Suspect, Liveness::Lost) => {
                 self.events.push(Event::WorkerLost(event));
                 self.lose_attempts(worker.held.iter().copied(), "its worker was lost");
             }
-            (Liveness::Alive, Liveness::Alive) | (Liveness::Suspect, Liveness::Suspect) | (Liveness::Lost, _) => {}
+            (Liveness::Alive, Liveness::Alive)
+            | (Liveness::Suspect, Liveness::Suspect)
+            | (Liveness::Lost, _) => {}
         }
         Ok(())
     }
@@ -84,7 +92,8 @@ impl<'a> Draft<'a> {
 }
 
 fn check_hello(hello: &WorkerHello) -> Result<(), Rejection> {
-    let invalid = |field: &str, message: String| Err(Rejection::Invalid(Invalid { field: field.into(), message }));
+    let invalid =
+        |field: &str, message: String| Err(Rejection::Invalid(Invalid { field: field.into(), message }));
     for (field, text) in [("name", &hello.name), ("address", &hello.address), ("version", &hello.version)] {
         if text.len() > limits::NAME_BYTES_MAX {
             return invalid(field, format!("{} bytes; at most {}", text.len(), limits::NAME_BYTES_MAX));
@@ -92,7 +101,10 @@ fn check_hello(hello: &WorkerHello) -> Result<(), Rejection> {
     }
     let indices: BTreeSet<u16> = hello.gpus.iter().map(|gpu| gpu.index).collect();
     if hello.gpus.len() != usize::from(hello.capacity.gpus) || indices.len() != hello.gpus.len() {
-        return invalid("gpus", format!("{} different GPUs, but a capacity of {}", indices.len(), hello.capacity.gpus));
+        return invalid(
+            "gpus",
+            format!("{} different GPUs, but a capacity of {}", indices.len(), hello.capacity.gpus),
+        );
     }
     if hello.labels.len() > LABELS_MAX || hello.capacity.counters.len() > LABELS_MAX {
         return invalid("labels", format!("more than {LABELS_MAX} labels or counters"));

@@ -1,18 +1,16 @@
 //! How events about tasks and their attempts change the state.
 
-use crate::{
-    evolve::jobs::note_all,
-    outcomes,
-    state::{Gang, Index, Job, Live, Phase, Progress, State, Step, Task, TaskState, Timer},
-};
+use crate::evolve::jobs::note_all;
+use crate::outcomes;
+use crate::state::{Gang, Index, Job, Live, Phase, Progress, State, Step, Task, TaskState, Timer};
 use alloc::collections::BTreeMap;
-use muster_protocol::{
-    event::{AttemptEnded, AttemptStarted, AttemptStopped, GangFormed, TaskAssigned, TaskEnded, TaskRequeued},
-    ids::{AttemptId, TaskId},
-    outcome::{Outcome, Terminal},
-    time::LogMs,
-    worker::ProgressRecord,
+use muster_protocol::event::{
+    AttemptEnded, AttemptStarted, AttemptStopped, GangFormed, TaskAssigned, TaskEnded, TaskRequeued,
 };
+use muster_protocol::ids::{AttemptId, TaskId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::time::LogMs;
+use muster_protocol::worker::ProgressRecord;
 
 impl State {
     pub(super) fn task_assigned(&mut self, event: &TaskAssigned) {
@@ -64,7 +62,8 @@ impl State {
         let job = self.core.jobs.get_mut(&event.job);
         let Some(stage) = job.and_then(|job| job.stages.get_mut(usize::from(event.stage.0))) else { return };
         stage.formations = event.formation;
-        stage.gang = Some(Gang { worker: event.rendezvous_worker, port: event.rendezvous_port, broken: None });
+        stage.gang =
+            Some(Gang { worker: event.rendezvous_worker, port: event.rendezvous_port, broken: None });
         if let Some(worker) = self.core.workers.get_mut(&event.rendezvous_worker) {
             worker.ports_used.insert(event.rendezvous_port);
             worker.gangs_met = worker.gangs_met.wrapping_add(1);

@@ -1,21 +1,15 @@
 //! How events about jobs and stages change the state.
 
-use crate::{
-    range_set::RangeSet,
-    state::{Child, Index, Job, Phase, Stage, State, TaskState},
-};
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use crate::range_set::RangeSet;
+use crate::state::{Child, Index, Job, Phase, Stage, State, TaskState};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 use core::mem;
-use muster_protocol::{
-    event::{JobCancelled, JobEnded, JobSubmitted, StageEvent, TasksAddedEvent},
-    ids::JobId,
-    limits,
-    outcome::Terminal,
-    spec::{StageSpec, TaskRef},
-};
+use muster_protocol::event::{JobCancelled, JobEnded, JobSubmitted, StageEvent, TasksAddedEvent};
+use muster_protocol::ids::JobId;
+use muster_protocol::limits;
+use muster_protocol::outcome::Terminal;
+use muster_protocol::spec::{StageSpec, TaskRef};
 
 impl State {
     pub(super) fn job_submitted(&mut self, event: &JobSubmitted) {
@@ -59,7 +53,8 @@ impl State {
 
     pub(super) fn job_ended(&mut self, event: &JobEnded) {
         let Some(job) = self.core.jobs.get_mut(&event.job).filter(|job| !job.has_ended()) else { return };
-        job.phase = Phase::Ended { terminal: event.terminal, reason: event.reason.clone(), at: self.core.now.log_ms };
+        job.phase =
+            Phase::Ended { terminal: event.terminal, reason: event.reason.clone(), at: self.core.now.log_ms };
         note_all(&mut self.index, job);
         // Tasks that never started are cancelled with their job: ranges, not events of their own.
         for stage in &mut job.stages {

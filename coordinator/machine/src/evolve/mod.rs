@@ -1,11 +1,13 @@
-//! The fold: how each event changes the state. Total and infallible; an event that does not fit the state changes nothing.
+//! The fold: how each event changes the state. Total and infallible; an event that does not fit the state
+//! changes nothing.
 
 mod attempts;
 mod jobs;
 mod workers;
 
 use crate::state::{Remembered, State};
-use muster_protocol::{event::Event, worker::Liveness};
+use muster_protocol::event::Event;
+use muster_protocol::worker::Liveness;
 
 impl State {
     /// Folds one event.
@@ -20,8 +22,12 @@ impl State {
             Event::StageSucceeded(e) => self.change_stage(*e, |stage| stage.succeeded = true),
             Event::TasksAdded(e) => self.tasks_added(e),
             Event::WorkerRegistered(e) => self.worker_registered(e),
-            Event::WorkerSuspected(e) => self.change_worker(e.worker, |worker| worker.liveness = Liveness::Suspect),
-            Event::WorkerRecovered(e) => self.change_worker(e.worker, |worker| worker.liveness = Liveness::Alive),
+            Event::WorkerSuspected(e) => {
+                self.change_worker(e.worker, |worker| worker.liveness = Liveness::Suspect)
+            }
+            Event::WorkerRecovered(e) => {
+                self.change_worker(e.worker, |worker| worker.liveness = Liveness::Alive)
+            }
             Event::WorkerLost(e) => self.change_worker(e.worker, |worker| worker.liveness = Liveness::Lost),
             Event::WorkerDrained(e) => self.change_worker(e.worker, |worker| worker.draining = true),
             Event::WorkerUndrained(e) => self.change_worker(e.worker, |worker| worker.draining = false),
@@ -41,8 +47,12 @@ impl State {
             }
             Event::VersionRaised(e) => self.core.decide_version = e.version,
             Event::RequestAnswered(e) => {
-                let one =
-                    Remembered { request: e.request, command_hash: e.command_hash, at: self.core.now.log_ms, answer: e.answer.clone() };
+                let one = Remembered {
+                    request: e.request,
+                    command_hash: e.command_hash,
+                    at: self.core.now.log_ms,
+                    answer: e.answer.clone(),
+                };
                 self.core.requests.remember(one, &mut self.index.requests);
             }
             // Told for those who read the log.

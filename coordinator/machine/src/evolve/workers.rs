@@ -2,7 +2,10 @@
 
 use crate::state::{State, Usage, Worker};
 use alloc::collections::BTreeSet;
-use muster_protocol::{event::WorkerRegistered, ids::WorkerId, limits, worker::Liveness};
+use muster_protocol::event::WorkerRegistered;
+use muster_protocol::ids::WorkerId;
+use muster_protocol::limits;
+use muster_protocol::worker::Liveness;
 
 impl State {
     pub(super) fn worker_registered(&mut self, event: &WorkerRegistered) {
@@ -39,8 +42,13 @@ impl State {
     fn forget_lost(&mut self) {
         let newest = self.core.next_worker - 1;
         while self.core.workers.len() > limits::WORKERS_MAX {
-            let gone = |worker: &&Worker| worker.liveness == Liveness::Lost && worker.held.is_empty() && worker.ports_used.is_empty();
-            let Some(gone) = self.core.workers.values().filter(|worker| worker.id.0 != newest).find(gone) else { return };
+            let gone = |worker: &&Worker| {
+                worker.liveness == Liveness::Lost && worker.held.is_empty() && worker.ports_used.is_empty()
+            };
+            let Some(gone) = self.core.workers.values().filter(|worker| worker.id.0 != newest).find(gone)
+            else {
+                return;
+            };
             let (id, identity) = (gone.id, gone.hello.identity);
             self.core.workers.remove(&id);
             self.index.identities.remove(&identity);

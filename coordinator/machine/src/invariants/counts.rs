@@ -1,18 +1,25 @@
 //! Counts match what they count.
 
 use crate::state::{Job, State, Step, TaskState};
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
-use muster_protocol::{limits, outcome::Terminal};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use muster_protocol::limits;
+use muster_protocol::outcome::Terminal;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     for job in state.core.jobs.values() {
         check_job(job, broken);
     }
-    if state.core.requests.len() > limits::REQUESTS_KEPT || state.core.requests.len() != state.index.requests.len() {
+    if state.core.requests.len() > limits::REQUESTS_KEPT
+        || state.core.requests.len() != state.index.requests.len()
+    {
         broken.push(format!("counts: {} requests are remembered", state.core.requests.len()));
     }
     let ended: BTreeSet<_> = state.core.ended.iter().copied().collect();
-    let expected: BTreeSet<_> = state.core.jobs.values().filter(|job| job.has_ended()).map(|job| job.id).collect();
+    let expected: BTreeSet<_> =
+        state.core.jobs.values().filter(|job| job.has_ended()).map(|job| job.id).collect();
     if ended != expected || ended.len() != state.core.ended.len() {
         broken.push(format!("counts: the ended jobs are {expected:?}, not {:?}", state.core.ended));
     }

@@ -1,7 +1,10 @@
 //! A live attempt is its task's newest, and a task has one at most.
 
 use crate::state::State;
-use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use muster_protocol::ids::TaskId;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {

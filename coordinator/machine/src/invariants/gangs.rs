@@ -1,7 +1,10 @@
 //! Gangs are whole or not at all: their ranks are assigned together, and succeed together.
 
 use crate::state::{Job, Phase, State, TaskState};
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use muster_protocol::outcome::Terminal;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
@@ -24,9 +27,11 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
         }
     }
     for worker in state.workers() {
-        let held: BTreeSet<u16> = ports.range((worker.id, 0)..=(worker.id, u16::MAX)).map(|(_, port)| *port).collect();
+        let held: BTreeSet<u16> =
+            ports.range((worker.id, 0)..=(worker.id, u16::MAX)).map(|(_, port)| *port).collect();
         if held != worker.ports_used {
-            broken.push(format!("gangs: the ports of {} are {held:?}, not {:?}", worker.id, worker.ports_used));
+            broken
+                .push(format!("gangs: the ports of {} are {held:?}, not {:?}", worker.id, worker.ports_used));
         }
     }
 }
@@ -34,7 +39,8 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
 fn check_ranks(job: &Job, at: usize, place: &str, broken: &mut Vec<String>) {
     let first = job.stages[at].first;
     let ranks = first..first + job.spec.stages[at].tasks;
-    let epochs: BTreeSet<u32> = ranks.clone().map(|rank| job.records.get(&rank).map_or(0, |task| task.epoch)).collect();
+    let epochs: BTreeSet<u32> =
+        ranks.clone().map(|rank| job.records.get(&rank).map_or(0, |task| task.epoch)).collect();
     if epochs.len() > 1 {
         broken.push(format!("{place}: its ranks have different epochs: {epochs:?}"));
     }

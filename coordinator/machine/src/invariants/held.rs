@@ -1,11 +1,12 @@
-//! What workers hold is what tasks say: each live attempt is held by its worker, and nothing else is; a lost worker holds nothing.
+//! What workers hold is what tasks say: each live attempt is held by its worker, and nothing else is; a lost
+//! worker holds nothing.
 
 use crate::state::{State, Step, TaskState};
-use alloc::{format, string::String, vec::Vec};
-use muster_protocol::{
-    ids::{AttemptId, TaskId},
-    worker::Liveness,
-};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use muster_protocol::ids::{AttemptId, TaskId};
+use muster_protocol::worker::Liveness;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     for job in state.core.jobs.values() {
@@ -22,8 +23,12 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
         let mut queued = 0;
         for attempt in &worker.held {
             match state.live(*attempt) {
-                Some((_, _, live)) if live.worker == worker.id => queued += u32::from(live.step == Step::Queued),
-                Some(_) | None => broken.push(format!("held: {} holds {attempt}, which does not live there", worker.id)),
+                Some((_, _, live)) if live.worker == worker.id => {
+                    queued += u32::from(live.step == Step::Queued)
+                }
+                Some(_) | None => {
+                    broken.push(format!("held: {} holds {attempt}, which does not live there", worker.id))
+                }
             }
         }
         if queued != worker.queued {

@@ -1,7 +1,10 @@
-//! What is kept so that nobody has to look for it is what one would find; and the sets of ready tasks hold what is ready.
+//! What is kept so that nobody has to look for it is what one would find; and the sets of ready tasks hold
+//! what is ready.
 
 use crate::state::{Index, State};
-use alloc::{format, string::String, vec::Vec};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     if state.index != Index::of(&state.core) {

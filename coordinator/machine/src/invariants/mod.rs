@@ -10,7 +10,8 @@ mod resources;
 mod terminals;
 
 use crate::state::State;
-use alloc::{string::String, vec::Vec};
+use alloc::string::String;
+use alloc::vec::Vec;
 
 /// What does not hold, for people; empty: all is well. Costs what exists: for tests and the simulator.
 pub fn check(state: &State) -> Vec<String> {

@@ -1,7 +1,10 @@
 //! Resources are never oversubscribed: what runs at a worker fits into it, and no device is held twice.
 
 use crate::state::{State, Step, Usage};
-use alloc::{collections::BTreeSet, format, string::String, vec::Vec};
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use muster_protocol::resources::Resources;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
@@ -33,7 +36,10 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
         }
         let sums = (&worker.used, &worker.running, &worker.long, &worker.wanted, &worker.gpus_used);
         if (&used, &running, &long, &wanted, &gpus) != sums {
-            broken.push(format!("resources: the sums of {} are wrong: {used:?} {running:?} {wanted:?} {gpus:?}", worker.id));
+            broken.push(format!(
+                "resources: the sums of {} are wrong: {used:?} {running:?} {wanted:?} {gpus:?}",
+                worker.id
+            ));
         }
     }
 }
@@ -42,5 +48,8 @@ fn fits(sum: &Usage, capacity: &Resources) -> bool {
     sum.cpu_milli <= u64::from(capacity.cpu_milli)
         && sum.memory_mib <= u64::from(capacity.memory_mib)
         && sum.gpus <= u64::from(capacity.gpus)
-        && sum.counters.iter().all(|(name, amount)| *amount <= u64::from(capacity.counters.get(name).copied().unwrap_or(0)))
+        && sum
+            .counters
+            .iter()
+            .all(|(name, amount)| *amount <= u64::from(capacity.counters.get(name).copied().unwrap_or(0)))
 }

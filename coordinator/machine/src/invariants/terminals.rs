@@ -1,7 +1,10 @@
-//! A task ends once: it is in one place only, and what has ended stays so. Nothing is left of a job that has ended.
+//! A task ends once: it is in one place only, and what has ended stays so. Nothing is left of a job that has
+//! ended.
 
 use crate::state::{Job, State, TaskState};
-use alloc::{format, string::String, vec::Vec};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 use muster_protocol::outcome::Terminal;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
@@ -22,7 +25,8 @@ fn check_stage(job: &Job, at: usize, broken: &mut Vec<String>) {
             broken.push(format!("terminals: {} stage {at} has no place {place}", job.id));
             continue;
         };
-        let sets = [&stage.waiting, &stage.placeable, &stage.failed, &stage.cancelled].map(|set| u8::from(set.contains(number)));
+        let sets = [&stage.waiting, &stage.placeable, &stage.failed, &stage.cancelled]
+            .map(|set| u8::from(set.contains(number)));
         let [waiting, placeable, failed, cancelled] = sets;
         let right = match job.records.get(&number).map(|task| &task.state) {
             // It never started: it waits, or its job ended before.

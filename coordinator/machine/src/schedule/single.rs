@@ -1,16 +1,13 @@
-//! Places the tasks of a stage that need nobody else: now where there is room, else, if they are short, in queues.
+//! Places the tasks of a stage that need nobody else: now where there is room, else, if they are short, in
+//! queues.
 
 use super::{ASSIGNMENTS_MAX, Table};
-use crate::{
-    room::Room,
-    state::{Job, ReadyKey},
-};
+use crate::room::Room;
+use crate::state::{Job, ReadyKey};
 use alloc::collections::BTreeSet;
-use muster_protocol::{
-    command::Assignment,
-    ids::{AttemptId, TaskId},
-    resources::{Grant, Resources},
-};
+use muster_protocol::command::Assignment;
+use muster_protocol::ids::{AttemptId, TaskId};
+use muster_protocol::resources::{Grant, Resources};
 
 /// A queue holds at most about this much work for each slot.
 const QUEUE_MS_MAX: u64 = 1_000;
@@ -22,8 +19,13 @@ impl Table<'_> {
         let short_ms = job.short_ms(usize::from(stage.0));
         let mut tasks = job.stages[usize::from(stage.0)].placeable.iter().peekable();
         // The least loaded worker first, again and again: equal tasks are spread.
-        let mut open: BTreeSet<(u64, u32, usize)> =
-            self.rooms.iter().enumerate().filter(|(_, room)| room.is_open(request)).map(|(at, room)| rank(room, at)).collect();
+        let mut open: BTreeSet<(u64, u32, usize)> = self
+            .rooms
+            .iter()
+            .enumerate()
+            .filter(|(_, room)| room.is_open(request))
+            .map(|(at, room)| rank(room, at))
+            .collect();
         while tasks.peek().is_some() && self.assignments.len() < ASSIGNMENTS_MAX {
             let Some((_, _, at)) = open.pop_first() else { break };
             let Some(index) = tasks.next() else { break };
@@ -35,9 +37,13 @@ impl Table<'_> {
             }
             self.assignments.push(assignment(job, index, room, grant, false));
         }
-        let Some(mean_ms) = short_ms.filter(|_| tasks.peek().is_some()) else { return tasks.peek().is_none() };
+        let Some(mean_ms) = short_ms.filter(|_| tasks.peek().is_some()) else {
+            return tasks.peek().is_none();
+        };
         let mut queues: BTreeSet<(u32, usize)> = BTreeSet::new();
-        for (at, room) in self.rooms.iter().enumerate().filter(|(_, room)| queues_more(room, request, mean_ms)) {
+        for (at, room) in
+            self.rooms.iter().enumerate().filter(|(_, room)| queues_more(room, request, mean_ms))
+        {
             queues.insert((room.queued, at));
         }
         while tasks.peek().is_some() && self.assignments.len() < ASSIGNMENTS_MAX {
@@ -68,7 +74,8 @@ pub(super) fn next_attempt(job: &Job, index: u32) -> AttemptId {
     AttemptId { task: TaskId { job: job.id, index }, epoch }
 }
 
-/// Whether one more task is worth its place in the queue: not more than what the worker gets done in a moment.
+/// Whether one more task is worth its place in the queue: not more than what the worker gets done in a
+/// moment.
 fn queues_more(room: &Room<'_>, request: &Resources, mean_ms: u64) -> bool {
     let enough = room.slots(request).saturating_mul((QUEUE_MS_MAX / (mean_ms + 1)).max(1));
     room.may_queue(request) && u64::from(room.queued) < enough

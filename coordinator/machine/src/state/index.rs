@@ -3,12 +3,10 @@
 use crate::state::{Core, Job, Requests, TaskState};
 use alloc::collections::{BTreeMap, BTreeSet};
 use core::cmp::Reverse;
-use muster_protocol::{
-    ids::{AttemptId, JobId, RequestId, StageIndex, TaskId, WorkerId, WorkerIdentity},
-    resources::Resources,
-    time::LogMs,
-    worker::Liveness,
-};
+use muster_protocol::ids::{AttemptId, JobId, RequestId, StageIndex, TaskId, WorkerId, WorkerIdentity};
+use muster_protocol::resources::Resources;
+use muster_protocol::time::LogMs;
+use muster_protocol::worker::Liveness;
 
 /// What makes stages equal to the scheduler: the ranks of a gang (0: no gang), and what each task asks for.
 pub(crate) type ClassKey = (u32, Resources);
@@ -61,7 +59,9 @@ impl Index {
                     }
                     TaskState::Live(live) => {
                         if let Some(at) = live.timer() {
-                            index.timers.insert((at, Timer::Timeout(AttemptId { task: id, epoch: task.epoch })));
+                            index
+                                .timers
+                                .insert((at, Timer::Timeout(AttemptId { task: id, epoch: task.epoch })));
                         }
                     }
                     TaskState::Idle | TaskState::Parted | TaskState::Ended { .. } => {}

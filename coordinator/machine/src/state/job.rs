@@ -1,21 +1,15 @@
 //! A job: its stages, its tasks, and where each of them stands.
 
-use crate::{
-    range_set::RangeSet,
-    state::{Task, TaskState},
-};
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
+use crate::range_set::RangeSet;
+use crate::state::{Task, TaskState};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    ids::{JobId, RequestId, StageIndex, WorkerId},
-    outcome::Terminal,
-    spec::{JobSpec, StageSpec, Work},
-    time::{LogMs, WallMs},
-};
+use muster_protocol::ids::{JobId, RequestId, StageIndex, WorkerId};
+use muster_protocol::outcome::Terminal;
+use muster_protocol::spec::{JobSpec, StageSpec, Work};
+use muster_protocol::time::{LogMs, WallMs};
 
 /// Tasks that run longer on average do not queue, and nothing queues behind them.
 const SHORT_MS_MAX: u64 = 1_000;
@@ -45,7 +39,8 @@ pub(crate) struct Job {
     pub blocked: BTreeMap<u32, u32>,
     /// Which children wait for a task.
     pub dependents: BTreeMap<u32, Vec<u32>>,
-    /// Children that were added, by the task that asked and its request: first number and count. A repeat gets the same.
+    /// Children that were added, by the task that asked and its request: first number and count. A repeat
+    /// gets the same.
     pub additions: BTreeMap<(u32, RequestId), (u32, u32)>,
 }
 
@@ -130,7 +125,8 @@ impl Job {
         if number >= self.base {
             return self.child(number).map(|child| child.stage);
         }
-        // Stages without tasks have the same first number as the next: the last that begins here is the one with tasks.
+        // Stages without tasks have the same first number as the next: the last that begins here is the one
+        // with tasks.
         let after = self.stages.partition_point(|stage| stage.first <= number);
         Some(StageIndex(after.checked_sub(1)? as u16))
     }
@@ -179,7 +175,11 @@ impl Job {
     /// Whether the scheduler may place something of a stage.
     pub fn is_placeable(&self, stage: usize) -> bool {
         let placeable = &self.stages[stage].placeable;
-        let enough = if self.spec.stages[stage].gang { placeable.len() == self.spec.stages[stage].tasks } else { true };
+        let enough = if self.spec.stages[stage].gang {
+            placeable.len() == self.spec.stages[stage].tasks
+        } else {
+            true
+        };
         self.phase == Phase::Open && !placeable.is_empty() && enough
     }
 
@@ -187,7 +187,9 @@ impl Job {
     pub fn terminal_of(&self, number: u32) -> Option<Terminal> {
         match self.records.get(&number).map(|task| &task.state) {
             Some(TaskState::Ended { terminal, .. }) => Some(*terminal),
-            Some(TaskState::Idle | TaskState::Backoff { .. } | TaskState::Live(_) | TaskState::Parted) => None,
+            Some(TaskState::Idle | TaskState::Backoff { .. } | TaskState::Live(_) | TaskState::Parted) => {
+                None
+            }
             None => {
                 let stage = self.stage_of(number)?;
                 self.stages[usize::from(stage.0)].cancelled.contains(number).then_some(Terminal::Cancelled)

@@ -1,13 +1,12 @@
 //! What a worker is told about a live attempt, found from the state whenever it is asked for.
 
 use crate::state::{Job, Live, State, Step};
-use muster_protocol::{
-    bus::{Gang, Launch, Stop},
-    ids::{AttemptId, StageIndex},
-};
+use muster_protocol::bus::{Gang, Launch, Stop};
+use muster_protocol::ids::{AttemptId, StageIndex};
 
 impl State {
-    /// How to run a live attempt; `None` if it is not live, or is to end: then its worker is told to [`stop`](State::stop) it.
+    /// How to run a live attempt; `None` if it is not live, or is to end: then its worker is told to
+    /// [`stop`](State::stop) it.
     pub fn launch(&self, attempt: AttemptId) -> Option<Launch> {
         let (job, stage, live) = self.live(attempt)?;
         if live.stopping.is_some() {
@@ -46,8 +45,8 @@ impl State {
         }
     }
 
-    /// How to end an attempt that is live and was told to stop. It is said until its worker reports the end; a worker that never
-    /// held it reports the end at once.
+    /// How to end an attempt that is live and was told to stop. It is said until its worker reports the end;
+    /// a worker that never held it reports the end at once.
     pub fn stop(&self, attempt: AttemptId) -> Option<Stop> {
         let (job, stage, live) = self.live(attempt)?;
         let outcome = live.stopping.clone()?;

@@ -1,4 +1,5 @@
-//! The replicated state: what it holds, and what may be asked of it. Only [`evolve`](crate::State::evolve) changes it.
+//! The replicated state: what it holds, and what may be asked of it. Only [`evolve`](crate::State::evolve)
+//! changes it.
 
 mod index;
 mod job;
@@ -14,17 +15,15 @@ pub(crate) use requests::{Remembered, Requests};
 pub(crate) use task::{Live, Progress, Step, Task, TaskState};
 pub use worker::{Usage, Worker};
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    string::{String, ToString},
-};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString};
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    envelope::ChainHead,
-    ids::{AttemptId, JobId, LogIndex, RaftId, StageIndex, TaskId, Term, WorkerId, WorkerIdentity},
-    limits,
-    time::{LogMs, WallMs},
+use muster_protocol::envelope::ChainHead;
+use muster_protocol::ids::{
+    AttemptId, JobId, LogIndex, RaftId, StageIndex, TaskId, Term, WorkerId, WorkerIdentity,
 };
+use muster_protocol::limits;
+use muster_protocol::time::{LogMs, WallMs};
 
 /// When and where: of the entry that is being applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -131,7 +130,8 @@ impl State {
         self.index.timers.first().map(|(at, _)| *at)
     }
 
-    /// Whether there is anything that [`schedule`](crate::schedule()) might place: a task is ready, and a worker takes work.
+    /// Whether there is anything that [`schedule`](crate::schedule()) might place: a task is ready, and a
+    /// worker takes work.
     pub fn has_ready(&self) -> bool {
         !self.index.ready.is_empty() && self.index.takers > 0
     }
@@ -164,8 +164,14 @@ impl State {
     pub(crate) fn live(&self, attempt: AttemptId) -> Option<(&Job, StageIndex, &Live)> {
         let (job, task) = self.task(attempt.task)?;
         match &task.state {
-            TaskState::Live(live) if task.epoch == attempt.epoch => Some((job, job.stage_of(attempt.task.index)?, live)),
-            TaskState::Live(_) | TaskState::Idle | TaskState::Backoff { .. } | TaskState::Parted | TaskState::Ended { .. } => None,
+            TaskState::Live(live) if task.epoch == attempt.epoch => {
+                Some((job, job.stage_of(attempt.task.index)?, live))
+            }
+            TaskState::Live(_)
+            | TaskState::Idle
+            | TaskState::Backoff { .. }
+            | TaskState::Parted
+            | TaskState::Ended { .. } => None,
         }
     }
 

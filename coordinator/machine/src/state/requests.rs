@@ -2,7 +2,10 @@
 
 use alloc::collections::{BTreeMap, VecDeque};
 use bincode::{Decode, Encode};
-use muster_protocol::{envelope::Answer, ids::RequestId, limits, time::LogMs};
+use muster_protocol::envelope::Answer;
+use muster_protocol::ids::RequestId;
+use muster_protocol::limits;
+use muster_protocol::time::LogMs;
 
 /// Remembered requests, in the order of their answers. Bounded by age and by count.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
@@ -43,7 +46,9 @@ impl Requests {
         places.insert(one.request, self.first + self.answered.len() as u64);
         self.answered.push_back(one);
         while let Some(oldest) = self.answered.front() {
-            if self.answered.len() <= limits::REQUESTS_KEPT && oldest.at.plus_ms(limits::REQUEST_KEPT_MS) > now {
+            if self.answered.len() <= limits::REQUESTS_KEPT
+                && oldest.at.plus_ms(limits::REQUEST_KEPT_MS) > now
+            {
                 break;
             }
             if places.get(&oldest.request) == Some(&self.first) {

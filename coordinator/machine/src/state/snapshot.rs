@@ -2,10 +2,8 @@
 
 use crate::state::{Core, Index, State};
 use alloc::vec::Vec;
-use muster_protocol::{
-    codec::{self, CodecError},
-    ids::Digest,
-};
+use muster_protocol::codec::{self, CodecError};
+use muster_protocol::ids::Digest;
 
 /// A snapshot at most.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;

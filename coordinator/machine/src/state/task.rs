@@ -1,13 +1,12 @@
 //! A task that had an attempt: the state of the newest, what it said, and how far it came.
 
-use alloc::{collections::BTreeMap, string::String};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    ids::{Digest, WorkerId},
-    outcome::{Outcome, Terminal},
-    resources::Grant,
-    time::LogMs,
-};
+use muster_protocol::ids::{Digest, WorkerId};
+use muster_protocol::outcome::{Outcome, Terminal};
+use muster_protocol::resources::Grant;
+use muster_protocol::time::LogMs;
 
 /// A task that had an attempt.
 #[derive(Clone, Debug, Encode, Decode)]

@@ -1,16 +1,12 @@
 //! A worker: what it said of itself, whether it is heard of, and what it holds.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::{String, ToString},
-};
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
 use bincode::{Decode, Encode};
-use muster_protocol::{
-    ids::{AttemptId, WorkerId},
-    limits,
-    resources::Resources,
-    worker::{Liveness, WorkerHello},
-};
+use muster_protocol::ids::{AttemptId, WorkerId};
+use muster_protocol::limits;
+use muster_protocol::resources::Resources;
+use muster_protocol::worker::{Liveness, WorkerHello};
 
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -39,7 +35,8 @@ pub struct Worker {
     pub gpus_used: BTreeSet<u16>,
     /// Rendezvous ports of gangs that have not ended.
     pub ports_used: BTreeSet<u16>,
-    /// How many gangs have met here: ports are taken in turn, so that one is not used again while an old connection lingers.
+    /// How many gangs have met here: ports are taken in turn, so that one is not used again while an old
+    /// connection lingers.
     pub gangs_met: u32,
 }
 
@@ -58,7 +55,9 @@ impl Worker {
     pub fn free_port_after(&self, taken: u32) -> Option<u16> {
         let count = u32::from(self.hello.rendezvous_ports);
         (0..count)
-            .map(|offset| u32::from(self.hello.rendezvous_port_first) + (self.gangs_met % count + offset) % count)
+            .map(|offset| {
+                u32::from(self.hello.rendezvous_port_first) + (self.gangs_met % count + offset) % count
+            })
             .filter_map(|port| u16::try_from(port).ok())
             .filter(|port| !self.ports_used.contains(port))
             .nth(taken as usize)
@@ -73,7 +72,9 @@ impl Worker {
             cpu_milli: left(capacity.cpu_milli, self.used.cpu_milli),
             memory_mib: left(capacity.memory_mib, self.used.memory_mib),
             gpus: capacity.gpus.saturating_sub(u16::try_from(self.used.gpus).unwrap_or(u16::MAX)),
-            counters: counters.map(|(name, have)| (name.clone(), left(*have, self.used.counter(name)))).collect(),
+            counters: counters
+                .map(|(name, have)| (name.clone(), left(*have, self.used.counter(name))))
+                .collect(),
         }
     }
 }
@@ -130,11 +131,13 @@ impl Usage {
     /// Whether `request` fits into `capacity` on top of these sums.
     pub fn leaves_room(&self, capacity: &Resources, request: &Resources) -> bool {
         self.cpu_milli + u64::from(request.cpu_milli) <= u64::from(capacity.cpu_milli).max(self.cpu_milli)
-            && self.memory_mib + u64::from(request.memory_mib) <= u64::from(capacity.memory_mib).max(self.memory_mib)
+            && self.memory_mib + u64::from(request.memory_mib)
+                <= u64::from(capacity.memory_mib).max(self.memory_mib)
             && self.gpus + u64::from(request.gpus) <= u64::from(capacity.gpus).max(self.gpus)
             && request.counters.iter().all(|(name, amount)| {
                 let used = self.counter(name);
-                used + u64::from(*amount) <= u64::from(capacity.counters.get(name).copied().unwrap_or(0)).max(used)
+                used + u64::from(*amount)
+                    <= u64::from(capacity.counters.get(name).copied().unwrap_or(0)).max(used)
             })
     }
 }

@@ -1,19 +1,23 @@
 //! Random commands from a seed: most of them make sense, many do not.
 
 use muster_machine::{Decision, State, schedule};
-use muster_protocol::{
-    command::{
-        AddTasks, Assign, CancelJob, Command, DrainWorker, RecordProgress, RegisterWorker, ReportAttempts, RetryJob, SealStage,
-        SetLiveness, SubmitJob, TakeLeadership,
-    },
-    envelope::Envelope,
-    event::Event,
-    ids::{AttemptId, BootId, Digest, JobId, LogIndex, RaftId, RequestId, StageIndex, TaskId, Term, WorkerId, WorkerIdentity},
-    outcome::{Failed, Outcome, Reason, Succeeded},
-    resources::{GpuInfo, Resources},
-    spec::{BuiltinWork, ChildSpec, JobSpec, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind, TaskNumber, TaskRef, Work},
-    worker::{Ended, Liveness, ProgressRecord, Report, ReportKind, Started, WorkerHello},
+use muster_protocol::command::{
+    AddTasks, Assign, CancelJob, Command, DrainWorker, RecordProgress, RegisterWorker, ReportAttempts,
+    RetryJob, SealStage, SetLiveness, SubmitJob, TakeLeadership,
 };
+use muster_protocol::envelope::Envelope;
+use muster_protocol::event::Event;
+use muster_protocol::ids::{
+    AttemptId, BootId, Digest, JobId, LogIndex, RaftId, RequestId, StageIndex, TaskId, Term, WorkerId,
+    WorkerIdentity,
+};
+use muster_protocol::outcome::{Failed, Outcome, Reason, Succeeded};
+use muster_protocol::resources::{GpuInfo, Resources};
+use muster_protocol::spec::{
+    BuiltinWork, ChildSpec, JobSpec, Noop, OnPartition, ProcessWork, RetryPolicy, StageSpec, TaskKind,
+    TaskNumber, TaskRef, Work,
+};
+use muster_protocol::worker::{Ended, Liveness, ProgressRecord, Report, ReportKind, Started, WorkerHello};
 
 const WORKERS: u64 = 5;
 
@@ -30,7 +34,14 @@ pub struct Generator {
 impl Generator {
     pub fn new(seed: u64) -> Self {
         let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d;
-        Generator { seed, jobs: 0, attempts: Vec::new(), assigns: Vec::new(), sent: Vec::new(), open_stages: Vec::new() }
+        Generator {
+            seed,
+            jobs: 0,
+            attempts: Vec::new(),
+            assigns: Vec::new(),
+            sent: Vec::new(),
+            open_stages: Vec::new(),
+        }
     }
 
     fn next(&mut self) -> u64 {
@@ -75,7 +86,11 @@ impl Generator {
             83..=88 => self.add(state),
             89 => self.seal(state),
             90..=98 => Command::AdvanceTime(Default::default()),
-            _ => Command::TakeLeadership(TakeLeadership { leader: RaftId(1), name: "c1".into(), term: Term(self.below(3)) }),
+            _ => Command::TakeLeadership(TakeLeadership {
+                leader: RaftId(1),
+                name: "c1".into(),
+                term: Term(self.below(3)),
+            }),
         };
         let request = if self.one_in(3) { RequestId(u128::from(self.next()) + 1) } else { RequestId::NIL };
         Self::envelope(request, command)
@@ -127,10 +142,16 @@ impl Generator {
             let work = match self.below(4) {
                 0 => Work::Noop(Noop {}),
                 1 => Work::Builtin(BuiltinWork { executor: "train".into(), params: "{}".into() }),
-                _ => Work::Process(ProcessWork { argv: vec!["true".into()], env: vec![], cwd: String::new() }),
+                _ => {
+                    Work::Process(ProcessWork { argv: vec!["true".into()], env: vec![], cwd: String::new() })
+                }
             };
             let tasks = if open && self.one_in(2) { 0 } else { 1 + self.below(5) as u32 };
-            let retry = RetryPolicy { retries: self.below(3) as u32, backoff_ms: self.below(300), backoff_ms_max: 400 };
+            let retry = RetryPolicy {
+                retries: self.below(3) as u32,
+                backoff_ms: self.below(300),
+                backoff_ms_max: 400,
+            };
             let kind = if self.one_in(12) { TaskKind::Service } else { TaskKind::Batch };
             let timeout_ms = if self.one_in(3) { 1 + self.below(400) } else { 0 };
             stages.push(StageSpec {
@@ -159,7 +180,8 @@ impl Generator {
     fn hello(&mut self) -> WorkerHello {
         let identity = 1 + self.below(WORKERS);
         let gpus: u16 = if identity.is_multiple_of(2) { 2 } else { 0 };
-        let info = |index| GpuInfo { index, model: "H100".into(), memory_mib: 80_000, uuid: format!("GPU-{index}") };
+        let info =
+            |index| GpuInfo { index, model: "H100".into(), memory_mib: 80_000, uuid: format!("GPU-{index}") };
         let counters = if identity == 1 { Default::default() } else { [("licence".to_string(), 1)].into() };
         WorkerHello {
             identity: WorkerIdentity(u128::from(identity)),
@@ -168,7 +190,12 @@ impl Generator {
             address: format!("10.0.0.{identity}"),
             rendezvous_port_first: 7_000,
             rendezvous_ports: if identity == 3 { 0 } else { 2 },
-            capacity: Resources { cpu_milli: 2_000 * identity as u32, memory_mib: 256 * identity as u32, gpus, counters },
+            capacity: Resources {
+                cpu_milli: 2_000 * identity as u32,
+                memory_mib: 256 * identity as u32,
+                gpus,
+                counters,
+            },
             gpus: (0..gpus).map(info).collect(),
             labels: Default::default(),
             queue: [0, 2, 8][self.below(3) as usize],
@@ -179,14 +206,21 @@ impl Generator {
     pub fn fits_somewhere(state: &State, stage: &StageSpec) -> bool {
         // A gang has as many ranks as there are tasks; all of them must fit at once.
         let slots: u32 = state.workers().map(|worker| slots(&worker.hello.capacity, &stage.request)).sum();
-        let meets = |worker: &muster_machine::Worker| worker.hello.rendezvous_ports > 0 && worker.hello.capacity.fits(&stage.request);
+        let meets = |worker: &muster_machine::Worker| {
+            worker.hello.rendezvous_ports > 0 && worker.hello.capacity.fits(&stage.request)
+        };
         if stage.gang { slots >= stage.tasks && state.workers().any(meets) } else { slots > 0 }
     }
 
     fn liveness(&mut self, state: &State) -> Command {
         let worker = self.worker();
-        let boot = state.worker(worker).map(|worker| worker.hello.boot).filter(|_| !self.one_in(6)).unwrap_or(BootId(1));
-        let liveness = [Liveness::Alive, Liveness::Alive, Liveness::Suspect, Liveness::Lost][self.below(4) as usize];
+        let boot = state
+            .worker(worker)
+            .map(|worker| worker.hello.boot)
+            .filter(|_| !self.one_in(6))
+            .unwrap_or(BootId(1));
+        let liveness =
+            [Liveness::Alive, Liveness::Alive, Liveness::Suspect, Liveness::Lost][self.below(4) as usize];
         Command::SetLiveness(SetLiveness { worker, boot, liveness })
     }
 
@@ -253,7 +287,8 @@ impl Generator {
     fn report(&mut self, state: &State) -> Command {
         let first = self.attempt(state);
         let (worker, boot) = self.worker_of(state, first);
-        let held: Vec<AttemptId> = state.worker(worker).map(|worker| worker.held.iter().copied().collect()).unwrap_or_default();
+        let held: Vec<AttemptId> =
+            state.worker(worker).map(|worker| worker.held.iter().copied().collect()).unwrap_or_default();
         let mut attempts = vec![first];
         attempts.extend(held.into_iter().filter(|_| self.one_in(2)));
         let mut reports = Vec::new();
@@ -285,8 +320,17 @@ impl Generator {
     }
 
     fn open_stage(&mut self, parent: AttemptId) -> StageIndex {
-        let open: Vec<StageIndex> = self.open_stages.iter().filter(|(job, _)| *job == parent.task.job).map(|(_, stage)| *stage).collect();
-        if open.is_empty() || self.one_in(10) { StageIndex(self.below(5) as u16) } else { open[self.below(open.len() as u64) as usize] }
+        let open: Vec<StageIndex> = self
+            .open_stages
+            .iter()
+            .filter(|(job, _)| *job == parent.task.job)
+            .map(|(_, stage)| *stage)
+            .collect();
+        if open.is_empty() || self.one_in(10) {
+            StageIndex(self.below(5) as u16)
+        } else {
+            open[self.below(open.len() as u64) as usize]
+        }
     }
 
     fn add(&mut self, state: &State) -> Command {
@@ -314,7 +358,10 @@ impl Generator {
 
 fn slots(capacity: &Resources, request: &Resources) -> u32 {
     let of = |have: u32, want: u32| have.checked_div(want).unwrap_or(1_000);
-    let counters = request.counters.iter().map(|(name, want)| of(capacity.counters.get(name).copied().unwrap_or(0), *want));
+    let counters = request
+        .counters
+        .iter()
+        .map(|(name, want)| of(capacity.counters.get(name).copied().unwrap_or(0), *want));
     let amounts = [
         of(capacity.cpu_milli, request.cpu_milli),
         of(capacity.memory_mib, request.memory_mib),

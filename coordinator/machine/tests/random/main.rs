@@ -1,20 +1,19 @@
-//! Random commands, stale, repeated and senseless ones among them: after each of them everything holds that must hold, the same
-//! commands come to the same events, and a state that was read back from a snapshot goes on as the one that was written.
+//! Random commands, stale, repeated and senseless ones among them: after each of them everything holds that
+//! must hold, the same commands come to the same events, and a state that was read back from a snapshot goes
+//! on as the one that was written.
 
 mod generator;
 mod oracle;
 
 use generator::Generator;
 use muster_machine::{Decision, Moment, State, decide, invariants, is_transition, schedule, views};
-use muster_protocol::{
-    codec,
-    command::{Command, SetLiveness},
-    envelope::{ChainHead, Envelope},
-    event::Event,
-    ids::{Digest, LogIndex, Term},
-    time::{LogMs, WallMs},
-    worker::{Ended, Liveness, Report, ReportKind, Started},
-};
+use muster_protocol::codec;
+use muster_protocol::command::{Command, SetLiveness};
+use muster_protocol::envelope::{ChainHead, Envelope};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{Digest, LogIndex, Term};
+use muster_protocol::time::{LogMs, WallMs};
+use muster_protocol::worker::{Ended, Liveness, Report, ReportKind, Started};
 use oracle::Oracle;
 use std::collections::BTreeMap;
 
@@ -42,11 +41,20 @@ impl Run {
     fn apply(&mut self, envelope: &Envelope) -> Decision {
         self.index += 1;
         let index = LogIndex(self.index);
-        let moment = Moment { index, term: Term(1), log_ms: LogMs(self.log_ms), wall_ms: WallMs(1_000_000 + self.log_ms) };
+        let moment = Moment {
+            index,
+            term: Term(1),
+            log_ms: LogMs(self.log_ms),
+            wall_ms: WallMs(1_000_000 + self.log_ms),
+        };
         self.state.begin(&moment);
         self.shadow.begin(&moment);
         let decision = decide(&self.state, envelope);
-        assert_eq!(decision, decide(&self.shadow, envelope), "a state that was read back decides otherwise: {envelope:?}");
+        assert_eq!(
+            decision,
+            decide(&self.shadow, envelope),
+            "a state that was read back decides otherwise: {envelope:?}"
+        );
         for event in &decision.events {
             let bytes = codec::encode(event);
             assert_eq!(codec::decode(&bytes, usize::MAX).as_ref(), Ok(event));
@@ -77,17 +85,27 @@ fn internal(command: Command) -> Envelope {
 
 /// All workers are heard of again, and every attempt is started and succeeds: every job comes to an end.
 fn heal(run: &mut Run) {
-    let workers: Vec<_> = run.state.workers().map(|worker| (worker.id, worker.hello.boot, worker.draining)).collect();
+    let workers: Vec<_> =
+        run.state.workers().map(|worker| (worker.id, worker.hello.boot, worker.draining)).collect();
     for (worker, boot, _) in &workers {
-        run.apply(&internal(Command::SetLiveness(SetLiveness { worker: *worker, boot: *boot, liveness: Liveness::Alive })));
+        run.apply(&internal(Command::SetLiveness(SetLiveness {
+            worker: *worker,
+            boot: *boot,
+            liveness: Liveness::Alive,
+        })));
         let undrain = muster_protocol::command::DrainWorker { worker: *worker, drain: false };
         run.apply(&internal(Command::DrainWorker(undrain)));
     }
     for job in views::jobs(&run.state, None, usize::MAX) {
         let detail = views::detail(&run.state, job.id).unwrap();
-        if job.terminal.is_none() && detail.spec.stages.iter().any(|stage| !Generator::fits_somewhere(&run.state, stage)) {
+        if job.terminal.is_none()
+            && detail.spec.stages.iter().any(|stage| !Generator::fits_somewhere(&run.state, stage))
+        {
             let reason = "it fits nowhere".into();
-            run.apply(&internal(Command::CancelJob(muster_protocol::command::CancelJob { job: job.id, reason })));
+            run.apply(&internal(Command::CancelJob(muster_protocol::command::CancelJob {
+                job: job.id,
+                reason,
+            })));
         }
     }
     for _ in 0..3_000 {
@@ -100,14 +118,20 @@ fn heal(run: &mut Run) {
             let assigned = run.apply(&internal(Command::Assign(assign.clone())));
             let formed = |event: &&Event| event.name() == "GangFormed";
             let count = assigned.events.iter().filter(|event| !formed(event)).count();
-            assert_eq!(count, assign.assignments.len(), "the scheduler proposes what does not hold: {assign:#?}");
+            assert_eq!(
+                count,
+                assign.assignments.len(),
+                "the scheduler proposes what does not hold: {assign:#?}"
+            );
         }
         for (worker, boot, _) in &workers {
             let held: Vec<_> = run.state.worker(*worker).unwrap().held.iter().copied().collect();
             let report = |attempt, what| Report { attempt, what };
             let starts = held.iter().map(|attempt| report(*attempt, ReportKind::Started(Started { pid: 7 })));
             let outcome = muster_protocol::outcome::Outcome::Succeeded(Default::default());
-            let ends = held.iter().map(|attempt| report(*attempt, ReportKind::Ended(Ended { outcome: outcome.clone(), run_ms: 5 })));
+            let ends = held.iter().map(|attempt| {
+                report(*attempt, ReportKind::Ended(Ended { outcome: outcome.clone(), run_ms: 5 }))
+            });
             let reports = starts.chain(ends).collect();
             let command = muster_protocol::command::ReportAttempts { worker: *worker, boot: *boot, reports };
             run.apply(&internal(Command::ReportAttempts(command)));

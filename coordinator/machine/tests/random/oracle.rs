@@ -1,10 +1,9 @@
-//! What the events themselves must be like, whatever the state says: seen by someone who keeps books of his own.
+//! What the events themselves must be like, whatever the state says: seen by someone who keeps books of his
+//! own.
 
-use muster_protocol::{
-    event::Event,
-    ids::{AttemptId, JobId, TaskId},
-    outcome::Terminal,
-};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{AttemptId, JobId, TaskId};
+use muster_protocol::outcome::Terminal;
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
@@ -24,7 +23,11 @@ impl Oracle {
             Event::JobSubmitted(e) => assert!(self.jobs.insert(e.job, None).is_none(), "{} twice", e.job),
             Event::JobEnded(e) => {
                 assert_eq!(self.jobs.insert(e.job, Some(e.terminal)), Some(None), "{} ended twice", e.job);
-                assert!(!self.live.iter().any(|attempt| attempt.task.job == e.job), "{} ended before its attempts", e.job);
+                assert!(
+                    !self.live.iter().any(|attempt| attempt.task.job == e.job),
+                    "{} ended before its attempts",
+                    e.job
+                );
             }
             Event::JobRetried(e) => {
                 assert!(self.jobs.insert(e.job, None).flatten().is_some(), "{} has not ended", e.job);
@@ -35,17 +38,36 @@ impl Oracle {
                 assert_eq!(e.attempt.epoch, *epoch + 1, "{} follows {epoch}", e.attempt);
                 *epoch += 1;
                 assert!(!self.terminals.contains_key(&e.attempt.task), "{} has ended", e.attempt.task);
-                assert!(!self.live.iter().any(|attempt| attempt.task == e.attempt.task), "{} lives already", e.attempt.task);
-                assert_eq!(self.jobs.get(&e.attempt.task.job), Some(&None), "the job of {} has ended", e.attempt);
+                assert!(
+                    !self.live.iter().any(|attempt| attempt.task == e.attempt.task),
+                    "{} lives already",
+                    e.attempt.task
+                );
+                assert_eq!(
+                    self.jobs.get(&e.attempt.task.job),
+                    Some(&None),
+                    "the job of {} has ended",
+                    e.attempt
+                );
                 self.live.insert(e.attempt);
             }
-            Event::AttemptStarted(e) => assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt),
-            Event::AttemptStopped(e) => assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt),
-            Event::ProgressRecorded(e) => assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt),
+            Event::AttemptStarted(e) => {
+                assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt)
+            }
+            Event::AttemptStopped(e) => {
+                assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt)
+            }
+            Event::ProgressRecorded(e) => {
+                assert!(self.live.contains(&e.attempt), "{} does not live", e.attempt)
+            }
             Event::AttemptEnded(e) => assert!(self.live.remove(&e.attempt), "{} does not live", e.attempt),
             Event::TaskEnded(e) => {
                 assert_eq!(self.terminals.insert(e.task, e.terminal), None, "{} ended twice", e.task);
-                assert!(!self.live.iter().any(|attempt| attempt.task == e.task), "{} ended before its attempt", e.task);
+                assert!(
+                    !self.live.iter().any(|attempt| attempt.task == e.task),
+                    "{} ended before its attempt",
+                    e.task
+                );
             }
             Event::TaskRequeued(e) => assert!(!self.terminals.contains_key(&e.task), "{} has ended", e.task),
             Event::TaskReadied(e) => assert!(!self.terminals.contains_key(&e.task), "{} has ended", e.task),

@@ -1,14 +1,17 @@
-//! Transcripts: scripts of commands with the events and answers that they lead to, in the `.txt` files beside this one.
+//! Transcripts: scripts of commands with the events and answers that they lead to, in the `.txt` files beside
+//! this one.
 //!
-//! A script is made of cases: a line with a command (see `script.rs`), a line `----`, and what came of it, up to an empty line.
-//! Lines that begin with `#` say why. `MUSTER_RECORD=1` writes down what comes now; then look at the difference.
-//! After every command all invariants hold, and the state is read back from its own snapshot.
+//! A script is made of cases: a line with a command (see `script.rs`), a line `----`, and what came of it, up
+//! to an empty line. Lines that begin with `#` say why. `MUSTER_RECORD=1` writes down what comes now; then
+//! look at the difference. After every command all invariants hold, and the state is read back from its own
+//! snapshot.
 
 mod script;
 mod show;
 
 use script::Script;
-use std::{fs, path::PathBuf};
+use std::fs;
+use std::path::PathBuf;
 
 fn run(text: &str) -> String {
     let mut script = Script::new();
@@ -35,7 +38,8 @@ fn run(text: &str) -> String {
 fn scripts() -> Vec<PathBuf> {
     let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut scripts: Vec<_> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
+    let mut scripts: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).collect();
     scripts.sort();
     scripts
 }
@@ -52,9 +56,17 @@ fn every_transcript_comes_out_as_it_was_written_down() {
         if record {
             fs::write(&path, &got).unwrap();
         } else if got != expected {
-            let at = got.lines().zip(expected.lines()).position(|(got, expected)| got != expected).unwrap_or(0);
-            let part = |text: &str| text.lines().skip(at.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n");
-            differing.push(format!("{} from line {}:\n{}\nbut was:\n{}", path.display(), at + 1, part(&got), part(&expected)));
+            let at =
+                got.lines().zip(expected.lines()).position(|(got, expected)| got != expected).unwrap_or(0);
+            let part =
+                |text: &str| text.lines().skip(at.saturating_sub(3)).take(8).collect::<Vec<_>>().join("\n");
+            differing.push(format!(
+                "{} from line {}:\n{}\nbut was:\n{}",
+                path.display(),
+                at + 1,
+                part(&got),
+                part(&expected)
+            ));
         }
     }
     assert!(differing.is_empty(), "{}\n\nMUSTER_RECORD=1 writes down what comes now", differing.join("\n\n"));

@@ -1,21 +1,19 @@
 //! The little language of the transcripts: one command a line, its parts between `|`.
 //!
-//! `[req=N] VERB ARGUMENT.. [KEY=VALUE..] [| PART ..]`; the verbs are those of [`Script::run`]. Workers are named, attempts are
-//! `1.0#2`: of task 0 of job 1, the second.
+//! `[req=N] VERB ARGUMENT.. [KEY=VALUE..] [| PART ..]`; the verbs are those of [`Script::run`]. Workers are
+//! named, attempts are `1.0#2`: of task 0 of job 1, the second.
 
 use crate::show;
 use muster_machine::{Moment, State, answer, decide, invariants, schedule, views};
-use muster_protocol::{
-    attempt_call::{CallRequest, FindStage, StageOutputs, TaskProgress},
-    command::*,
-    envelope::{ChainHead, Envelope},
-    ids::*,
-    outcome::{Failed, Outcome, Reason, Succeeded},
-    resources::{GpuInfo, Grant, Resources},
-    spec::*,
-    time::{LogMs, WallMs},
-    worker::{Ended, Liveness, ProgressRecord, Report, ReportKind, Started, WorkerHello},
-};
+use muster_protocol::attempt_call::{CallRequest, FindStage, StageOutputs, TaskProgress};
+use muster_protocol::command::*;
+use muster_protocol::envelope::{ChainHead, Envelope};
+use muster_protocol::ids::*;
+use muster_protocol::outcome::{Failed, Outcome, Reason, Succeeded};
+use muster_protocol::resources::{GpuInfo, Grant, Resources};
+use muster_protocol::spec::*;
+use muster_protocol::time::{LogMs, WallMs};
+use muster_protocol::worker::{Ended, Liveness, ProgressRecord, Report, ReportKind, Started, WorkerHello};
 use std::collections::BTreeMap;
 
 pub struct Script {
@@ -32,7 +30,8 @@ struct Words<'a> {
 
 impl<'a> Words<'a> {
     fn of(part: &'a str) -> Self {
-        let (keys, plain): (Vec<&str>, Vec<&str>) = part.split_whitespace().partition(|word| word.contains('='));
+        let (keys, plain): (Vec<&str>, Vec<&str>) =
+            part.split_whitespace().partition(|word| word.contains('='));
         Words { plain, keys: keys.into_iter().filter_map(|word| word.split_once('=')).collect() }
     }
 
@@ -87,17 +86,28 @@ impl Script {
             }
             "report" => {
                 let reports = parts.iter().map(report).collect();
-                Command::ReportAttempts(ReportAttempts { worker: self.worker(first), boot: self.boot(first, &words), reports })
+                Command::ReportAttempts(ReportAttempts {
+                    worker: self.worker(first),
+                    boot: self.boot(first, &words),
+                    reports,
+                })
             }
             "progress" => {
                 let records = parts.iter().map(record).collect();
-                Command::RecordProgress(RecordProgress { worker: self.worker(first), boot: self.boot(first, &words), records })
+                Command::RecordProgress(RecordProgress {
+                    worker: self.worker(first),
+                    boot: self.boot(first, &words),
+                    records,
+                })
             }
             "add" => {
                 let children = parts.iter().map(|part| self.child(attempt(first), part)).collect();
                 Command::AddTasks(AddTasks { parent: attempt(first), children })
             }
-            "seal" => Command::SealStage(SealStage { parent: attempt(first), stage: self.stage(attempt(first), words.plain[2]) }),
+            "seal" => Command::SealStage(SealStage {
+                parent: attempt(first),
+                stage: self.stage(attempt(first), words.plain[2]),
+            }),
             "advance" => Command::AdvanceTime(AdvanceTime {}),
             "lead" => Command::TakeLeadership(TakeLeadership {
                 leader: RaftId(first.parse().unwrap()),
@@ -113,9 +123,17 @@ impl Script {
     fn apply(&mut self, request: RequestId, command: Command) -> Vec<String> {
         self.index += 1;
         let (index, text) = (LogIndex(self.index), String::from);
-        self.state.begin(&Moment { index, term: Term(1), log_ms: LogMs(self.log_ms), wall_ms: WallMs(self.log_ms) });
+        self.state.begin(&Moment {
+            index,
+            term: Term(1),
+            log_ms: LogMs(self.log_ms),
+            wall_ms: WallMs(self.log_ms),
+        });
         let (actor, client, namespace, trace) = (text("alice"), text("test"), text("default"), String::new());
-        let decision = decide(&self.state, &Envelope { request, actor, client, namespace, trace, cause: LogIndex(0), command });
+        let decision = decide(
+            &self.state,
+            &Envelope { request, actor, client, namespace, trace, cause: LogIndex(0), command },
+        );
         let mut lines = Vec::new();
         for event in &decision.events {
             lines.push(show::event(event));
@@ -134,18 +152,37 @@ impl Script {
         match words.plain[0] {
             "timer" => vec![format!("{:?}", self.state.next_timer().map(|at| at.0))],
             "job" => match views::detail(&self.state, job(first)) {
-                Some(detail) => [show::job(&detail.job)].into_iter().chain(detail.stages.iter().map(show::stage)).collect(),
+                Some(detail) => [show::job(&detail.job)]
+                    .into_iter()
+                    .chain(detail.stages.iter().map(show::stage))
+                    .collect(),
                 None => vec!["none".into()],
             },
             "tasks" => {
-                let page = views::tasks(&self.state, job(first), words.number("from", 0), words.number("limit", 100)).unwrap();
-                page.tasks.iter().map(show::task_view).chain(page.next.map(|next| format!("next {next}"))).collect()
+                let page = views::tasks(
+                    &self.state,
+                    job(first),
+                    words.number("from", 0),
+                    words.number("limit", 100),
+                )
+                .unwrap();
+                page.tasks
+                    .iter()
+                    .map(show::task_view)
+                    .chain(page.next.map(|next| format!("next {next}")))
+                    .collect()
             }
             "workers" => views::workers(&self.state).iter().map(show::worker).collect(),
             "ask" => {
                 let request = match words.plain[2] {
-                    "outputs" => CallRequest::StageOutputs(StageOutputs { stage: words.plain[3].into(), from: words.number("from", 0) }),
-                    "progress" => CallRequest::TaskProgress(TaskProgress { task: attempt(words.plain[3]).task, prefix: words.rest(4) }),
+                    "outputs" => CallRequest::StageOutputs(StageOutputs {
+                        stage: words.plain[3].into(),
+                        from: words.number("from", 0),
+                    }),
+                    "progress" => CallRequest::TaskProgress(TaskProgress {
+                        task: attempt(words.plain[3]).task,
+                        prefix: words.rest(4),
+                    }),
                     "stage" => CallRequest::FindStage(FindStage { name: words.plain[3].into() }),
                     other => panic!("ask {other}"),
                 };
@@ -154,10 +191,18 @@ impl Script {
             "launch" => match self.state.launch(attempt(first)) {
                 None => vec!["none".into()],
                 Some(launch) => {
-                    let gang = launch.gang.map(|gang| format!(" formation {} at {}:{}", gang.formation, gang.address, gang.port));
+                    let gang = launch.gang.map(|gang| {
+                        format!(" formation {} at {}:{}", gang.formation, gang.address, gang.port)
+                    });
                     let queued = if launch.queued { " queued" } else { "" };
-                    let place = format!("rank {} of {} index {}", launch.rank, launch.world, launch.array_index);
-                    vec![format!("{} {place} params `{}`{}{queued}", launch.stage_name, launch.child_params, gang.unwrap_or_default())]
+                    let place =
+                        format!("rank {} of {} index {}", launch.rank, launch.world, launch.array_index);
+                    vec![format!(
+                        "{} {place} params `{}`{}{queued}",
+                        launch.stage_name,
+                        launch.child_params,
+                        gang.unwrap_or_default()
+                    )]
                 }
             },
             "stop" => match self.state.stop(attempt(first)) {
@@ -179,7 +224,11 @@ impl Script {
     }
 
     fn set_liveness(&self, name: &str, words: &Words<'_>, liveness: Liveness) -> Command {
-        Command::SetLiveness(SetLiveness { worker: self.worker(name), boot: self.boot(name, words), liveness })
+        Command::SetLiveness(SetLiveness {
+            worker: self.worker(name),
+            boot: self.boot(name, words),
+            liveness,
+        })
     }
 
     fn stage(&self, parent: AttemptId, name: &str) -> StageIndex {
@@ -193,15 +242,22 @@ impl Script {
             Some(place) => TaskRef::New(TaskNumber { index: place.parse().unwrap() }),
             None => TaskRef::Existing(TaskNumber { index: text.parse().unwrap() }),
         };
-        let after = part.keys.get("after").map(|list| list.split(',').map(reference).collect()).unwrap_or_default();
+        let after =
+            part.keys.get("after").map(|list| list.split(',').map(reference).collect()).unwrap_or_default();
         let params = part.keys.get("params").copied().unwrap_or_default().to_string();
         ChildSpec { stage: self.stage(parent, part.plain[0]), params, after }
     }
 
     fn assignment(&self, part: &Words<'_>) -> Assignment {
-        let gpus = part.keys.get("gpus").map(|list| list.split(',').map(|gpu| gpu.parse().unwrap()).collect());
+        let gpus =
+            part.keys.get("gpus").map(|list| list.split(',').map(|gpu| gpu.parse().unwrap()).collect());
         let grant = Grant { gpus: gpus.unwrap_or_default() };
-        Assignment { attempt: attempt(part.plain[1]), worker: self.worker(part.plain[0]), grant, queued: part.has("queued") }
+        Assignment {
+            attempt: attempt(part.plain[1]),
+            worker: self.worker(part.plain[0]),
+            grant,
+            queued: part.has("queued"),
+        }
     }
 }
 
@@ -226,7 +282,8 @@ fn resources(words: &Words<'_>) -> Resources {
 
 fn hello(name: &str, words: &Words<'_>) -> WorkerHello {
     let capacity = resources(words);
-    let info = |index| GpuInfo { index, model: "H100".into(), memory_mib: 81_920, uuid: format!("GPU-{index}") };
+    let info =
+        |index| GpuInfo { index, model: "H100".into(), memory_mib: 81_920, uuid: format!("GPU-{index}") };
     WorkerHello {
         identity: WorkerIdentity(name.bytes().fold(1, |sum, byte| sum * 256 + u128::from(byte))),
         boot: BootId(words.number("boot", 1)),
@@ -294,7 +351,10 @@ fn report(part: &Words<'_>) -> Report {
         "cancelled" => Outcome::Cancelled(reason()),
         other => panic!("report {other}"),
     };
-    Report { attempt: attempt(part.plain[1]), what: ReportKind::Ended(Ended { outcome, run_ms: part.number("run", 5_000) }) }
+    Report {
+        attempt: attempt(part.plain[1]),
+        what: ReportKind::Ended(Ended { outcome, run_ms: part.number("run", 5_000) }),
+    }
 }
 
 fn record(part: &Words<'_>) -> ProgressRecord {

@@ -1,48 +1,67 @@
 //! Events, answers and views as lines of a transcript.
 
-use muster_protocol::{
-    attempt_call::CallAnswer,
-    envelope::{Answer, Reply},
-    event::Event,
-    outcome::Outcome,
-    rejection::Rejection,
-    resources::Grant,
-    spec::TaskRef,
-    view::{JobView, TaskCounts, TaskView, WorkerView},
-};
+use muster_protocol::attempt_call::CallAnswer;
+use muster_protocol::envelope::{Answer, Reply};
+use muster_protocol::event::Event;
+use muster_protocol::outcome::Outcome;
+use muster_protocol::rejection::Rejection;
+use muster_protocol::resources::Grant;
+use muster_protocol::spec::TaskRef;
+use muster_protocol::view::{JobView, TaskCounts, TaskView, WorkerView};
 
 pub fn event(event: &Event) -> String {
     let name = event.name();
     match event {
-        Event::JobSubmitted(e) => format!("{name} {} `{}` by {} for {}", e.job, e.spec.name, e.actor, e.namespace),
+        Event::JobSubmitted(e) => {
+            format!("{name} {} `{}` by {} for {}", e.job, e.spec.name, e.actor, e.namespace)
+        }
         Event::JobCancelled(e) => format!("{name} {}: {}", e.job, e.reason),
         Event::JobEnded(e) if e.reason.is_empty() => format!("{name} {} {}", e.job, e.terminal),
         Event::JobEnded(e) => format!("{name} {} {}: {}", e.job, e.terminal, e.reason),
         Event::JobRetried(e) => format!("{name} {}", e.job),
-        Event::StageReadied(e) | Event::StageSealed(e) | Event::StageSucceeded(e) => format!("{name} {} stage {}", e.job, e.stage.0),
+        Event::StageReadied(e) | Event::StageSealed(e) | Event::StageSucceeded(e) => {
+            format!("{name} {} stage {}", e.job, e.stage.0)
+        }
         Event::TasksAdded(e) => {
             let child = |child: &muster_protocol::spec::ChildSpec| {
                 let after: Vec<String> = child.after.iter().map(task).collect();
-                format!("[stage {} after {}]", child.stage.0, if after.is_empty() { "none".into() } else { after.join(",") })
+                format!(
+                    "[stage {} after {}]",
+                    child.stage.0,
+                    if after.is_empty() { "none".into() } else { after.join(",") }
+                )
             };
             let children: Vec<String> = e.children.iter().map(child).collect();
             format!("{name} by {} from {}: {}", e.parent, e.first, children.join(" "))
         }
-        Event::WorkerRegistered(e) => format!("{name} {} `{}` boot {}", e.worker, e.hello.name, e.hello.boot.0),
+        Event::WorkerRegistered(e) => {
+            format!("{name} {} `{}` boot {}", e.worker, e.hello.name, e.hello.boot.0)
+        }
         Event::WorkerSuspected(e)
         | Event::WorkerRecovered(e)
         | Event::WorkerLost(e)
         | Event::WorkerDrained(e)
         | Event::WorkerUndrained(e) => format!("{name} {}", e.worker),
         Event::TaskAssigned(e) => {
-            format!("{name} {} to {}{}{}", e.attempt, e.worker, grant(&e.grant), if e.queued { " queued" } else { "" })
+            format!(
+                "{name} {} to {}{}{}",
+                e.attempt,
+                e.worker,
+                grant(&e.grant),
+                if e.queued { " queued" } else { "" }
+            )
         }
         Event::GangFormed(e) => {
-            format!("{name} {} stage {} formation {} at {}:{}", e.job, e.stage.0, e.formation, e.rendezvous_worker, e.rendezvous_port)
+            format!(
+                "{name} {} stage {} formation {} at {}:{}",
+                e.job, e.stage.0, e.formation, e.rendezvous_worker, e.rendezvous_port
+            )
         }
         Event::AttemptStarted(e) => format!("{name} {} pid {}", e.attempt, e.pid),
         Event::AttemptStopped(e) => format!("{name} {} {}", e.attempt, outcome(&e.outcome)),
-        Event::AttemptEnded(e) => format!("{name} {} {} after {} ms", e.attempt, outcome(&e.outcome), e.run_ms),
+        Event::AttemptEnded(e) => {
+            format!("{name} {} {} after {} ms", e.attempt, outcome(&e.outcome), e.run_ms)
+        }
         Event::TaskRequeued(e) => {
             format!("{name} {} at {}{}", e.task, e.ready_at.0, if e.counts { ", counts" } else { "" })
         }
@@ -98,7 +117,9 @@ pub fn call_answer(answer: Option<&CallAnswer>) -> Vec<String> {
             let lines = outputs.outputs.iter().map(|one| format!("{}: {}", one.task, one.output));
             lines.chain([format!("next {:?}", outputs.next)]).collect()
         }
-        Some(CallAnswer::Records(records)) => records.records.iter().map(|one| format!("{} {} `{}`", one.key, one.seq, one.body)).collect(),
+        Some(CallAnswer::Records(records)) => {
+            records.records.iter().map(|one| format!("{} {} `{}`", one.key, one.seq, one.body)).collect()
+        }
         Some(CallAnswer::Found(found)) => {
             vec![format!("stage {}: {} tasks from {}", found.stage.0, found.tasks, found.first_task)]
         }
@@ -116,7 +137,11 @@ fn counts(tasks: &TaskCounts) -> String {
         ("failed", tasks.failed),
         ("cancelled", tasks.cancelled),
     ];
-    let some: Vec<String> = counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}")).collect();
+    let some: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
     some.join(", ")
 }
 
@@ -144,5 +169,12 @@ pub fn worker(worker: &WorkerView) -> String {
     let attempts: Vec<String> = worker.attempts.iter().map(|attempt| format!(" {attempt}")).collect();
     let free = &worker.free;
     let amounts = format!("{} cpu {} MiB {} gpus free", free.cpu_milli, free.memory_mib, free.gpus);
-    format!("{} {} {}{draining}: {amounts}, {} queued,{}", worker.id, worker.name, worker.liveness, worker.queued, attempts.concat())
+    format!(
+        "{} {} {}{draining}: {amounts}, {} queued,{}",
+        worker.id,
+        worker.name,
+        worker.liveness,
+        worker.queued,
+        attempts.concat()
+    )
 }

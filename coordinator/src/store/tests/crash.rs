@@ -1,11 +1,9 @@
 //! Crashes: whatever was acknowledged is there afterwards.
 
 use super::*;
-use std::{
-    env,
-    io::{BufRead, BufReader, Write},
-    process::{Command, Stdio},
-};
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 /// Copies taken after each sync are what a crash at that moment leaves.
 #[test]
@@ -34,7 +32,11 @@ fn nothing_acknowledged_is_missing_after_a_crash_at_any_sync() {
         let found = indices(&recovered);
         assert!(found[0] <= log_first && found.last() == Some(&(next + 9)), "round {round}: {found:?}");
         assert_eq!(recovered.entries, entries(found[0]..next + 10, 1));
-        assert!(recovered.ledger.is_complete() && recovered.ledger.last >= ledger_last, "round {round}: {:?}", recovered.ledger);
+        assert!(
+            recovered.ledger.is_complete() && recovered.ledger.last >= ledger_last,
+            "round {round}: {:?}",
+            recovered.ledger
+        );
         assert_eq!(copied.read_blocks(1, usize::MAX).unwrap()[..], blocks[..recovered.ledger.last as usize]);
     }
 }
@@ -90,7 +92,11 @@ fn nothing_acknowledged_is_missing_after_sigkill() {
         }
         let (_, recovered) = open(dir.path());
         let found = indices(&recovered);
-        assert!(*found.last().unwrap() >= acknowledged, "life {life}: {acknowledged} was acknowledged, {:?} is there", found.last());
+        assert!(
+            *found.last().unwrap() >= acknowledged,
+            "life {life}: {acknowledged} was acknowledged, {:?} is there",
+            found.last()
+        );
         assert_eq!(recovered.entries, entries(found[0]..=*found.last().unwrap(), 1));
         assert!(found[0] <= recovered.snapshot.map_or(0, |snapshot| snapshot.get_metadata().index) + 1);
     }

@@ -1,7 +1,8 @@
 //! Damage is found, named with its place, and refused.
 
 use super::*;
-use crate::{disk::DiskError, store::StoreError};
+use crate::store::StoreError;
+use muster_replica::disk::DiskError;
 use std::path::PathBuf;
 
 /// A store with entries, blocks and a snapshot.
@@ -41,7 +42,11 @@ fn a_wrong_checksum_is_found_and_named() {
     assert!(matches!(error, DiskError::Corrupt { .. }), "{error}");
     assert!(error.to_string().contains("ledger record 3 (blocks "), "{error}");
     drop(store);
-    let StoreError::Disk(DiskError::Corrupt { place, what }) = Store::open(dir.path(), &identity()).unwrap_err() else { panic!("refused") };
+    let StoreError::Disk(DiskError::Corrupt { place, what }) =
+        Store::open(dir.path(), &identity()).unwrap_err()
+    else {
+        panic!("refused")
+    };
     assert!(place.contains("ledger record 3 piece 0") && what.contains("checksum"), "{place}: {what}");
 }
 
@@ -53,7 +58,10 @@ fn a_wrong_checksum_in_the_log_is_found_and_named() {
     store.raft_log.damage(40);
     drop(store);
     let error = Store::open(dir.path(), &identity()).unwrap().recover().unwrap_err().to_string();
-    assert!(error.contains("log/000001 record 40 piece 0 is corrupted: its checksum does not fit"), "{error}");
+    assert!(
+        error.contains("log/000001 record 40 piece 0 is corrupted: its checksum does not fit"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -71,7 +79,8 @@ fn flipped_bytes_never_pass_unnoticed() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x55;
             fs::write(dir.path().join(file), bytes).unwrap();
-            // What nobody needs any more may be damaged; `read_everything` has seen that all the rest is there.
+            // What nobody needs any more may be damaged; `read_everything` has seen that all the rest is
+            // there.
             if let Err(error) = read_everything(dir.path()) {
                 assert!(error.contains(file.strip_suffix("/db").unwrap()), "byte {at} of {file}: {error}");
                 refused += 1;

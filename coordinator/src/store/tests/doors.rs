@@ -12,9 +12,17 @@ fn refused(dir: &Path, identity: &StoreIdentity) -> StoreError {
 fn one_process_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
-    for error in [refused(dir.path(), &identity()), Store::open_for_reading(dir.path()).expect_err("it is in use")] {
-        assert!(matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()), "{error}");
-        assert!(error.to_string().contains(&format!("is in use by process {}", std::process::id())), "{error}");
+    for error in
+        [refused(dir.path(), &identity()), Store::open_for_reading(dir.path()).expect_err("it is in use")]
+    {
+        assert!(
+            matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains(&format!("is in use by process {}", std::process::id())),
+            "{error}"
+        );
     }
     drop(store);
     Store::open_for_reading(dir.path()).unwrap();
@@ -25,12 +33,24 @@ fn only_its_own_coordinator() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     for (other, expected) in [
-        (StoreIdentity { cluster: "other".to_string(), ..identity() }, "belongs to cluster \"local\", not to \"other\""),
-        (StoreIdentity { name: "c2".to_string(), ..identity() }, "belongs to coordinator \"c1\", not to \"c2\""),
-        (StoreIdentity { raft_id: RaftId(2), ..identity() }, "belongs to raft id \"raft-1\", not to \"raft-2\""),
+        (
+            StoreIdentity { cluster: "other".to_string(), ..identity() },
+            "belongs to cluster \"local\", not to \"other\"",
+        ),
+        (
+            StoreIdentity { name: "c2".to_string(), ..identity() },
+            "belongs to coordinator \"c1\", not to \"c2\"",
+        ),
+        (
+            StoreIdentity { raft_id: RaftId(2), ..identity() },
+            "belongs to raft id \"raft-1\", not to \"raft-2\"",
+        ),
     ] {
         let error = refused(dir.path(), &other);
-        assert!(matches!(error, StoreError::OtherIdentity { .. }) && error.to_string().contains(expected), "{error}");
+        assert!(
+            matches!(error, StoreError::OtherIdentity { .. }) && error.to_string().contains(expected),
+            "{error}"
+        );
     }
     assert_eq!(*Store::open_for_reading(dir.path()).unwrap().identity(), identity());
 }
@@ -39,7 +59,8 @@ fn only_its_own_coordinator() {
 fn no_newer_format() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    fs::write(dir.path().join("identity"), format!("format {}\nwhatever comes then\n", DATA_FORMAT + 1)).unwrap();
+    fs::write(dir.path().join("identity"), format!("format {}\nwhatever comes then\n", DATA_FORMAT + 1))
+        .unwrap();
     let error = refused(dir.path(), &identity());
     assert!(matches!(error, StoreError::NewerFormat { found, .. } if found == DATA_FORMAT + 1), "{error}");
     assert!(error.to_string().contains("use a newer muster"), "{error}");

@@ -1,10 +1,8 @@
 //! The ledger: blocks in groups, gaps and their filling, readers beside the writer.
 
 use super::*;
-use crate::{
-    disk::{DiskError, LedgerSpan},
-    store::LedgerReader,
-};
+use crate::store::LedgerReader;
+use muster_replica::disk::{DiskError, LedgerSpan};
 use std::thread;
 
 fn span(first: u64, last: u64, missing: &[(u64, u64)]) -> LedgerSpan {

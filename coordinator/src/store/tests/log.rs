@@ -55,9 +55,15 @@ fn a_commit_index_alone_costs_no_write_until_the_end() {
 fn large_entries_stay_in_the_synced_file() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
-    let large = |index, bytes: usize| Entry { index, term: 1, data: vec![index as u8; bytes].into(), ..Entry::default() };
-    let appended: Vec<Entry> =
-        (1..=60).map(|index| large(index, if index % 20 == 0 { 5 << 20 } else { 15_000 + index as usize })).collect();
+    let large = |index, bytes: usize| Entry {
+        index,
+        term: 1,
+        data: vec![index as u8; bytes].into(),
+        ..Entry::default()
+    };
+    let appended: Vec<Entry> = (1..=60)
+        .map(|index| large(index, if index % 20 == 0 { 5 << 20 } else { 15_000 + index as usize }))
+        .collect();
     for entries in appended.chunks(3) {
         store.append(&hard_state(1, 0), &voters(), entries, true).unwrap();
         assert!(!store.raft_log.has_unsynced_files());
@@ -146,7 +152,10 @@ fn a_crash_between_a_snapshot_and_its_log_is_made_good() {
     for _ in 0..2 {
         let (_, recovered) = open(dir.path());
         assert_eq!(indices(&recovered), [0; 0]);
-        assert_eq!((recovered.hard_state.term, recovered.hard_state.vote, recovered.hard_state.commit), (2, 0, 9));
+        assert_eq!(
+            (recovered.hard_state.term, recovered.hard_state.vote, recovered.hard_state.commit),
+            (2, 0, 9)
+        );
         assert_eq!(recovered.conf_state, voters());
     }
 }

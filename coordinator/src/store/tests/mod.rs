@@ -7,11 +7,12 @@ mod ledger;
 mod log;
 
 use super::{Store, StoreIdentity};
-use crate::disk::{Block, Disk, Recovered};
 use muster_protocol::ids::{Digest, LogIndex, RaftId, Term};
+use muster_replica::disk::{Block, Disk, Recovered};
 use protobuf::SingularPtrField;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 fn identity() -> StoreIdentity {
     StoreIdentity { cluster: "local".to_string(), name: "c1".to_string(), raft_id: RaftId(1) }
@@ -41,8 +42,17 @@ fn voters() -> ConfState {
 }
 
 fn snapshot(index: u64, term: u64) -> Snapshot {
-    let metadata = SnapshotMetadata { index, term, conf_state: SingularPtrField::some(voters()), ..SnapshotMetadata::default() };
-    Snapshot { data: vec![7; 100_000].into(), metadata: SingularPtrField::some(metadata), ..Snapshot::default() }
+    let metadata = SnapshotMetadata {
+        index,
+        term,
+        conf_state: SingularPtrField::some(voters()),
+        ..SnapshotMetadata::default()
+    };
+    Snapshot {
+        data: vec![7; 100_000].into(),
+        metadata: SingularPtrField::some(metadata),
+        ..Snapshot::default()
+    }
 }
 
 fn indices(recovered: &Recovered) -> Vec<u64> {

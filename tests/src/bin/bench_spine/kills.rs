@@ -1,24 +1,19 @@
-//! Coordinators are killed while submits arrive and two attempts use both cores: how long until the next command commits, and whether
-//! anything acknowledged was lost or anything running was restarted.
+//! Coordinators are killed while submits arrive and two attempts use both cores: how long until the next
+//! command commits, and whether anything acknowledged was lost or anything running was restarted.
 
-use crate::{
-    Figures,
-    load::{Acked, Load},
-    sample::Sample,
-};
-use muster_protocol::{
-    envelope::{Answer, Reply},
-    event::Event,
-    ids::{JobId, RequestId},
-};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{Api, job_of, new_request, process_of, stage_of},
-    wait_for,
-};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use crate::Figures;
+use crate::load::{Acked, Load};
+use crate::sample::Sample;
+use muster_protocol::envelope::{Answer, Reply};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{JobId, RequestId};
+use muster_tests::cluster::api::{Api, job_of, new_request, process_of, stage_of};
+use muster_tests::cluster::{Cluster, Shape, wait_for};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use serde_json::json;
-use std::{collections::HashMap, time::Instant};
+use std::collections::HashMap;
+use std::time::Instant;
 
 /// Attempts that use a core each, from before the first kill until after the last.
 const TRAINERS: u32 = 2;
@@ -26,10 +21,12 @@ const TRAINERS: u32 = 2;
 /// Kills leaders first, then coordinators at random.
 pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &mut Figures) {
     let mut cluster = Cluster::start(Shape::default()).expect("a cluster starts");
-    let apis: Vec<Api> = (0..cluster.coordinators()).map(|index| cluster.api(index).with_timeout_ms(2_000)).collect();
+    let apis: Vec<Api> =
+        (0..cluster.coordinators()).map(|index| cluster.api(index).with_timeout_ms(2_000)).collect();
     let mut stage = stage_of("train", TRAINERS, process_of(&["sh", "-c", "while :; do :; done"]));
     stage.request.cpu_milli = 1_000;
-    let trainers = apis[0].submit(&job_of("trainers", stage), new_request()).expect("a quiet cluster takes a job");
+    let trainers =
+        apis[0].submit(&job_of("trainers", stage), new_request()).expect("a quiet cluster takes a job");
     let first_life = wait_for("the trainers to run", || {
         let tasks = apis[0].tasks(trainers).map_err(|error| error.to_string())?;
         if tasks.iter().all(|task| task.state == "running") { Ok(tasks) } else { Err(format!("{tasks:?}")) }
@@ -44,7 +41,9 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
         let acked_before = load.acked().len();
         cluster.kill_coordinator(victim);
         let killed = Instant::now();
-        let next = wait_for("the next command to commit", || load.first_after(killed).ok_or_else(|| load.acked().len()));
+        let next = wait_for("the next command to commit", || {
+            load.first_after(killed).ok_or_else(|| load.acked().len())
+        });
         if timed {
             failover.add(next.acked - killed);
         }
@@ -62,9 +61,14 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
     let leader = cluster.leader();
     let api = cluster.api(leader);
     let now = wait_for("the trainers' state", || api.tasks(trainers).map_err(|error| error.to_string()));
-    let restarted =
-        now.iter().filter(|task| first_life.iter().any(|before| before.id == task.id && before.attempt != task.attempt)).count();
-    figures.insert("failover_ms".to_string(), json!({ "p50": failover.percentile_ms(50), "max": failover.percentile_ms(100) }));
+    let restarted = now
+        .iter()
+        .filter(|task| first_life.iter().any(|before| before.id == task.id && before.attempt != task.attempt))
+        .count();
+    figures.insert(
+        "failover_ms".to_string(),
+        json!({ "p50": failover.percentile_ms(50), "max": failover.percentile_ms(100) }),
+    );
     figures.insert("kills".to_string(), json!(kills));
     figures.insert("acked_submits".to_string(), json!(acked.len()));
     figures.insert("lost_submits".to_string(), json!(lost(&api, &acked)));
@@ -73,7 +77,10 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
 
 /// A restarted coordinator has applied what was committed when it came back.
 fn await_caught_up(cluster: &Cluster, index: usize) {
-    let target = wait_for("a leader's commit", || cluster.api(cluster.leader()).status().map_err(|error| error.to_string())).committed;
+    let target = wait_for("a leader's commit", || {
+        cluster.api(cluster.leader()).status().map_err(|error| error.to_string())
+    })
+    .committed;
     wait_for("the restarted coordinator to catch up", || {
         let status = cluster.api(index).status().map_err(|error| error.to_string())?;
         if status.applied >= target { Ok(()) } else { Err(status.applied.to_string()) }

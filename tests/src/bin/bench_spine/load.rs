@@ -1,19 +1,13 @@
-//! A steady stream of submits against all coordinators. What is acknowledged is remembered; what fails is sent again, under the same
-//! request id, until it is answered: it is unknown, never absent.
+//! A steady stream of submits against all coordinators. What is acknowledged is remembered; what fails is
+//! sent again, under the same request id, until it is answered: it is unknown, never absent.
 
-use muster_protocol::{
-    ids::{JobId, RequestId},
-    spec::{JobSpec, Noop, Work},
-};
+use muster_protocol::ids::{JobId, RequestId};
+use muster_protocol::spec::{JobSpec, Noop, Work};
 use muster_tests::cluster::api::{Api, job_of, new_request, stage_of};
-use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
-};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Clients that submit side by side.
 const CLIENTS: u32 = 32;
@@ -77,7 +71,14 @@ impl Load {
     }
 }
 
-fn submit_steadily(apis: &[Api], mut at: usize, first: Instant, interval: Duration, stop: &AtomicBool, acked: &Mutex<Vec<Acked>>) {
+fn submit_steadily(
+    apis: &[Api],
+    mut at: usize,
+    first: Instant,
+    interval: Duration,
+    stop: &AtomicBool,
+    acked: &Mutex<Vec<Acked>>,
+) {
     let spec: JobSpec = job_of("load", stage_of("only", 1, Work::Noop(Noop {})));
     let mut due = first;
     while !stop.load(Ordering::Relaxed) {

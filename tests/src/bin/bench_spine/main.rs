@@ -1,7 +1,9 @@
-//! The figures of the spine, measured on real processes: three coordinators, workers, a real nats-server, real disks.
+//! The figures of the spine, measured on real processes: three coordinators, workers, a real nats-server,
+//! real disks.
 //!
-//! Its one job is to measure what a user would see, from outside: it knows the HTTP API and process ids, nothing else. With `--json`
-//! standard output is one object with the figures; everything else goes to standard error.
+//! Its one job is to measure what a user would see, from outside: it knows the HTTP API and process ids,
+//! nothing else. With `--json` standard output is one object with the figures; everything else goes to
+//! standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is what it prints")]
 
 mod kills;
@@ -63,7 +65,10 @@ fn main() {
         worker_lost::measure(arguments.worker_kills, &mut figures);
     }
     if wanted("kills") {
-        eprintln!("kills: {} of leaders, {} in all, at {} submits/s", arguments.leader_kills, arguments.kills, arguments.submits_per_s);
+        eprintln!(
+            "kills: {} of leaders, {} in all, at {} submits/s",
+            arguments.leader_kills, arguments.kills, arguments.submits_per_s
+        );
         kills::measure(arguments.leader_kills, arguments.kills, arguments.submits_per_s, &mut figures);
     }
     let report = Value::Object(figures);

@@ -1,11 +1,10 @@
 //! How long one submit takes, acknowledged after it was applied: one client, one after the other.
 
-use crate::{Figures, sample::Sample};
+use crate::Figures;
+use crate::sample::Sample;
 use muster_protocol::spec::{Noop, Work};
-use muster_tests::cluster::{
-    Cluster, Shape,
-    api::{Api, job_of, new_request, stage_of},
-};
+use muster_tests::cluster::api::{Api, job_of, new_request, stage_of};
+use muster_tests::cluster::{Cluster, Shape};
 use serde_json::json;
 use std::time::Instant;
 
@@ -19,7 +18,10 @@ pub fn measure(submits: usize, figures: &mut Figures) {
     let follower = (0..cluster.coordinators()).find(|index| *index != leader).expect("there are three");
     for (name, index) in [("submit_ms", leader), ("submit_at_follower_ms", follower)] {
         let sample = one_after_the_other(&cluster.api(index), submits);
-        figures.insert(name.to_string(), json!({ "p50": sample.percentile_ms(50), "p99": sample.percentile_ms(99) }));
+        figures.insert(
+            name.to_string(),
+            json!({ "p50": sample.percentile_ms(50), "p99": sample.percentile_ms(99) }),
+        );
     }
 }
 

@@ -4,16 +4,12 @@
 use clap::Parser;
 use muster_tests::sim::{self, Report, Settings, Stats};
 use serde_json::json;
-use std::{
-    ops::Range,
-    process::ExitCode,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread,
-    time::Instant,
-};
+use std::ops::Range;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
 
 #[derive(Parser)]
 #[command(
@@ -27,10 +23,12 @@ struct Arguments {
     /// Print the whole trace of the first seed that fails, or of the only one.
     #[arg(long)]
     verbose: bool,
-    /// Run the first seed, and every so-many-th, twice, and compare the traces; so too each seed that fails. 0: none.
+    /// Run the first seed, and every so-many-th, twice, and compare the traces; so too each seed that fails.
+    /// 0: none.
     #[arg(long, default_value_t = 20)]
     twice_every: u64,
-    /// Expect a failure: the product has a planted bug, which must be caught. One line says by which seed and which invariant.
+    /// Expect a failure: the product has a planted bug, which must be caught. One line says by which seed and
+    /// which invariant.
     #[arg(long)]
     planted: bool,
     /// Seeds at the same time.
@@ -70,13 +68,15 @@ fn main() -> ExitCode {
                         return;
                     }
                     let report = sim::run(seed, &settings);
-                    let twice = arguments.twice_every > 0 && (seed - arguments.seeds.start).is_multiple_of(arguments.twice_every);
+                    let twice = arguments.twice_every > 0
+                        && (seed - arguments.seeds.start).is_multiple_of(arguments.twice_every);
                     let mut wrong = wrong(&report, arguments.planted);
                     // A failure that does not come again cannot be looked into.
                     if (twice || wrong.is_some()) && arguments.twice_every > 0 {
                         runs_twice.fetch_add(1, Ordering::Relaxed);
                         if sim::run(seed, &settings).trace != report.trace {
-                            let first = wrong.map_or_else(String::new, |wrong| format!("; the first run: {wrong}"));
+                            let first =
+                                wrong.map_or_else(String::new, |wrong| format!("; the first run: {wrong}"));
                             wrong = Some(format!("determinism: run again, it left another trace{first}"));
                         }
                     }

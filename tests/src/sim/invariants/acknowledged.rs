@@ -1,11 +1,10 @@
-//! An acknowledged submit is never lost: what a client was told is in the log when it is told, and stays there.
+//! An acknowledged submit is never lost: what a client was told is in the log when it is told, and stays
+//! there.
 
 use super::{Verdict, broken};
-use muster_protocol::{
-    envelope::{Answer, Reply},
-    event::Event,
-    ids::{JobId, RequestId},
-};
+use muster_protocol::envelope::{Answer, Reply};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{JobId, RequestId};
 use std::collections::BTreeMap;
 
 /// What was told to clients, and what the log holds.
@@ -35,7 +34,10 @@ impl Acknowledged {
         }
         match self.recorded.get(&request) {
             Some(recorded) if *recorded == job => Ok(()),
-            other => broken("acknowledged", format!("{request} was acknowledged as {job}, but the log has {other:?}")),
+            other => broken(
+                "acknowledged",
+                format!("{request} was acknowledged as {job}, but the log has {other:?}"),
+            ),
         }
     }
 

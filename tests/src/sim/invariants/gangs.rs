@@ -1,11 +1,10 @@
-//! Gangs start whole or not at all: all ranks are assigned by one entry, and none of them outside such an entry.
+//! Gangs start whole or not at all: all ranks are assigned by one entry, and none of them outside such an
+//! entry.
 
 use super::{Verdict, broken};
-use muster_protocol::{
-    event::{Event, EventRecord},
-    ids::{JobId, StageIndex},
-    spec::StageSpec,
-};
+use muster_protocol::event::{Event, EventRecord};
+use muster_protocol::ids::{JobId, StageIndex};
+use muster_protocol::spec::StageSpec;
 use std::collections::BTreeMap;
 
 /// The gangs there are.
@@ -25,8 +24,12 @@ impl Gangs {
                 Event::JobSubmitted(submitted) => self.remember(submitted.job, &submitted.spec.stages),
                 Event::TaskAssigned(one) => {
                     let task = one.attempt.task;
-                    let of = |(first, count, _): &&(u32, u32, StageIndex)| (*first..first + count).contains(&task.index);
-                    if let Some((_, _, stage)) = self.ranks.get(&task.job).and_then(|gangs| gangs.iter().find(of)) {
+                    let of = |(first, count, _): &&(u32, u32, StageIndex)| {
+                        (*first..first + count).contains(&task.index)
+                    };
+                    if let Some((_, _, stage)) =
+                        self.ranks.get(&task.job).and_then(|gangs| gangs.iter().find(of))
+                    {
                         *assigned.entry((task.job, *stage)).or_default() += 1;
                     }
                 }
@@ -35,10 +38,14 @@ impl Gangs {
             }
         }
         for ((job, stage), count) in &assigned {
-            let world = self.ranks[job].iter().find(|(_, _, of)| of == stage).map_or(0, |(_, count, _)| *count);
+            let world =
+                self.ranks[job].iter().find(|(_, _, of)| of == stage).map_or(0, |(_, count, _)| *count);
             let lives = formed.iter().filter(|gang| **gang == (*job, *stage)).count() as u32;
             if *count != world * lives || lives == 0 {
-                return broken("gangs", format!("{job} stage {}: {count} of {world} ranks were assigned by one entry", stage.0));
+                return broken(
+                    "gangs",
+                    format!("{job} stage {}: {count} of {world} ranks were assigned by one entry", stage.0),
+                );
             }
         }
         Ok(())

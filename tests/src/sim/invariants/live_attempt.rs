@@ -1,11 +1,10 @@
-//! Only the live attempt's report counts: what the log says of an attempt is of the newest one, once, and a success is one that happened.
+//! Only the live attempt's report counts: what the log says of an attempt is of the newest one, once, and a
+//! success is one that happened.
 
 use super::{Verdict, broken};
-use muster_protocol::{
-    event::Event,
-    ids::{AttemptId, TaskId},
-    outcome::Outcome,
-};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{AttemptId, TaskId};
+use muster_protocol::outcome::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The newest attempts, and what really came of them.
@@ -37,7 +36,11 @@ impl LiveAttempt {
                 if epoch != before + 1 || !ended {
                     return broken(
                         "live attempt",
-                        format!("{} follows #{before}, which has {}ended", assigned.attempt, if ended { "" } else { "not " }),
+                        format!(
+                            "{} follows #{before}, which has {}ended",
+                            assigned.attempt,
+                            if ended { "" } else { "not " }
+                        ),
                     );
                 }
                 self.newest.insert(task, (epoch, false));
@@ -46,12 +49,19 @@ impl LiveAttempt {
             Event::AttemptEnded(ended) => {
                 let AttemptId { task, epoch } = ended.attempt;
                 if self.newest.get(&task) != Some(&(epoch, false)) {
-                    return broken("live attempt", format!("{} ended, but the newest is {:?}", ended.attempt, self.newest.get(&task)));
+                    return broken(
+                        "live attempt",
+                        format!("{} ended, but the newest is {:?}", ended.attempt, self.newest.get(&task)),
+                    );
                 }
                 self.newest.insert(task, (epoch, true));
-                let claimed = matches!(ended.outcome, Outcome::Succeeded(_)) && !self.without_process.contains(&task);
+                let claimed =
+                    matches!(ended.outcome, Outcome::Succeeded(_)) && !self.without_process.contains(&task);
                 if claimed && !self.really_succeeded.contains(&ended.attempt) {
-                    return broken("live attempt", format!("{} is said to have succeeded, but no process of it has", ended.attempt));
+                    return broken(
+                        "live attempt",
+                        format!("{} is said to have succeeded, but no process of it has", ended.attempt),
+                    );
                 }
                 Ok(())
             }

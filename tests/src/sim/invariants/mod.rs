@@ -1,4 +1,5 @@
-//! What must hold in every run, whatever goes wrong. One file each; each sees what it needs to and nothing else.
+//! What must hold in every run, whatever goes wrong. One file each; each sees what it needs to and nothing
+//! else.
 
 mod acknowledged;
 mod gangs;

@@ -1,11 +1,9 @@
 //! A task, and a job, ends once, unless somebody asked for it to be run again.
 
 use super::{Verdict, broken};
-use muster_protocol::{
-    event::Event,
-    ids::{JobId, TaskId},
-    outcome::Terminal,
-};
+use muster_protocol::event::Event;
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::outcome::Terminal;
 use std::collections::BTreeMap;
 
 /// How tasks and jobs ended.
@@ -20,11 +18,17 @@ impl OneTerminal {
     pub fn event(&mut self, event: &Event) -> Verdict {
         match event {
             Event::TaskEnded(ended) => match self.tasks.insert(ended.task, ended.terminal) {
-                Some(before) => broken("one terminal", format!("{} ended as {before}, then as {}", ended.task, ended.terminal)),
+                Some(before) => broken(
+                    "one terminal",
+                    format!("{} ended as {before}, then as {}", ended.task, ended.terminal),
+                ),
                 None => Ok(()),
             },
             Event::JobEnded(ended) => match self.jobs.insert(ended.job, ended.terminal) {
-                Some(before) => broken("one terminal", format!("{} ended as {before}, then as {}", ended.job, ended.terminal)),
+                Some(before) => broken(
+                    "one terminal",
+                    format!("{} ended as {before}, then as {}", ended.job, ended.terminal),
+                ),
                 None => Ok(()),
             },
             Event::TaskAssigned(assigned) if self.tasks.contains_key(&assigned.attempt.task) => {

@@ -1,18 +1,14 @@
-//! Replay equals live: folding a coordinator's ledger from the first entry gives the state that it has, and deciding every command again
-//! gives the events that were recorded.
+//! Replay equals live: folding a coordinator's ledger from the first entry gives the state that it has, and
+//! deciding every command again gives the events that were recorded.
 
 use super::{Verdict, broken};
-use muster_coordinator::{
-    apply,
-    core::Core,
-    disk::{Block, Disk},
-};
 use muster_machine::{Moment, State};
-use muster_protocol::{
-    codec,
-    envelope::{Batch, ChainHead},
-    event::EventRecord,
-};
+use muster_protocol::codec;
+use muster_protocol::envelope::{Batch, ChainHead};
+use muster_protocol::event::EventRecord;
+use muster_replica::Core;
+use muster_replica::apply;
+use muster_replica::disk::{Block, Disk};
 
 /// Blocks are read in pieces of so many bytes.
 const READ_BYTES: usize = 1 << 20;
@@ -27,7 +23,10 @@ pub fn replay_equals_live(name: &str, core: &Core, disk: &dyn Disk) -> Verdict {
         let from = folded.applied().0 + 1;
         let blocks = match disk.read_blocks(from, READ_BYTES) {
             Ok(blocks) if blocks.is_empty() => {
-                return broken("replay", format!("{name}'s ledger ends before {from}, but {applied} is applied"));
+                return broken(
+                    "replay",
+                    format!("{name}'s ledger ends before {from}, but {applied} is applied"),
+                );
             }
             Ok(blocks) => blocks,
             Err(error) => return broken("replay", format!("{name}: {error}")),
@@ -38,7 +37,13 @@ pub fn replay_equals_live(name: &str, core: &Core, disk: &dyn Disk) -> Verdict {
             }
             let again = apply::apply_entry(&mut decided, block.index, block.term, &block.entry);
             if again.block != block {
-                return broken("replay", format!("{name} at {}: deciding again gives other events: {:?}", block.index, again.records));
+                return broken(
+                    "replay",
+                    format!(
+                        "{name} at {}: deciding again gives other events: {:?}",
+                        block.index, again.records
+                    ),
+                );
             }
         }
     }
@@ -46,7 +51,10 @@ pub fn replay_equals_live(name: &str, core: &Core, disk: &dyn Disk) -> Verdict {
     if live == replayed {
         Ok(())
     } else {
-        broken("replay", format!("{name} at {applied}: the ledger folds to {replayed}, the live state is {live}"))
+        broken(
+            "replay",
+            format!("{name} at {applied}: the ledger folds to {replayed}, the live state is {live}"),
+        )
     }
 }
 
@@ -56,8 +64,14 @@ fn fold(state: &mut State, block: &Block) -> Result<(), String> {
     }
     if !block.events.is_empty() {
         let batch = Batch::from_bytes(&block.entry).map_err(|error| error.to_string())?;
-        state.begin(&Moment { index: block.index, term: block.term, log_ms: batch.log_ms, wall_ms: batch.wall_ms });
-        let records: Vec<EventRecord> = codec::decode(&block.events, EVENTS_BYTES_MAX).map_err(|error| error.to_string())?;
+        state.begin(&Moment {
+            index: block.index,
+            term: block.term,
+            log_ms: batch.log_ms,
+            wall_ms: batch.wall_ms,
+        });
+        let records: Vec<EventRecord> =
+            codec::decode(&block.events, EVENTS_BYTES_MAX).map_err(|error| error.to_string())?;
         records.iter().for_each(|record| state.evolve(&record.event));
     }
     state.seal(ChainHead { index: block.index, hash: block.head });

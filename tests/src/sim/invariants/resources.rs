@@ -15,7 +15,10 @@ pub fn never_oversubscribed(worker: &Worker) -> Verdict {
         return Ok(());
     }
     let attempts: Vec<String> = worker.executions.keys().map(ToString::to_string).collect();
-    broken("resources", format!("{} runs {} together, which want {sum:?}", worker.identity, attempts.join(", ")))
+    broken(
+        "resources",
+        format!("{} runs {} together, which want {sum:?}", worker.identity, attempts.join(", ")),
+    )
 }
 
 /// The machine's own invariants hold: resources in the state among them.

@@ -1,4 +1,5 @@
-//! Equal index, equal state: every coordinator's chain has the same head at the same index, and every state the same hash.
+//! Equal index, equal state: every coordinator's chain has the same head at the same index, and every state
+//! the same hash.
 
 use super::{Verdict, broken};
 use muster_protocol::ids::Digest;
@@ -17,14 +18,19 @@ impl SameState {
         match self.chain.insert(index, head) {
             None => Ok(true),
             Some(before) if before == head => Ok(false),
-            Some(before) => broken("same state", format!("at index {index} one chain has {before}, another {head}")).map(|()| false),
+            Some(before) => {
+                broken("same state", format!("at index {index} one chain has {before}, another {head}"))
+                    .map(|()| false)
+            }
         }
     }
 
     /// A coordinator's state has this hash.
     pub fn state(&mut self, index: u64, hash: Digest) -> Verdict {
         match self.states.insert(index, hash) {
-            Some(before) if before != hash => broken("same state", format!("at index {index} one state has {before}, another {hash}")),
+            Some(before) if before != hash => {
+                broken("same state", format!("at index {index} one state has {before}, another {hash}"))
+            }
             Some(_) | None => Ok(()),
         }
     }

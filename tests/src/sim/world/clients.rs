@@ -1,13 +1,12 @@
 //! Clients: what they ask, what they are told, and what they make of silence: nothing.
 
 use super::{Event, World};
-use crate::sim::{client::PATIENCE_MS, network::Place};
-use muster_coordinator::core::{Input, Unanswered};
-use muster_protocol::{
-    envelope::{Answer, Envelope, Reply},
-    ids::{RaftId, RequestId},
-    rejection::Rejection,
-};
+use crate::sim::client::PATIENCE_MS;
+use crate::sim::network::Place;
+use muster_protocol::envelope::{Answer, Envelope, Reply};
+use muster_protocol::ids::{RaftId, RequestId};
+use muster_protocol::rejection::Rejection;
+use muster_replica::{Input, Unanswered};
 use rand::RngExt;
 
 /// A client thinks for so long at most between two requests: jobs come throughout the rough time.
@@ -27,7 +26,12 @@ impl World {
         let Some(asked) = &mut self.clients[which].asked else { return };
         asked.tries += 1;
         let (to, tries, envelope) = (asked.of, asked.tries, asked.envelope.clone());
-        self.say(format_args!("client {which} asks c{}: {} {}", to + 1, envelope.command.name(), envelope.request));
+        self.say(format_args!(
+            "client {which} asks c{}: {} {}",
+            to + 1,
+            envelope.command.name(),
+            envelope.request
+        ));
         for delay in self.network.delays_ms(Place::Client(which), Place::Coordinator(to), &mut self.random) {
             self.at(delay, Event::Ask { to, client: which, tries, envelope: Box::new(envelope.clone()) });
         }
@@ -45,7 +49,13 @@ impl World {
         self.give(to, Input::Command { token, envelope });
     }
 
-    pub(super) fn send_answer(&mut self, from: usize, sync_ms: u64, token: u64, result: Result<Answer, Unanswered>) {
+    pub(super) fn send_answer(
+        &mut self,
+        from: usize,
+        sync_ms: u64,
+        token: u64,
+        result: Result<Answer, Unanswered>,
+    ) {
         let Some((client, tries, request)) = self.tokens.remove(&token) else {
             self.fail("client", format!("c{} answers token {token} twice", from + 1));
             return;
@@ -57,15 +67,25 @@ impl World {
             let verdict = self.oracle.acknowledged.told(request, submitted.job);
             self.hold(verdict);
         }
-        for delay in self.network.delays_ms(Place::Coordinator(from), Place::Client(client), &mut self.random) {
+        for delay in self.network.delays_ms(Place::Coordinator(from), Place::Client(client), &mut self.random)
+        {
             self.at(sync_ms + delay, Event::Answer { client, request, tries, result: result.clone() });
         }
     }
 
-    pub(super) fn answer_arrives(&mut self, client: usize, request: RequestId, tries: u32, result: Result<Answer, Unanswered>) {
+    pub(super) fn answer_arrives(
+        &mut self,
+        client: usize,
+        request: RequestId,
+        tries: u32,
+        result: Result<Answer, Unanswered>,
+    ) {
         self.stats.messages += 1;
         let count = self.coordinators.len();
-        let Some(asked) = self.clients[client].asked.as_mut().filter(|asked| asked.tries == tries && asked.envelope.request == request)
+        let Some(asked) = self.clients[client]
+            .asked
+            .as_mut()
+            .filter(|asked| asked.tries == tries && asked.envelope.request == request)
         else {
             return;
         };
@@ -79,10 +99,13 @@ impl World {
             }
             Err(unanswered) => {
                 asked.of = match unanswered {
-                    Unanswered::NotLeader { leader: Some(RaftId(leader)) } => usize::try_from(leader - 1).unwrap_or(0).min(count - 1),
-                    Unanswered::NotLeader { leader: None } | Unanswered::Overloaded | Unanswered::Unknown | Unanswered::NoSpace => {
-                        self.random.random_range(0..count)
+                    Unanswered::NotLeader { leader: Some(RaftId(leader)) } => {
+                        usize::try_from(leader - 1).unwrap_or(0).min(count - 1)
                     }
+                    Unanswered::NotLeader { leader: None }
+                    | Unanswered::Overloaded
+                    | Unanswered::Unknown
+                    | Unanswered::NoSpace => self.random.random_range(0..count),
                 };
                 let again = self.random.random_range(30..200);
                 self.at(again, Event::Impatient { client, tries });
@@ -98,7 +121,9 @@ impl World {
                     self.clients[client].accepted(submitted.job);
                 }
                 Reply::Done(_) => {}
-                Reply::TasksAdded(_) | Reply::Registered(_) => self.fail("client", format!("client {client} got another's answer")),
+                Reply::TasksAdded(_) | Reply::Registered(_) => {
+                    self.fail("client", format!("client {client} got another's answer"))
+                }
             },
             // A cancel may come too late; a submit of ours is always valid.
             Answer::Rejected(rejected) => match rejected.rejection {
@@ -110,7 +135,9 @@ impl World {
 
     pub(super) fn client_loses_patience(&mut self, client: usize, tries: u32) {
         let count = self.coordinators.len();
-        let Some(asked) = self.clients[client].asked.as_mut().filter(|asked| asked.tries == tries) else { return };
+        let Some(asked) = self.clients[client].asked.as_mut().filter(|asked| asked.tries == tries) else {
+            return;
+        };
         if self.random.random_bool(0.5) {
             asked.of = self.random.random_range(0..count);
         }

@@ -1,12 +1,11 @@
 //! Coordinators: what arrives at them, their steps, and what comes of these.
 
 use super::{Event, TICK_MS, World};
-use crate::sim::{invariants::state_holds, network::Place};
-use muster_coordinator::{
-    apply::Applied,
-    core::{Input, Output, PeerMessage, RaftBytes, Role},
-};
+use crate::sim::invariants::state_holds;
+use crate::sim::network::Place;
 use muster_protocol::ids::RaftId;
+use muster_replica::apply::Applied;
+use muster_replica::{Input, Output, PeerMessage, RaftBytes, Role};
 use rand::RngExt;
 
 /// One settle in so many is looked at as a whole: the state's hash and invariants cost what exists.
@@ -78,8 +77,11 @@ impl World {
         let mut outputs = Vec::new();
         let killed = coordinator.step(self.now_ms, &mut |output| outputs.push(output)).err();
         // A sync takes its time, and a disk has its moods.
-        let sync_ms =
-            if self.random.random_range(0..400) == 0 { self.random.random_range(20..200) } else { self.random.random_range(0..3) };
+        let sync_ms = if self.random.random_range(0..400) == 0 {
+            self.random.random_range(20..200)
+        } else {
+            self.random.random_range(0..3)
+        };
         for output in outputs {
             self.perform(which, sync_ms, output);
         }
@@ -99,14 +101,17 @@ impl World {
         let Some(core) = self.coordinators[which].core() else { return };
         let hash = core.state().hash();
         self.trace.absorb(&hash.0);
-        let verdict = state_holds(core.state()).and_then(|()| self.oracle.same_state.state(core.applied().0, hash));
+        let verdict =
+            state_holds(core.state()).and_then(|()| self.oracle.same_state.state(core.applied().0, hash));
         self.hold(verdict);
     }
 
     fn perform(&mut self, which: usize, sync_ms: u64, output: Output) {
         match output {
             Output::Peer { to, message } => self.send_to_peer(which, sync_ms, to, message),
-            Output::Down { identity, boot, envelope } => self.send_down(which, sync_ms, identity, boot, envelope),
+            Output::Down { identity, boot, envelope } => {
+                self.send_down(which, sync_ms, identity, boot, envelope)
+            }
             Output::Answered { token, result } => self.send_answer(which, sync_ms, token, result),
             Output::Applied(applied) => self.applied(which, &applied),
             Output::Replaced { index } => {
@@ -115,7 +120,11 @@ impl World {
             }
             Output::Tail(_) => {}
             Output::RoleChanged { role, leader, term } => {
-                self.say(format_args!("c{} is {} in term {term}, the leader is {leader:?}", which + 1, role.word()));
+                self.say(format_args!(
+                    "c{} is {} in term {term}, the leader is {leader:?}",
+                    which + 1,
+                    role.word()
+                ));
                 if role == Role::Leader {
                     self.stats.elections += 1;
                 }
@@ -142,12 +151,15 @@ impl World {
 
     fn send_to_peer(&mut self, which: usize, sync_ms: u64, to: RaftId, message: PeerMessage) {
         let from = RaftId(which as u64 + 1);
-        let Some(to) = usize::try_from(to.0 - 1).ok().filter(|to| *to < self.coordinators.len()) else { return };
+        let Some(to) = usize::try_from(to.0 - 1).ok().filter(|to| *to < self.coordinators.len()) else {
+            return;
+        };
         let kind = match &message {
             PeerMessage::Raft(RaftBytes { bytes }) => format!("raft, {} bytes", bytes.len()),
             other => other.name().to_string(),
         };
-        let delays = self.network.delays_ms(Place::Coordinator(which), Place::Coordinator(to), &mut self.random);
+        let delays =
+            self.network.delays_ms(Place::Coordinator(which), Place::Coordinator(to), &mut self.random);
         self.say(format_args!("c{} to c{}: {kind}, {} times", which + 1, to + 1, delays.len()));
         self.stats.lost += u64::from(delays.is_empty());
         // What goes over the wire is bytes.

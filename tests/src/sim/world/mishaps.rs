@@ -1,9 +1,10 @@
 //! What goes wrong, and how it is mended.
 
 use super::{Event, World};
-use crate::sim::{faults::Fault, network::Place};
-use muster_coordinator::core::Role;
-use muster_worker::agent::Input;
+use crate::sim::faults::Fault;
+use crate::sim::network::Place;
+use muster_agent::agent::Input;
+use muster_replica::Role;
 use rand::RngExt;
 
 /// When what could not go wrong now is tried again.
@@ -37,10 +38,16 @@ impl World {
                 }
                 None => self.at(AGAIN_MS, Event::Fault(fault)),
             },
-            Fault::KillAll { away_ms } => (0..self.coordinators.len()).for_each(|which| self.kill(which, away_ms)),
-            Fault::PauseCoordinator { which, pause_ms } => self.coordinators[which].paused_until = self.now_ms + pause_ms,
+            Fault::KillAll { away_ms } => {
+                (0..self.coordinators.len()).for_each(|which| self.kill(which, away_ms))
+            }
+            Fault::PauseCoordinator { which, pause_ms } => {
+                self.coordinators[which].paused_until = self.now_ms + pause_ms
+            }
             Fault::IsolateCoordinator { which, hears, is_heard, for_ms } => {
-                let others = (0..self.coordinators.len()).map(Place::Coordinator).filter(|place| *place != Place::Coordinator(which));
+                let others = (0..self.coordinators.len())
+                    .map(Place::Coordinator)
+                    .filter(|place| *place != Place::Coordinator(which));
                 let others: Vec<Place> = others.collect();
                 self.isolate(Place::Coordinator(which), &others, hears, is_heard, for_ms);
             }
@@ -49,7 +56,9 @@ impl World {
                 self.crash_agent(which);
                 self.at(away_ms, Event::StartAgent { which });
             }
-            Fault::PauseAgent { which, pause_ms } => self.workers[which].paused_until = self.now_ms + pause_ms,
+            Fault::PauseAgent { which, pause_ms } => {
+                self.workers[which].paused_until = self.now_ms + pause_ms
+            }
             Fault::IsolateWorker { which, hears, is_heard, for_ms } => {
                 let others: Vec<Place> = (0..self.coordinators.len()).map(Place::Coordinator).collect();
                 self.isolate(Place::Worker(which), &others, hears, is_heard, for_ms);
@@ -68,14 +77,18 @@ impl World {
 
     fn leader(&self) -> Option<usize> {
         // Two may think that they lead: the newer term is right.
-        let leads = |which: &usize| self.coordinators[*which].core().is_some_and(|core| core.role() == Role::Leader);
-        (0..self.coordinators.len()).filter(leads).max_by_key(|which| self.coordinators[*which].core().map(|core| core.term()))
+        let leads =
+            |which: &usize| self.coordinators[*which].core().is_some_and(|core| core.role() == Role::Leader);
+        (0..self.coordinators.len())
+            .filter(leads)
+            .max_by_key(|which| self.coordinators[*which].core().map(|core| core.term()))
     }
 
     /// A running coordinator that does not lead, while there is one that does.
     fn some_follower(&mut self) -> Option<usize> {
         let leader = self.leader()?;
-        let others = (0..self.coordinators.len()).filter(|which| *which != leader && self.coordinators[*which].core().is_some());
+        let others = (0..self.coordinators.len())
+            .filter(|which| *which != leader && self.coordinators[*which].core().is_some());
         let others: Vec<usize> = others.collect();
         (!others.is_empty()).then(|| others[self.random.random_range(0..others.len())])
     }

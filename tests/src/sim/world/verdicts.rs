@@ -1,13 +1,13 @@
 //! What the world knows better than anybody in it: what was told, what really ran, and whether all is done.
 
 use super::World;
-use crate::sim::invariants::{Acknowledged, Gangs, LiveAttempt, OneTerminal, SameState, Verdict, replay_equals_live, state_holds};
-use muster_machine::views;
-use muster_protocol::{
-    event::{Event, EventRecord},
-    ids::{JobId, TaskId},
-    spec::Work,
+use crate::sim::invariants::{
+    Acknowledged, Gangs, LiveAttempt, OneTerminal, SameState, Verdict, replay_equals_live, state_holds,
 };
+use muster_machine::views;
+use muster_protocol::event::{Event, EventRecord};
+use muster_protocol::ids::{JobId, TaskId};
+use muster_protocol::spec::Work;
 use std::collections::BTreeMap;
 
 /// Sees every entry of the log once, in order, whoever applied it first.
@@ -59,7 +59,11 @@ impl Oracle {
             Event::TasksAdded(added) => {
                 let job = added.parent.task.job;
                 for (index, child) in (added.first..).zip(&added.children) {
-                    let noop = self.noops.get(&job).and_then(|stages| stages.get(usize::from(child.stage.0))).is_some_and(|stage| stage.2);
+                    let noop = self
+                        .noops
+                        .get(&job)
+                        .and_then(|stages| stages.get(usize::from(child.stage.0)))
+                        .is_some_and(|stage| stage.2);
                     if noop {
                         self.live_attempt.needs_no_process(TaskId { job, index });
                     }
@@ -92,7 +96,7 @@ impl World {
             }
         }
         let incomplete = self.coordinators.iter().position(|coordinator| {
-            use muster_coordinator::disk::Disk;
+            use muster_replica::disk::Disk;
             let span = coordinator.disk.ledger();
             !span.is_complete() || Some(span.last) != coordinator.core().map(|core| core.applied().0)
         });

@@ -1,18 +1,14 @@
 //! Workers: what their agents do, and what becomes of their attempts.
 
 use super::{Event, TICK_MS, World};
-use crate::sim::{
-    execution::{Execution, Step},
-    invariants::{never_oversubscribed, single_copy},
-};
-use muster_protocol::{
-    attempt_call::AgentFrame,
-    bus::Launch,
-    ids::AttemptId,
-    outcome::{Failed, Outcome},
-    spec::OnPartition,
-};
-use muster_worker::agent::{Action, Input};
+use crate::sim::execution::{Execution, Step};
+use crate::sim::invariants::{never_oversubscribed, single_copy};
+use muster_agent::agent::{Action, Input};
+use muster_protocol::attempt_call::AgentFrame;
+use muster_protocol::bus::Launch;
+use muster_protocol::ids::AttemptId;
+use muster_protocol::outcome::{Failed, Outcome};
+use muster_protocol::spec::OnPartition;
 use rand::RngExt;
 
 const SIGKILL: i32 = 9;
@@ -92,8 +88,18 @@ impl World {
         self.at(starts_in, Event::Execution { which, attempt, turn: 0, answer: None });
     }
 
-    pub(super) fn execution_goes_on(&mut self, which: usize, attempt: AttemptId, turn: u64, answer: Option<AgentFrame>) {
-        let Some(execution) = self.workers[which].executions.get_mut(&attempt).filter(|execution| execution.turn == turn) else { return };
+    pub(super) fn execution_goes_on(
+        &mut self,
+        which: usize,
+        attempt: AttemptId,
+        turn: u64,
+        answer: Option<AgentFrame>,
+    ) {
+        let Some(execution) =
+            self.workers[which].executions.get_mut(&attempt).filter(|execution| execution.turn == turn)
+        else {
+            return;
+        };
         let step = execution.next(answer);
         let turn = execution.turn;
         if turn == 1 {
@@ -110,14 +116,19 @@ impl World {
         }
     }
 
-    /// A connection's name: the attempt's position among all that ever ran would do; its own numbers are enough.
+    /// A connection's name: the attempt's position among all that ever ran would do; its own numbers are
+    /// enough.
     fn caller(&self, which: usize, attempt: AttemptId) -> u64 {
         let AttemptId { task, epoch } = attempt;
         (which as u64) << 56 | task.job.0 << 40 | u64::from(task.index) << 16 | u64::from(epoch)
     }
 
     fn reply(&mut self, which: usize, caller: u64, frame: AgentFrame) {
-        let attempt = self.workers[which].executions.keys().copied().find(|attempt| self.caller(which, *attempt) == caller);
+        let attempt = self.workers[which]
+            .executions
+            .keys()
+            .copied()
+            .find(|attempt| self.caller(which, *attempt) == caller);
         // Its process may be gone.
         let Some(attempt) = attempt else { return };
         let turn = self.workers[which].executions[&attempt].turn;
@@ -154,7 +165,10 @@ impl World {
         if worker.life != life || worker.lease_until > self.now_ms {
             return;
         }
-        let outlived = worker.executions.iter().filter(|(_, execution)| execution.launch.on_partition == OnPartition::Stop);
+        let outlived = worker
+            .executions
+            .iter()
+            .filter(|(_, execution)| execution.launch.on_partition == OnPartition::Stop);
         let outlived: Vec<AttemptId> = outlived.map(|(attempt, _)| *attempt).collect();
         for attempt in outlived {
             self.say(format_args!("w{}: the lease of {attempt} has ended", which + 1));

@@ -1,6 +1,8 @@
-//! One number for each trained weight, in order of slots, where the model is: a vector on the CPU, a tensor on a device.
+//! One number for each trained weight, in order of slots, where the model is: a vector on the CPU, a tensor
+//! on a device.
 //!
-//! What is done to all of them on a device is done in pieces, so that a result needs little room beside what it replaces.
+//! What is done to all of them on a device is done in pieces, so that a result needs little room beside what
+//! it replaces.
 
 use super::weight::Slot;
 use crate::ops::host::CHUNK;
@@ -88,7 +90,8 @@ impl Flat {
         }
     }
 
-    /// Adds others, number by number, where the sum is; in place, so the sum must not be shared. What a device fails at is kept.
+    /// Adds others, number by number, where the sum is; in place, so the sum must not be shared. What a
+    /// device fails at is kept.
     ///
     /// # Panics
     /// When the lengths differ.
@@ -126,10 +129,15 @@ impl Flat {
     /// As [`Flat::into_host`].
     pub fn all_zeros<'a>(&self, slots: &'a [Slot]) -> Result<Option<&'a Slot>> {
         match self {
-            Self::Host(numbers) => Ok(slots.iter().find(|slot| numbers[slot.range()].iter().all(|x| *x == 0.0))),
+            Self::Host(numbers) => {
+                Ok(slots.iter().find(|slot| numbers[slot.range()].iter().all(|x| *x == 0.0)))
+            }
             Self::Device(tensor) => {
                 // One number of each travels, not all.
-                let greatest = slots.iter().map(|slot| part(tensor, &slot.range())?.abs()?.max(0)).collect::<Result<Vec<_>>>()?;
+                let greatest = slots
+                    .iter()
+                    .map(|slot| part(tensor, &slot.range())?.abs()?.max(0))
+                    .collect::<Result<Vec<_>>>()?;
                 if greatest.is_empty() {
                     return Ok(None);
                 }

@@ -1,4 +1,5 @@
-//! Where the gradients of trained weights are added: one flat f32 vector on the CPU, one flat f32 tensor elsewhere.
+//! Where the gradients of trained weights are added: one flat f32 vector on the CPU, one flat f32 tensor
+//! elsewhere.
 
 use super::flat::{self, Flat};
 use super::weight::Slot;
@@ -89,7 +90,11 @@ impl Gradients {
 
     /// The names of trained weights that got no gradient.
     pub fn untouched(&self) -> impl Iterator<Item = &str> {
-        self.slots.iter().zip(&self.touched).filter(|(_, touched)| !**touched).map(|(slot, _)| slot.name.as_str())
+        self.slots
+            .iter()
+            .zip(&self.touched)
+            .filter(|(_, touched)| !**touched)
+            .map(|(slot, _)| slot.name.as_str())
     }
 
     /// All gradients as one vector on the CPU, in order of slots; zero where there is none.

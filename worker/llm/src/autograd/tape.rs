@@ -1,7 +1,7 @@
 //! The operations done so far, and the way back through them.
 //!
-//! A tape is made for one microbatch and used up by its backward. It is not shared between threads: operations are parallel
-//! inside. What an operation keeps for its backward is freed as soon as that has run.
+//! A tape is made for one microbatch and used up by its backward. It is not shared between threads:
+//! operations are parallel inside. What an operation keeps for its backward is freed as soon as that has run.
 
 use super::Gradients;
 use crate::ops::host;
@@ -65,8 +65,8 @@ impl Tape {
         Self { gradients: Some(gradients), steps: Vec::new(), values: 0 }
     }
 
-    /// The gradients that backward will add to; `None` if nothing is remembered. For operations whose backward is part of their
-    /// forward.
+    /// The gradients that backward will add to; `None` if nothing is remembered. For operations whose
+    /// backward is part of their forward.
     pub fn gradients(&mut self) -> Option<&mut Gradients> {
         self.gradients.as_mut()
     }
@@ -83,9 +83,13 @@ impl Tape {
         Value { data, id }
     }
 
-    /// The result of an operation: `backward` is given the gradient of `data`, and passes it on through [`Flow`]. Call it only if
-    /// [`Tape::follows`] says so, and make a [`Value::constant`] else.
-    pub fn push(&mut self, data: Tensor, backward: impl FnOnce(Tensor, &mut Flow<'_>) -> Result<()> + 'static) -> Value {
+    /// The result of an operation: `backward` is given the gradient of `data`, and passes it on through
+    /// [`Flow`]. Call it only if [`Tape::follows`] says so, and make a [`Value::constant`] else.
+    pub fn push(
+        &mut self,
+        data: Tensor,
+        backward: impl FnOnce(Tensor, &mut Flow<'_>) -> Result<()> + 'static,
+    ) -> Value {
         let output = self.next();
         self.steps.push(Step { output, backward: Box::new(backward) });
         Value { data, id: Some(output) }
@@ -108,7 +112,12 @@ impl Tape {
     ///
     /// # Errors
     /// When an operation's backward fails, or nothing was remembered.
-    pub fn backward_to(self, from: &Value, gradient: Tensor, leaves: &[&Value]) -> Result<(Gradients, Vec<Option<Tensor>>)> {
+    pub fn backward_to(
+        self,
+        from: &Value,
+        gradient: Tensor,
+        leaves: &[&Value],
+    ) -> Result<(Gradients, Vec<Option<Tensor>>)> {
         let Some(mut gradients) = self.gradients else {
             candle_core::bail!("a tape that remembers nothing has no way back");
         };
@@ -126,8 +135,8 @@ impl Tape {
         Ok((gradients, found))
     }
 
-    /// `block(input)`, of which only the input is kept: backward does it again (Chen et al. 2016, sublinear memory).
-    /// `block` must give the same each time.
+    /// `block(input)`, of which only the input is kept: backward does it again (Chen et al. 2016, sublinear
+    /// memory). `block` must give the same each time.
     ///
     /// # Errors
     /// Those of `block`.
@@ -140,7 +149,8 @@ impl Tape {
         }
         let output = block(&mut Tape::forgetful(), &Value::constant(input.data.clone()))?;
         let (given, id) = (input.data.clone(), input.id);
-        // Weights inside are not seen from here, so it is always followed: a block without trained weights costs one repetition.
+        // Weights inside are not seen from here, so it is always followed: a block without trained weights
+        // costs one repetition.
         Ok(self.push(output.data, move |gradient, flow| {
             let mut tape = Tape::recording(flow.lend());
             let input = match id {
@@ -184,7 +194,8 @@ impl Flow<'_> {
         Ok(())
     }
 
-    /// Takes what was given to a value so far, so that an operation can add to it in place and give the sum back.
+    /// Takes what was given to a value so far, so that an operation can add to it in place and give the sum
+    /// back.
     pub fn take(&mut self, of: Option<Id>) -> Option<Tensor> {
         of.and_then(|Id(id)| self.pending[id].take())
     }

@@ -99,13 +99,16 @@ impl Weight {
         }
     }
 
-    /// Its numbers as f32 on the CPU: borrowed if they are so held, else a copy that lives as long as the answer.
+    /// Its numbers as f32 on the CPU: borrowed if they are so held, else a copy that lives as long as the
+    /// answer.
     ///
     /// # Errors
     /// When it is on another device.
     pub fn numbers(&self) -> Result<Numbers<'_>> {
         match &self.held {
-            Held::Dense(tensor) if tensor.dtype() == DType::F32 => Ok(Numbers::Borrowed(host::floats(tensor)?)),
+            Held::Dense(tensor) if tensor.dtype() == DType::F32 => {
+                Ok(Numbers::Borrowed(host::floats(tensor)?))
+            }
             Held::Dense(tensor) => Ok(Numbers::Owned(host::to_vec(&tensor.to_dtype(DType::F32)?)?)),
             Held::Quantised(tensor) => Ok(Numbers::Owned(host::to_vec(&tensor.dequantize(&Device::Cpu)?)?)),
         }

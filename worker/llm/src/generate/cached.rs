@@ -1,8 +1,9 @@
 //! A model one token at a time, with the keys and values of those before kept.
 //!
-//! This is the arithmetic of `model` on single rows, without candle: nothing is learnt here, and a row is too little
-//! work to be worth a graph. Tests hold it against the model. It reads any decoder on the CPU, with whatever a method added to it.
-//! Weights that are not held in f32 are turned into it one at a time, for each token again: slow, and as small as they are held.
+//! This is the arithmetic of `model` on single rows, without candle: nothing is learnt here, and a row is too
+//! little work to be worth a graph. Tests hold it against the model. It reads any decoder on the CPU, with
+//! whatever a method added to it. Weights that are not held in f32 are turned into it one at a time, for each
+//! token again: slow, and as small as they are held.
 
 use crate::autograd::{Held, Weight};
 use crate::model::block::Projection;
@@ -63,7 +64,9 @@ impl Cached {
     pub fn new(decoder: Decoder) -> Result<Self, Error> {
         if !decoder.store().device().is_cpu() {
             let place = decoder.store().device().location();
-            return Err(Error::Weights(format!("weights on {place:?} can't be read row by row; build the model on the CPU")));
+            return Err(Error::Weights(format!(
+                "weights on {place:?} can't be read row by row; build the model on the CPU"
+            )));
         }
         Ok(Self { before: decoder.before(), decoder })
     }
@@ -161,7 +164,8 @@ impl Cached {
         let mut out = vec![0f32; q.len()];
         for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
             let at = head / group * dim;
-            let mut scores: Vec<f32> = keys.chunks_exact(width).map(|key| dot(q, &key[at..at + dim]) * scale).collect();
+            let mut scores: Vec<f32> =
+                keys.chunks_exact(width).map(|key| dot(q, &key[at..at + dim]) * scale).collect();
             softmax(&mut scores);
             for (score, value) in scores.iter().zip(values.chunks_exact(width)) {
                 for (out, value) in out.iter_mut().zip(&value[at..at + dim]) {
@@ -199,7 +203,8 @@ mod tests {
 
     #[test]
     fn one_token_at_a_time_gives_the_models_logits() {
-        let biased = ModelConfig { attention_bias: true, mlp_bias: true, head_dim: Some(6), ..config(Family::Llama) };
+        let biased =
+            ModelConfig { attention_bias: true, mlp_bias: true, head_dim: Some(6), ..config(Family::Llama) };
         let lora = |base| json!({"method": "lora", "targets": "all-linear", "r": 3, "base": base});
         // (model, method, how many tokens it can see)
         let table = [
@@ -214,13 +219,24 @@ mod tests {
             (config(Family::Llama), json!({"method": "prompt", "virtual_tokens": 3}), 9),
         ];
         for (config, method, context) in table {
-            let flat = initial(&config, 4).iter().enumerate().map(|(i, x)| x * (1.0 + 0.2 * (i as f32).sin()) + 0.01).collect();
+            let flat = initial(&config, 4)
+                .iter()
+                .enumerate()
+                .map(|(i, x)| x * (1.0 + 0.2 * (i as f32).sin()) + 0.01)
+                .collect();
             let of: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
-            let model = tune::build(config.clone(), flat, &of, Precision::F32, &Device::Cpu, 7).expect("builds");
+            let model =
+                tune::build(config.clone(), flat, &of, Precision::F32, &Device::Cpu, 7).expect("builds");
             // B begins as zeros, which would hide all that is added.
-            model.store().edit(|flat| flat.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).cos())).expect("edits");
+            model
+                .store()
+                .edit(|flat| flat.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).cos()))
+                .expect("edits");
             let tokens: Vec<u32> = (0..context as u32).map(|i| i * i * 5 % 29).collect();
-            let logits = model.logits(&tokens, &Rows::new(1, context)).and_then(|l| Ok(l.to_vec2::<f32>()?)).expect("runs");
+            let logits = model
+                .logits(&tokens, &Rows::new(1, context))
+                .and_then(|l| Ok(l.to_vec2::<f32>()?))
+                .expect("runs");
             let cached = Cached::new(model).expect("builds");
             assert_eq!(cached.context(), context, "{method}");
             let mut cache = cached.start().expect("starts");

@@ -16,7 +16,8 @@ pub fn token(logits: &[f32], sampling: &Sampling, rng: &mut impl Rng) -> (u32, f
     order.sort_unstable_by(likelier);
 
     let greatest = f64::from(logits[order[0] as usize]);
-    let token = if order.len() == 1 { order[0] } else { draw(logits, &order, greatest, sampling.temperature, rng) };
+    let token =
+        if order.len() == 1 { order[0] } else { draw(logits, &order, greatest, sampling.temperature, rng) };
     let total: f64 = logits.iter().map(|logit| (f64::from(*logit) - greatest).exp()).sum();
     (token, f64::from(logits[token as usize]) - greatest - total.ln())
 }
@@ -24,7 +25,10 @@ pub fn token(logits: &[f32], sampling: &Sampling, rng: &mut impl Rng) -> (u32, f
 fn draw(logits: &[f32], order: &[u32], greatest: f64, temperature: f64, rng: &mut impl Rng) -> u32 {
     // Without a temperature there is one candidate only, but for a vocabulary of one.
     let temperature = temperature.max(f64::MIN_POSITIVE);
-    let shares: Vec<f64> = order.iter().map(|token| ((f64::from(logits[*token as usize]) - greatest) / temperature).exp()).collect();
+    let shares: Vec<f64> = order
+        .iter()
+        .map(|token| ((f64::from(logits[*token as usize]) - greatest) / temperature).exp())
+        .collect();
     let total: f64 = shares.iter().sum();
     let mut left = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64 * total;
     for (token, share) in order.iter().zip(&shares) {
@@ -64,7 +68,10 @@ mod tests {
                 assert!((logprob - f64::ln(own)).abs() < 1e-6);
             }
             for (count, expected) in counts.iter().zip(expected) {
-                assert!((f64::from(*count) / 4000.0 - expected).abs() < 0.03, "{temperature} {top_k}: {counts:?}");
+                assert!(
+                    (f64::from(*count) / 4000.0 - expected).abs() < 0.03,
+                    "{temperature} {top_k}: {counts:?}"
+                );
             }
         }
     }

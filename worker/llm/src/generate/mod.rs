@@ -3,9 +3,9 @@
 mod cached;
 mod choose;
 
-use crate::data::tokenizer::Tokenizer;
 use crate::model::{Decoder, ModelConfig};
 use cached::{Cache, Cached};
+use muster_data::tokenizer::Tokenizer;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub enum Error {
     Model(#[from] crate::model::Error),
     /// The tokenizer refused.
     #[error(transparent)]
-    Data(#[from] crate::data::Error),
+    Data(#[from] muster_data::Error),
     /// The parameters contradict each other.
     #[error("use the parameters: {0}")]
     Parameters(String),
@@ -79,7 +79,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A model of `config` with the weights of a flat vector, for instance of [`crate::train::checkpoint::model`].
+    /// A model of `config` with the weights of a flat vector, for instance of
+    /// [`crate::train::checkpoint::model`].
     ///
     /// # Errors
     /// When the configuration contradicts itself or the vector does not fit it.
@@ -87,7 +88,8 @@ impl Generator {
         Self::of(Decoder::trained(config, flat)?)
     }
 
-    /// Any model on the CPU, with the adapters that it has: one of [`crate::tune::build`], or of an adapter that was read.
+    /// Any model on the CPU, with the adapters that it has: one of [`crate::tune::build`], or of an adapter
+    /// that was read.
     ///
     /// # Errors
     /// When the model is elsewhere.
@@ -95,31 +97,50 @@ impl Generator {
         Ok(Self { model: Cached::new(model)? })
     }
 
-    /// Continues `prompt`, on the calling thread. Of a long prompt, the last tokens that leave room for `tokens_max` are seen.
+    /// Continues `prompt`, on the calling thread. Of a long prompt, the last tokens that leave room for
+    /// `tokens_max` are seen.
     ///
     /// A prompt should not end in a space: the tokenizer gives a word the space before it.
     ///
     /// # Errors
     /// When the tokenizer is not the model's, or the context has no room.
-    pub fn complete(&self, tokenizer: &Tokenizer, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
+    pub fn complete(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        sampling: &Sampling,
+    ) -> Result<Completion, Error> {
         // A document follows a boundary, so the model has seen its beginnings behind one.
         let mut seen = vec![tokenizer.boundary()];
         seen.extend(tokenizer.encode(prompt)?);
         self.go_on(tokenizer, &seen, None, sampling)
     }
 
-    /// As [`Generator::complete`], from tokens, which no boundary is put before, to the token `end`, which ends an answer of its data.
+    /// As [`Generator::complete`], from tokens, which no boundary is put before, to the token `end`, which
+    /// ends an answer of its data.
     ///
     /// # Errors
     /// As [`Generator::complete`], and when there are no tokens.
-    pub fn answer(&self, tokenizer: &Tokenizer, prompt: &[u32], end: u32, sampling: &Sampling) -> Result<Completion, Error> {
+    pub fn answer(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &[u32],
+        end: u32,
+        sampling: &Sampling,
+    ) -> Result<Completion, Error> {
         if prompt.is_empty() {
             return Err(Error::Parameters("a prompt without tokens has no answer".to_owned()));
         }
         self.go_on(tokenizer, prompt, Some(end), sampling)
     }
 
-    fn go_on(&self, tokenizer: &Tokenizer, seen: &[u32], end: Option<u32>, sampling: &Sampling) -> Result<Completion, Error> {
+    fn go_on(
+        &self,
+        tokenizer: &Tokenizer,
+        seen: &[u32],
+        end: Option<u32>,
+        sampling: &Sampling,
+    ) -> Result<Completion, Error> {
         let context = self.model.context();
         if tokenizer.vocab_size() > self.model.config().vocab_size {
             return Err(Error::Parameters(format!(
@@ -132,7 +153,10 @@ impl Generator {
             return Err(Error::Parameters(format!("the temperature is {}", sampling.temperature)));
         }
         if sampling.tokens_max == 0 || sampling.tokens_max >= context {
-            return Err(Error::Parameters(format!("tokens_max {} is not from 1 to below the context of {context}", sampling.tokens_max)));
+            return Err(Error::Parameters(format!(
+                "tokens_max {} is not from 1 to below the context of {context}",
+                sampling.tokens_max
+            )));
         }
         let seen = &seen[seen.len().saturating_sub(context - sampling.tokens_max)..];
 
@@ -151,7 +175,8 @@ impl Generator {
         sampling: &Sampling,
     ) -> Result<Completion, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
-        let mut completion = Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: Ended::Limit };
+        let mut completion =
+            Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: Ended::Limit };
         let mut bytes = Vec::new();
         while completion.tokens.len() < sampling.tokens_max {
             let mut logits = self.model.advance(&mut cache, last)?;
@@ -175,7 +200,11 @@ impl Generator {
             }
             last = token;
         }
-        let line = if sampling.one_line { bytes.split(|byte| *byte == b'\n').next().unwrap_or_default() } else { &bytes };
+        let line = if sampling.one_line {
+            bytes.split(|byte| *byte == b'\n').next().unwrap_or_default()
+        } else {
+            &bytes
+        };
         completion.text = String::from_utf8_lossy(line).into_owned();
         Ok(completion)
     }
@@ -184,18 +213,27 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compute::Compute;
-    use crate::data::dedup::Choice;
-    use crate::data::documents::{Body, Document, Place, Scan};
-    use crate::data::tokenizer::TokenizerConfig;
     use crate::model::weights::initial;
+    use muster_data::dedup::Choice;
+    use muster_data::documents::{Body, Document, Place, Scan};
+    use muster_data::tokenizer::TokenizerConfig;
+    use muster_host::compute::Compute;
 
     fn tokenizer() -> Tokenizer {
         let body = Body::Text("let x = 1;\nlet y = 2;\n".repeat(9));
-        let scan = Scan { documents: vec![Document::new("a".to_owned(), Place::Whole, body, false)], ..Scan::default() };
+        let scan = Scan {
+            documents: vec![Document::new("a".to_owned(), Place::Whole, body, false)],
+            ..Scan::default()
+        };
         let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
         let compute = Compute::new(1).expect("starts");
-        Tokenizer::train(&TokenizerConfig { vocab_size: 270, ..TokenizerConfig::default() }, &[scan], &choice, &compute).expect("trains")
+        Tokenizer::train(
+            &TokenizerConfig { vocab_size: 270, ..TokenizerConfig::default() },
+            &[scan],
+            &choice,
+            &compute,
+        )
+        .expect("trains")
     }
 
     fn generator(vocab_size: usize) -> Generator {
@@ -236,14 +274,21 @@ mod tests {
         let first = whole.tokens.iter().position(|token| *token == end).expect("is there");
         let answer = generator.answer(&tokenizer, &prompt, end, &sampling).expect("samples");
         assert_eq!((&answer.tokens[..], answer.ended), (&whole.tokens[..first], Ended::Answer));
-        assert!(generator.answer(&tokenizer, &[], end, &sampling).expect_err("refused").to_string().contains("without tokens"));
+        assert!(
+            generator
+                .answer(&tokenizer, &[], end, &sampling)
+                .expect_err("refused")
+                .to_string()
+                .contains("without tokens")
+        );
     }
 
     #[test]
     fn a_line_ends_the_completion() {
         let (tokenizer, generator) = (tokenizer(), generator(270));
         let lines = (0..40).map(|seed| {
-            let sampling = Sampling { seed, tokens_max: 30, temperature: 2.0, top_k: 0, ..Sampling::default() };
+            let sampling =
+                Sampling { seed, tokens_max: 30, temperature: 2.0, top_k: 0, ..Sampling::default() };
             generator.complete(&tokenizer, "let", &sampling).expect("samples")
         });
         let mut ended = 0;
@@ -260,11 +305,20 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let tokenizer = tokenizer();
-        let refused = |generator: &Generator, sampling| generator.complete(&tokenizer, "x", &sampling).expect_err("refused").to_string();
+        let refused = |generator: &Generator, sampling| {
+            generator.complete(&tokenizer, "x", &sampling).expect_err("refused").to_string()
+        };
         let too_few = generator(tokenizer.vocab_size() - 1);
-        assert!(refused(&too_few, Sampling { tokens_max: 8, ..Sampling::default() }).contains("a tokenizer of"));
+        assert!(
+            refused(&too_few, Sampling { tokens_max: 8, ..Sampling::default() }).contains("a tokenizer of")
+        );
         let generator = generator(270);
-        assert!(refused(&generator, Sampling { tokens_max: 32, ..Sampling::default() }).contains("tokens_max 32"));
-        assert!(refused(&generator, Sampling { temperature: -1.0, ..Sampling::default() }).contains("temperature"));
+        assert!(
+            refused(&generator, Sampling { tokens_max: 32, ..Sampling::default() }).contains("tokens_max 32")
+        );
+        assert!(
+            refused(&generator, Sampling { temperature: -1.0, ..Sampling::default() })
+                .contains("temperature")
+        );
     }
 }

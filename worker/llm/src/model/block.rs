@@ -45,7 +45,8 @@ pub struct Projection {
 }
 
 /// The projections of a block, in the order of [`Block::projections`].
-pub const PROJECTIONS: [&str; 7] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+pub const PROJECTIONS: [&str; 7] =
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// One block.
 #[derive(Clone)]
@@ -72,7 +73,13 @@ impl Projection {
     }
 
     /// Applies it to each row of `x`, and adds `residual`.
-    fn apply(&self, tape: &mut Tape, x: &Value, residual: Option<&Value>, pass: &Pass) -> Result<Value, Error> {
+    fn apply(
+        &self,
+        tape: &mut Tape,
+        x: &Value,
+        residual: Option<&Value>,
+        pass: &Pass,
+    ) -> Result<Value, Error> {
         let y = linear(tape, x, &self.weight, self.bias.as_ref(), residual)?;
         let Some(lora) = &self.lora else { return Ok(y) };
         let given = match pass.dropout {
@@ -92,7 +99,9 @@ impl Block {
     /// When a weight is absent.
     pub fn new(config: &ModelConfig, store: &Store, layer: usize) -> Result<Self, Error> {
         let weight = |part: &str| store.get(&format!("model.layers.{layer}.{part}.weight"));
-        let head_norms = config.has_head_norms().then(|| Ok::<_, Error>((weight("self_attn.q_norm")?, weight("self_attn.k_norm")?)));
+        let head_norms = config
+            .has_head_norms()
+            .then(|| Ok::<_, Error>((weight("self_attn.q_norm")?, weight("self_attn.k_norm")?)));
         let bias = |part: &str| match part {
             "q_proj" | "k_proj" | "v_proj" => config.has_qkv_bias(),
             "o_proj" => config.has_o_bias(),

@@ -187,8 +187,10 @@ impl ModelConfig {
     pub fn weight_shapes(&self) -> Vec<(String, Vec<usize>)> {
         let (hidden, inner) = (self.hidden_size, self.intermediate_size);
         let (query, key_value) = (self.query_size(), self.key_value_size());
-        let mut shapes =
-            vec![("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden]), ("model.norm.weight".to_owned(), vec![hidden])];
+        let mut shapes = vec![
+            ("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden]),
+            ("model.norm.weight".to_owned(), vec![hidden]),
+        ];
         if !self.tie_word_embeddings {
             shapes.push(("lm_head.weight".to_owned(), vec![self.vocab_size, hidden]));
         }
@@ -202,7 +204,8 @@ impl ModelConfig {
             ("mlp.down_proj", hidden, inner, self.mlp_bias),
         ];
         for layer in 0..self.num_hidden_layers {
-            let mut add = |part: &str, shape: Vec<usize>| shapes.push((format!("model.layers.{layer}.{part}"), shape));
+            let mut add =
+                |part: &str, shape: Vec<usize>| shapes.push((format!("model.layers.{layer}.{part}"), shape));
             add("input_layernorm.weight", vec![hidden]);
             add("post_attention_layernorm.weight", vec![hidden]);
             if self.has_head_norms() {

@@ -39,18 +39,36 @@ impl Decoder {
         for (name, shape) in config.weight_shapes() {
             let found = store.get(&name)?.shape().dims().to_vec();
             if found != shape {
-                return Err(Error::Weights(format!("{name} has shape {found:?} where the configuration wants {shape:?}")));
+                return Err(Error::Weights(format!(
+                    "{name} has shape {found:?} where the configuration wants {shape:?}"
+                )));
             }
         }
-        let (frequencies, factor) =
-            frequencies(config.head_dim(), config.rope_theta, config.max_position_embeddings, config.rope_scaling.as_ref());
+        let (frequencies, factor) = frequencies(
+            config.head_dim(),
+            config.rope_theta,
+            config.max_position_embeddings,
+            config.rope_scaling.as_ref(),
+        );
         let rotation = Arc::new(Rotation::new(&frequencies, config.max_position_embeddings, factor));
         let embedding = store.get("model.embed_tokens.weight")?;
-        let head = if config.tie_word_embeddings { embedding.clone() } else { store.get("lm_head.weight")? };
-        let blocks = (0..config.num_hidden_layers).map(|layer| Block::new(&config, &store, layer).map(Arc::new));
+        let head =
+            if config.tie_word_embeddings { embedding.clone() } else { store.get("lm_head.weight")? };
+        let blocks =
+            (0..config.num_hidden_layers).map(|layer| Block::new(&config, &store, layer).map(Arc::new));
         let blocks = blocks.collect::<Result<_, _>>()?;
         let norm = store.get("model.norm.weight")?;
-        Ok(Self { config, store, embedding, head, norm, blocks, rotation, prompt: None, checkpointing: false })
+        Ok(Self {
+            config,
+            store,
+            embedding,
+            head,
+            norm,
+            blocks,
+            rotation,
+            prompt: None,
+            checkpointing: false,
+        })
     }
 
     /// A model on the CPU whose every weight is trained, in f32, from a flat vector in order of names.
@@ -122,32 +140,54 @@ impl Decoder {
         self.config.max_position_embeddings.saturating_sub(self.before())
     }
 
-    /// Whether each block keeps only its input for backward, and is done again there: less memory, a third more work.
+    /// Whether each block keeps only its input for backward, and is done again there: less memory, a third
+    /// more work.
     pub fn set_checkpointing(&mut self, checkpointing: bool) {
         self.checkpointing = checkpointing;
     }
 
-    /// The final hidden states `[batch * time, hidden]` of `tokens`, row by row. Dropout is drawn from `dropout`; `None`: none.
+    /// The final hidden states `[batch * time, hidden]` of `tokens`, row by row. Dropout is drawn from
+    /// `dropout`; `None`: none.
     ///
     /// # Errors
     /// When a token is outside the vocabulary or a sequence longer than the context.
-    pub fn hidden(&self, tape: &mut Tape, tokens: &[u32], rows: &Rows, dropout: Option<u64>) -> Result<Value, Error> {
+    pub fn hidden(
+        &self,
+        tape: &mut Tape,
+        tokens: &[u32],
+        rows: &Rows,
+        dropout: Option<u64>,
+    ) -> Result<Value, Error> {
         if tokens.len() != rows.count() || tokens.is_empty() {
-            return Err(Error::Tokens(format!("{} tokens for {} sequences of {}", tokens.len(), rows.batch, rows.time)));
+            return Err(Error::Tokens(format!(
+                "{} tokens for {} sequences of {}",
+                tokens.len(),
+                rows.batch,
+                rows.time
+            )));
         }
-        let before = self.prompt.as_ref().map_or(Ok(0), |prompt| prompt.shape().dims2().map(|(before, _)| before))?;
+        let before =
+            self.prompt.as_ref().map_or(Ok(0), |prompt| prompt.shape().dims2().map(|(before, _)| before))?;
         let context = self.config.max_position_embeddings;
         if before + rows.time > context {
-            return Err(Error::Tokens(format!("a sequence of {} is longer than the context of {context}", before + rows.time)));
+            return Err(Error::Tokens(format!(
+                "a sequence of {} is longer than the context of {context}",
+                before + rows.time
+            )));
         }
         if let Some(token) = tokens.iter().find(|token| **token as usize >= self.config.vocab_size) {
-            return Err(Error::Tokens(format!("token {token} is outside the vocabulary of {}", self.config.vocab_size)));
+            return Err(Error::Tokens(format!(
+                "token {token} is outside the vocabulary of {}",
+                self.config.vocab_size
+            )));
         }
         let mut x = embedding(tape, tokens, &self.embedding, self.store.dtype(), self.store.device())?;
         let mut all = rows.clone();
         if let Some(prompt) = &self.prompt {
             if rows.starts.is_some() {
-                return Err(Error::Tokens("a learnt prompt needs sequences of one document each, not packed ones".to_owned()));
+                return Err(Error::Tokens(
+                    "a learnt prompt needs sequences of one document each, not packed ones".to_owned(),
+                ));
             }
             x = prompt::precede(tape, &x, prompt, rows)?;
             all = Rows::new(rows.batch, before + rows.time);
@@ -170,8 +210,8 @@ impl Decoder {
         Ok(if before > 0 { prompt::without(tape, &x, before, rows)? } else { x })
     }
 
-    /// The cross-entropies in nats of predicting `targets`, times what each counts: their sum, and a value that backward can start
-    /// from, with a gradient of 1.
+    /// The cross-entropies in nats of predicting `targets`, times what each counts: their sum, and a value
+    /// that backward can start from, with a gradient of 1.
     ///
     /// # Errors
     /// As [`Decoder::hidden`]; also when a target is outside the vocabulary.
@@ -187,7 +227,8 @@ impl Decoder {
         Ok(head_loss(tape, &hidden, &self.head, targets)?)
     }
 
-    /// As [`Decoder::loss`], and all the way back: the loss, and the gradients of the trained weights. `space` is a vector to use again.
+    /// As [`Decoder::loss`], and all the way back: the loss, and the gradients of the trained weights.
+    /// `space` is a vector to use again.
     ///
     /// # Errors
     /// As [`Decoder::loss`].

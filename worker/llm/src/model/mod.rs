@@ -1,8 +1,8 @@
 //! Decoders of the llama kind whose every weight can be trained.
 //!
-//! candle's own models (`rms_norm`, `softmax_last_dim`, `rope`, `sdpa`) have no backward and drop the graph in silence, so ours are
-//! built from [`crate::ops`]. Names of weights and configuration follow the Hugging Face layout, so that other tools open what we
-//! write, and we what they wrote.
+//! candle's own models (`rms_norm`, `softmax_last_dim`, `rope`, `sdpa`) have no backward and drop the graph
+//! in silence, so ours are built from [`crate::ops`]. Names of weights and configuration follow the Hugging
+//! Face layout, so that other tools open what we write, and we what they wrote.
 //!
 //! - [`config`], [`rope_scaling`]: the shape. [`store`]: the numbers. [`weights`]: what they start from.
 //! - [`block`], [`decoder`]: the forward pass. [`hub`]: directories in the Hugging Face layout.

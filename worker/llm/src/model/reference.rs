@@ -24,8 +24,9 @@ fn heads(x: &Tensor, rows: &Rows, dim: usize, theta: Option<f64>) -> Result<Tens
     let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
     let Some(theta) = theta else { return Ok(x) };
     let half = dim / 2;
-    let angles: Vec<f32> =
-        (0..rows.time).flat_map(|t| (0..half).map(move |i| (t as f64 / theta.powf(2.0 * i as f64 / dim as f64)) as f32)).collect();
+    let angles: Vec<f32> = (0..rows.time)
+        .flat_map(|t| (0..half).map(move |i| (t as f64 / theta.powf(2.0 * i as f64 / dim as f64)) as f32))
+        .collect();
     let angles = Tensor::from_vec(angles, (rows.time, half), &Device::Cpu)?;
     let (cos, sin) = (angles.cos()?, angles.sin()?);
     let (a, b) = (x.narrow(3, 0, half)?, x.narrow(3, half, half)?);
@@ -34,11 +35,19 @@ fn heads(x: &Tensor, rows: &Rows, dim: usize, theta: Option<f64>) -> Result<Tens
     Tensor::cat(&[left, right], 3)
 }
 
-fn loss(config: &ModelConfig, vars: &BTreeMap<String, Var>, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<Tensor> {
+fn loss(
+    config: &ModelConfig,
+    vars: &BTreeMap<String, Var>,
+    tokens: &[u32],
+    targets: &[u32],
+    rows: &Rows,
+) -> Result<Tensor> {
     let weight = |name: String| vars.get(&name).expect("the model has it").as_tensor().clone();
     let layer_weight = |layer: usize, part: &str| weight(format!("model.layers.{layer}.{part}.weight"));
     let (dim, group) = (config.head_dim(), config.num_attention_heads / config.num_key_value_heads);
-    let mask: Vec<f32> = (0..rows.time).flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 })).collect();
+    let mask: Vec<f32> = (0..rows.time)
+        .flat_map(|i| (0..rows.time).map(move |j| if j > i { f32::NEG_INFINITY } else { 0.0 }))
+        .collect();
     let mask = Tensor::from_vec(mask, (rows.time, rows.time), &Device::Cpu)?;
     let embedding = weight("model.embed_tokens.weight".to_owned());
     let mut x = embedding.index_select(&Tensor::from_slice(tokens, tokens.len(), &Device::Cpu)?, 0)?;
@@ -88,7 +97,8 @@ fn small(query: usize, key_value: usize, dim: usize, inner: usize) -> (ModelConf
         initializer_range: 0.2,
         ..ModelConfig::default()
     };
-    let flat = initial(&config, 3).iter().enumerate().map(|(i, x)| x * (1.0 + 0.1 * (i as f32).sin())).collect();
+    let flat =
+        initial(&config, 3).iter().enumerate().map(|(i, x)| x * (1.0 + 0.1 * (i as f32).sin())).collect();
     (config, flat)
 }
 
@@ -108,7 +118,9 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
         let model = Decoder::trained(config.clone(), &flat).expect("builds");
         let rows = Rows::new(batch, time);
         let (inputs, targets) = (tokens(batch * time, 61, 1), tokens(batch * time, 61, 5));
-        let (ours, gradients) = model.gradients(&inputs, &Targets::mean(targets.clone()), &rows, None, vec![f32::NAN; 7]).expect("runs");
+        let (ours, gradients) = model
+            .gradients(&inputs, &Targets::mean(targets.clone()), &rows, None, vec![f32::NAN; 7])
+            .expect("runs");
         let slots = slots(&config);
         let var = |slot: &crate::autograd::Slot| {
             let numbers = Tensor::from_slice(&flat[slot.range()], slot.shape.as_slice(), &Device::Cpu)?;
@@ -126,21 +138,24 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
         let ours = gradients.into_flat().expect("reads");
         let plain = plain.backward().expect("backward");
         for slot in &slots {
-            let gradient = plain.get(&vars[&slot.name]).unwrap_or_else(|| panic!("no gradient for {}", slot.name));
+            let gradient =
+                plain.get(&vars[&slot.name]).unwrap_or_else(|| panic!("no gradient for {}", slot.name));
             let gradient = gradient.flatten_all().and_then(|g| g.to_vec1::<f32>()).expect("reads");
             close(&slot.name, &ours[slot.range()], &gradient, 2e-5);
         }
     }
 }
 
-/// What runs on other devices gives the same on the CPU: with head norms, biases, documents that are packed, and blocks done again.
+/// What runs on other devices gives the same on the CPU: with head norms, biases, documents that are packed,
+/// and blocks done again.
 #[test]
 fn composed_operations_agree_with_those_on_slices() {
     let table = [(Family::Llama, true, false), (Family::Qwen2, false, true), (Family::Qwen3, false, false)];
     for (model_type, attention_bias, packed) in table {
         let (config, _) = small(4, 2, 8, 40);
         let config = ModelConfig { model_type, attention_bias, tie_word_embeddings: packed, ..config };
-        let flat: Vec<f32> = initial(&config, 5).iter().enumerate().map(|(i, x)| x + 0.1 * (i as f32).sin()).collect();
+        let flat: Vec<f32> =
+            initial(&config, 5).iter().enumerate().map(|(i, x)| x + 0.1 * (i as f32).sin()).collect();
         let mut model = Decoder::trained(config.clone(), &flat).expect("builds");
         let mut rows = Rows::new(2, 70);
         if packed {
@@ -152,7 +167,8 @@ fn composed_operations_agree_with_those_on_slices() {
         let mut run = |composed, checkpointing| {
             COMPOSED.set(composed);
             model.set_checkpointing(checkpointing);
-            let (loss, gradients) = model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
+            let (loss, gradients) =
+                model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
             let losses = model.token_losses(&inputs, &targets.tokens, &rows).expect("runs");
             COMPOSED.set(false);
             (loss, losses, gradients.into_flat().expect("reads"))
@@ -183,7 +199,8 @@ fn blocks_that_are_done_again_give_the_same_bits() {
     assert!(run(true) == run(false));
 }
 
-/// Documents that are packed into one sequence don't see each other, and a target that is ignored counts nothing.
+/// Documents that are packed into one sequence don't see each other, and a target that is ignored counts
+/// nothing.
 #[test]
 fn packed_documents_are_as_good_as_alone() {
     let (config, flat) = small(4, 2, 8, 40);
@@ -194,7 +211,11 @@ fn packed_documents_are_as_good_as_alone() {
     let (mut starts, mut alone, mut at) = (Vec::new(), Vec::new(), 0);
     for length in lengths {
         starts.extend(vec![at as u32; length]);
-        alone.extend(model.token_losses(&inputs[at..at + length], &targets[at..at + length], &Rows::new(1, length)).expect("runs"));
+        alone.extend(
+            model
+                .token_losses(&inputs[at..at + length], &targets[at..at + length], &Rows::new(1, length))
+                .expect("runs"),
+        );
         at += length;
     }
     let packed = Rows { batch: 1, time: count, starts: Some(starts.into()) };
@@ -214,7 +235,8 @@ fn packed_documents_are_as_good_as_alone() {
     let mut at = 0;
     for length in lengths {
         if length != 75 {
-            let part = flat_of(&inputs[at..at + length], ones(&targets[at..at + length]), &Rows::new(1, length));
+            let part =
+                flat_of(&inputs[at..at + length], ones(&targets[at..at + length]), &Rows::new(1, length));
             sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         at += length;

@@ -59,11 +59,20 @@ impl RopeScaling {
     pub fn validate(&self) -> Result<(), Error> {
         let positive = |name: &str, value: f64| {
             let sound = value.is_finite() && value > 0.0;
-            if sound { Ok(()) } else { Err(Error::Config(format!("rope scaling: {name} is {value}, and must be above 0"))) }
+            if sound {
+                Ok(())
+            } else {
+                Err(Error::Config(format!("rope scaling: {name} is {value}, and must be above 0")))
+            }
         };
         match self {
             RopeScaling::Linear { factor } => positive("factor", *factor),
-            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings } => {
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings,
+            } => {
                 positive("factor", *factor)?;
                 positive("low_freq_factor", *low_freq_factor)?;
                 positive("original_max_position_embeddings", *original_max_position_embeddings as f64)?;
@@ -79,7 +88,8 @@ impl RopeScaling {
     }
 }
 
-/// The frequencies in radians per position of the pairs of a head `dim` wide, and what cosines and sines are multiplied with.
+/// The frequencies in radians per position of the pairs of a head `dim` wide, and what cosines and sines are
+/// multiplied with.
 #[must_use]
 pub fn frequencies(dim: usize, theta: f64, context: usize, scaling: Option<&RopeScaling>) -> (Vec<f64>, f64) {
     let half = dim / 2;
@@ -90,7 +100,12 @@ pub fn frequencies(dim: usize, theta: f64, context: usize, scaling: Option<&Rope
             plain.iter_mut().for_each(|frequency| *frequency /= factor);
             (plain, 1.0)
         }
-        Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+        Some(RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        }) => {
             let original = *original_max_position_embeddings as f64;
             for frequency in &mut plain {
                 let wave = TAU / *frequency;
@@ -103,7 +118,13 @@ pub fn frequencies(dim: usize, theta: f64, context: usize, scaling: Option<&Rope
             }
             (plain, 1.0)
         }
-        Some(RopeScaling::Yarn { factor, original_max_position_embeddings, beta_fast, beta_slow, attention_factor }) => {
+        Some(RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings,
+            beta_fast,
+            beta_slow,
+            attention_factor,
+        }) => {
             let original = original_max_position_embeddings.unwrap_or(context) as f64;
             // The pair that turns so often within the original context.
             let pair = |turns: f64| dim as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln());

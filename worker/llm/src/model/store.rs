@@ -1,4 +1,5 @@
-//! All weights of a model: the trained ones as views of one flat tensor, the frozen ones each in the form that it is held in.
+//! All weights of a model: the trained ones as views of one flat tensor, the frozen ones each in the form
+//! that it is held in.
 //!
 //! One flat vector in order of names is what the optimizer, the collective and the checkpoint see.
 
@@ -78,12 +79,12 @@ pub struct Store {
 const FLAT_MIN: usize = 1;
 
 impl Store {
-    /// Takes all arrays. `trained` is the precision that the trained ones are computed with: f32, or bf16, whose f32 masters the
-    /// caller keeps.
+    /// Takes all arrays. `trained` is the precision that the trained ones are computed with: f32, or bf16,
+    /// whose f32 masters the caller keeps.
     ///
     /// # Errors
-    /// When a name occurs twice, a shape does not fit its numbers, or a precision does not fit the shape or the use; [`Error::Memory`] when
-    /// the device is too small.
+    /// When a name occurs twice, a shape does not fit its numbers, or a precision does not fit the shape or
+    /// the use; [`Error::Memory`] when the device is too small.
     pub fn new(arrays: Vec<Array>, trained: Precision, device: &Device) -> Result<Self, Error> {
         let bytes = arrays.iter().map(|array| array.bytes(trained)).sum();
         Self::place(arrays, trained, device).map_err(|error| error.for_want_of(bytes))
@@ -93,12 +94,19 @@ impl Store {
         let dtype = match trained {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
-            Precision::Q8_0 | Precision::Q4K => return Err(Error::Weights(format!("{trained:?} numbers can't be trained, only frozen"))),
+            Precision::Q8_0 | Precision::Q4K => {
+                return Err(Error::Weights(format!("{trained:?} numbers can't be trained, only frozen")));
+            }
         };
         let mut by_name = BTreeMap::new();
         for array in arrays {
             if array.shape.iter().product::<usize>() != array.numbers.len() {
-                return Err(Error::Weights(format!("{} has {} numbers for shape {:?}", array.name, array.numbers.len(), array.shape)));
+                return Err(Error::Weights(format!(
+                    "{} has {} numbers for shape {:?}",
+                    array.name,
+                    array.numbers.len(),
+                    array.shape
+                )));
             }
             if let Some(twice) = by_name.insert(array.name.clone(), array) {
                 return Err(Error::Weights(format!("{} is there twice", twice.name)));
@@ -190,7 +198,8 @@ impl Store {
         Ok(flat)
     }
 
-    /// The trained numbers themselves, where they are and as they are held: whoever writes to them changes the model.
+    /// The trained numbers themselves, where they are and as they are held: whoever writes to them changes
+    /// the model.
     pub(crate) fn flat(&self) -> Result<Tensor, Error> {
         Ok(self.flat.narrow(0, 0, self.trained_count())?)
     }
@@ -210,12 +219,18 @@ impl Store {
     /// When the length differs.
     pub fn set(&self, numbers: &[f32]) -> Result<(), Error> {
         if numbers.len() != self.trained_count() {
-            return Err(Error::Weights(format!("{} numbers for {} that are trained", numbers.len(), self.trained_count())));
+            return Err(Error::Weights(format!(
+                "{} numbers for {} that are trained",
+                numbers.len(),
+                self.trained_count()
+            )));
         }
         if numbers.is_empty() {
             return Ok(());
         }
-        let given = Tensor::from_slice(numbers, numbers.len(), &Device::Cpu)?.to_device(&self.device)?.to_dtype(self.flat.dtype())?;
+        let given = Tensor::from_slice(numbers, numbers.len(), &Device::Cpu)?
+            .to_device(&self.device)?
+            .to_dtype(self.flat.dtype())?;
         Ok(self.flat.slice_set(&given, 0, 0)?)
     }
 
@@ -225,7 +240,11 @@ impl Store {
     /// When a device has no room.
     pub fn gradients(&self, space: Vec<f32>) -> Result<Gradients, Error> {
         let slots = Arc::clone(&self.slots);
-        if host::slices(&self.device) { Ok(Gradients::on_host(slots, space)) } else { Ok(Gradients::on_device(slots, &self.device)?) }
+        if host::slices(&self.device) {
+            Ok(Gradients::on_host(slots, space))
+        } else {
+            Ok(Gradients::on_device(slots, &self.device)?)
+        }
     }
 }
 

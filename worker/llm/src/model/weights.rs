@@ -1,7 +1,7 @@
 //! The numbers that a model starts from, and flat vectors as safetensors.
 //!
-//! candle's CPU generator can't be seeded; two workers that start from one seed must not differ. A flat vector is
-//! always in order of names.
+//! candle's CPU generator can't be seeded; two workers that start from one seed must not differ. A flat
+//! vector is always in order of names.
 
 use super::store::{Array, Hold};
 use super::{Error, ModelConfig};
@@ -64,13 +64,19 @@ pub fn initial(config: &ModelConfig, seed: u64) -> Vec<f32> {
 /// When the vector's length is not the model's.
 pub fn arrays(config: &ModelConfig, flat: &[f32], hold: Hold) -> Result<Vec<Array>, Error> {
     if flat.len() != config.parameter_count() {
-        return Err(Error::Weights(format!("{} numbers for a model of {}", flat.len(), config.parameter_count())));
+        return Err(Error::Weights(format!(
+            "{} numbers for a model of {}",
+            flat.len(),
+            config.parameter_count()
+        )));
     }
-    let array = |slot: Slot| Array { numbers: flat[slot.range()].to_vec(), name: slot.name, shape: slot.shape, hold };
+    let array =
+        |slot: Slot| Array { numbers: flat[slot.range()].to_vec(), name: slot.name, shape: slot.shape, hold };
     Ok(slots(config).into_iter().map(array).collect())
 }
 
-/// A nearly normal number: twelve uniforms summed. Unlike a logarithm or cosine, this has the same bits everywhere.
+/// A nearly normal number: twelve uniforms summed. Unlike a logarithm or cosine, this has the same bits
+/// everywhere.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let total: u64 = (0..12).map(|_| u64::from(rng.next_u32())).sum();
     total as f64 / f64::from(u32::MAX) - 6.0
@@ -79,13 +85,19 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 /// The key of the one line of metadata: with several, their order would differ from run to run.
 const ABOUT: &str = "muster";
 
-/// Writes flat vectors as a safetensors file's bytes, each name preceded by its part's prefix, with a text about them.
+/// Writes flat vectors as a safetensors file's bytes, each name preceded by its part's prefix, with a text
+/// about them.
 ///
 /// # Errors
 /// When the format refuses a tensor.
-pub fn to_safetensors(slots: &[Slot], parts: &[(&str, &[f32])], about: Option<&str>) -> Result<Vec<u8>, Error> {
+pub fn to_safetensors(
+    slots: &[Slot],
+    parts: &[(&str, &[f32])],
+    about: Option<&str>,
+) -> Result<Vec<u8>, Error> {
     let refuse = |e: safetensors::SafeTensorError| Error::Weights(e.to_string());
-    let bytes: Vec<Vec<u8>> = parts.iter().map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> =
+        parts.iter().map(|(_, flat)| flat.iter().flat_map(|x| x.to_le_bytes()).collect()).collect();
     let mut views = Vec::new();
     for ((prefix, _), bytes) in parts.iter().zip(&bytes) {
         for slot in slots {
@@ -107,14 +119,24 @@ pub fn from_safetensors(slots: &[Slot], bytes: &[u8], prefix: &str) -> Result<Ve
     let mut flat = Vec::with_capacity(slots.last().map_or(0, |slot| slot.start + slot.len));
     for slot in slots {
         let name = format!("{prefix}{}", slot.name);
-        let tensor = file.tensor(&name).map_err(|_| Error::Weights(format!("the file has no tensor {name}")))?;
+        let tensor =
+            file.tensor(&name).map_err(|_| Error::Weights(format!("the file has no tensor {name}")))?;
         if tensor.shape() != slot.shape {
-            return Err(Error::Weights(format!("{name} has shape {:?} where the configuration wants {:?}", tensor.shape(), slot.shape)));
+            return Err(Error::Weights(format!(
+                "{name} has shape {:?} where the configuration wants {:?}",
+                tensor.shape(),
+                slot.shape
+            )));
         }
         if tensor.dtype() != Dtype::F32 {
             return Err(Error::Weights(format!("{name} is {:?}, not {:?}", tensor.dtype(), Dtype::F32)));
         }
-        flat.extend(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
+        flat.extend(
+            tensor
+                .data()
+                .chunks_exact(4)
+                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])),
+        );
     }
     Ok(flat)
 }
@@ -134,7 +156,13 @@ mod tests {
     use super::*;
 
     fn small() -> ModelConfig {
-        ModelConfig { vocab_size: 32, hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, ..ModelConfig::default() }
+        ModelConfig {
+            vocab_size: 32,
+            hidden_size: 16,
+            intermediate_size: 24,
+            num_hidden_layers: 2,
+            ..ModelConfig::default()
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Dropout (Srivastava et al. 2014) whose choice is a function of a seed and a place, so that a block that is done again drops the
-//! same numbers, on any number of threads.
+//! Dropout (Srivastava et al. 2014) whose choice is a function of a seed and a place, so that a block that is
+//! done again drops the same numbers, on any number of threads.
 
 use super::host::{self, CHUNK};
 use crate::autograd::{Tape, Value};
@@ -7,7 +7,8 @@ use candle_core::{Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// Sets a part `rate` (from 0, below 1) of the numbers of `x` to zero, and scales the others so that the mean stays.
+/// Sets a part `rate` (from 0, below 1) of the numbers of `x` to zero, and scales the others so that the mean
+/// stays.
 ///
 /// # Errors
 /// When the tensor library refuses.

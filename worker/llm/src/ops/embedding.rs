@@ -11,14 +11,21 @@ use std::collections::BTreeMap;
 ///
 /// # Errors
 /// When a token is outside the vocabulary.
-pub fn embedding(tape: &mut Tape, tokens: &[u32], weight: &Weight, dtype: DType, device: &Device) -> Result<Value> {
+pub fn embedding(
+    tape: &mut Tape,
+    tokens: &[u32],
+    weight: &Weight,
+    dtype: DType,
+    device: &Device,
+) -> Result<Value> {
     let (vocab, width) = weight.shape().dims2()?;
     if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
         candle_core::bail!("token {token} is outside the vocabulary of {vocab}");
     }
     let out = if host::slices(device) {
         let weight = weight.numbers()?;
-        let rows: Vec<f32> = tokens.iter().flat_map(|token| &weight[*token as usize * width..][..width]).copied().collect();
+        let rows: Vec<f32> =
+            tokens.iter().flat_map(|token| &weight[*token as usize * width..][..width]).copied().collect();
         host::tensor(rows, (tokens.len(), width))?
     } else {
         let ids = Tensor::from_slice(tokens, tokens.len(), device)?;
@@ -31,10 +38,18 @@ pub fn embedding(tape: &mut Tape, tokens: &[u32], weight: &Weight, dtype: DType,
         return Ok(Value::constant(out));
     };
     let tokens = tokens.to_vec();
-    Ok(tape.push(out, move |gradient, flow| count(Part::Embedding, || backward(&gradient, &tokens, &slot, [vocab, width], flow))))
+    Ok(tape.push(out, move |gradient, flow| {
+        count(Part::Embedding, || backward(&gradient, &tokens, &slot, [vocab, width], flow))
+    }))
 }
 
-fn backward(gradient: &Tensor, tokens: &[u32], slot: &Slot, [vocab, width]: [usize; 2], flow: &mut Flow<'_>) -> Result<()> {
+fn backward(
+    gradient: &Tensor,
+    tokens: &[u32],
+    slot: &Slot,
+    [vocab, width]: [usize; 2],
+    flow: &mut Flow<'_>,
+) -> Result<()> {
     if !host::on_slices(gradient) {
         return flow.weights().give(slot, &composed(gradient, tokens, [vocab, width])?);
     }
@@ -52,9 +67,11 @@ fn backward(gradient: &Tensor, tokens: &[u32], slot: &Slot, [vocab, width]: [usi
     })
 }
 
-/// The gradient `[vocab, width]` in f32, from candle's operations: rows of one token are added in pairs, again and again.
+/// The gradient `[vocab, width]` in f32, from candle's operations: rows of one token are added in pairs,
+/// again and again.
 ///
-/// A scatter would go through all tokens one after the other, or, with atomic additions, add them in another order each time.
+/// A scatter would go through all tokens one after the other, or, with atomic additions, add them in another
+/// order each time.
 fn composed(gradient: &Tensor, tokens: &[u32], [vocab, width]: [usize; 2]) -> Result<Tensor> {
     let device = gradient.device();
     let mut places: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -82,5 +99,10 @@ fn composed(gradient: &Tensor, tokens: &[u32], [vocab, width]: [usize; 2]) -> Re
         rows = Tensor::cat(&[&(pick(&rows, left)? + pick(&rows, right)?)?, &zero], 0)?;
     }
     let none = (rows.dim(0)? - 1) as u32;
-    pick(&rows, (0..vocab as u32).map(|token| places.get(&token).and_then(|rows| rows.first().copied()).unwrap_or(none)).collect())
+    pick(
+        &rows,
+        (0..vocab as u32)
+            .map(|token| places.get(&token).and_then(|rows| rows.first().copied()).unwrap_or(none))
+            .collect(),
+    )
 }

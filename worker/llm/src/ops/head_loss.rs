@@ -1,8 +1,9 @@
 //! The output layer and its cross-entropy in one operation.
 //!
-//! Logits are made, used and dropped in chunks of rows, and the gradients are computed in the same pass, so the full
-//! `[rows, vocabulary]` matrix never exists and no exponential is taken twice (as Liger Kernel's fused linear cross-entropy, Hsu et
-//! al. 2024). The cost: what each row counts must be known before, and a forward that needs no gradient calls [`losses`] instead.
+//! Logits are made, used and dropped in chunks of rows, and the gradients are computed in the same pass, so
+//! the full `[rows, vocabulary]` matrix never exists and no exponential is taken twice (as Liger Kernel's
+//! fused linear cross-entropy, Hsu et al. 2024). The cost: what each row counts must be known before, and a
+//! forward that needs no gradient calls [`losses`] instead.
 
 use super::host;
 use super::matrix::{Into, Spread, View, ViewMut, product};
@@ -16,7 +17,8 @@ use rayon::prelude::*;
 /// Rows whose logits exist at the same time.
 const ROWS_PER_CHUNK: usize = 256;
 
-/// Logits that exist at the same time on a device, at most, unless [`ROWS_PER_CHUNK`] rows have more: it is kept busy by large products.
+/// Logits that exist at the same time on a device, at most, unless [`ROWS_PER_CHUNK`] rows have more: it is
+/// kept busy by large products.
 const LOGITS_MAX: usize = if cfg!(test) { 1 << 10 } else { 1 << 26 };
 /// How many matrices as large as a chunk's logits are alive at the same time on a device.
 const MATRICES: usize = 4;
@@ -64,8 +66,8 @@ fn check(targets: &[u32], rows: usize, vocab: usize) -> Result<()> {
     Ok(())
 }
 
-/// The cross-entropy of each row of `x [rows, width]` through `weight [vocab, width]`, in nats; 0 where the target is [`IGNORED`].
-/// Without gradients.
+/// The cross-entropy of each row of `x [rows, width]` through `weight [vocab, width]`, in nats; 0 where the
+/// target is [`IGNORED`]. Without gradients.
 ///
 /// # Errors
 /// When a target is outside the vocabulary.
@@ -85,7 +87,10 @@ pub fn losses(x: &Tensor, weight: &Weight, targets: &[u32]) -> Result<Vec<f32>> 
     let (x, w) = (host::floats(x)?, weight.numbers()?);
     let mut out = vec![0f32; rows];
     let mut logits = vec![0f32; ROWS_PER_CHUNK.min(rows) * vocab];
-    let chunks = x.chunks(ROWS_PER_CHUNK * width).zip(targets.chunks(ROWS_PER_CHUNK)).zip(out.chunks_mut(ROWS_PER_CHUNK));
+    let chunks = x
+        .chunks(ROWS_PER_CHUNK * width)
+        .zip(targets.chunks(ROWS_PER_CHUNK))
+        .zip(out.chunks_mut(ROWS_PER_CHUNK));
     for ((x, targets), out) in chunks {
         let logits = &mut logits[..targets.len() * vocab];
         chunk_logits(x, &w, targets.len(), width, logits);
@@ -124,8 +129,8 @@ fn row_loss(row: &mut [f32], target: u32, weight: f32) -> f32 {
     total.ln() + greatest - logit
 }
 
-/// The cross-entropies of predicting `targets` from `x [rows, width]` through `weight [vocab, width]`, times what each counts: their
-/// sum, as a value that backward can start from, and the number itself.
+/// The cross-entropies of predicting `targets` from `x [rows, width]` through `weight [vocab, width]`, times
+/// what each counts: their sum, as a value that backward can start from, and the number itself.
 ///
 /// # Errors
 /// When the shapes don't match or a target is outside the vocabulary.
@@ -189,7 +194,9 @@ fn evaluate(
             chunk_logits(x, &w, range.len(), width, logits);
             let counts = targets.tokens[range.clone()].par_iter().zip(&targets.weights[range.clone()]);
             let rows = logits.par_chunks_exact_mut(vocab).zip(counts).zip(&mut found[range.clone()]);
-            rows.for_each(|((row, (target, weight)), found)| *found = wide(|| row_loss(row, *target, *weight)));
+            rows.for_each(|((row, (target, weight)), found)| {
+                *found = wide(|| row_loss(row, *target, *weight))
+            });
             let slopes = View::dense(logits, range.len(), vocab);
             if wanted {
                 let dx = ViewMut::dense(&mut dx[range.start * width..range.end * width], range.len(), width);
@@ -224,7 +231,8 @@ impl Chunk {
         let logits = x.matmul(&weight.t()?)?.to_dtype(DType::F32)?;
         let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
         drop(logits);
-        let safe: Vec<u32> = targets.iter().map(|target| if *target == IGNORED { 0 } else { *target }).collect();
+        let safe: Vec<u32> =
+            targets.iter().map(|target| if *target == IGNORED { 0 } else { *target }).collect();
         let targets = Tensor::from_vec(safe, (targets.len(), 1), x.device())?;
         let picked = shifted.gather(&targets, 1)?;
         let e = shifted.exp()?;
@@ -240,7 +248,11 @@ fn read(chunks: &[Tensor], targets: &[u32]) -> Result<Vec<f32>> {
         return Ok(Vec::new());
     }
     let losses = Tensor::cat(chunks, 0)?.flatten_all()?.to_vec1::<f32>()?;
-    Ok(losses.into_iter().zip(targets).map(|(loss, target)| if *target == IGNORED { 0.0 } else { loss }).collect())
+    Ok(losses
+        .into_iter()
+        .zip(targets)
+        .map(|(loss, target)| if *target == IGNORED { 0.0 } else { loss })
+        .collect())
 }
 
 /// As [`evaluate`], from candle's operations.
@@ -251,10 +263,15 @@ fn composed(tape: &mut Tape, x: &Value, weight: &Weight, targets: &Targets) -> R
     let (mut found, mut parts, at_a_time) = (Vec::new(), Vec::new(), composed_rows(vocab));
     for first in (0..rows).step_by(at_a_time) {
         let count = at_a_time.min(rows - first);
-        let (tokens, weights) = (&targets.tokens[first..first + count], &targets.weights[first..first + count]);
+        let (tokens, weights) =
+            (&targets.tokens[first..first + count], &targets.weights[first..first + count]);
         let part = x.data().narrow(0, first, count)?;
         let chunk = Chunk::new(&part, &w, tokens)?;
-        let counts: Vec<f32> = weights.iter().zip(tokens).map(|(weight, token)| if *token == IGNORED { 0.0 } else { *weight }).collect();
+        let counts: Vec<f32> = weights
+            .iter()
+            .zip(tokens)
+            .map(|(weight, token)| if *token == IGNORED { 0.0 } else { *weight })
+            .collect();
         let counts = Tensor::from_vec(counts, (count, 1), device)?;
         let slopes = chunk.softmax.broadcast_mul(&counts)?;
         slopes.scatter_add_set(&chunk.targets, &counts.neg()?, 1)?;

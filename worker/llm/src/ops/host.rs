@@ -1,7 +1,8 @@
-//! The numbers of tensors on the CPU, as slices: to read, to write in place, and to make without filling them twice.
+//! The numbers of tensors on the CPU, as slices: to read, to write in place, and to make without filling them
+//! twice.
 //!
-//! [`filled`] is unsafe inside: a buffer of some megabytes that is set to zero first costs a tenth of the product that is then
-//! written to it.
+//! [`filled`] is unsafe inside: a buffer of some megabytes that is set to zero first costs a tenth of the
+//! product that is then written to it.
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor};
 use parking_lot::RwLockReadGuard;
@@ -21,7 +22,9 @@ impl Deref for Floats<'_> {
     fn deref(&self) -> &[f32] {
         match &*self.storage {
             Storage::Cpu(CpuStorage::F32(numbers)) => &numbers[self.range.clone()],
-            Storage::Cpu(_) | Storage::Cuda(_) | Storage::Metal(_) => unreachable!("checked when it was borrowed"),
+            Storage::Cpu(_) | Storage::Cuda(_) | Storage::Metal(_) => {
+                unreachable!("checked when it was borrowed")
+            }
         }
     }
 }
@@ -36,12 +39,17 @@ pub fn floats(tensor: &Tensor) -> Result<Floats<'_>> {
         candle_core::bail!("a contiguous tensor is needed, not {layout:?}");
     };
     if !matches!(&*storage, Storage::Cpu(CpuStorage::F32(_))) {
-        candle_core::bail!("f32 numbers on the CPU are needed, not {:?} on {:?}", tensor.dtype(), tensor.device().location());
+        candle_core::bail!(
+            "f32 numbers on the CPU are needed, not {:?} on {:?}",
+            tensor.dtype(),
+            tensor.device().location()
+        );
     }
     Ok(Floats { storage, range: start..end })
 }
 
-/// Whether an operation on this tensor works on slices, which it does on the CPU, or is composed of candle's operations.
+/// Whether an operation on this tensor works on slices, which it does on the CPU, or is composed of candle's
+/// operations.
 #[must_use]
 pub fn on_slices(tensor: &Tensor) -> bool {
     slices(tensor.device())
@@ -109,7 +117,8 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Edit<F> {
     }
 }
 
-/// Writes to a tensor's numbers in place. All views of its storage see it: give it only tensors that nobody else reads meanwhile.
+/// Writes to a tensor's numbers in place. All views of its storage see it: give it only tensors that nobody
+/// else reads meanwhile.
 ///
 /// # Errors
 /// As [`floats`].
@@ -146,9 +155,12 @@ pub fn sum(a: Tensor, b: &Tensor) -> Result<Tensor> {
 pub fn written(len: usize, write: impl FnOnce(&mut [f32])) -> Vec<f32> {
     let mut numbers: Vec<f32> = Vec::with_capacity(len);
     let space = &mut numbers.spare_capacity_mut()[..len];
-    #[expect(unsafe_code, reason = "a buffer that is set to zero before it is overwritten costs a pass over memory")]
-    // SAFETY: any bits are an f32, and every caller in this crate overwrites all numbers without reading them, so the `len` that
-    // the capacity holds are set when the length is.
+    #[expect(
+        unsafe_code,
+        reason = "a buffer that is set to zero before it is overwritten costs a pass over memory"
+    )]
+    // SAFETY: any bits are an f32, and every caller in this crate overwrites all numbers without reading
+    // them, so the `len` that the capacity holds are set when the length is.
     unsafe {
         write(&mut *(std::ptr::from_mut(space) as *mut [f32]));
         numbers.set_len(len);
@@ -156,7 +168,10 @@ pub fn written(len: usize, write: impl FnOnce(&mut [f32])) -> Vec<f32> {
     numbers
 }
 
-/// A vector of `len` numbers, made in parts of `chunk` by `fill(part, numbers)`, which must set all of them and read none before.
+/// A vector of `len` numbers, made in parts of `chunk` by `fill(part, numbers)`, which must set all of them
+/// and read none before.
 pub fn filled(len: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
-    written(len, |numbers| numbers.par_chunks_mut(chunk).enumerate().for_each(|(part, numbers)| fill(part, numbers)))
+    written(len, |numbers| {
+        numbers.par_chunks_mut(chunk).enumerate().for_each(|(part, numbers)| fill(part, numbers))
+    })
 }

@@ -9,16 +9,25 @@ use crate::autograd::tape::Id;
 use crate::autograd::{Flow, Tape, Value, Weight};
 use candle_core::{DType, Result, Tensor};
 
-/// Applies `weight [out, in]` to each row of `x [rows, in]`, adds `bias [out]` to each, and `residual [rows, out]`.
+/// Applies `weight [out, in]` to each row of `x [rows, in]`, adds `bias [out]` to each, and `residual [rows,
+/// out]`.
 ///
 /// # Errors
 /// When the shapes don't match.
-pub fn linear(tape: &mut Tape, x: &Value, weight: &Weight, bias: Option<&Weight>, residual: Option<&Value>) -> Result<Value> {
+pub fn linear(
+    tape: &mut Tape,
+    x: &Value,
+    weight: &Weight,
+    bias: Option<&Weight>,
+    residual: Option<&Value>,
+) -> Result<Value> {
     let ((rows, inner), (outer, w_inner)) = (x.data().dims2()?, weight.shape().dims2()?);
     if inner != w_inner {
         candle_core::bail!("a linear layer of width {w_inner} was given rows of width {inner}");
     }
-    let out = count(Part::Linear, || forward(x.data(), weight, bias, residual.map(Value::data), [rows, inner, outer]))?;
+    let out = count(Part::Linear, || {
+        forward(x.data(), weight, bias, residual.map(Value::data), [rows, inner, outer])
+    })?;
     let trained = weight.slot().is_some() || bias.is_some_and(|bias| bias.slot().is_some());
     let mut given = vec![x];
     given.extend(residual);
@@ -99,7 +108,12 @@ fn forward(
 }
 
 /// `dx = g W`, added to what `before` holds.
-fn input_gradient(gradient: &Tensor, weight: &Weight, before: Option<Tensor>, [rows, inner, outer]: [usize; 3]) -> Result<Tensor> {
+fn input_gradient(
+    gradient: &Tensor,
+    weight: &Weight,
+    before: Option<Tensor>,
+    [rows, inner, outer]: [usize; 3],
+) -> Result<Tensor> {
     if !host::on_slices(gradient) {
         let dx = gradient.matmul(&weight.dense(gradient.dtype(), gradient.device())?)?;
         return match before {
@@ -111,7 +125,9 @@ fn input_gradient(gradient: &Tensor, weight: &Weight, before: Option<Tensor>, [r
     let (g, weight) = (View::dense(&g, rows, outer), View::dense(&weight, outer, inner));
     match before {
         Some(before) => {
-            host::edit(&before, |dx| product(ViewMut::dense(dx, rows, inner), Into::Add, 1.0, g, weight, Spread::Pool))?;
+            host::edit(&before, |dx| {
+                product(ViewMut::dense(dx, rows, inner), Into::Add, 1.0, g, weight, Spread::Pool)
+            })?;
             Ok(before)
         }
         None => {
@@ -124,7 +140,13 @@ fn input_gradient(gradient: &Tensor, weight: &Weight, before: Option<Tensor>, [r
 }
 
 /// `dW = g^T x`.
-fn weight_gradient(gradient: &Tensor, x: &Tensor, weight: &Weight, [rows, inner, outer]: [usize; 3], flow: &mut Flow<'_>) -> Result<()> {
+fn weight_gradient(
+    gradient: &Tensor,
+    x: &Tensor,
+    weight: &Weight,
+    [rows, inner, outer]: [usize; 3],
+    flow: &mut Flow<'_>,
+) -> Result<()> {
     let Some(slot) = weight.slot() else { return Ok(()) };
     if !host::on_slices(gradient) {
         return flow.weights().give(slot, &gradient.t()?.matmul(x)?);

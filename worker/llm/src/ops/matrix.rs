@@ -27,7 +27,10 @@ pub struct ViewMut<'a> {
 fn check(len: usize, rows: usize, cols: usize, row_stride: usize) {
     assert!(rows > 0 && cols > 0, "a matrix has rows and columns");
     assert!(row_stride >= cols, "rows must not overlap");
-    assert!((rows - 1) * row_stride + cols <= len, "a {rows} x {cols} matrix with row stride {row_stride} does not fit {len} numbers");
+    assert!(
+        (rows - 1) * row_stride + cols <= len,
+        "a {rows} x {cols} matrix with row stride {row_stride} does not fit {len} numbers"
+    );
 }
 
 impl<'a> View<'a> {
@@ -47,7 +50,13 @@ impl<'a> View<'a> {
     /// The transpose, without a copy.
     #[must_use]
     pub fn t(self) -> Self {
-        Self { data: self.data, rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride }
+        Self {
+            data: self.data,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
     }
 }
 
@@ -98,10 +107,20 @@ pub fn product(dst: ViewMut<'_>, into: Into, scale: f32, lhs: View<'_>, rhs: Vie
     profile::gemm(flops, beside, || multiply(dst, into, scale, lhs, rhs, parallelism));
 }
 
-fn multiply(dst: ViewMut<'_>, into: Into, scale: f32, lhs: View<'_>, rhs: View<'_>, parallelism: Parallelism) {
-    #[expect(unsafe_code, reason = "gemm takes pointers; each view was checked against its slice, and dst is borrowed mutably")]
-    // SAFETY: all offsets reached are (rows-1)*row_stride + (cols-1)*col_stride at most, which `check` bounded;
-    // dst can't alias lhs or rhs, because it is a mutable borrow, and its rows don't overlap.
+fn multiply(
+    dst: ViewMut<'_>,
+    into: Into,
+    scale: f32,
+    lhs: View<'_>,
+    rhs: View<'_>,
+    parallelism: Parallelism,
+) {
+    #[expect(
+        unsafe_code,
+        reason = "gemm takes pointers; each view was checked against its slice, and dst is borrowed mutably"
+    )]
+    // SAFETY: all offsets reached are (rows-1)*row_stride + (cols-1)*col_stride at most, which `check`
+    // bounded; dst can't alias lhs or rhs, because it is a mutable borrow, and its rows don't overlap.
     unsafe {
         gemm::gemm(
             dst.rows,
@@ -137,10 +156,21 @@ mod tests {
         let a: Vec<f32> = (0..m * 4).map(|i| i as f32).collect();
         let b: Vec<f32> = (0..n * 6).map(|i| (i as f32).sin()).collect();
         let mut out = vec![1f32; m * 9];
-        product(ViewMut::new(&mut out, m, n, 9), Into::Add, 0.5, View::new(&a, m, k, 4), View::new(&b, n, k, 6).t(), Spread::Here);
+        product(
+            ViewMut::new(&mut out, m, n, 9),
+            Into::Add,
+            0.5,
+            View::new(&a, m, k, 4),
+            View::new(&b, n, k, 6).t(),
+            Spread::Here,
+        );
         for i in 0..m {
             for j in 0..9 {
-                let expected = if j < n { 1.0 + 0.5 * (0..k).map(|l| a[i * 4 + l] * b[j * 6 + l]).sum::<f32>() } else { 1.0 };
+                let expected = if j < n {
+                    1.0 + 0.5 * (0..k).map(|l| a[i * 4 + l] * b[j * 6 + l]).sum::<f32>()
+                } else {
+                    1.0
+                };
                 assert!((out[i * 9 + j] - expected).abs() < 1e-4);
             }
         }

@@ -1,7 +1,8 @@
 //! The operations of a model, each with its way back.
 //!
-//! One file holds one operation: its arithmetic on slices for the CPU, the same composed of candle's operations for other
-//! devices, and the step that it leaves on the tape. Tests hold the two against each other, and both against candle's own graph.
+//! One file holds one operation: its arithmetic on slices for the CPU, the same composed of candle's
+//! operations for other devices, and the step that it leaves on the tape. Tests hold the two against each
+//! other, and both against candle's own graph.
 //!
 //! All activations are `[batch * time, width]`, row by row.
 
@@ -30,8 +31,8 @@ pub struct Rows {
     pub batch: usize,
     /// Positions of each.
     pub time: usize,
-    /// For each row, the first position of its sequence that it may look back to: the start of its document, where several are packed
-    /// into one sequence. `None`: position 0.
+    /// For each row, the first position of its sequence that it may look back to: the start of its document,
+    /// where several are packed into one sequence. `None`: position 0.
     pub starts: Option<Arc<[u32]>>,
 }
 

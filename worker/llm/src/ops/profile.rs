@@ -1,7 +1,7 @@
 //! Where the time of a step goes, for benches: counters that a caller turns on by lending a clock.
 //!
-//! The library itself reads no clock: without one, each mark costs a look at a flag. Counters are the process's, so measure one run
-//! at a time.
+//! The library itself reads no clock: without one, each mark costs a look at a flag. Counters are the
+//! process's, so measure one run at a time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,14 +24,16 @@ pub enum Part {
 }
 
 /// All kinds, in the order of a report.
-pub const PARTS: [Part; 6] = [Part::Linear, Part::Attention, Part::Norm, Part::Activation, Part::Head, Part::Embedding];
+pub const PARTS: [Part; 6] =
+    [Part::Linear, Part::Attention, Part::Norm, Part::Activation, Part::Head, Part::Embedding];
 
 /// What was counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Nanoseconds of each kind, in the order of [`PARTS`].
     pub parts_ns: [u64; PARTS.len()],
-    /// Nanoseconds in products of matrices, whatever they were for: those of parallel tasks divided by the threads.
+    /// Nanoseconds in products of matrices, whatever they were for: those of parallel tasks divided by the
+    /// threads.
     pub gemm_ns: u64,
     /// Floating-point operations of those.
     pub gemm_flops: u64,
@@ -50,7 +52,8 @@ pub fn count_by(clock: fn() -> u64) {
 /// What was counted since the last call, of all threads.
 pub fn take() -> Counted {
     let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
-    let mut counted = Counted { gemm_ns: take(&GEMM_NS), gemm_flops: take(&GEMM_FLOPS), ..Counted::default() };
+    let mut counted =
+        Counted { gemm_ns: take(&GEMM_NS), gemm_flops: take(&GEMM_FLOPS), ..Counted::default() };
     for (part, counter) in counted.parts_ns.iter_mut().zip(&PARTS_NS) {
         *part = take(counter);
     }

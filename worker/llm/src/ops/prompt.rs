@@ -1,4 +1,5 @@
-//! Learnt rows before each sequence (prompt tuning, Lester et al. 2021), and the way back to the sequences alone.
+//! Learnt rows before each sequence (prompt tuning, Lester et al. 2021), and the way back to the sequences
+//! alone.
 
 use super::Rows;
 use crate::autograd::{Tape, Value, Weight};
@@ -12,7 +13,8 @@ pub fn precede(tape: &mut Tape, x: &Value, prompt: &Weight, rows: &Rows) -> Resu
     let ((before, width), (batch, time)) = (prompt.shape().dims2()?, (rows.batch, rows.time));
     let dense = prompt.dense(x.data().dtype(), x.data().device())?;
     let dense = dense.reshape((1, before, width))?.expand((batch, before, width))?.contiguous()?;
-    let out = Tensor::cat(&[dense, x.data().reshape((batch, time, width))?], 1)?.reshape((batch * (before + time), width))?;
+    let out = Tensor::cat(&[dense, x.data().reshape((batch, time, width))?], 1)?
+        .reshape((batch * (before + time), width))?;
     if !tape.follows(&[x], prompt.slot().is_some()) {
         return Ok(Value::constant(out));
     }
@@ -27,7 +29,8 @@ pub fn precede(tape: &mut Tape, x: &Value, prompt: &Weight, rows: &Rows) -> Resu
     }))
 }
 
-/// Takes the first `before` rows of each sequence of `x [batch * (before + time), width]` away; `rows` are those that stay.
+/// Takes the first `before` rows of each sequence of `x [batch * (before + time), width]` away; `rows` are
+/// those that stay.
 ///
 /// # Errors
 /// When the shapes don't match.

@@ -13,8 +13,8 @@ use rayon::prelude::*;
 /// it must not depend on the number of threads.
 const ROWS_PER_CHUNK: usize = 64;
 
-/// Normalises each group of as many numbers as `weight` has in each row of `x`, and scales it by `weight`: whole rows, or the
-/// heads of a row.
+/// Normalises each group of as many numbers as `weight` has in each row of `x`, and scales it by `weight`:
+/// whole rows, or the heads of a row.
 ///
 /// # Errors
 /// When a row does not divide into such groups.
@@ -90,7 +90,13 @@ pub fn row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 }
 
 /// The gradients of `x`, added to `before`, and of the weight.
-fn backward(x: &Tensor, weight: &Weight, gradient: &Tensor, before: Option<Tensor>, eps: f32) -> Result<(Tensor, Vec<f32>)> {
+fn backward(
+    x: &Tensor,
+    weight: &Weight,
+    gradient: &Tensor,
+    before: Option<Tensor>,
+    eps: f32,
+) -> Result<(Tensor, Vec<f32>)> {
     let (xs, ws, gs) = (host::floats(x)?, weight.numbers()?, host::floats(gradient)?);
     let width = ws.len();
     let chunk = ROWS_PER_CHUNK * width;
@@ -162,7 +168,13 @@ fn composed_forward(x: &Tensor, weight: &Weight, width: usize, eps: f64) -> Resu
     normal.broadcast_mul(&weight.dense(DType::F32, x.device())?)?.to_dtype(x.dtype())?.reshape(x.shape())
 }
 
-fn composed_backward(x: &Tensor, weight: &Weight, gradient: &Tensor, width: usize, eps: f64) -> Result<(Tensor, Tensor)> {
+fn composed_backward(
+    x: &Tensor,
+    weight: &Weight,
+    gradient: &Tensor,
+    width: usize,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
     let (normal, scale) = normalised(x, width, eps)?;
     let gradient = gradient.reshape(((), width))?.to_dtype(DType::F32)?;
     let dw = (&gradient * &normal)?.sum(0)?;

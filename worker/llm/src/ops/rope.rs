@@ -24,13 +24,16 @@ struct Placed {
 }
 
 impl Rotation {
-    /// Tables for `positions` positions: one frequency (radians per position) for each pair of a head's numbers. Cosines and sines
-    /// are multiplied with `attention_factor` (1 but for YaRN).
+    /// Tables for `positions` positions: one frequency (radians per position) for each pair of a head's
+    /// numbers. Cosines and sines are multiplied with `attention_factor` (1 but for YaRN).
     #[must_use]
     pub fn new(frequencies: &[f64], positions: usize, attention_factor: f64) -> Self {
         let half = frequencies.len();
-        let angles = (0..positions).flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
-        let (cos, sin) = angles.map(|a| ((a.cos() * attention_factor) as f32, (a.sin() * attention_factor) as f32)).unzip();
+        let angles = (0..positions)
+            .flat_map(|position| frequencies.iter().map(move |frequency| position as f64 * frequency));
+        let (cos, sin) = angles
+            .map(|a| ((a.cos() * attention_factor) as f32, (a.sin() * attention_factor) as f32))
+            .unzip();
         Self { half, cos, sin, placed: Mutex::default() }
     }
 

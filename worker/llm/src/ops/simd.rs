@@ -1,11 +1,13 @@
 //! The widest vector instructions that this machine has, for loops over slices.
 //!
-//! The program is built for any CPU of its kind; what is called through here is compiled for several, and chosen when it runs.
-//! Results may differ in the last bit between instruction sets, which is why a checkpoint records them.
+//! The program is built for any CPU of its kind; what is called through here is compiled for several, and
+//! chosen when it runs. Results may differ in the last bit between instruction sets, which is why a
+//! checkpoint records them.
 
 use pulp::{Arch, NullaryFnOnce, WithSimd};
 
-/// Runs `work` compiled for the widest instructions. `work` and all that it calls must be inlined to gain anything.
+/// Runs `work` compiled for the widest instructions. `work` and all that it calls must be inlined to gain
+/// anything.
 #[inline]
 pub fn wide<W: NullaryFnOnce>(work: W) -> <W as WithSimd>::Output {
     Arch::new().dispatch(work)

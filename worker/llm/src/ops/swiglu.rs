@@ -24,7 +24,11 @@ pub fn swiglu(tape: &mut Tape, gate: &Value, up: &Value) -> Result<Value> {
     let (gate, up) = (gate.data().clone(), up.data().clone());
     Ok(tape.push(out, move |gradient, flow| {
         let (dg, du) = count(Part::Activation, || {
-            if host::on_slices(&gradient) { backward(&gate, &up, gradient) } else { composed(&gate, &up, &gradient) }
+            if host::on_slices(&gradient) {
+                backward(&gate, &up, gradient)
+            } else {
+                composed(&gate, &up, &gradient)
+            }
         })?;
         flow.give(to_gate, dg)?;
         flow.give(to_up, du)
@@ -58,8 +62,10 @@ fn backward(gate: &Tensor, up: &Tensor, gradient: Tensor) -> Result<(Tensor, Ten
     let mut du = Vec::new();
     host::edit(&gradient, |d| {
         du = host::written(d.len(), |du| {
-            d.par_chunks_mut(CHUNK).zip(du.par_chunks_mut(CHUNK)).zip(g.par_chunks(CHUNK).zip(u.par_chunks(CHUNK))).for_each(
-                |((d, du), (g, u))| {
+            d.par_chunks_mut(CHUNK)
+                .zip(du.par_chunks_mut(CHUNK))
+                .zip(g.par_chunks(CHUNK).zip(u.par_chunks(CHUNK)))
+                .for_each(|((d, du), (g, u))| {
                     wide(|| {
                         for (((d, du), g), u) in d.iter_mut().zip(du).zip(g).zip(u) {
                             let s = sigmoid(*g);
@@ -67,8 +73,7 @@ fn backward(gate: &Tensor, up: &Tensor, gradient: Tensor) -> Result<(Tensor, Ten
                             *d = *d * u * s * (1.0 + g * (1.0 - s));
                         }
                     });
-                },
-            );
+                });
         });
     })?;
     Ok((gradient, host::tensor(du, up.shape())?))

@@ -1,11 +1,12 @@
-//! Deltas as int8: blocks of numbers, each with its own scale (absmax quantisation, as in Dettmers et al. 2022,
-//! <https://arxiv.org/abs/2110.02861>, with a linear code).
+//! Deltas as int8: blocks of numbers, each with its own scale (absmax quantisation, as in Dettmers et al.
+//! 2022, <https://arxiv.org/abs/2110.02861>, with a linear code).
 //!
-//! A delta between rounds takes a quarter of its f32 size, and one 127th of a block's greatest number at most half as error. Rounding is to
-//! the nearest, ties to even: no dice, so that the same delta gives the same bytes everywhere.
+//! A delta between rounds takes a quarter of its f32 size, and one 127th of a block's greatest number at most
+//! half as error. Rounding is to the nearest, ties to even: no dice, so that the same delta gives the same
+//! bytes everywhere.
 
 use super::Error;
-use crate::durable;
+use muster_host::durable;
 
 /// Numbers that share a scale.
 pub const BLOCK: usize = 1024;
@@ -31,8 +32,11 @@ impl Int8 {
     /// # Errors
     /// When one of them is no number, or infinite.
     pub fn quantise(numbers: &[f32]) -> Result<Int8, Error> {
-        let mut quantised = Int8 { scales: Vec::with_capacity(numbers.len().div_ceil(BLOCK)), codes: vec![0; numbers.len()] };
-        for (place, (block, codes)) in numbers.chunks(BLOCK).zip(quantised.codes.chunks_mut(BLOCK)).enumerate() {
+        let mut quantised =
+            Int8 { scales: Vec::with_capacity(numbers.len().div_ceil(BLOCK)), codes: vec![0; numbers.len()] };
+        for (place, (block, codes)) in
+            numbers.chunks(BLOCK).zip(quantised.codes.chunks_mut(BLOCK)).enumerate()
+        {
             // Zero for a NaN, which the check below finds.
             let greatest = block.iter().fold(0f32, |greatest, x| greatest.max(x.abs()));
             if !block.iter().all(|x| x.is_finite()) {
@@ -42,7 +46,8 @@ impl Int8 {
             // Rounded up, it might lead past the greatest float on the way back.
             let scale = if (scale * CODE_MAX).is_finite() { scale } else { scale.next_down() };
             quantised.scales.push(scale);
-            // Zero also when the greatest number is so small that its scale is none: the block is lost, and was nothing.
+            // Zero also when the greatest number is so small that its scale is none: the block is lost, and
+            // was nothing.
             if scale > 0.0 {
                 for (code, x) in codes.iter_mut().zip(block) {
                     *code = (x / scale).round_ties_even().clamp(-CODE_MAX, CODE_MAX) as i8;
@@ -52,17 +57,27 @@ impl Int8 {
         Ok(quantised)
     }
 
-    /// Quantises `numbers` plus what earlier rounds lost (`residual`), and gives what is lost now (error feedback, Seide et al. 2014).
+    /// Quantises `numbers` plus what earlier rounds lost (`residual`), and gives what is lost now (error
+    /// feedback, Seide et al. 2014).
     ///
     /// # Errors
     /// As [`Int8::quantise`]; also when the lengths differ.
-    pub fn quantise_with_feedback(mut numbers: Vec<f32>, residual: &[f32]) -> Result<(Int8, Vec<f32>), Error> {
+    pub fn quantise_with_feedback(
+        mut numbers: Vec<f32>,
+        residual: &[f32],
+    ) -> Result<(Int8, Vec<f32>), Error> {
         if numbers.len() != residual.len() {
-            return Err(Error::Delta(format!("{} numbers with a residual of {}", numbers.len(), residual.len())));
+            return Err(Error::Delta(format!(
+                "{} numbers with a residual of {}",
+                numbers.len(),
+                residual.len()
+            )));
         }
         numbers.iter_mut().zip(residual).for_each(|(x, lost)| *x += lost);
         let quantised = Int8::quantise(&numbers)?;
-        for ((block, codes), scale) in numbers.chunks_mut(BLOCK).zip(quantised.codes.chunks(BLOCK)).zip(&quantised.scales) {
+        for ((block, codes), scale) in
+            numbers.chunks_mut(BLOCK).zip(quantised.codes.chunks(BLOCK)).zip(&quantised.scales)
+        {
             block.iter_mut().zip(codes).for_each(|(x, code)| *x -= f32::from(*code) * scale);
         }
         Ok((quantised, numbers))
@@ -88,7 +103,9 @@ impl Int8 {
     /// The numbers again, about.
     #[must_use]
     pub fn numbers(&self) -> Vec<f32> {
-        self.blocks().flat_map(|(scale, codes)| codes.iter().map(move |code| f32::from(*code) * scale)).collect()
+        self.blocks()
+            .flat_map(|(scale, codes)| codes.iter().map(move |code| f32::from(*code) * scale))
+            .collect()
     }
 
     /// As bytes: magic, count as `u64`, scales, codes; little-endian.
@@ -105,23 +122,33 @@ impl Int8 {
     /// Reads what [`Int8::to_bytes`] wrote.
     ///
     /// # Errors
-    /// When it is anything else: another length than announced, a scale that is no finite positive number, a code that no rounding gives.
+    /// When it is anything else: another length than announced, a scale that is no finite positive number, a
+    /// code that no rounding gives.
     pub fn from_bytes(bytes: &[u8]) -> Result<Int8, Error> {
         let wrong = |reason: String| Error::Delta(reason);
-        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| wrong(format!("{} bytes are too few", bytes.len())))?;
+        let (head, rest) = bytes
+            .split_first_chunk::<HEAD_BYTES>()
+            .ok_or_else(|| wrong(format!("{} bytes are too few", bytes.len())))?;
         let (magic, count) = head.split_at(MAGIC.len());
         if magic != MAGIC {
             return Err(wrong(format!("it begins with {magic:?} instead of {MAGIC:?}")));
         }
         let count = count.iter().rev().fold(0u64, |count, byte| count << 8 | u64::from(*byte));
         // What is there decides, not what is announced.
-        let blocks = usize::try_from(count).ok().filter(|count| *count <= rest.len()).map(|count| count.div_ceil(BLOCK));
+        let blocks = usize::try_from(count)
+            .ok()
+            .filter(|count| *count <= rest.len())
+            .map(|count| count.div_ceil(BLOCK));
         let fits = blocks.is_some_and(|blocks| blocks * 4 + count as usize == rest.len());
         let (Some(blocks), true) = (blocks, fits) else {
-            return Err(wrong(format!("{} bytes after the head are not those of {count} numbers", rest.len())));
+            return Err(wrong(format!(
+                "{} bytes after the head are not those of {count} numbers",
+                rest.len()
+            )));
         };
         let (scales, codes) = rest.split_at(blocks * 4);
-        let scales: Vec<f32> = scales.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        let scales: Vec<f32> =
+            scales.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
         if let Some(place) = scales.iter().position(|scale| !scale.is_finite() || scale.is_sign_negative()) {
             return Err(wrong(format!("the scale of block {place} is {}", scales[place])));
         }
@@ -178,9 +205,14 @@ mod tests {
             assert_eq!(Int8::quantise(numbers).expect("is finite").numbers(), expected);
         }
         let greatest = Int8::quantise(&[f32::MAX, f32::MIN]).expect("is finite").numbers();
-        assert!(greatest[0] > f32::MAX * 0.99 && greatest[0].is_finite() && greatest[1] == -greatest[0], "{greatest:?}");
+        assert!(
+            greatest[0] > f32::MAX * 0.99 && greatest[0].is_finite() && greatest[1] == -greatest[0],
+            "{greatest:?}"
+        );
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(Int8::quantise(&[1.0, bad]).is_err_and(|e| e.to_string().contains("block 0 is not finite")));
+            assert!(
+                Int8::quantise(&[1.0, bad]).is_err_and(|e| e.to_string().contains("block 0 is not finite"))
+            );
         }
     }
 
@@ -191,7 +223,8 @@ mod tests {
         let mut residual = vec![0f32; 2];
         let mut sum = 0f32;
         for _ in 0..100 {
-            let (quantised, lost) = Int8::quantise_with_feedback(numbers.clone(), &residual).expect("is finite");
+            let (quantised, lost) =
+                Int8::quantise_with_feedback(numbers.clone(), &residual).expect("is finite");
             sum += quantised.numbers()[1];
             residual = lost;
         }

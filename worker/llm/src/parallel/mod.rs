@@ -1,12 +1,15 @@
-//! Training by several ranks with results that don't depend on how many there are: who computes what, and in which order it is summed.
+//! Training by several ranks with results that don't depend on how many there are: who computes what, and in
+//! which order it is summed.
 //!
-//! A job fixes a number of *logical replicas* (in synchronous training: the microbatches of a step). They are mapped on whatever ranks there
-//! are as contiguous ranges ([`shares()`]), and whatever is summed over them is summed along one tree over the replicas ([`tree`]), so that
-//! every mapping gives the same bits. [`int8`], [`outer`], [`replica`] and [`round`] are the parts of DiLoCo (Douillard et al. 2023,
+//! A job fixes a number of *logical replicas* (in synchronous training: the microbatches of a step). They are
+//! mapped on whatever ranks there are as contiguous ranges ([`shares()`]), and whatever is summed over them
+//! is summed along one tree over the replicas ([`tree`]), so that every mapping gives the same bits.
+//! [`int8`], [`outer`], [`replica`] and [`round`] are the parts of DiLoCo (Douillard et al. 2023,
 //! <https://arxiv.org/abs/2311.08105>): replicas that go for many steps alone, and meet in rounds.
 //!
-//! **Boundary.** Nothing here knows sockets, files or clocks: bytes and numbers in, bytes and numbers out. What the fixed order costs: ranks
-//! whose ranges are not aligned to the tree hand on more than one partial sum each.
+//! **Boundary.** Nothing here knows sockets, files or clocks: bytes and numbers in, bytes and numbers out.
+//! What the fixed order costs: ranks whose ranges are not aligned to the tree hand on more than one partial
+//! sum each.
 
 pub mod int8;
 pub mod outer;
@@ -33,7 +36,9 @@ pub use tree::{Partial, Tree};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not every rank would have something to do, or there is none.
-    #[error("share {replicas} replicas among {world} ranks: each needs at least one, and there must be a rank")]
+    #[error(
+        "share {replicas} replicas among {world} ranks: each needs at least one, and there must be a rank"
+    )]
     Shares {
         /// Logical replicas.
         replicas: usize,

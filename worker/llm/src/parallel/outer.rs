@@ -1,12 +1,14 @@
 //! DiLoCo's outer step: the mean of the replicas' deltas is a gradient, and Nesterov's momentum follows it.
 //!
-//! As in Douillard et al. 2023, and as PyTorch's SGD computes it. Their momentum is 0.9, after hundreds of rounds; over the tens of rounds
-//! that `cargo xtask bench diloco` measures, 0.8 came out better for every learning rate and number of inner steps, and is the default.
+//! As in Douillard et al. 2023, and as PyTorch's SGD computes it. Their momentum is 0.9, after hundreds of
+//! rounds; over the tens of rounds that `cargo xtask bench diloco` measures, 0.8 came out better for every
+//! learning rate and number of inner steps, and is the default.
 //!
-//! A delta is *old global weights minus a replica's weights*, so that it points uphill like a gradient. Means are taken in order of replica,
-//! in double precision.
+//! A delta is *old global weights minus a replica's weights*, so that it points uphill like a gradient. Means
+//! are taken in order of replica, in double precision.
 
-use super::{Error, Int8, int8::BLOCK};
+use super::int8::BLOCK;
+use super::{Error, Int8};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the outer optimizer.
@@ -46,9 +48,13 @@ impl Outer {
     /// # Errors
     /// When the settings make no sense.
     pub fn with_momentum(config: OuterConfig, momentum: Vec<f32>) -> Result<Self, Error> {
-        let sound = config.learning_rate.is_finite() && config.learning_rate > 0.0 && (0.0..1.0).contains(&config.momentum);
+        let sound = config.learning_rate.is_finite()
+            && config.learning_rate > 0.0
+            && (0.0..1.0).contains(&config.momentum);
         if !sound {
-            return Err(Error::Outer(format!("{config:?} is out of bounds: a positive learning rate and a momentum in 0..1 would do")));
+            return Err(Error::Outer(format!(
+                "{config:?} is out of bounds: a positive learning rate and a momentum in 0..1 would do"
+            )));
         }
         Ok(Self { config, momentum })
     }
@@ -65,7 +71,12 @@ impl Outer {
     /// When the lengths differ, or a number is not finite; nothing is then changed.
     pub fn step(&mut self, global: &mut [f32], delta: &[f32]) -> Result<(), Error> {
         if global.len() != self.momentum.len() || delta.len() != self.momentum.len() {
-            let reason = format!("{} weights and {} numbers of a delta for {} of momentum", global.len(), delta.len(), self.momentum.len());
+            let reason = format!(
+                "{} weights and {} numbers of a delta for {} of momentum",
+                global.len(),
+                delta.len(),
+                self.momentum.len()
+            );
             return Err(Error::Outer(reason));
         }
         if let Some(place) = delta.iter().position(|x| !x.is_finite()) {
@@ -90,7 +101,10 @@ pub fn mean_delta(parameters: usize, deltas: &[(u32, Int8)]) -> Result<Vec<f32>,
         return Err(Error::Outer(format!("replicas {order:?} are not some replicas in order")));
     }
     if let Some((replica, delta)) = deltas.iter().find(|(_, delta)| delta.len() != parameters) {
-        return Err(Error::Outer(format!("the delta of replica {replica} has {} numbers instead of {parameters}", delta.len())));
+        return Err(Error::Outer(format!(
+            "the delta of replica {replica} has {} numbers instead of {parameters}",
+            delta.len()
+        )));
     }
     let count = deltas.len() as f64;
     let mut mean = vec![0f32; parameters];
@@ -124,7 +138,8 @@ mod tests {
             assert!((f64::from(global[0]) - weight).abs() < 1e-5);
         }
         assert_eq!(global[1], -2.0);
-        let mut resumed = Outer::with_momentum(OuterConfig::default(), outer.momentum().to_vec()).expect("makes sense");
+        let mut resumed =
+            Outer::with_momentum(OuterConfig::default(), outer.momentum().to_vec()).expect("makes sense");
         assert_eq!(resumed, outer);
         let mut same = global.clone();
         resumed.step(&mut same, &[1.0, 1.0]).expect("fits");
@@ -134,7 +149,8 @@ mod tests {
 
     #[test]
     fn averaging_is_the_plain_case() {
-        let mut outer = Outer::new(OuterConfig { learning_rate: 1.0, momentum: 0.0 }, 3).expect("makes sense");
+        let mut outer =
+            Outer::new(OuterConfig { learning_rate: 1.0, momentum: 0.0 }, 3).expect("makes sense");
         let mut global = vec![1f32, 2.0, 3.0];
         let replicas = [[0f32, 2.0, 1.0], [2.0, 4.0, 1.0]];
         let deltas = replicas.iter().enumerate().map(|(replica, weights)| {
@@ -148,8 +164,11 @@ mod tests {
 
     #[test]
     fn the_mean_goes_by_replica_and_block() {
-        let numbers = |seed: usize| (0..2500).map(|i| ((i * 17 + seed * 7) as f32).cos() * (i / 700 + 1) as f32).collect::<Vec<f32>>();
-        let deltas: Vec<(u32, Int8)> = [1, 4, 5].map(|r| (r, Int8::quantise(&numbers(r as usize)).expect("is finite"))).to_vec();
+        let numbers = |seed: usize| {
+            (0..2500).map(|i| ((i * 17 + seed * 7) as f32).cos() * (i / 700 + 1) as f32).collect::<Vec<f32>>()
+        };
+        let deltas: Vec<(u32, Int8)> =
+            [1, 4, 5].map(|r| (r, Int8::quantise(&numbers(r as usize)).expect("is finite"))).to_vec();
         let mean = mean_delta(2500, &deltas).expect("fits");
         for (place, mean) in mean.iter().enumerate() {
             let sum: f64 = deltas.iter().map(|(_, delta)| f64::from(delta.numbers()[place])).sum();
@@ -160,16 +179,30 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_and_changes_nothing() {
         for config in [(0.0, 0.9), (0.7, 1.0), (f64::NAN, 0.9), (0.7, -0.1)] {
-            assert!(Outer::new(OuterConfig { learning_rate: config.0, momentum: config.1 }, 1).is_err(), "{config:?}");
+            assert!(
+                Outer::new(OuterConfig { learning_rate: config.0, momentum: config.1 }, 1).is_err(),
+                "{config:?}"
+            );
         }
         let mut outer = Outer::new(OuterConfig::default(), 2).expect("makes sense");
         let (before, mut global) = (outer.clone(), vec![1f32, 2.0]);
-        assert!(outer.step(&mut global, &[1.0]).is_err_and(|e| e.to_string().contains("1 numbers of a delta for 2")));
-        assert!(outer.step(&mut global, &[1.0, f32::NAN]).is_err_and(|e| e.to_string().contains("number 1 of the delta is NaN")));
+        assert!(
+            outer
+                .step(&mut global, &[1.0])
+                .is_err_and(|e| e.to_string().contains("1 numbers of a delta for 2"))
+        );
+        assert!(
+            outer
+                .step(&mut global, &[1.0, f32::NAN])
+                .is_err_and(|e| e.to_string().contains("number 1 of the delta is NaN"))
+        );
         assert_eq!((outer, global), (before, vec![1.0, 2.0]));
         let delta = |len: usize| Int8::quantise(&vec![1.0; len]).expect("is finite");
-        let table =
-            [(vec![], "replicas []"), (vec![(1, delta(2)), (0, delta(2))], "[1, 0]"), (vec![(3, delta(1))], "replica 3 has 1 numbers")];
+        let table = [
+            (vec![], "replicas []"),
+            (vec![(1, delta(2)), (0, delta(2))], "[1, 0]"),
+            (vec![(3, delta(1))], "replica 3 has 1 numbers"),
+        ];
         for (deltas, expected) in table {
             let message = mean_delta(2, &deltas).expect_err(expected).to_string();
             assert!(message.contains(expected), "{message}");

@@ -1,17 +1,19 @@
 //! A round as the log keeps it: which replica gave which delta for which samples, and what came of it.
 //!
-//! A [`Commit`] has everything, and is a payload that a hash names. A [`Record`] is the body that goes into the log beside that hash: at most
-//! [`RECORD_BYTES_MAX`] bytes, each contribution in a word if they fit, else the sets of replicas and samples.
+//! A [`Commit`] has everything, and is a payload that a hash names. A [`Record`] is the body that goes into
+//! the log beside that hash: at most [`RECORD_BYTES_MAX`] bytes, each contribution in a word if they fit,
+//! else the sets of replicas and samples.
 
 use super::{Error, Runs};
-use crate::durable;
+use muster_host::durable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 /// The longest body of a record.
 pub const RECORD_BYTES_MAX: usize = 1024;
-/// Hexadecimal digits of a delta's hash in a record: 128 bits are enough to tell deltas apart; the payload has the whole.
+/// Hexadecimal digits of a delta's hash in a record: 128 bits are enough to tell deltas apart; the payload
+/// has the whole.
 const SHORT_HASH: usize = 32;
 
 /// What one replica gave to a round.
@@ -54,7 +56,8 @@ impl Commit {
     /// # Errors
     /// When it is anything else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Commit, Error> {
-        serde_json::from_slice(bytes).map_err(|e| Error::Commit { round: 0, reason: format!("read its payload: {e}") })
+        serde_json::from_slice(bytes)
+            .map_err(|e| Error::Commit { round: 0, reason: format!("read its payload: {e}") })
     }
 
     /// The samples that this round has consumed: none twice.
@@ -63,7 +66,10 @@ impl Commit {
     /// When two contributions have a sample in common.
     pub fn samples(&self) -> Result<Runs, Error> {
         let all = self.contributions.iter().flat_map(|contribution| contribution.samples.ranges());
-        Runs::of(all).ok_or_else(|| Error::Commit { round: self.round, reason: "two replicas have a sample in common".to_owned() })
+        Runs::of(all).ok_or_else(|| Error::Commit {
+            round: self.round,
+            reason: "two replicas have a sample in common".to_owned(),
+        })
     }
 
     /// The body for the log.
@@ -78,17 +84,26 @@ impl Commit {
         });
         let (round, epoch) = (self.round, self.epoch);
         let (base, aggregate) = (self.base.clone(), self.aggregate.clone());
-        let record = Record { round, epoch, base, aggregate, contributions: Contributions::Each(each.collect()) };
+        let record =
+            Record { round, epoch, base, aggregate, contributions: Contributions::Each(each.collect()) };
         if record.to_json().len() <= RECORD_BYTES_MAX {
             return Ok(record);
         }
-        let replicas = Runs::of(self.contributions.iter().map(|c| u64::from(c.replica)..u64::from(c.replica) + 1));
-        let replicas = replicas.ok_or_else(|| Error::Commit { round, reason: "a replica contributes twice".to_owned() })?;
+        let replicas =
+            Runs::of(self.contributions.iter().map(|c| u64::from(c.replica)..u64::from(c.replica) + 1));
+        let replicas = replicas
+            .ok_or_else(|| Error::Commit { round, reason: "a replica contributes twice".to_owned() })?;
         let hash = durable::hash(&self.to_bytes());
-        let record = Record { contributions: Contributions::Sets { replicas, samples: self.samples()?, hash }, ..record };
+        let record = Record {
+            contributions: Contributions::Sets { replicas, samples: self.samples()?, hash },
+            ..record
+        };
         match record.to_json().len() {
             fits if fits <= RECORD_BYTES_MAX => Ok(record),
-            bytes => Err(Error::Commit { round, reason: format!("its record would have {bytes} bytes, over {RECORD_BYTES_MAX}") }),
+            bytes => Err(Error::Commit {
+                round,
+                reason: format!("its record would have {bytes} bytes, over {RECORD_BYTES_MAX}"),
+            }),
         }
     }
 }
@@ -187,9 +202,19 @@ mod tests {
         let hash = |word: &str| durable::hash(word.as_bytes());
         let contributions = (0..replicas).filter(|replica| !missing(*replica)).map(|replica| {
             let first = 1_000_000 + u64::from(replica) * each;
-            Contribution { replica, samples: Runs::of([first..first + each]).expect("is apart"), delta: hash(&format!("delta {replica}")) }
+            Contribution {
+                replica,
+                samples: Runs::of([first..first + each]).expect("is apart"),
+                delta: hash(&format!("delta {replica}")),
+            }
         });
-        Commit { round: 17, epoch: 3, base: hash("base"), contributions: contributions.collect(), aggregate: hash("aggregate") }
+        Commit {
+            round: 17,
+            epoch: 3,
+            base: hash("base"),
+            contributions: contributions.collect(),
+            aggregate: hash("aggregate"),
+        }
     }
 
     #[test]
@@ -202,7 +227,12 @@ mod tests {
             assert_eq!(serde_json::from_str::<Record>(&json).expect("is one"), record);
             let Contributions::Each(words) = &record.contributions else { panic!("{json}") };
             assert_eq!(words.len(), replicas as usize);
-            assert!(words.iter().zip(&commit.contributions).all(|(word, whole)| whole.delta.starts_with(&word.delta)));
+            assert!(
+                words
+                    .iter()
+                    .zip(&commit.contributions)
+                    .all(|(word, whole)| whole.delta.starts_with(&word.delta))
+            );
             assert_eq!(Commit::from_bytes(&commit.to_bytes()).expect("is one"), commit);
         }
         let json = commit(1, 512, |_| false).record().expect("fits").to_json();
@@ -214,7 +244,9 @@ mod tests {
         let commit = commit(4096, 64, |replica| replica == 5 || replica == 4000);
         let record = commit.record().expect("fits");
         assert!(record.to_json().len() <= RECORD_BYTES_MAX);
-        let Contributions::Sets { replicas, samples, hash } = &record.contributions else { panic!("{record:?}") };
+        let Contributions::Sets { replicas, samples, hash } = &record.contributions else {
+            panic!("{record:?}")
+        };
         assert_eq!(replicas.to_string(), "0+5,6+3994,4001+95");
         assert_eq!((samples.count(), samples.runs().len()), (4094 * 64, 3));
         assert_eq!(*hash, durable::hash(&commit.to_bytes()));

@@ -1,9 +1,11 @@
-//! One logical replica of DiLoCo between two rounds: its weights, its inner optimizer, and what quantisation has cost it.
+//! One logical replica of DiLoCo between two rounds: its weights, its inner optimizer, and what quantisation
+//! has cost it.
 
 use super::{Error, Int8};
 use crate::train::adamw::Moments;
 
-/// Whether a replica remembers what quantisation loses (error feedback); it costs two more vectors of the weights' length.
+/// Whether a replica remembers what quantisation loses (error feedback); it costs two more vectors of the
+/// weights' length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feedback {
     /// What is lost is lost.
@@ -12,7 +14,8 @@ pub enum Feedback {
     On,
 }
 
-/// A replica's own state. The moments stay from round to round, as in the paper; the weights start each round as the global ones.
+/// A replica's own state. The moments stay from round to round, as in the paper; the weights start each round
+/// as the global ones.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replica {
     /// Which one, of the job's fixed number.
@@ -51,7 +54,11 @@ impl Replica {
     /// When the lengths differ, or a weight is not finite.
     pub fn delta(&mut self, global: &[f32]) -> Result<Int8, Error> {
         if global.len() != self.weights.len() {
-            return Err(Error::Outer(format!("{} global weights for a replica of {}", global.len(), self.weights.len())));
+            return Err(Error::Outer(format!(
+                "{} global weights for a replica of {}",
+                global.len(),
+                self.weights.len()
+            )));
         }
         let delta: Vec<f32> = global.iter().zip(&self.weights).map(|(old, new)| old - new).collect();
         match &mut self.residual {
@@ -64,14 +71,19 @@ impl Replica {
         }
     }
 
-    /// The round has ended, and the next begins at `global`. `merged` says whether this replica's delta was part of it; if it was left out,
-    /// what it learnt is gone, and what quantisation lost is what it was before.
+    /// The round has ended, and the next begins at `global`. `merged` says whether this replica's delta was
+    /// part of it; if it was left out, what it learnt is gone, and what quantisation lost is what it was
+    /// before.
     ///
     /// # Errors
     /// When the lengths differ.
     pub fn adopt(&mut self, global: &[f32], merged: bool) -> Result<(), Error> {
         if global.len() != self.weights.len() {
-            return Err(Error::Outer(format!("{} global weights for a replica of {}", global.len(), self.weights.len())));
+            return Err(Error::Outer(format!(
+                "{} global weights for a replica of {}",
+                global.len(),
+                self.weights.len()
+            )));
         }
         self.weights.copy_from_slice(global);
         if let Residual::On { kept, pending } = &mut self.residual {
@@ -96,11 +108,19 @@ impl Replica {
     ///
     /// # Errors
     /// When the lengths differ.
-    pub fn resume(replica: u32, global: &[f32], moments: Moments, residual: Option<Vec<f32>>) -> Result<Self, Error> {
+    pub fn resume(
+        replica: u32,
+        global: &[f32],
+        moments: Moments,
+        residual: Option<Vec<f32>>,
+    ) -> Result<Self, Error> {
         let count = global.len();
-        let lengths = [Some(moments.first.len()), Some(moments.second.len()), residual.as_ref().map(Vec::len)];
+        let lengths =
+            [Some(moments.first.len()), Some(moments.second.len()), residual.as_ref().map(Vec::len)];
         if lengths.into_iter().flatten().any(|len| len != count) {
-            return Err(Error::Outer(format!("replica {replica} was kept with {lengths:?} numbers instead of {count}")));
+            return Err(Error::Outer(format!(
+                "replica {replica} was kept with {lengths:?} numbers instead of {count}"
+            )));
         }
         let residual = match residual {
             None => Residual::Off,
@@ -121,7 +141,10 @@ mod tests {
         replica.moments.first[0] = 7.0;
         assert_eq!(replica.delta(&[1.0, 2.0]).expect("fits").numbers()[1], -2.0);
         replica.adopt(&[5.0, 6.0], true).expect("fits");
-        assert_eq!((replica.weights.as_slice(), replica.moments.first[0], replica.residual()), (&[5.0, 6.0][..], 7.0, None));
+        assert_eq!(
+            (replica.weights.as_slice(), replica.moments.first[0], replica.residual()),
+            (&[5.0, 6.0][..], 7.0, None)
+        );
         assert!(replica.delta(&[1.0]).is_err() && replica.adopt(&[1.0], true).is_err());
         replica.weights[0] = f32::NAN;
         assert!(replica.delta(&[1.0, 2.0]).is_err());

@@ -1,7 +1,9 @@
-//! A DiLoCo round as its coordinator sees it: offers come, a deadline passes, the round closes, and whatever comes later is fenced out.
+//! A DiLoCo round as its coordinator sees it: offers come, a deadline passes, the round closes, and whatever
+//! comes later is fenced out.
 //!
-//! A pure state machine: the caller says when the deadline has passed. The round closes when every replica has contributed, or when the
-//! deadline has passed and enough have; from then on what is merged is fixed. **Invariant.** An offer that comes after that is never merged.
+//! A pure state machine: the caller says when the deadline has passed. The round closes when every replica
+//! has contributed, or when the deadline has passed and enough have; from then on what is merged is fixed.
+//! **Invariant.** An offer that comes after that is never merged.
 
 use super::{Commit, Contribution, Error, Runs};
 use std::collections::BTreeMap;
@@ -142,7 +144,10 @@ impl Round {
         let replicas = plan.leases.len();
         let refuse = |reason: String| Error::Commit { round: plan.round, reason };
         if !(1..=replicas).contains(&plan.min_contributions) {
-            return Err(refuse(format!("{} contributions of {replicas} replicas can't be enough", plan.min_contributions)));
+            return Err(refuse(format!(
+                "{} contributions of {replicas} replicas can't be enough",
+                plan.min_contributions
+            )));
         }
         if Runs::of(plan.leases.iter().flat_map(Runs::ranges)).is_none() {
             return Err(refuse("a sample is leased to two replicas".to_owned()));
@@ -171,7 +176,12 @@ impl Round {
             return Err(Refusal::Unknown { replica, replicas: plan.leases.len() });
         };
         let differs = |what, offered: &dyn ToString, expected: &dyn ToString| {
-            Err(Refusal::Differs { replica, what, offered: offered.to_string(), expected: expected.to_string() })
+            Err(Refusal::Differs {
+                replica,
+                what,
+                offered: offered.to_string(),
+                expected: expected.to_string(),
+            })
         };
         if *base != plan.base {
             return differs("base", base, &plan.base);
@@ -209,15 +219,21 @@ impl Round {
     /// Where it stands.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let missing = (0..self.plan.leases.len() as u32).filter(|replica| !self.offered.contains_key(replica)).collect();
+        let missing = (0..self.plan.leases.len() as u32)
+            .filter(|replica| !self.offered.contains_key(replica))
+            .collect();
         match self.phase {
             Phase::Open => Verdict::Open { missing },
-            Phase::Overdue => Verdict::Overdue { missing, needed: self.plan.min_contributions.saturating_sub(self.offered.len()) },
+            Phase::Overdue => Verdict::Overdue {
+                missing,
+                needed: self.plan.min_contributions.saturating_sub(self.offered.len()),
+            },
             Phase::Closed => Verdict::Closed { left_out: missing },
         }
     }
 
-    /// What the log is told, once the round has closed and its contributions have been merged into the delta with hash `aggregate`.
+    /// What the log is told, once the round has closed and its contributions have been merged into the delta
+    /// with hash `aggregate`.
     ///
     /// # Errors
     /// When the round has not closed.
@@ -231,9 +247,10 @@ impl Round {
                 contributions: self.offered.values().cloned().collect(),
                 aggregate: aggregate.to_owned(),
             }),
-            Phase::Open | Phase::Overdue => {
-                Err(Error::Commit { round: *round, reason: format!("it has not closed: {:?}", self.verdict()) })
-            }
+            Phase::Open | Phase::Overdue => Err(Error::Commit {
+                round: *round,
+                reason: format!("it has not closed: {:?}", self.verdict()),
+            }),
         }
     }
 }

@@ -8,7 +8,13 @@ fn lease(replica: u32) -> Runs {
 }
 
 fn plan(replicas: u32, min_contributions: usize) -> RoundPlan {
-    RoundPlan { round: 5, epoch: 2, base: "base".to_owned(), leases: (0..replicas).map(lease).collect(), min_contributions }
+    RoundPlan {
+        round: 5,
+        epoch: 2,
+        base: "base".to_owned(),
+        leases: (0..replicas).map(lease).collect(),
+        min_contributions,
+    }
 }
 
 fn offer(replica: u32) -> Offer {
@@ -70,7 +76,12 @@ fn rounds_close_when_all_are_there_or_enough_in_time() {
                 "1: merge replica 1 into round 5: it has closed, closed [1]",
             ],
         ),
-        (2, 2, "deadline 0 1", &["deadline: passed, overdue [0, 1] 2", "0: First, overdue [1] 1", "1: First, closed []"]),
+        (
+            2,
+            2,
+            "deadline 0 1",
+            &["deadline: passed, overdue [0, 1] 2", "0: First, overdue [1] 1", "1: First, closed []"],
+        ),
         (1, 1, "1 0", &["1: merge replica 1: there are 1, open [0]", "0: First, closed []"]),
     ];
     for (replicas, min, script, expected) in table {
@@ -100,7 +111,9 @@ fn offers_that_do_not_belong_are_refused_and_change_nothing() {
     round.offer(&offer(1)).expect("belongs");
     let mut other = offer(1);
     other.contribution.delta = "another".to_owned();
-    assert!(round.offer(&other).is_err_and(|e| e.to_string().contains("its delta is another instead of delta 1")));
+    assert!(
+        round.offer(&other).is_err_and(|e| e.to_string().contains("its delta is another instead of delta 1"))
+    );
 }
 
 #[test]

@@ -79,7 +79,8 @@ impl FromStr for Runs {
         let mut free = 0u64;
         for word in text.split(',') {
             let (first, len) = word.split_once('+').ok_or_else(wrong)?;
-            let run = Run { first: first.parse().map_err(|_| wrong())?, len: len.parse().map_err(|_| wrong())? };
+            let run =
+                Run { first: first.parse().map_err(|_| wrong())?, len: len.parse().map_err(|_| wrong())? };
             let end = run.first.checked_add(run.len).ok_or_else(wrong)?;
             let apart = runs.is_empty() || run.first > free;
             if run.len == 0 || !apart || runs.len() >= RUNS_MAX {
@@ -135,7 +136,20 @@ mod tests {
 
     #[test]
     fn what_are_no_runs_is_refused() {
-        for text in ["0", "0+0", "5+2,6+1", "0+5,5+1", "8+1,2+1", "+1+2", "01+2", "1+2,", "18446744073709551615+1", "a+b", "1 +2", "-1+2"] {
+        for text in [
+            "0",
+            "0+0",
+            "5+2,6+1",
+            "0+5,5+1",
+            "8+1,2+1",
+            "+1+2",
+            "01+2",
+            "1+2,",
+            "18446744073709551615+1",
+            "a+b",
+            "1 +2",
+            "-1+2",
+        ] {
             assert!(text.parse::<Runs>().is_err_and(|e| e.contains(text)), "{text}");
         }
     }

@@ -6,10 +6,12 @@ use super::Error;
 use std::cmp::Reverse;
 use std::ops::Range;
 
-/// Shares out `replicas` among the ranks, in proportion to `speeds` (measured throughput in thousandths of any unit, in order of rank).
+/// Shares out `replicas` among the ranks, in proportion to `speeds` (measured throughput in thousandths of
+/// any unit, in order of rank).
 ///
-/// By largest remainder, of equal ones the lower rank's; a rank that would get none takes one of the rank that has most. Speeds that are all 0
-/// count as equal. The ranges follow each other from 0 and cover all replicas.
+/// By largest remainder, of equal ones the lower rank's; a rank that would get none takes one of the rank
+/// that has most. Speeds that are all 0 count as equal. The ranges follow each other from 0 and cover all
+/// replicas.
 ///
 /// # Errors
 /// When there is no rank, or there are more ranks than replicas.
@@ -23,7 +25,8 @@ pub fn shares(replicas: usize, speeds: &[u64]) -> Result<Vec<Range<usize>>, Erro
     let total: u128 = speeds.iter().map(|speed| u128::from(*speed)).sum();
     // Below 2^64 replicas of 2^64 speeds fit.
     let due = speeds.iter().map(|speed| u128::from(*speed) * replicas as u128);
-    let (mut counts, remainders): (Vec<usize>, Vec<u128>) = due.map(|due| ((due / total) as usize, due % total)).unzip();
+    let (mut counts, remainders): (Vec<usize>, Vec<u128>) =
+        due.map(|due| ((due / total) as usize, due % total)).unzip();
     let mut by_remainder: Vec<usize> = (0..world).collect();
     by_remainder.sort_by_key(|rank| (Reverse(remainders[*rank]), *rank));
     let left = replicas - counts.iter().sum::<usize>();
@@ -63,7 +66,8 @@ mod tests {
             (16, &[u64::MAX, u64::MAX / 3], &[12, 4]),
         ];
         for (replicas, speeds, expected) in table {
-            let counts: Vec<usize> = shares(replicas, speeds).expect("fits").into_iter().map(|range| range.len()).collect();
+            let counts: Vec<usize> =
+                shares(replicas, speeds).expect("fits").into_iter().map(|range| range.len()).collect();
             assert_eq!(counts, expected, "{replicas} by {speeds:?}");
         }
         assert!(shares(3, &[1; 4]).is_err_and(|e| e.to_string().contains("3 replicas among 4 ranks")));

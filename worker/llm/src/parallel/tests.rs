@@ -1,7 +1,8 @@
-//! DiLoCo's parts together, on a problem that is small enough to see: rounds of replicas that learn a line through noisy points.
+//! DiLoCo's parts together, on a problem that is small enough to see: rounds of replicas that learn a line
+//! through noisy points.
 
 use super::*;
-use crate::durable;
+use muster_host::durable;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -11,7 +12,8 @@ const SAMPLES_EACH: u64 = 32;
 
 /// The features of a sample, and what they should give.
 fn sample(number: u64) -> (Vec<f32>, f32) {
-    let features: Vec<f32> = (0..WIDTH as u64).map(|i| ((number * 131 + i * 57 + number * i) as f32).sin()).collect();
+    let features: Vec<f32> =
+        (0..WIDTH as u64).map(|i| ((number * 131 + i * 57 + number * i) as f32).sin()).collect();
     let noise = ((number * 7919) as f32).sin() * 0.05;
     let target = features.iter().enumerate().map(|(i, x)| x * (i as f32 / 10.0 - 1.0)).sum::<f32>() + noise;
     (features, target)
@@ -33,19 +35,23 @@ fn learn(replica: &mut Replica, samples: &Runs) {
     for number in samples.ranges().flatten() {
         let (features, target) = sample(number);
         let error: f32 = features.iter().zip(&replica.weights).map(|(x, w)| x * w).sum::<f32>() - target;
-        for ((weight, moment), x) in replica.weights.iter_mut().zip(&mut replica.moments.first).zip(features) {
+        for ((weight, moment), x) in replica.weights.iter_mut().zip(&mut replica.moments.first).zip(features)
+        {
             *moment = 0.5 * *moment + error * x;
             *weight -= 0.02 * *moment;
         }
     }
 }
 
-/// A run on ranks that hold these replicas each; `late` says who misses which round. Gives the weights and the rounds' commits.
+/// A run on ranks that hold these replicas each; `late` says who misses which round. Gives the weights and
+/// the rounds' commits.
 fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, Vec<Commit>) {
     let mut global = vec![0f32; WIDTH];
     let mut outer = Outer::new(OuterConfig::default(), WIDTH).expect("makes sense");
-    let mut ranks: Vec<Vec<Replica>> =
-        holders.iter().map(|range| range.clone().map(|replica| Replica::new(replica, &global, Feedback::On)).collect()).collect();
+    let mut ranks: Vec<Vec<Replica>> = holders
+        .iter()
+        .map(|range| range.clone().map(|replica| Replica::new(replica, &global, Feedback::On)).collect())
+        .collect();
     let mut commits = Vec::new();
     for number in 0..12u64 {
         let lease = |replica: u64| {
@@ -55,7 +61,13 @@ fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, 
         let bytes: Vec<u8> = global.iter().flat_map(|x| x.to_le_bytes()).collect();
         let base = durable::hash(&bytes);
         let leases: Vec<Runs> = (0..u64::from(REPLICAS)).map(lease).collect();
-        let plan = RoundPlan { round: number, epoch: 1, base: base.clone(), leases: leases.clone(), min_contributions: 2 };
+        let plan = RoundPlan {
+            round: number,
+            epoch: 1,
+            base: base.clone(),
+            leases: leases.clone(),
+            min_contributions: 2,
+        };
         let mut round = Round::open(plan).expect("can close");
         let (mut arrived, mut delayed) = (BTreeMap::new(), Vec::new());
         for replica in ranks.iter_mut().flatten() {
@@ -80,7 +92,8 @@ fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, 
         let commit = round.commit(&durable::hash(&aggregate)).expect("has closed");
         outer.step(&mut global, &mean).expect("fits");
         for replica in ranks.iter_mut().flatten() {
-            let merged = commit.contributions.iter().any(|contribution| contribution.replica == replica.replica);
+            let merged =
+                commit.contributions.iter().any(|contribution| contribution.replica == replica.replica);
             replica.adopt(&global, merged).expect("fits");
         }
         commits.push(commit);

@@ -1,11 +1,13 @@
 //! Sums over logical replicas in an order that their positions alone decide.
 //!
-//! The tree: halve `0..P`, where `P` is the number of replicas rounded up to a power of two, down to single replicas, and skip those that
-//! are absent. Every rank sums its range as far as the tree allows and is left with a few partial sums, each of a whole node; whoever has
-//! all of them goes on along the same tree. So any contiguous partition of the replicas gives the same bits, for any number of them.
+//! The tree: halve `0..P`, where `P` is the number of replicas rounded up to a power of two, down to single
+//! replicas, and skip those that are absent. Every rank sums its range as far as the tree allows and is left
+//! with a few partial sums, each of a whole node; whoever has all of them goes on along the same tree. So any
+//! contiguous partition of the replicas gives the same bits, for any number of them.
 //!
-//! Memory: while leaves are pushed one after the other, at most about log2 of their number are alive (twice that for a range that begins and
-//! ends in the middle). Cost: a rank whose range is no node of the tree hands on up to 2 log2 partial sums where one would do.
+//! Memory: while leaves are pushed one after the other, at most about log2 of their number are alive (twice
+//! that for a range that begins and ends in the middle). Cost: a rank whose range is no node of the tree
+//! hands on up to 2 log2 partial sums where one would do.
 
 use super::Error;
 use std::ops::Range;
@@ -55,15 +57,23 @@ impl<T> Tree<T> {
     /// Adds the node that follows the last one. `join` adds its second argument to its first.
     ///
     /// # Errors
-    /// When `partial` is no node of the tree, or does not follow what was pushed last; nothing is then changed.
+    /// When `partial` is no node of the tree, or does not follow what was pushed last; nothing is then
+    /// changed.
     pub fn push(&mut self, mut partial: Partial<T>, mut join: impl FnMut(&mut T, T)) -> Result<(), Error> {
         let reason = match self.stack.last() {
             Some(last) if last.end() != partial.first => Some("it does not follow the part before it"),
-            Some(_) | None if !is_node(partial.first, partial.len, self.replicas) => Some("it is no node of the tree"),
+            Some(_) | None if !is_node(partial.first, partial.len, self.replicas) => {
+                Some("it is no node of the tree")
+            }
             Some(_) | None => None,
         };
         if let Some(reason) = reason {
-            return Err(Error::Order { first: partial.first, end: partial.end(), replicas: self.replicas, reason });
+            return Err(Error::Order {
+                first: partial.first,
+                end: partial.end(),
+                replicas: self.replicas,
+                reason,
+            });
         }
         while let Some(mut left) = self.stack.pop() {
             if !siblings(&left, &partial, self.replicas) {
@@ -93,7 +103,12 @@ impl<T> Tree<T> {
             (last, _) => {
                 let first = self.stack.first().or(last.as_ref()).map_or(0, |partial| partial.first);
                 let end = last.map_or(0, |partial| partial.end());
-                Err(Error::Order { first, end, replicas: self.replicas, reason: "these are not all replicas" })
+                Err(Error::Order {
+                    first,
+                    end,
+                    replicas: self.replicas,
+                    reason: "these are not all replicas",
+                })
             }
         }
     }
@@ -110,7 +125,13 @@ pub fn sum<T, E: From<Error>>(
     mut join: impl FnMut(&mut T, T),
 ) -> Result<Vec<Partial<T>>, E> {
     if range.is_empty() || range.end > replicas {
-        return Err(Error::Order { first: range.start, end: range.end, replicas, reason: "there are no such replicas" }.into());
+        return Err(Error::Order {
+            first: range.start,
+            end: range.end,
+            replicas,
+            reason: "there are no such replicas",
+        }
+        .into());
     }
     let mut tree = Tree::new(replicas);
     for replica in range {
@@ -119,7 +140,8 @@ pub fn sum<T, E: From<Error>>(
     Ok(tree.partials())
 }
 
-/// Adds `other` to `sum`, number by number. IEEE addition commutes, so either side may be the one that is kept.
+/// Adds `other` to `sum`, number by number. IEEE addition commutes, so either side may be the one that is
+/// kept.
 pub fn add(sum: &mut [f32], other: &[f32]) {
     assert_eq!(sum.len(), other.len(), "parts of a sum have one length");
     for (sum, other) in sum.iter_mut().zip(other) {
@@ -131,14 +153,18 @@ pub fn add(sum: &mut [f32], other: &[f32]) {
 fn is_node(first: usize, len: usize, replicas: usize) -> bool {
     let left = replicas.saturating_sub(first);
     let whole = len.is_power_of_two() && first.is_multiple_of(len);
-    let rest = len == left && len.checked_next_power_of_two().is_some_and(|width| first.is_multiple_of(width));
+    let rest =
+        len == left && len.checked_next_power_of_two().is_some_and(|width| first.is_multiple_of(width));
     (1..=left).contains(&len) && (whole || rest)
 }
 
-/// Whether two neighbouring nodes are the halves of one. A left half is always whole; a right half may have absent leaves.
+/// Whether two neighbouring nodes are the halves of one. A left half is always whole; a right half may have
+/// absent leaves.
 fn siblings<T>(left: &Partial<T>, right: &Partial<T>, replicas: usize) -> bool {
     let Some(width) = left.len.checked_mul(2) else { return false };
-    left.len.is_power_of_two() && left.first.is_multiple_of(width) && right.len == left.len.min(replicas - right.first)
+    left.len.is_power_of_two()
+        && left.first.is_multiple_of(width)
+        && right.len == left.len.min(replicas - right.first)
 }
 
 #[cfg(test)]

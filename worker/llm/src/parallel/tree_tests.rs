@@ -60,7 +60,11 @@ fn every_partition_gives_the_same_bits() {
             let cuts: Vec<usize> = (0..=world).map(|rank| rank * count / world).collect();
             assert_eq!(total(&leaves, &cuts), expected, "{count} replicas on {world} ranks");
             let skewed: Vec<usize> = (0..=world).map(|rank| rank * rank * count / (world * world)).collect();
-            let skewed: Vec<usize> = skewed.into_iter().enumerate().map(|(i, cut)| if i == world { count } else { cut.max(i) }).collect();
+            let skewed: Vec<usize> = skewed
+                .into_iter()
+                .enumerate()
+                .map(|(i, cut)| if i == world { count } else { cut.max(i) })
+                .collect();
             assert_eq!(total(&leaves, &skewed), expected, "{count} replicas cut at {skewed:?}");
         }
     }
@@ -81,7 +85,8 @@ fn a_range_is_left_with_the_fewest_nodes() {
         (5, 3..5, &[(3, 1), (4, 1)]),
     ];
     for (count, range, expected) in table {
-        let found: Vec<_> = partials(&leaves(count), range.clone()).iter().map(|p| (p.first, p.len)).collect();
+        let found: Vec<_> =
+            partials(&leaves(count), range.clone()).iter().map(|p| (p.first, p.len)).collect();
         assert_eq!(found, expected, "{range:?} of {count}");
     }
 }
@@ -111,7 +116,8 @@ fn what_is_no_node_or_out_of_order_is_refused() {
         ((4, usize::MAX), "no node"),
     ];
     for ((first, len), expected) in table {
-        let message = Tree::new(7).push(Partial { first, len, values: 0.0 }, join).expect_err(expected).to_string();
+        let message =
+            Tree::new(7).push(Partial { first, len, values: 0.0 }, join).expect_err(expected).to_string();
         assert!(message.contains(expected), "{message}");
     }
     let mut tree = Tree::new(7);

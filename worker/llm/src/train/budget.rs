@@ -1,11 +1,13 @@
-//! What a batch needs of the memory that was granted, told before it is computed: a process that takes more is killed without a word.
-//! [`super::memory`] says afterwards what a device had too little of.
+//! What a batch needs of the memory that was granted, told before it is computed: a process that takes more
+//! is killed without a word. [`super::memory`] says afterwards what a device had too little of.
 //!
-//! It is counted from shapes alone, so that every rank and every restart comes to the same answer: the weights, their moments and one
-//! gradient, the copy that a checkpoint is written from, and what the way back keeps of each position. What exists for a moment only is left out where it is small, so that the count
-//! is a little too low: what is refused would not have fitted. Tests hold it against the allocator.
+//! It is counted from shapes alone, so that every rank and every restart comes to the same answer: the
+//! weights, their moments and one gradient, the copy that a checkpoint is written from, and what the way back
+//! keeps of each position. What exists for a moment only is left out where it is small, so that the count is
+//! a little too low: what is refused would not have fitted. Tests hold it against the allocator.
 
-use crate::model::{Decoder, block::Block};
+use crate::model::Decoder;
+use crate::model::block::Block;
 use crate::ops::Rows;
 use candle_core::DType;
 use std::fmt;
@@ -33,7 +35,10 @@ impl Need {
 impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [all, resident, batch] = [self.bytes(), self.resident, self.batch].map(Size);
-        write!(f, "{all} ({resident} for weights, moments, gradients and a checkpoint's copy, {batch} for what the way back keeps)")
+        write!(
+            f,
+            "{all} ({resident} for weights, moments, gradients and a checkpoint's copy, {batch} for what the way back keeps)"
+        )
     }
 }
 
@@ -75,7 +80,8 @@ pub fn activations(model: &Decoder, rows: &Rows, checkpointing: bool) -> u64 {
     let prompt = model.prompt().and_then(|prompt| prompt.shape().dims().first().copied()).unwrap_or(0);
     let count = (rows.batch as u64) * (rows.time + prompt) as u64;
     let (of_blocks, again) = blocks(model, checkpointing);
-    // At the end either the output layer has a chunk of logits, or the last block's feed-forward its gradients, after it was done again.
+    // At the end either the output layer has a chunk of logits, or the last block's feed-forward its
+    // gradients, after it was done again.
     let logits = (LOGIT_ROWS as u64).min(count) * config.vocab_size as u64 + count * hidden + in_full(model);
     let last = count * (again + 2 * wide + hidden);
     let numbers = count * (of_blocks + hidden) + logits.max(last);
@@ -90,13 +96,17 @@ fn in_full(model: &Decoder) -> u64 {
     if short { count as u64 } else { 0 }
 }
 
-/// Numbers that all blocks keep of each position, and those that one of them has again while it is computed a second time.
+/// Numbers that all blocks keep of each position, and those that one of them has again while it is computed a
+/// second time.
 pub(super) fn blocks(model: &Decoder, checkpointing: bool) -> (u64, u64) {
     let config = model.config();
     let widths = [config.hidden_size as u64, config.intermediate_size as u64];
-    let blocks = model.blocks().map(|block| kept(block, config.query_size() as u64, config.key_value_size() as u64, widths));
+    let blocks = model
+        .blocks()
+        .map(|block| kept(block, config.query_size() as u64, config.key_value_size() as u64, widths));
     if checkpointing {
-        let (blocks, most) = blocks.fold((0, 0), |(blocks, most): (u64, u64), block| (blocks + 1, most.max(block)));
+        let (blocks, most) =
+            blocks.fold((0, 0), |(blocks, most): (u64, u64), block| (blocks + 1, most.max(block)));
         (blocks * widths[0], most)
     } else {
         (blocks.sum(), 0)
@@ -118,7 +128,8 @@ fn kept(block: &Block, query: u64, key_value: u64, [hidden, wide]: [u64; 2]) -> 
     let low_rank = block.projections().iter().filter_map(|projection| projection.lora.as_ref());
     let additions: u64 = low_rank
         .map(|lora| {
-            let [rank, inner] = [0, 1].map(|at| lora.a.shape().dims().get(at).map_or(0, |width| *width as u64));
+            let [rank, inner] =
+                [0, 1].map(|at| lora.a.shape().dims().get(at).map_or(0, |width| *width as u64));
             rank + if lora.dropout > 0.0 { inner } else { 0 }
         })
         .sum();
@@ -131,7 +142,13 @@ mod tests {
 
     #[test]
     fn sizes_are_said_in_the_unit_that_fits() {
-        let table = [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 << 20, "5.0 MiB"), (u64::MAX, "17179869184.0 GiB")];
+        let table = [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1536, "1.5 KiB"),
+            (5 << 20, "5.0 MiB"),
+            (u64::MAX, "17179869184.0 GiB"),
+        ];
         for (bytes, expected) in table {
             assert_eq!(Size(bytes).to_string(), expected);
         }

@@ -1,4 +1,5 @@
-//! The parameters of a run: batch, objective, optimizer and schedule. The model and the data are given beside them.
+//! The parameters of a run: batch, objective, optimizer and schedule. The model and the data are given beside
+//! them.
 
 use super::Error;
 use super::schedule::Schedule;
@@ -9,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Objective {
-    /// The cross-entropy of the next token, as a mean over the counted tokens of the global batch: pre-training, and fine-tuning on
-    /// instructions, whose data say what counts.
+    /// The cross-entropy of the next token, as a mean over the counted tokens of the global batch:
+    /// pre-training, and fine-tuning on instructions, whose data say what counts.
     #[default]
     NextToken,
     /// Direct preference optimisation (Rafailov et al. 2023), as a mean over the pairs of the global batch.
@@ -30,7 +31,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Microbatches of a step, over all ranks, at least one for each: what is computed at a time, and the leaves of the sum.
+    /// Microbatches of a step, over all ranks, at least one for each: what is computed at a time, and the
+    /// leaves of the sum.
     pub microbatches: usize,
     /// Samples of a microbatch: sequences, or pairs of them.
     pub sequences: usize,
@@ -117,7 +119,11 @@ impl TrainConfig {
             ("objective.label_smoothing", (0.0..0.5).contains(&label_smoothing), "from 0 to below 0.5"),
             ("learning_rate", open(self.learning_rate), "above 0"),
             ("warmup_steps", self.warmup_steps <= self.steps, "at most `steps`"),
-            ("decay_steps", self.decay_steps <= self.steps - self.warmup_steps.min(self.steps), "at most `steps` less `warmup_steps`"),
+            (
+                "decay_steps",
+                self.decay_steps <= self.steps - self.warmup_steps.min(self.steps),
+                "at most `steps` less `warmup_steps`",
+            ),
             ("final_rate", (0.0..=1.0).contains(&self.final_rate), "from 0 to 1"),
             ("beta1", part(self.beta1), "from 0 to below 1"),
             ("beta2", part(self.beta2), "from 0 to below 1"),
@@ -131,7 +137,9 @@ impl TrainConfig {
             ("precision", matches!(self.precision, Precision::F32 | Precision::Bf16), "`f32` or `bf16`"),
         ];
         match checks.iter().find(|(_, sound, _)| !sound) {
-            Some((name, _, right)) => Err(Error::Parameters(format!("{name} is out of bounds: it must be {right}, in {self:?}"))),
+            Some((name, _, right)) => {
+                Err(Error::Parameters(format!("{name} is out of bounds: it must be {right}, in {self:?}")))
+            }
             None => Ok(()),
         }
     }

@@ -1,9 +1,10 @@
 //! All training tokens, as one sequence over the shards, and as the sequences that their documents are.
 //!
-//! Pretraining reads windows of the one sequence, and may cut attention where a document begins; fine-tuning reads whole sequences.
+//! Pretraining reads windows of the one sequence, and may cut attention where a document begins; fine-tuning
+//! reads whole sequences.
 
 use super::Error;
-use crate::data::shard::{DocumentKind, Sequence, Shard};
+use muster_data::shard::{DocumentKind, Sequence, Shard};
 
 /// Tokens of several shards in a row.
 pub struct Corpus {
@@ -31,14 +32,18 @@ impl Corpus {
         let (mut sequences, mut preferences) = (vec![0], vec![0]);
         for index in shards.iter().map(Shard::index) {
             if (&index.tokenizer, index.vocab_size) != (&first.tokenizer, first.vocab_size) {
-                return Err(Error::Parameters(format!("shards of two tokenizers, {} and {}", first.tokenizer, index.tokenizer)));
+                return Err(Error::Parameters(format!(
+                    "shards of two tokenizers, {} and {}",
+                    first.tokenizer, index.tokenizer
+                )));
             }
             hasher.update(index.tokenizer.as_bytes());
             for files in [Some(&index.files), index.mask_files.as_ref()].into_iter().flatten() {
                 hasher.update(files.bin.hash.as_bytes()).update(files.idx.hash.as_bytes());
             }
             len += index.tokens;
-            let pairs = index.documents.iter().filter(|span| span.kind == DocumentKind::Preference).count() as u64;
+            let pairs =
+                index.documents.iter().filter(|span| span.kind == DocumentKind::Preference).count() as u64;
             sequences.push(sequences.last().copied().unwrap_or(0) + index.documents.len() as u64 + pairs);
             preferences.push(preferences.last().copied().unwrap_or(0) + pairs);
         }
@@ -94,7 +99,8 @@ impl Corpus {
         self.shards.iter().any(|shard| shard.index().mask_files.is_some())
     }
 
-    /// The sequences that a model should give: that of each document in order; of a preference the chosen one.
+    /// The sequences that a model should give: that of each document in order; of a preference the chosen
+    /// one.
     pub fn wanted(&self) -> impl Iterator<Item = Sequence> {
         self.shards.iter().flat_map(|shard| {
             let first = shard.index().documents.iter().scan(0, |next, span| {
@@ -112,7 +118,8 @@ impl Corpus {
         let mut counts = vec![0; self.vocab_size];
         if self.is_masked() {
             for sequence in self.wanted() {
-                for (token, _) in sequence.tokens.iter().zip(&sequence.learnt).filter(|(_, learnt)| **learnt) {
+                for (token, _) in sequence.tokens.iter().zip(&sequence.learnt).filter(|(_, learnt)| **learnt)
+                {
                     counts[*token as usize] += 1;
                 }
             }

@@ -1,4 +1,5 @@
-//! A trainer whose numbers stay on a device, run on the CPU by the operations that a device runs: held against the one on slices.
+//! A trainer whose numbers stay on a device, run on the CPU by the operations that a device runs: held
+//! against the one on slices.
 
 use super::tests::{config, reader, save, start};
 use super::*;
@@ -38,7 +39,10 @@ fn steps_on_a_device_are_those_on_the_cpu() {
         });
         for (a, b) in ours.iter().zip(&theirs) {
             assert!((a.loss - b.loss).abs() < 1e-4 * b.loss, "{a:?} against {b:?}");
-            assert!((a.gradient_norm - b.gradient_norm).abs() < 1e-3 * b.gradient_norm, "{a:?} against {b:?}");
+            assert!(
+                (a.gradient_norm - b.gradient_norm).abs() < 1e-3 * b.gradient_norm,
+                "{a:?} against {b:?}"
+            );
             assert_eq!((a.counted, &a.samples, a.learning_rate), (b.counted, &b.samples, b.learning_rate));
         }
         assert!(theirs.iter().any(|report| report.gradient_norm > 0.5), "some are clipped");
@@ -50,7 +54,8 @@ fn steps_on_a_device_are_those_on_the_cpu() {
     }
 }
 
-/// In bf16 the model computes rounded and the masters learn; what is saved is what is held, bit for bit, and goes to the CPU and back.
+/// In bf16 the model computes rounded and the masters learn; what is saved is what is held, bit for bit, and
+/// goes to the CPU and back.
 #[test]
 fn a_device_in_bf16_learns_and_its_checkpoint_is_bit_for_bit() {
     let bf16 = TrainConfig { steps: 60, ..precise(Precision::Bf16, false) };
@@ -60,8 +65,11 @@ fn a_device_in_bf16_learns_and_its_checkpoint_is_bit_for_bit() {
         let mut trainer = start(bf16.clone());
         let found = steps(&mut trainer, 40).last().map_or(f64::NAN, |report| report.loss);
         assert!((found - last).abs() < 0.15, "{found} against {last}");
-        let (held, masters) = (trainer.model().store().trained().expect("reads"), trainer.weights().expect("reads"));
-        assert!(held.iter().zip(&masters).all(|(held, master)| *held == half::bf16::from_f32(*master).to_f32()));
+        let (held, masters) =
+            (trainer.model().store().trained().expect("reads"), trainer.weights().expect("reads"));
+        assert!(
+            held.iter().zip(&masters).all(|(held, master)| *held == half::bf16::from_f32(*master).to_f32())
+        );
         assert_ne!(held, masters);
 
         let (manifest, files) = save(&trainer);
@@ -76,8 +84,11 @@ fn a_device_in_bf16_learns_and_its_checkpoint_is_bit_for_bit() {
         assert_eq!(again.files, save(&trainer).0.files);
 
         // A replica's numbers taken away and put back are the same.
-        let (state, weights, moments) =
-            (trainer.state().clone(), trainer.weights().expect("reads"), trainer.take_moments().expect("reads"));
+        let (state, weights, moments) = (
+            trainer.state().clone(),
+            trainer.weights().expect("reads"),
+            trainer.take_moments().expect("reads"),
+        );
         resumed.put(state, &weights, moments).expect("fits");
         assert_eq!(steps(&mut resumed, 2), steps(&mut trainer, 2));
     });
@@ -87,7 +98,8 @@ fn a_device_in_bf16_learns_and_its_checkpoint_is_bit_for_bit() {
 #[test]
 fn a_sum_stays_on_the_device_or_goes_through_the_cpu() {
     composed(|| {
-        let (mut stays, mut travels) = (start(precise(Precision::F32, false)), start(precise(Precision::F32, false)));
+        let (mut stays, mut travels) =
+            (start(precise(Precision::F32, false)), start(precise(Precision::F32, false)));
         for step in 0..3 {
             let sum = |trainer: &Trainer| {
                 let mut tree = Tree::new(4);
@@ -113,22 +125,41 @@ fn what_a_device_can_not_do_is_named_and_changes_nothing() {
         let before = trainer.weights_hash().expect("reads");
         let sums = Sums { loss: 1.0, counted: 1.0, ..Sums::default() };
         let count = trainer.parameter_count();
-        let small = trainer.apply(0, Gradients { sums, flat: Flat::Failed(told.to_owned()) }).expect_err("failed before").to_string();
-        for part in ["out of memory", "weights 0.00", "activations of 2 sequences of 16", "masters and moments", told] {
+        let small = trainer
+            .apply(0, Gradients { sums, flat: Flat::Failed(told.to_owned()) })
+            .expect_err("failed before")
+            .to_string();
+        for part in
+            ["out of memory", "weights 0.00", "activations of 2 sequences of 16", "masters and moments", told]
+        {
             assert!(small.contains(part), "{small}");
         }
-        let other = trainer.apply(0, Gradients { sums, flat: Flat::Failed("no device".to_owned()) }).expect_err("failed before");
+        let other = trainer
+            .apply(0, Gradients { sums, flat: Flat::Failed("no device".to_owned()) })
+            .expect_err("failed before");
         assert_eq!(other.to_string(), "compute: no device");
         let mut wild = vec![0f32; count];
         wild[7] = f32::NAN;
-        let refused = trainer.apply(0, Gradients { sums, flat: wild.into() }).expect_err("is refused").to_string();
+        let refused =
+            trainer.apply(0, Gradients { sums, flat: wild.into() }).expect_err("is refused").to_string();
         assert!(refused.contains("the gradient's norm is NaN"), "{refused}");
         assert_eq!((trainer.weights_hash().expect("reads"), trainer.step()), (before, 0));
 
         // A matrix that nothing reaches is found there, too.
         trainer.step_alone().expect("steps");
-        let still = trainer.apply(1, Gradients { sums, flat: vec![0f32; count - 1].into_iter().chain([1.0]).collect::<Vec<_>>().into() });
-        assert!(still.expect_err("is refused").to_string().contains("find a gradient for model.embed_tokens.weight"));
+        let still = trainer.apply(
+            1,
+            Gradients {
+                sums,
+                flat: vec![0f32; count - 1].into_iter().chain([1.0]).collect::<Vec<_>>().into(),
+            },
+        );
+        assert!(
+            still
+                .expect_err("is refused")
+                .to_string()
+                .contains("find a gradient for model.embed_tokens.weight")
+        );
     });
 }
 
@@ -140,12 +171,20 @@ fn needs_are_those_of_what_is_held() {
         let count = trainer.parameter_count();
         let needs = |sequences, time, again| memory::Needs::of(trainer.model(), sequences, time, again);
         let few = needs(2, 16, true);
-        assert_eq!((few.weights, few.optimizer, few.gradients, few.device), (2 * count, 12 * count, 8 * count, None));
+        assert_eq!(
+            (few.weights, few.optimizer, few.gradients, few.device),
+            (2 * count, 12 * count, 8 * count, None)
+        );
         assert!(few.activations < needs(2, 16, false).activations);
-        let (one, two) = (needs(1, 1 << 14, false).activations as f64, needs(1, 1 << 15, false).activations as f64);
+        let (one, two) =
+            (needs(1, 1 << 14, false).activations as f64, needs(1, 1 << 15, false).activations as f64);
         assert!(two > 1.5 * one && two < 2.1 * one, "{one} {two}");
     });
-    let told = |text: &str| crate::model::Error::Tensor(candle_core::Error::Msg(text.to_owned())).for_want_of(7_000_000_000).to_string();
+    let told = |text: &str| {
+        crate::model::Error::Tensor(candle_core::Error::Msg(text.to_owned()))
+            .for_want_of(7_000_000_000)
+            .to_string()
+    };
     let short = told("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
     assert!(short.starts_with("find memory on the device for weights of 7.00 GB: out of memory"), "{short}");
     assert!(told("CublasError(CUBLAS_STATUS_ALLOC_FAILED)").contains("out of memory"));

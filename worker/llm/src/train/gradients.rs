@@ -1,12 +1,13 @@
 //! What microbatches add up to: gradients, and the few numbers that say what they were taken over.
 //!
-//! Nothing here is a mean yet: whoever has the sum over the global batch divides by what was counted in it, so that a token counts the
-//! same wherever the batch was cut.
+//! Nothing here is a mean yet: whoever has the sum over the global batch divides by what was counted in it,
+//! so that a token counts the same wherever the batch was cut.
 
 use super::Error;
 use crate::autograd::Flat;
 
-/// Sums over samples. They are exact or added in f64 in the order of the tree, so that they don't depend on the number of ranks.
+/// Sums over samples. They are exact or added in f64 in the order of the tree, so that they don't depend on
+/// the number of ranks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
     /// Of the losses of what is counted: nats of tokens, or losses of pairs.
@@ -15,7 +16,8 @@ pub struct Sums {
     pub counted: f64,
     /// How many positions the model saw.
     pub tokens: f64,
-    /// Of how much further the policy prefers the chosen answers than the reference does, times beta; 0 without preferences.
+    /// Of how much further the policy prefers the chosen answers than the reference does, times beta; 0
+    /// without preferences.
     pub margin: f64,
     /// How many pairs have a margin above 0.
     pub preferred: f64,
@@ -37,7 +39,9 @@ impl Sums {
     /// When there are not [`SUMS`].
     pub fn from_slice(numbers: &[f64]) -> Result<Self, Error> {
         match *numbers {
-            [loss, counted, tokens, margin, preferred] => Ok(Self { loss, counted, tokens, margin, preferred }),
+            [loss, counted, tokens, margin, preferred] => {
+                Ok(Self { loss, counted, tokens, margin, preferred })
+            }
             _ => Err(Error::Parameters(format!("{} sums where {SUMS} are wanted", numbers.len()))),
         }
     }
@@ -57,7 +61,8 @@ impl Sums {
 pub struct Gradients {
     /// What they were taken over.
     pub sums: Sums,
-    /// Sum of the gradients, in order of weight name; scaled by a constant of the run, see [`super::Trainer::apply`].
+    /// Sum of the gradients, in order of weight name; scaled by a constant of the run, see
+    /// [`super::Trainer::apply`].
     pub flat: Flat,
 }
 

@@ -1,8 +1,10 @@
-//! Whether a run has gone wrong, as a pure function of its recent steps: numbers that are none, and losses far above those before.
+//! Whether a run has gone wrong, as a pure function of its recent steps: numbers that are none, and losses
+//! far above those before.
 //!
-//! "Far" is counted in median absolute deviations from the median of a window (a spike moves neither, as it would a mean and its sigma).
-//! The answer to a spike is that of PaLM (Chowdhery et al. 2022, section 5.1): go back to a checkpoint before it, and skip the samples around
-//! it, since such spikes come of this data at these weights. Whoever asks writes the verdict down as a decision and carries it out.
+//! "Far" is counted in median absolute deviations from the median of a window (a spike moves neither, as it
+//! would a mean and its sigma). The answer to a spike is that of PaLM (Chowdhery et al. 2022, section 5.1):
+//! go back to a checkpoint before it, and skip the samples around it, since such spikes come of this data at
+//! these weights. Whoever asks writes the verdict down as a decision and carries it out.
 
 use super::StepReport;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,8 @@ pub struct Guard {
     pub window: usize,
     /// How many there must be before a loss can be called a spike.
     pub history_min: usize,
-    /// How many standard deviations (estimated from the median absolute deviation) above the median a loss may be; 0: any.
+    /// How many standard deviations (estimated from the median absolute deviation) above the median a loss
+    /// may be; 0: any.
     pub deviations: f64,
     /// How much a loss may be above the median in any case, in nats: a flat curve deviates by nothing.
     pub slack: f64,
@@ -54,7 +57,8 @@ impl Point {
         Self { loss, gradient_norm, ..Self::failed(step, &report.samples) }
     }
 
-    /// Of a step that was not made, since its loss or gradient was not finite; `samples` are those that it would have used.
+    /// Of a step that was not made, since its loss or gradient was not finite; `samples` are those that it
+    /// would have used.
     #[must_use]
     pub fn failed(step: u64, samples: &[Range<u64>]) -> Self {
         let from = samples.first().map_or(0, |range| range.start);
@@ -121,14 +125,20 @@ impl Guard {
         } else {
             Reason::NotFinite
         };
-        let first = before.iter().rev().take_while(|point| point.step + self.steps_before >= last.step).last().unwrap_or(last);
+        let first = before
+            .iter()
+            .rev()
+            .take_while(|point| point.step + self.steps_before >= last.step)
+            .last()
+            .unwrap_or(last);
         let to = checkpoints.iter().copied().filter(|step| *step <= first.step).max();
         Verdict::RollBack { to, skip: first.from..last.to, reason }
     }
 
     /// The greatest loss that is no spike; `None` while too little is known.
     fn limit(&self, before: &[Point]) -> Option<f64> {
-        let losses: Vec<f64> = before.iter().map(|point| point.loss).filter(|loss| loss.is_finite()).collect();
+        let losses: Vec<f64> =
+            before.iter().map(|point| point.loss).filter(|loss| loss.is_finite()).collect();
         if losses.len() < self.history_min.max(1) || self.deviations <= 0.0 {
             return None;
         }
@@ -149,15 +159,26 @@ mod tests {
     use super::*;
 
     fn history(losses: &[f64]) -> Vec<Point> {
-        let point = |(step, loss): (u64, &f64)| Point { step, loss: *loss, gradient_norm: 1.0, from: step * 8, to: step * 8 + 8 };
+        let point = |(step, loss): (u64, &f64)| Point {
+            step,
+            loss: *loss,
+            gradient_norm: 1.0,
+            from: step * 8,
+            to: step * 8 + 8,
+        };
         (0..).zip(losses).map(point).collect()
     }
 
     #[test]
     fn verdicts_of_recorded_curves() {
-        let falling: Vec<f64> = (0..40).map(|step| 3.0 + 5.0 / (1.0 + f64::from(step)) + 0.1 * f64::from(step * 7 % 5)).collect();
+        let falling: Vec<f64> =
+            (0..40).map(|step| 3.0 + 5.0 / (1.0 + f64::from(step)) + 0.1 * f64::from(step * 7 % 5)).collect();
         let with = |losses: &[f64], more: &[f64]| [losses, more].concat();
-        let nan = |at: u64, to: Option<u64>| Verdict::RollBack { to, skip: (at - 1) * 8..at * 8 + 8, reason: Reason::NotFinite };
+        let nan = |at: u64, to: Option<u64>| Verdict::RollBack {
+            to,
+            skip: (at - 1) * 8..at * 8 + 8,
+            reason: Reason::NotFinite,
+        };
         let table = [
             ("nothing", vec![], Verdict::Fine),
             ("a curve that falls", falling.clone(), Verdict::Fine),
@@ -170,16 +191,25 @@ mod tests {
             ("a flat curve that moves a little", with(&[2.0; 30], &[2.4]), Verdict::Fine),
         ];
         for (name, losses, expected) in table {
-            assert!(format!("{:?}", Guard::default().judge(&history(&losses), &[10, 20, 30])) == format!("{expected:?}"), "{name}");
+            assert!(
+                format!("{:?}", Guard::default().judge(&history(&losses), &[10, 20, 30]))
+                    == format!("{expected:?}"),
+                "{name}"
+            );
         }
-        let Verdict::RollBack { to, skip, reason } = Guard::default().judge(&history(&with(&falling, &[9.0])), &[30, 40]) else {
+        let Verdict::RollBack { to, skip, reason } =
+            Guard::default().judge(&history(&with(&falling, &[9.0])), &[30, 40])
+        else {
             panic!("a spike is seen")
         };
         assert_eq!((to, skip), (Some(30), 312..328));
         assert!(reason.to_string().starts_with("a loss of 9.0000, above "), "{reason}");
         let mut wild = history(&falling);
         wild[39].gradient_norm = f64::NAN;
-        assert!(matches!(Guard::default().judge(&wild, &[]), Verdict::RollBack { to: None, reason: Reason::NotFinite, .. }));
+        assert!(matches!(
+            Guard::default().judge(&wild, &[]),
+            Verdict::RollBack { to: None, reason: Reason::NotFinite, .. }
+        ));
     }
 
     #[test]
@@ -187,6 +217,9 @@ mod tests {
         let mut losses = vec![2.0; 30];
         losses[20] = 50.0;
         losses.push(9.0);
-        assert!(matches!(Guard::default().judge(&history(&losses), &[16]), Verdict::RollBack { to: Some(16), .. }));
+        assert!(matches!(
+            Guard::default().judge(&history(&losses), &[16]),
+            Verdict::RollBack { to: Some(16), .. }
+        ));
     }
 }

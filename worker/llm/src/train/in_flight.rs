@@ -1,7 +1,8 @@
 //! One piece of work off the training thread, and never two: the next waits for the one before.
 //!
-//! Writing a checkpoint takes as long as many steps; a copy of the numbers is written while the training goes on. If checkpoints are wanted
-//! faster than they can be written, the training waits, and memory holds one copy, not a queue of them.
+//! Writing a checkpoint takes as long as many steps; a copy of the numbers is written while the training goes
+//! on. If checkpoints are wanted faster than they can be written, the training waits, and memory holds one
+//! copy, not a queue of them.
 
 use std::thread::{Builder, JoinHandle};
 
@@ -22,7 +23,11 @@ impl<T: Send + 'static> InFlight<T> {
     ///
     /// # Errors
     /// When the system refuses a thread.
-    pub fn start(&mut self, name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::io::Result<Option<T>> {
+    pub fn start(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::io::Result<Option<T>> {
         let before = self.finish();
         self.running = Some(Builder::new().name(name.to_owned()).spawn(work)?);
         Ok(before)

@@ -1,7 +1,8 @@
 //! The loss of one batch under an objective, and its gradients.
 //!
-//! Losses are sums over what is counted, and gradients are scaled by a constant `unit` of the run (one over the most that a microbatch can
-//! count), so that no gradient grows with the batch; the mean over the global batch is made by whoever has all of it.
+//! Losses are sums over what is counted, and gradients are scaled by a constant `unit` of the run (one over
+//! the most that a microbatch can count), so that no gradient grows with the batch; the mean over the global
+//! batch is made by whoever has all of it.
 
 use super::Error;
 use super::config::Objective;
@@ -26,7 +27,8 @@ pub fn gradients(
     let rows = batch.rows();
     match objective {
         Objective::NextToken => {
-            let targets = Targets { weights: vec![unit as f32; batch.targets.len()], tokens: batch.targets.clone() };
+            let targets =
+                Targets { weights: vec![unit as f32; batch.targets.len()], tokens: batch.targets.clone() };
             let (loss, gradients) = model.gradients(&batch.tokens, &targets, &rows, dropout, space)?;
             let sums = Sums {
                 loss: loss / f64::from(unit as f32),
@@ -38,7 +40,8 @@ pub fn gradients(
         }
         Objective::Preference { beta, label_smoothing } => {
             let policy = log_probabilities(model, batch, dropout)?;
-            let mut sums = Sums { counted: policy.len() as f64, tokens: batch.tokens.len() as f64, ..Sums::default() };
+            let mut sums =
+                Sums { counted: policy.len() as f64, tokens: batch.tokens.len() as f64, ..Sums::default() };
             let mut weights = Vec::with_capacity(batch.targets.len());
             for (policy, reference) in policy.iter().zip(&batch.reference) {
                 let margin = beta * ((policy[0] - reference[0]) - (policy[1] - reference[1]));
@@ -64,7 +67,8 @@ struct Preference {
     slope: f64,
 }
 
-/// `-(1 - s) log sigmoid(margin) - s log sigmoid(-margin)` (Rafailov et al. 2023, equation 7; with smoothing Mitchell 2023).
+/// `-(1 - s) log sigmoid(margin) - s log sigmoid(-margin)` (Rafailov et al. 2023, equation 7; with smoothing
+/// Mitchell 2023).
 fn preference(margin: f64, smoothing: f64) -> Preference {
     let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
     let sigmoid = 1.0 / (1.0 + (-margin).exp());
@@ -76,14 +80,25 @@ fn preference(margin: f64, smoothing: f64) -> Preference {
 ///
 /// # Errors
 /// When the batch is none of pairs, or the model refuses the tokens.
-pub fn log_probabilities(model: &Decoder, batch: &Batch, dropout: Option<u64>) -> Result<Vec<[f64; 2]>, Error> {
+pub fn log_probabilities(
+    model: &Decoder,
+    batch: &Batch,
+    dropout: Option<u64>,
+) -> Result<Vec<[f64; 2]>, Error> {
     if batch.sequences != 2 * batch.reference.len() {
-        let given = format!("{} sequences with {} pairs of log-probabilities of the reference", batch.sequences, batch.reference.len());
+        let given = format!(
+            "{} sequences with {} pairs of log-probabilities of the reference",
+            batch.sequences,
+            batch.reference.len()
+        );
         return Err(Error::Parameters(format!("the objective is for preferences, and the data are {given}")));
     }
     let hidden = model.hidden(&mut Tape::forgetful(), &batch.tokens, &batch.rows(), dropout)?;
     let (_, _, head) = model.ends();
     let found = losses(hidden.data(), head, &batch.targets).map_err(crate::model::Error::from)?;
     let sum = |losses: &[f32]| -losses.iter().map(|loss| f64::from(*loss)).sum::<f64>();
-    Ok(found.chunks_exact(2 * batch.time).map(|pair| [sum(&pair[..batch.time]), sum(&pair[batch.time..])]).collect())
+    Ok(found
+        .chunks_exact(2 * batch.time)
+        .map(|pair| [sum(&pair[..batch.time]), sum(&pair[batch.time..])])
+        .collect())
 }

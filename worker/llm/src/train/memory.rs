@@ -1,4 +1,5 @@
-//! What a microbatch needs of a device's memory, to be said when there is not enough: exact for what is held, an estimate for the rest.
+//! What a microbatch needs of a device's memory, to be said when there is not enough: exact for what is held,
+//! an estimate for the rest.
 
 use super::{Error, budget};
 use crate::compute;
@@ -33,7 +34,8 @@ impl Needs {
         let (left, again) = budget::blocks(model, checkpointing);
         let kept = usize::try_from(left + again).unwrap_or(usize::MAX);
         let positions = sequences * time;
-        let passing = head_loss::composed_bytes(positions, config.vocab_size) + attention::composed_bytes(sequences, time, config.heads());
+        let passing = head_loss::composed_bytes(positions, config.vocab_size)
+            + attention::composed_bytes(sequences, time, config.heads());
         Self {
             weights: store.bytes(),
             optimizer: 4 * trained * if store.dtype() == DType::F32 { 2 } else { 3 },

@@ -1,15 +1,20 @@
-//! One rank's share of synchronous data-parallel training, with results that don't depend on the number of ranks.
+//! One rank's share of synchronous data-parallel training, with results that don't depend on the number of
+//! ranks.
 //!
-//! The global batch of a step is divided into microbatches, fixed by the configuration. A rank computes the gradient sum of a range of
-//! them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks together ([`crate::parallel::Tree`]) and gives every
-//! rank the same total ([`Trainer::apply`]). Sums are taken along one tree over microbatches, so any number of ranks, with equal or
-//! unequal shares, gets the same bits.
+//! The global batch of a step is divided into microbatches, fixed by the configuration. A rank computes the
+//! gradient sum of a range of them ([`Trainer::loss_and_gradients`]); the caller brings the sums of all ranks
+//! together ([`crate::parallel::Tree`]) and gives every rank the same total ([`Trainer::apply`]). Sums are
+//! taken along one tree over microbatches, so any number of ranks, with equal or unequal shares, gets the
+//! same bits.
 //!
-//! - What is learnt from: [`corpus`], [`packing`]; as numbered samples [`samples`], [`windows`], [`pairs`]; in which order, [`order`].
-//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`], and what it needs, [`budget`], [`memory`]; by the [`trainer`], with the parameters of [`config`].
+//! - What is learnt from: [`corpus`], [`packing`]; as numbered samples [`samples`], [`windows`], [`pairs`];
+//!   in which order, [`order`].
+//! - What is done with it: [`loss`], [`gradients`], [`adamw`], [`schedule`], and what it needs, [`budget`],
+//!   [`memory`]; by the [`trainer`], with the parameters of [`config`].
 //! - What is kept, and when to go back to it: [`checkpoint`], [`in_flight`], [`guard`].
 //!
-//! **Invariant.** A step is a pure function of the state before it and of the configuration: no clock, no drawing without a seed.
+//! **Invariant.** A step is a pure function of the state before it and of the configuration: no clock, no
+//! drawing without a seed.
 
 pub mod adamw;
 pub mod budget;

@@ -1,8 +1,10 @@
-//! The numbers that the optimizer changes and keeps, and the one place that writes them: masters and moments, where the model is.
+//! The numbers that the optimizer changes and keeps, and the one place that writes them: masters and moments,
+//! where the model is.
 //!
-//! In f32 the masters are the model's own: the update is made in place, and no second copy of the weights exists. Held otherwise (bf16),
-//! the model has them rounded, and f32 masters are kept here: without them, small updates would be rounded away. On a device all of them
-//! stay there, and of the gradients only their norm comes back; what a checkpoint holds is a copy, bit for bit.
+//! In f32 the masters are the model's own: the update is made in place, and no second copy of the weights
+//! exists. Held otherwise (bf16), the model has them rounded, and f32 masters are kept here: without them,
+//! small updates would be rounded away. On a device all of them stay there, and of the gradients only their
+//! norm comes back; what a checkpoint holds is a copy, bit for bit.
 
 use super::adamw::{self, Decay, Moments, Numbers, composed};
 use super::{Error, TrainConfig};
@@ -41,18 +43,23 @@ impl Optimizer {
         };
         let dtype = match store.get(&slot.name)?.held() {
             WeightHeld::Dense(tensor) => tensor.dtype(),
-            WeightHeld::Quantised(_) => return Err(Error::Parameters(format!("{} is trained and held in few bits", slot.name))),
+            WeightHeld::Quantised(_) => {
+                return Err(Error::Parameters(format!("{} is trained and held in few bits", slot.name)));
+            }
         };
         let wanted = if config.precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
         if dtype != wanted {
-            return Err(Error::Parameters(format!("the model is held in {dtype:?}, and `precision` wants {wanted:?}")));
+            return Err(Error::Parameters(format!(
+                "the model is held in {dtype:?}, and `precision` wants {wanted:?}"
+            )));
         }
         let (count, apart) = (store.trained_count(), dtype != DType::F32);
         let held = if host::slices(store.device()) {
             Held::Host { masters: apart.then(|| store.trained()).transpose()?, moments: Moments::zero(count) }
         } else {
             let zeros = || flat::zeros(count, store.device()).map_err(model::Error::from);
-            let masters = apart.then(|| Ok::<_, model::Error>(store.flat()?.to_dtype(DType::F32)?)).transpose()?;
+            let masters =
+                apart.then(|| Ok::<_, model::Error>(store.flat()?.to_dtype(DType::F32)?)).transpose()?;
             Held::Device { masters, first: zeros()?, second: zeros()? }
         };
         Ok(Self { decay: Decay::of(store.slots()), held })
@@ -78,7 +85,9 @@ impl Optimizer {
     /// The moments, which are then gone here: [`Optimizer::put`] must follow.
     pub fn take_moments(&mut self) -> Result<Moments, Error> {
         match &mut self.held {
-            Held::Host { moments, .. } => Ok(std::mem::replace(moments, Moments { first: Vec::new(), second: Vec::new() })),
+            Held::Host { moments, .. } => {
+                Ok(std::mem::replace(moments, Moments { first: Vec::new(), second: Vec::new() }))
+            }
             Held::Device { .. } => self.moments(),
         }
     }
@@ -95,7 +104,11 @@ impl Optimizer {
                 Ok(())
             }
             Held::Device { masters, first, second } => {
-                let given = [(Some(&*first), given.first.as_slice()), (Some(&*second), &given.second), (masters.as_ref(), weights)];
+                let given = [
+                    (Some(&*first), given.first.as_slice()),
+                    (Some(&*second), &given.second),
+                    (masters.as_ref(), weights),
+                ];
                 for (held, numbers) in given {
                     let Some(held) = held else { continue };
                     write(held, numbers)?;
@@ -113,7 +126,9 @@ impl Optimizer {
                 Ok(Flat::Device(Flat::Host(numbers).on(store.device()).map_err(model::Error::from)?))
             }
             (Held::Host { .. }, Flat::Device(_)) => Err(elsewhere()),
-            (Held::Host { .. }, there @ Flat::Host(_)) | (Held::Device { .. }, there @ Flat::Device(_)) => Ok(there),
+            (Held::Host { .. }, there @ Flat::Host(_)) | (Held::Device { .. }, there @ Flat::Device(_)) => {
+                Ok(there)
+            }
         }
     }
 
@@ -147,7 +162,9 @@ impl Optimizer {
             Held::Host { masters, moments } => {
                 let Flat::Host(gradients) = gradients else { return Err(elsewhere()) };
                 match masters {
-                    None => Ok(store.edit(|weights| adamw::update(config, decay, step, weights, moments, gradients, scale))?),
+                    None => Ok(store.edit(|weights| {
+                        adamw::update(config, decay, step, weights, moments, gradients, scale)
+                    })?),
                     Some(masters) => {
                         adamw::update(config, decay, step, masters, moments, gradients, scale);
                         Ok(store.set(masters)?)
@@ -162,7 +179,8 @@ impl Optimizer {
                 };
                 let held = composed::Held { weights, rounded, first, second };
                 let Flat::Device(gradients) = gradients else { return Err(elsewhere()) };
-                Ok(composed::update(Numbers::of(config, step, scale), decay, &held, gradients).map_err(model::Error::from)?)
+                Ok(composed::update(Numbers::of(config, step, scale), decay, &held, gradients)
+                    .map_err(model::Error::from)?)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Which samples a step reads: a pure function of the seed and of a number that counts the run's samples on.
 //!
-//! Each pass over the samples takes every one once, in an order of its own; there is no state, so a run can start at any number, on any
-//! number of ranks. What a guard has decided to skip is left out of the count.
+//! Each pass over the samples takes every one once, in an order of its own; there is no state, so a run can
+//! start at any number, on any number of ranks. What a guard has decided to skip is left out of the count.
 
 use std::ops::Range;
 
@@ -164,11 +164,20 @@ mod tests {
             (8, 0, &[(8, 10)], &[]),
         ];
         for (cursor, count, skipped, expected) in table {
-            assert_eq!(take(cursor, count, &ranges(skipped)), ranges(expected), "{cursor} {count} {skipped:?}");
+            assert_eq!(
+                take(cursor, count, &ranges(skipped)),
+                ranges(expected),
+                "{cursor} {count} {skipped:?}"
+            );
         }
         let whole = ranges(&[(8, 10), (16, 18), (30, 31)]);
-        let parts: [Part<'_>; 5] =
-            [(0, 2, &[(8, 10)]), (1, 2, &[(9, 10), (16, 17)]), (3, 2, &[(17, 18), (30, 31)]), (4, 9, &[(30, 31)]), (5, 1, &[])];
+        let parts: [Part<'_>; 5] = [
+            (0, 2, &[(8, 10)]),
+            (1, 2, &[(9, 10), (16, 17)]),
+            (3, 2, &[(17, 18), (30, 31)]),
+            (4, 9, &[(30, 31)]),
+            (5, 1, &[]),
+        ];
         for (first, count, expected) in parts {
             assert_eq!(part(&whole, first, count), ranges(expected), "{first} {count}");
         }

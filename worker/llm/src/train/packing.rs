@@ -1,11 +1,12 @@
 //! Whole sequences packed into windows, so that fine-tuning wastes few positions and splits no example.
 //!
-//! First fit in order (as Hugging Face TRL's `bfd` without the sorting): each sequence goes into the first window with room, found by a
-//! tree over the windows' room, so that the cost is `n log n` and the result depends on nothing but the lengths. A sequence of `n`
-//! tokens takes `n - 1` positions: its last token is only predicted. Attention must be cut at [`Window::starts`].
+//! First fit in order (as Hugging Face TRL's `bfd` without the sorting): each sequence goes into the first
+//! window with room, found by a tree over the windows' room, so that the cost is `n log n` and the result
+//! depends on nothing but the lengths. A sequence of `n` tokens takes `n - 1` positions: its last token is
+//! only predicted. Attention must be cut at [`Window::starts`].
 
 use super::{Corpus, Error};
-use crate::data::pack::TooLong;
+use muster_data::pack::TooLong;
 
 /// One row of a batch: as many inputs as targets and flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,13 @@ impl Packing {
         Self::pack(corpus, context, padding, too_long, true)
     }
 
-    fn pack(corpus: &Corpus, context: usize, padding: u32, too_long: TooLong, alone: bool) -> Result<Self, Error> {
+    fn pack(
+        corpus: &Corpus,
+        context: usize,
+        padding: u32,
+        too_long: TooLong,
+        alone: bool,
+    ) -> Result<Self, Error> {
         if context == 0 {
             return Err(Error::Parameters("a context of 0 tokens holds nothing".to_owned()));
         }
@@ -92,7 +99,9 @@ impl Packing {
                     continue;
                 }
                 (None, TooLong::Error) => {
-                    let why = format!("sequence {number} of {length} tokens is longer than the context of {context}");
+                    let why = format!(
+                        "sequence {number} of {length} tokens is longer than the context of {context}"
+                    );
                     return Err(Error::Parameters(format!("{why}; `too_long` may be `truncate` or `drop`")));
                 }
             };
@@ -107,7 +116,9 @@ impl Packing {
             packing.windows[window].push(number);
         }
         if packing.windows.is_empty() {
-            return Err(Error::Parameters(format!("no sequence of the corpus fits a context of {context} tokens")));
+            return Err(Error::Parameters(format!(
+                "no sequence of the corpus fits a context of {context} tokens"
+            )));
         }
         packing.padded = room.left(packing.windows.len());
         Ok(packing)
@@ -154,7 +165,8 @@ impl Packing {
 }
 
 impl Corpus {
-    /// The window of the one sequence over all documents that begins at `start`: `context` positions, or `None` if they are not there.
+    /// The window of the one sequence over all documents that begins at `start`: `context` positions, or
+    /// `None` if they are not there.
     #[must_use]
     pub fn window(&self, start: u64, context: usize) -> Option<Window> {
         let tokens = self.tokens(start, context + 1);
@@ -162,7 +174,12 @@ impl Corpus {
             return None;
         }
         let learnt = self.learnt(start + 1, context);
-        Some(Window { inputs: tokens[..context].to_vec(), targets: tokens[1..].to_vec(), learnt, starts: self.starts(start, context) })
+        Some(Window {
+            inputs: tokens[..context].to_vec(),
+            targets: tokens[1..].to_vec(),
+            learnt,
+            starts: self.starts(start, context),
+        })
     }
 }
 
@@ -226,12 +243,17 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::documents::Entry;
-    use crate::data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
+    use muster_data::documents::Entry;
+    use muster_data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 
     /// Chats of so many tokens, numbered on, of which the second half is learnt from.
     fn shard(lengths: &[usize], from: u32) -> Shard {
-        let index = ShardIndex { name: "s".to_owned(), vocab_size: 60_000, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+        let index = ShardIndex {
+            name: "s".to_owned(),
+            vocab_size: 60_000,
+            tokenizer: "t".to_owned(),
+            ..ShardIndex::default()
+        };
         let mut writer = ShardWriter::of(index);
         let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 1, ..Entry::default() };
         let mut next = from;
@@ -253,7 +275,8 @@ mod tests {
         let corpus = corpus();
         let packing = Packing::new(&corpus, 8, 899, TooLong::Error).expect("packs");
         // Positions needed: 4, 3, 6, 2, 1, none, 3.
-        let windows: Vec<_> = (0..packing.windows()).map(|window| packing.sequences(window).to_vec()).collect();
+        let windows: Vec<_> =
+            (0..packing.windows()).map(|window| packing.sequences(window).to_vec()).collect();
         assert_eq!(windows, [vec![0, 1, 4], vec![2, 3], vec![6]]);
         assert_eq!((packing.padded, packing.dropped, packing.truncated), (5, 0, 0));
 
@@ -264,7 +287,10 @@ mod tests {
         assert_eq!(window.starts, [0, 4, 7]);
         assert_eq!(window.segments(), [0, 0, 0, 0, 1, 1, 1, 2]);
         let last = packing.window(&corpus, 2);
-        assert_eq!((&last.inputs[2..4], &last.starts[..], last.learnt[3..].contains(&true)), (&[24, 899][..], &[0, 3][..], false));
+        assert_eq!(
+            (&last.inputs[2..4], &last.starts[..], last.learnt[3..].contains(&true)),
+            (&[24, 899][..], &[0, 3][..], false)
+        );
     }
 
     #[test]
@@ -275,12 +301,19 @@ mod tests {
         assert_eq!((cut.truncated, cut.window(&corpus, 0).targets), (2, vec![1, 2, 3]));
         let dropped = packed(3, TooLong::Drop).expect("packs");
         assert_eq!((dropped.dropped, dropped.sequences(0)), (2, &[1][..]));
-        for (context, expected) in [(3, "sequence 0 of 5 tokens is longer than the context of 3"), (0, "a context of 0")] {
+        for (context, expected) in
+            [(3, "sequence 0 of 5 tokens is longer than the context of 3"), (0, "a context of 0")]
+        {
             let message = packed(context, TooLong::Error).expect_err(expected).to_string();
             assert!(message.contains(expected), "{message}");
         }
         let alone = Corpus::new(vec![shard(&[9, 1], 0)]).expect("joins");
-        assert!(Packing::new(&alone, 4, 0, TooLong::Drop).expect_err("is empty").to_string().contains("no sequence"));
+        assert!(
+            Packing::new(&alone, 4, 0, TooLong::Drop)
+                .expect_err("is empty")
+                .to_string()
+                .contains("no sequence")
+        );
         assert!("cut".parse::<TooLong>().expect_err("is none").contains("`truncate`, `drop` or `error`"));
     }
 

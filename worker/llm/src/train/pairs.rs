@@ -1,16 +1,17 @@
 //! Preferences as samples: two answers to one prompt, and how probable the reference finds each.
 //!
-//! The reference's log-probabilities are measured once, before the first step, and kept: so no second model is held while training (as
-//! Hugging Face TRL's `precompute_ref_log_probs`). A model with a fresh adapter is its own base, so this is "adapter off" as well. The
-//! cost: one forward pass over all pairs at each start, unless the caller keeps what was measured.
+//! The reference's log-probabilities are measured once, before the first step, and kept: so no second model
+//! is held while training (as Hugging Face TRL's `precompute_ref_log_probs`). A model with a fresh adapter is
+//! its own base, so this is "adapter off" as well. The cost: one forward pass over all pairs at each start,
+//! unless the caller keeps what was measured.
 
 use super::samples::{About, Batch, Samples};
 use super::{Corpus, Error, loss};
-use crate::compute::Compute;
-use crate::data::shard::Sequence;
-use crate::durable;
 use crate::model::Decoder;
 use crate::ops::head_loss::IGNORED;
+use muster_data::shard::Sequence;
+use muster_host::compute::Compute;
+use muster_host::durable;
 use std::sync::Arc;
 
 /// The preferences of a corpus.
@@ -24,15 +25,20 @@ pub struct Pairs {
 const PAIRS_AT_A_TIME: u64 = 8;
 
 impl Pairs {
-    /// With the reference's log-probabilities of (chosen, rejected) for each pair, as [`Pairs::reference`] gave them.
+    /// With the reference's log-probabilities of (chosen, rejected) for each pair, as [`Pairs::reference`]
+    /// gave them.
     ///
     /// # Errors
-    /// When there is no pair, one is longer than `context` or has an answer without a token that counts, or `reference` has another length.
+    /// When there is no pair, one is longer than `context` or has an answer without a token that counts, or
+    /// `reference` has another length.
     pub fn new(corpus: Arc<Corpus>, context: usize, reference: Vec<[f64; 2]>) -> Result<Self, Error> {
         let about = about(&corpus, context)?;
         if reference.len() as u64 != about.samples || reference.iter().flatten().any(|x| !x.is_finite()) {
             let wanted = about.samples;
-            return Err(Error::Data(format!("{} finite log-probabilities of a reference for {wanted} pairs are wanted", reference.len())));
+            return Err(Error::Data(format!(
+                "{} finite log-probabilities of a reference for {wanted} pairs are wanted",
+                reference.len()
+            )));
         }
         Ok(Self { corpus, reference, about })
     }
@@ -41,7 +47,12 @@ impl Pairs {
     ///
     /// # Errors
     /// As [`Pairs::new`], and when the model refuses the tokens.
-    pub fn against(corpus: Arc<Corpus>, context: usize, model: &Decoder, compute: &Compute) -> Result<Self, Error> {
+    pub fn against(
+        corpus: Arc<Corpus>,
+        context: usize,
+        model: &Decoder,
+        compute: &Compute,
+    ) -> Result<Self, Error> {
         let about = about(&corpus, context)?;
         let blank = vec![[0.0; 2]; usize::try_from(about.samples).unwrap_or(usize::MAX)];
         let mut pairs = Self { corpus, reference: blank, about };
@@ -49,7 +60,7 @@ impl Pairs {
         for first in (0..pairs.about.samples).step_by(PAIRS_AT_A_TIME as usize) {
             let places: Vec<u64> = (first..pairs.about.samples.min(first + PAIRS_AT_A_TIME)).collect();
             let batch = pairs.batch(&places)?;
-            reference.extend(compute.run(|| loss::log_probabilities(model, &batch, None))?);
+            reference.extend(crate::compute::run(compute, || loss::log_probabilities(model, &batch, None))?);
         }
         pairs.reference = reference;
         Ok(pairs)
@@ -69,7 +80,8 @@ fn about(corpus: &Corpus, context: usize) -> Result<About, Error> {
         return Err(Error::Parameters("the corpus holds no preferences".to_owned()));
     }
     for place in 0..samples {
-        let pair = corpus.preference(place).ok_or_else(|| Error::Data(format!("there is no pair {place}")))?;
+        let pair =
+            corpus.preference(place).ok_or_else(|| Error::Data(format!("there is no pair {place}")))?;
         for (sequence, which) in pair.iter().zip(["chosen", "rejected"]) {
             let positions = sequence.tokens.len().saturating_sub(1);
             if positions > context {
@@ -78,7 +90,9 @@ fn about(corpus: &Corpus, context: usize) -> Result<About, Error> {
                 )));
             }
             if !sequence.learnt.iter().skip(1).any(|learnt| *learnt) {
-                return Err(Error::Data(format!("the {which} answer of pair {place} has no token that counts")));
+                return Err(Error::Data(format!(
+                    "the {which} answer of pair {place} has no token that counts"
+                )));
             }
         }
     }
@@ -100,12 +114,18 @@ impl Samples for Pairs {
             let at = usize::try_from(*place).unwrap_or(usize::MAX);
             reference.push(*self.reference.get(at).ok_or_else(absent)?);
         }
-        let time = sequences.iter().map(|sequence| sequence.tokens.len().saturating_sub(1)).max().unwrap_or(0);
+        let time =
+            sequences.iter().map(|sequence| sequence.tokens.len().saturating_sub(1)).max().unwrap_or(0);
         let mut batch = Batch { sequences: sequences.len(), time, reference, ..Batch::default() };
         for Sequence { tokens, learnt } in sequences {
             let count = tokens.len().saturating_sub(1);
             batch.tokens.extend_from_slice(&tokens[..count]);
-            batch.targets.extend(tokens[1..].iter().zip(&learnt[1..]).map(|(token, learnt)| if *learnt { *token } else { IGNORED }));
+            batch.targets.extend(
+                tokens[1..]
+                    .iter()
+                    .zip(&learnt[1..])
+                    .map(|(token, learnt)| if *learnt { *token } else { IGNORED }),
+            );
             // What stands behind a sequence is never looked at, since attention looks back only.
             batch.tokens.resize(batch.tokens.len() + time - count, 0);
             batch.targets.resize(batch.tokens.len(), IGNORED);

@@ -1,7 +1,8 @@
 //! Where batches come from: numbered samples, whatever they are made of.
 //!
-//! A sample is a sequence (a window of running text, packed conversations) or a pair of them. Which samples a step takes is decided by
-//! [`super::order`]; a source only has to give the same batch for the same places each time, from memory, a file or another process.
+//! A sample is a sequence (a window of running text, packed conversations) or a pair of them. Which samples a
+//! step takes is decided by [`super::order`]; a source only has to give the same batch for the same places
+//! each time, from memory, a file or another process.
 
 use super::Error;
 use super::packing::Window;
@@ -35,7 +36,8 @@ pub struct Batch {
     pub targets: Vec<u32>,
     /// For each position, where in its sequence its document begins; `None`: at 0.
     pub starts: Option<Vec<u32>>,
-    /// For pairs, which lie in the order chosen, rejected: the log-probability that the reference gives to the two. Else empty.
+    /// For pairs, which lie in the order chosen, rejected: the log-probability that the reference gives to
+    /// the two. Else empty.
     pub reference: Vec<[f64; 2]>,
 }
 
@@ -43,7 +45,11 @@ impl Batch {
     /// How the sequences lie.
     #[must_use]
     pub fn rows(&self) -> Rows {
-        Rows { batch: self.sequences, time: self.time, starts: self.starts.as_ref().map(|starts| starts.as_slice().into()) }
+        Rows {
+            batch: self.sequences,
+            time: self.time,
+            starts: self.starts.as_ref().map(|starts| starts.as_slice().into()),
+        }
     }
 
     /// How many targets are learnt from.
@@ -52,7 +58,8 @@ impl Batch {
         self.targets.iter().filter(|target| **target != IGNORED).count()
     }
 
-    /// Checks lengths and places, since a batch may come from another process. Tokens are checked by the model.
+    /// Checks lengths and places, since a batch may come from another process. Tokens are checked by the
+    /// model.
     ///
     /// # Errors
     /// [`Error::Data`] naming what does not fit.
@@ -63,22 +70,29 @@ impl Batch {
             Some(count) if self.targets.len() != count => format!("{} targets", self.targets.len()),
             Some(count) => match &self.starts {
                 Some(starts) if starts.len() != count => format!("{} starts", starts.len()),
-                Some(starts) if starts.iter().enumerate().any(|(at, start)| *start as usize > at % self.time) => {
+                Some(starts)
+                    if starts.iter().enumerate().any(|(at, start)| *start as usize > at % self.time) =>
+                {
                     "a start behind its own position".to_owned()
                 }
                 Some(_) | None => return Ok(()),
             },
             None => "nothing".to_owned(),
         };
-        Err(Error::Data(format!("a batch of {} sequences of {} positions has {wrong}", self.sequences, self.time)))
+        Err(Error::Data(format!(
+            "a batch of {} sequences of {} positions has {wrong}",
+            self.sequences, self.time
+        )))
     }
 
-    /// As bytes for another process: how many sequences, of how many positions, whether documents begin inside (`u32` each); then tokens,
-    /// targets and starts. A reference is not among them: it belongs to the model that learns.
+    /// As bytes for another process: how many sequences, of how many positions, whether documents begin
+    /// inside (`u32` each); then tokens, targets and starts. A reference is not among them: it belongs to the
+    /// model that learns.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let head = [self.sequences as u32, self.time as u32, u32::from(self.starts.is_some())];
-        let numbers = head.iter().chain(&self.tokens).chain(&self.targets).chain(self.starts.iter().flatten());
+        let numbers =
+            head.iter().chain(&self.tokens).chain(&self.targets).chain(self.starts.iter().flatten());
         numbers.flat_map(|number| number.to_le_bytes()).collect()
     }
 
@@ -90,13 +104,17 @@ impl Batch {
         let wrong = |what: String| Error::Data(format!("a batch of {} bytes {what}", bytes.len()));
         let (words, rest) = bytes.as_chunks::<4>();
         let mut numbers = words.iter().map(|word| u32::from_le_bytes(*word));
-        let (Some(sequences), Some(time), Some(cut), true) = (numbers.next(), numbers.next(), numbers.next(), rest.is_empty()) else {
+        let (Some(sequences), Some(time), Some(cut), true) =
+            (numbers.next(), numbers.next(), numbers.next(), rest.is_empty())
+        else {
             return Err(wrong("has no head".to_owned()));
         };
         let (sequences, time) = (sequences as usize, time as usize);
         let parts = if cut == 0 { 2 } else { 3 };
-        let count = sequences.checked_mul(time).filter(|count| count.checked_mul(parts) == Some(words.len() - 3));
-        let count = count.ok_or_else(|| wrong(format!("says that it has {sequences} sequences of {time} positions")))?;
+        let count =
+            sequences.checked_mul(time).filter(|count| count.checked_mul(parts) == Some(words.len() - 3));
+        let count = count
+            .ok_or_else(|| wrong(format!("says that it has {sequences} sequences of {time} positions")))?;
         let mut take = || numbers.by_ref().take(count).collect::<Vec<u32>>();
         let (tokens, targets) = (take(), take());
         let starts = (cut != 0).then(take);
@@ -124,7 +142,11 @@ impl Batch {
 /// Where the document of each position of a window begins.
 fn starts(window: &Window) -> impl Iterator<Item = u32> {
     let ends = window.starts.iter().skip(1).copied().chain([window.inputs.len() as u32]);
-    window.starts.iter().zip(ends).flat_map(|(start, end)| std::iter::repeat_n(*start, (end - start) as usize))
+    window
+        .starts
+        .iter()
+        .zip(ends)
+        .flat_map(|(start, end)| std::iter::repeat_n(*start, (end - start) as usize))
 }
 
 /// A source of batches.
@@ -138,8 +160,8 @@ pub trait Samples: Send + Sync {
     /// When one can't be read.
     fn batch(&self, places: &[u64]) -> Result<Batch, Error>;
 
-    /// The batches that will be wanted from now on, in this order; those that were expected before are not. A source that is elsewhere may
-    /// fetch them ahead; another does nothing.
+    /// The batches that will be wanted from now on, in this order; those that were expected before are not. A
+    /// source that is elsewhere may fetch them ahead; another does nothing.
     fn expect(&self, upcoming: Box<dyn Iterator<Item = Vec<u64>> + Send>) {
         drop(upcoming);
     }
@@ -151,8 +173,13 @@ mod tests {
 
     #[test]
     fn a_batch_comes_back_from_its_bytes_or_is_refused() {
-        let plain =
-            Batch { sequences: 2, time: 3, tokens: (0..6).collect(), targets: vec![1, 2, IGNORED, 4, 5, IGNORED], ..Batch::default() };
+        let plain = Batch {
+            sequences: 2,
+            time: 3,
+            tokens: (0..6).collect(),
+            targets: vec![1, 2, IGNORED, 4, 5, IGNORED],
+            ..Batch::default()
+        };
         let cut = Batch { starts: Some(vec![0, 0, 2, 0, 1, 1]), ..plain.clone() };
         for batch in [plain, cut] {
             let bytes = batch.to_bytes();
@@ -166,9 +193,20 @@ mod tests {
                 assert!(Batch::from_bytes(&other).is_err(), "byte {place} changed");
             }
         }
-        let late =
-            Batch { sequences: 1, time: 2, tokens: vec![1, 2], targets: vec![2, 3], starts: Some(vec![1, 1]), reference: Vec::new() };
-        assert!(Batch::from_bytes(&late.to_bytes()).expect_err("is no start").to_string().contains("behind its own position"));
+        let late = Batch {
+            sequences: 1,
+            time: 2,
+            tokens: vec![1, 2],
+            targets: vec![2, 3],
+            starts: Some(vec![1, 1]),
+            reference: Vec::new(),
+        };
+        assert!(
+            Batch::from_bytes(&late.to_bytes())
+                .expect_err("is no start")
+                .to_string()
+                .contains("behind its own position")
+        );
         assert!(Batch::from_bytes(&[255; 12]).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! The learning rate of each step: a rise, and then a course of one of four shapes. A pure function of the configuration and the step.
+//! The learning rate of each step: a rise, and then a course of one of four shapes. A pure function of the
+//! configuration and the step.
 
 use super::TrainConfig;
 use serde::{Deserialize, Serialize};
@@ -13,8 +14,8 @@ pub enum Schedule {
     Cosine,
     /// A straight line over all that is left.
     Linear,
-    /// Level, and over the last `decay_steps` a straight line down (warm-up, stable, decay; Hu et al. 2024, MiniCPM): what was learnt
-    /// before the fall can be gone on with, whatever number of steps was planned.
+    /// Level, and over the last `decay_steps` a straight line down (warm-up, stable, decay; Hu et al. 2024,
+    /// MiniCPM): what was learnt before the fall can be gone on with, whatever number of steps was planned.
     Wsd,
     /// Level to the end.
     Constant,
@@ -56,9 +57,15 @@ mod tests {
             ..TrainConfig::default()
         };
         let table: [(TrainConfig, &[(u64, f64)]); 6] = [
-            (of(Schedule::Cosine, 110, 10, 0), &[(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.55), (110, 0.1), (500, 0.1)]),
+            (
+                of(Schedule::Cosine, 110, 10, 0),
+                &[(0, 0.1), (9, 1.0), (10, 1.0), (60, 0.55), (110, 0.1), (500, 0.1)],
+            ),
             (of(Schedule::Linear, 110, 10, 0), &[(4, 0.5), (10, 1.0), (60, 0.55), (85, 0.325), (110, 0.1)]),
-            (of(Schedule::Wsd, 110, 10, 20), &[(4, 0.5), (10, 1.0), (60, 1.0), (90, 1.0), (100, 0.55), (109, 0.145), (110, 0.1)]),
+            (
+                of(Schedule::Wsd, 110, 10, 20),
+                &[(4, 0.5), (10, 1.0), (60, 1.0), (90, 1.0), (100, 0.55), (109, 0.145), (110, 0.1)],
+            ),
             (of(Schedule::Wsd, 110, 10, 0), &[(10, 1.0), (109, 1.0)]),
             (of(Schedule::Constant, 110, 10, 0), &[(0, 0.1), (10, 1.0), (109, 1.0), (500, 1.0)]),
             (of(Schedule::Cosine, 10, 0, 0), &[(0, 1.0), (5, 0.55), (10, 0.1)]),
@@ -66,7 +73,11 @@ mod tests {
         for (config, expected) in table {
             for (step, rate) in expected {
                 let found = learning_rate(&config, *step);
-                assert!((found - rate).abs() < 1e-9, "{:?} step {step}: {found}, not {rate}", config.schedule);
+                assert!(
+                    (found - rate).abs() < 1e-9,
+                    "{:?} step {step}: {found}, not {rate}",
+                    config.schedule
+                );
             }
         }
     }

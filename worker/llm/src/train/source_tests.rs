@@ -1,15 +1,15 @@
 //! What is learnt from, and what learns: masks, packing, preferences and adapters, through the whole trainer.
 
 use super::*;
-use crate::compute::Compute;
-use crate::data::documents::Entry;
-use crate::data::pack::TooLong;
-use crate::data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 use crate::model::block::Lora;
 use crate::model::store::Array;
 use crate::model::weights::{arrays, drawn, initial};
 use crate::model::{Decoder, Hold, ModelConfig, Precision, Store};
 use candle_core::Device;
+use muster_data::documents::Entry;
+use muster_data::pack::TooLong;
+use muster_data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
+use muster_host::compute::Compute;
 use std::sync::Arc;
 
 const CONTEXT: usize = 16;
@@ -34,7 +34,12 @@ fn full() -> Decoder {
 }
 
 fn corpus(documents: &[(DocumentKind, Vec<Sequence>)]) -> Arc<Corpus> {
-    let index = ShardIndex { name: "s".to_owned(), vocab_size: 16, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+    let index = ShardIndex {
+        name: "s".to_owned(),
+        vocab_size: 16,
+        tokenizer: "t".to_owned(),
+        ..ShardIndex::default()
+    };
     let mut writer = ShardWriter::of(index);
     let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 1, ..Entry::default() };
     for (kind, sequences) in documents {
@@ -46,7 +51,8 @@ fn corpus(documents: &[(DocumentKind, Vec<Sequence>)]) -> Arc<Corpus> {
 
 /// A prompt of three tokens, and `answer`.
 fn answered(first: u32, answer: &[u32]) -> Sequence {
-    let tokens: Vec<u32> = [first % 16, 3, (first * 5) % 16].into_iter().chain(answer.iter().copied()).collect();
+    let tokens: Vec<u32> =
+        [first % 16, 3, (first * 5) % 16].into_iter().chain(answer.iter().copied()).collect();
     let learnt = (0..tokens.len()).map(|at| at >= 3).collect();
     Sequence { tokens, learnt }
 }
@@ -60,19 +66,30 @@ fn chats() -> Arc<Corpus> {
 }
 
 fn preferences() -> Arc<Corpus> {
-    let pair = |i: u32| (DocumentKind::Preference, vec![answered(i, &[i % 16, 7, 7]), answered(i, &[i % 16, 9, 9, 9])]);
+    let pair = |i: u32| {
+        (DocumentKind::Preference, vec![answered(i, &[i % 16, 7, 7]), answered(i, &[i % 16, 9, 9, 9])])
+    };
     corpus(&(0..12).map(pair).collect::<Vec<_>>())
 }
 
 fn config(microbatches: usize, sequences: usize) -> TrainConfig {
-    TrainConfig { steps: 30, microbatches, sequences, warmup_steps: 0, learning_rate: 1e-2, ..TrainConfig::default() }
+    TrainConfig {
+        steps: 30,
+        microbatches,
+        sequences,
+        warmup_steps: 0,
+        learning_rate: 1e-2,
+        ..TrainConfig::default()
+    }
 }
 
 #[test]
 fn a_token_counts_the_same_however_the_batch_is_divided() {
     let packed: Arc<dyn Samples> = Arc::new(Packed::new(chats(), CONTEXT, 0, TooLong::Error).expect("packs"));
     let run = |microbatches, sequences| {
-        let mut trainer = Trainer::new(config(microbatches, sequences), full(), Arc::clone(&packed), compute()).expect("starts");
+        let mut trainer =
+            Trainer::new(config(microbatches, sequences), full(), Arc::clone(&packed), compute())
+                .expect("starts");
         let reports: Vec<_> = (0..3).map(|_| trainer.step_alone().expect("steps")).collect();
         (reports, trainer.weights().expect("reads"))
     };
@@ -83,12 +100,15 @@ fn a_token_counts_the_same_however_the_batch_is_divided() {
         for (a, b) in whole.iter().zip(&reports) {
             assert_eq!((a.counted, &a.samples), (b.counted, &b.samples));
             assert!(
-                (a.loss - b.loss).abs() < 1e-4 * a.loss && (a.gradient_norm - b.gradient_norm).abs() < 1e-3 * a.gradient_norm,
+                (a.loss - b.loss).abs() < 1e-4 * a.loss
+                    && (a.gradient_norm - b.gradient_norm).abs() < 1e-3 * a.gradient_norm,
                 "{a:?} {b:?}"
             );
         }
-        // Where a gradient is nearly zero, AdamW's first steps make much of its last bits: so not the greatest difference, but the mean.
-        let off = weights.iter().zip(&others).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>() / weights.len() as f64;
+        // Where a gradient is nearly zero, AdamW's first steps make much of its last bits: so not the
+        // greatest difference, but the mean.
+        let off = weights.iter().zip(&others).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>()
+            / weights.len() as f64;
         assert!(off < 1e-4, "off by {off}");
     }
 }
@@ -105,7 +125,9 @@ fn packed_windows_learn_answers_only_and_end_at_documents() {
     assert!(starts.iter().enumerate().any(|(at, start)| *start > 0 && at % CONTEXT > *start as usize));
     let mut broken = batch.clone();
     broken.starts = Some(vec![1; starts.len()]);
-    assert!(broken.validate().expect_err("looks ahead").to_string().contains("a start behind its own position"));
+    assert!(
+        broken.validate().expect_err("looks ahead").to_string().contains("a start behind its own position")
+    );
     broken.tokens.pop();
     assert!(broken.validate().expect_err("is short").to_string().contains("tokens"));
 }
@@ -119,20 +141,28 @@ fn preferences_are_learnt_against_the_model_that_was() {
     let places = [3, 1];
     assert_eq!(pairs.batch(&places).expect("reads"), again.batch(&places).expect("reads"));
 
-    let config = TrainConfig { objective: Objective::Preference { beta: 0.3, label_smoothing: 0.0 }, ..config(2, 3) };
+    let config =
+        TrainConfig { objective: Objective::Preference { beta: 0.3, label_smoothing: 0.0 }, ..config(2, 3) };
     let mut trainer = Trainer::new(config, model, Arc::new(pairs), compute).expect("starts");
     let reports: Vec<_> = (0..30).map(|_| trainer.step_alone().expect("steps")).collect();
     let (first, last) = (&reports[0], &reports[29]);
     assert!(
-        (first.loss - std::f64::consts::LN_2).abs() < 1e-4 && first.preference.is_some_and(|[margin, _]| margin.abs() < 1e-4),
+        (first.loss - std::f64::consts::LN_2).abs() < 1e-4
+            && first.preference.is_some_and(|[margin, _]| margin.abs() < 1e-4),
         "{first:?}"
     );
     assert_eq!((first.counted, first.tokens), (6, 6 * 2 * 6));
-    assert!(last.loss < 0.3 && last.preference.is_some_and(|[margin, right]| margin > 1.0 && right == 1.0), "{last:?}");
+    assert!(
+        last.loss < 0.3 && last.preference.is_some_and(|[margin, right]| margin > 1.0 && right == 1.0),
+        "{last:?}"
+    );
 
     let table = [
         (Pairs::new(chats(), CONTEXT, Vec::new()).err(), "the corpus holds no preferences"),
-        (Pairs::new(preferences(), 5, Vec::new()).err(), "the rejected answer of pair 0 takes 6 positions, more than the context of 5"),
+        (
+            Pairs::new(preferences(), 5, Vec::new()).err(),
+            "the rejected answer of pair 0 takes 6 positions, more than the context of 5",
+        ),
         (Pairs::new(preferences(), CONTEXT, vec![[0.0; 2]; 3]).err(), "for 12 pairs"),
     ];
     for (error, expected) in table {
@@ -154,9 +184,12 @@ fn lora(scale: f64, stray: bool) -> Decoder {
     if stray {
         add("stray", [2, 2], vec![0.0; 4]);
     }
-    let mut model = Decoder::new(small(), Store::new(all, Precision::F32, &Device::Cpu).expect("is sound")).expect("builds");
+    let mut model = Decoder::new(small(), Store::new(all, Precision::F32, &Device::Cpu).expect("is sound"))
+        .expect("builds");
     let get = |model: &Decoder, name: String| model.store().get(&name).expect("is there");
-    let weights: Vec<_> = (0..2u64).map(|layer| (get(&model, format!("lora.{layer}.a")), get(&model, format!("lora.{layer}.b")))).collect();
+    let weights: Vec<_> = (0..2u64)
+        .map(|layer| (get(&model, format!("lora.{layer}.a")), get(&model, format!("lora.{layer}.b"))))
+        .collect();
     for ((block, (a, b)), site) in model.blocks_mut().zip(weights).zip(0..) {
         block.projections_mut()[0].lora = Some(Lora { a, b, scale, dropout: 0.1, site });
     }
@@ -165,7 +198,8 @@ fn lora(scale: f64, stray: bool) -> Decoder {
 
 #[test]
 fn an_adapter_learns_alone_and_is_kept_alone() {
-    let windows: Arc<dyn Samples> = Arc::new(Packed::new(chats(), CONTEXT, 0, TooLong::Error).expect("packs"));
+    let windows: Arc<dyn Samples> =
+        Arc::new(Packed::new(chats(), CONTEXT, 0, TooLong::Error).expect("packs"));
     let start = |model| Trainer::new(config(2, 2), model, Arc::clone(&windows), compute());
     let mut trainer = start(lora(2.0, false)).expect("starts");
     assert_eq!(trainer.parameter_count(), 128);
@@ -185,7 +219,12 @@ fn an_adapter_learns_alone_and_is_kept_alone() {
     let names: Vec<_> = manifest.files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names, ["adapter_config.json", "optimizer-00001-of-00001.safetensors", "trained.safetensors"]);
     let read = |file: &checkpoint::File| files.get(&file.name).cloned().ok_or_else(String::new);
-    assert!(checkpoint::model(&manifest, &read).expect_err("is an adapter").to_string().contains("the base is not in it"));
+    assert!(
+        checkpoint::model(&manifest, &read)
+            .expect_err("is an adapter")
+            .to_string()
+            .contains("the base is not in it")
+    );
 
     let mut resumed = start(lora(2.0, false)).expect("starts");
     resumed.restore(&manifest, &read).expect("restores");
@@ -194,20 +233,39 @@ fn an_adapter_learns_alone_and_is_kept_alone() {
         assert_eq!(a, b);
     }
     assert_eq!(resumed.weights().expect("reads"), trainer.weights().expect("reads"));
-    assert!(Trainer::new(config(2, 2), full(), Arc::clone(&windows), compute()).expect("starts").restore(&manifest, &read).is_err());
+    assert!(
+        Trainer::new(config(2, 2), full(), Arc::clone(&windows), compute())
+            .expect("starts")
+            .restore(&manifest, &read)
+            .is_err()
+    );
 }
 
 #[test]
 fn a_weight_that_would_never_learn_is_named() {
-    let windows: Arc<dyn Samples> = Arc::new(Packed::new(chats(), CONTEXT, 0, TooLong::Error).expect("packs"));
+    let windows: Arc<dyn Samples> =
+        Arc::new(Packed::new(chats(), CONTEXT, 0, TooLong::Error).expect("packs"));
     let start = |model| Trainer::new(config(2, 2), model, Arc::clone(&windows), compute());
-    assert_eq!(start(lora(2.0, true)).err().expect("is seen at the start").to_string(), "find a gradient for stray");
+    assert_eq!(
+        start(lora(2.0, true)).err().expect("is seen at the start").to_string(),
+        "find a gradient for stray"
+    );
     let frozen = Decoder::new(
         small(),
-        Store::new(arrays(&small(), &initial(&small(), 1), Hold::Frozen(Precision::F32)).expect("fits"), Precision::F32, &Device::Cpu)
-            .expect("is sound"),
+        Store::new(
+            arrays(&small(), &initial(&small(), 1), Hold::Frozen(Precision::F32)).expect("fits"),
+            Precision::F32,
+            &Device::Cpu,
+        )
+        .expect("is sound"),
     );
-    assert!(start(frozen.expect("builds")).err().expect("is seen at the start").to_string().contains("no weight of the model is trained"));
+    assert!(
+        start(frozen.expect("builds"))
+            .err()
+            .expect("is seen at the start")
+            .to_string()
+            .contains("no weight of the model is trained")
+    );
     // One of the additions is scaled to nothing, so its two factors get gradients that are zeros for ever.
     let mut deaf = lora(2.0, false);
     if let Some(lora) = deaf.blocks_mut().next().and_then(|block| block.projections_mut()[0].lora.as_mut()) {
@@ -220,8 +278,13 @@ fn a_weight_that_would_never_learn_is_named() {
 
 #[test]
 fn a_global_batch_without_anything_to_learn_moves_nothing() {
-    let mut trainer =
-        Trainer::new(config(1, 2), full(), Arc::new(Windows::new(chats(), CONTEXT, true).expect("cuts")), compute()).expect("starts");
+    let mut trainer = Trainer::new(
+        config(1, 2),
+        full(),
+        Arc::new(Windows::new(chats(), CONTEXT, true).expect("cuts")),
+        compute(),
+    )
+    .expect("starts");
     trainer.step_alone().expect("steps");
     let before = trainer.weights_hash().expect("reads");
     let mut batch = trainer.batch(&trainer.plan()[0]).expect("reads");

@@ -1,19 +1,20 @@
 //! Training as a whole: it learns, it resumes, and the number of ranks leaves no trace.
 
 use super::*;
-use crate::compute::Compute;
-use crate::data::documents::Entry;
-use crate::data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 use crate::model::weights::{arrays, initial};
 use crate::model::{Decoder, Hold, ModelConfig, Precision, Store};
 use crate::parallel::{Tree, shares};
 use candle_core::Device;
+use muster_data::documents::Entry;
+use muster_data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
+use muster_host::compute::Compute;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A shard of one document, made without a tokenizer.
 pub(crate) fn shard(tokens: &[u16], vocab_size: u32) -> Shard {
-    let index = ShardIndex { name: "s".to_owned(), vocab_size, tokenizer: "t".to_owned(), ..ShardIndex::default() };
+    let index =
+        ShardIndex { name: "s".to_owned(), vocab_size, tokenizer: "t".to_owned(), ..ShardIndex::default() };
     let mut writer = ShardWriter::of(index);
     let entry = Entry { path: "p".to_owned(), hash: "h".to_owned(), bytes: 9, ..Entry::default() };
     let tokens = tokens.iter().map(|token| u32::from(*token)).collect();
@@ -23,7 +24,8 @@ pub(crate) fn shard(tokens: &[u16], vocab_size: u32) -> Shard {
 
 /// A pattern that a small model learns: each token says the next but at every fifth.
 fn corpus() -> Arc<Corpus> {
-    let tokens: Vec<u16> = (0..400u32).map(|i| if i % 5 == 0 { (i * i % 7) as u16 } else { (i % 5 + 7) as u16 }).collect();
+    let tokens: Vec<u16> =
+        (0..400u32).map(|i| if i % 5 == 0 { (i * i % 7) as u16 } else { (i % 5 + 7) as u16 }).collect();
     let halves = tokens.split_at(150);
     Arc::new(Corpus::new(vec![shard(halves.0, 16), shard(halves.1, 16)]).expect("joins"))
 }
@@ -50,7 +52,14 @@ fn model(precision: Precision) -> Decoder {
 }
 
 pub(super) fn config() -> TrainConfig {
-    TrainConfig { steps: 60, microbatches: 4, sequences: 2, warmup_steps: 5, learning_rate: 1e-2, ..TrainConfig::default() }
+    TrainConfig {
+        steps: 60,
+        microbatches: 4,
+        sequences: 2,
+        warmup_steps: 5,
+        learning_rate: 1e-2,
+        ..TrainConfig::default()
+    }
 }
 
 fn compute() -> Compute {
@@ -96,7 +105,8 @@ pub(super) fn save(trainer: &Trainer) -> (Manifest, Files) {
         files.insert(name.to_owned(), bytes.to_vec());
         Ok(())
     };
-    let (manifest, bytes) = trainer.snapshot(Some("before".to_owned())).expect("is taken").write(put).expect("writes");
+    let (manifest, bytes) =
+        trainer.snapshot(Some("before".to_owned())).expect("is taken").write(put).expect("writes");
     assert_eq!(files[checkpoint::MANIFEST], bytes);
     assert_eq!(Manifest::from_bytes(&bytes).expect("reads"), manifest);
     (manifest, files)
@@ -162,7 +172,10 @@ fn a_resumed_run_is_the_undisturbed_one() {
         step(&mut undisturbed);
     }
     let (manifest, files) = save(&undisturbed[0]);
-    assert_eq!((manifest.state.step, manifest.state.cursor, manifest.parent.as_deref()), (3, 24, Some("before")));
+    assert_eq!(
+        (manifest.state.step, manifest.state.cursor, manifest.parent.as_deref()),
+        (3, 24, Some("before"))
+    );
     assert_eq!((manifest.clone(), files.clone()), save(&undisturbed[0]));
     for _ in 0..3 {
         step(&mut undisturbed);
@@ -188,21 +201,39 @@ fn a_resumed_run_is_the_undisturbed_one() {
 #[test]
 fn a_checkpoint_of_another_run_or_damaged_is_refused_and_changes_nothing() {
     let (manifest, files) = save(&ranks(1)[0]);
-    let shorter: Arc<dyn Samples> =
-        Arc::new(Windows::new(Arc::new(Corpus::new(vec![shard(&[1; 90], 16)]).expect("joins")), 16, false).expect("has windows"));
-    let of = |config: TrainConfig, samples| Trainer::new(config, model(Precision::F32), samples, compute()).expect("starts");
+    let shorter: Arc<dyn Samples> = Arc::new(
+        Windows::new(Arc::new(Corpus::new(vec![shard(&[1; 90], 16)]).expect("joins")), 16, false)
+            .expect("has windows"),
+    );
+    let of = |config: TrainConfig, samples| {
+        Trainer::new(config, model(Precision::F32), samples, compute()).expect("starts")
+    };
     let optimizer = "optimizer-00001-of-00001.safetensors";
     let changed = |name: &str, change: fn(&mut Vec<u8>)| {
         let mut files = files.clone();
         change(files.get_mut(name).expect("is there"));
         files
     };
-    let without = |name: &str| files.iter().filter(|(file, _)| *file != name).map(|(file, bytes)| (file.clone(), bytes.clone())).collect();
+    let without = |name: &str| {
+        files
+            .iter()
+            .filter(|(file, _)| *file != name)
+            .map(|(file, bytes)| (file.clone(), bytes.clone()))
+            .collect()
+    };
     let table: [(Trainer, Files, &str); 6] = [
         (of(TrainConfig { seed: 2, ..config() }, windows()), files.clone(), "other parameters"),
         (of(config(), shorter), files.clone(), "other data"),
-        (of(config(), windows()), changed(optimizer, |bytes| bytes[3000] ^= 1), "optimizer-00001-of-00001.safetensors is damaged"),
-        (of(config(), windows()), changed("model.safetensors", |bytes| bytes.truncate(99)), "model.safetensors is damaged: 99 bytes"),
+        (
+            of(config(), windows()),
+            changed(optimizer, |bytes| bytes[3000] ^= 1),
+            "optimizer-00001-of-00001.safetensors is damaged",
+        ),
+        (
+            of(config(), windows()),
+            changed("model.safetensors", |bytes| bytes.truncate(99)),
+            "model.safetensors is damaged: 99 bytes",
+        ),
         (of(config(), windows()), without("model.safetensors"), "model.safetensors: there is no such file"),
         (of(config(), windows()), without(optimizer), "there is no such file"),
     ];
@@ -224,8 +255,12 @@ fn a_checkpoint_of_another_run_or_damaged_is_refused_and_changes_nothing() {
         let message = Manifest::from_bytes(text.as_bytes()).expect_err(expected).to_string();
         assert!(message.contains(expected), "{message}");
     }
-    let full = ranks(1)[0].snapshot(None).expect("is taken").write(|name, _| Err(format!("no room for {name}")));
-    assert_eq!(full.expect_err("is full").to_string(), "write the checkpoint's config.json: no room for config.json");
+    let full =
+        ranks(1)[0].snapshot(None).expect("is taken").write(|name, _| Err(format!("no room for {name}")));
+    assert_eq!(
+        full.expect_err("is full").to_string(),
+        "write the checkpoint's config.json: no room for config.json"
+    );
 }
 
 #[test]
@@ -351,31 +386,45 @@ fn parameters_that_do_not_fit_are_named() {
         ("beta2", |c| c.beta2 = 1.0),
         ("decay_steps", |c| c.decay_steps = 56),
         ("the model is held in F32, and `precision` wants BF16", |c| c.precision = Precision::Bf16),
-        ("the objective is for preferences", |c| c.objective = Objective::Preference { beta: 0.1, label_smoothing: 0.0 }),
+        ("the objective is for preferences", |c| {
+            c.objective = Objective::Preference { beta: 0.1, label_smoothing: 0.0 }
+        }),
     ];
     for (expected, break_it) in table {
         let mut config = config();
         break_it(&mut config);
-        let message = Trainer::new(config, model(Precision::F32), windows(), compute()).err().expect(expected).to_string();
+        let message = Trainer::new(config, model(Precision::F32), windows(), compute())
+            .err()
+            .expect(expected)
+            .to_string();
         assert!(message.contains(expected), "{message}");
     }
     let longer = Arc::new(Windows::new(corpus(), 17, false).expect("has windows"));
     let stranger = Arc::new(Corpus::new(vec![shard(&[1; 90], 17)]).expect("joins"));
     let stranger = Arc::new(Windows::new(stranger, 16, false).expect("has windows"));
-    let table: [(Arc<dyn Samples>, &str); 2] =
-        [(longer, "sequences of 17 are longer than the model's context of 16"), (stranger, "a vocabulary of 17 for a model of 16")];
+    let table: [(Arc<dyn Samples>, &str); 2] = [
+        (longer, "sequences of 17 are longer than the model's context of 16"),
+        (stranger, "a vocabulary of 17 for a model of 16"),
+    ];
     for (samples, expected) in table {
-        let message = Trainer::new(config(), model(Precision::F32), samples, compute()).err().expect(expected).to_string();
+        let message = Trainer::new(config(), model(Precision::F32), samples, compute())
+            .err()
+            .expect(expected)
+            .to_string();
         assert!(message.contains(expected), "{message}");
     }
     let empty = Arc::new(Corpus::new(vec![shard(&[1; 16], 16)]).expect("joins"));
-    assert!(Windows::new(empty, 16, false).err().expect("is short").to_string().contains("16 tokens are too few"));
+    assert!(
+        Windows::new(empty, 16, false).err().expect("is short").to_string().contains("16 tokens are too few")
+    );
 }
 
 #[test]
 fn a_corpus_reads_across_its_shards() {
-    let corpus = Corpus::new(vec![shard(&[1, 2, 3], 9), shard(&[4, 5], 9), shard(&[6, 1, 8], 9)]).expect("joins");
-    let table: [(u64, usize, &[u32]); 5] = [(0, 2, &[1, 2]), (2, 4, &[3, 4, 5, 6]), (3, 1, &[4]), (6, 9, &[1, 8]), (8, 3, &[])];
+    let corpus =
+        Corpus::new(vec![shard(&[1, 2, 3], 9), shard(&[4, 5], 9), shard(&[6, 1, 8], 9)]).expect("joins");
+    let table: [(u64, usize, &[u32]); 5] =
+        [(0, 2, &[1, 2]), (2, 4, &[3, 4, 5, 6]), (3, 1, &[4]), (6, 9, &[1, 8]), (8, 3, &[])];
     for (start, count, expected) in table {
         assert_eq!(corpus.tokens(start, count), expected);
     }

@@ -1,7 +1,8 @@
 //! One rank of a run: gradients of its microbatches, and the update that all ranks make alike.
 //!
-//! It states which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that whoever schedules can lease and record
-//! them. Vectors of gradients are used again from step to step. No clock is read: whoever calls measures time and memory.
+//! It states which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that whoever
+//! schedules can lease and record them. Vectors of gradients are used again from step to step. No clock is
+//! read: whoever calls measures time and memory.
 
 use super::adamw::Moments;
 use super::budget::{self, Need};
@@ -14,11 +15,11 @@ use super::samples::{Batch, Samples};
 use super::schedule::learning_rate;
 use super::{Error, Objective, State, StepReport, TrainConfig, loss};
 use crate::autograd::Flat;
-use crate::compute::Compute;
-use crate::durable;
 use crate::model::weights::slots;
 use crate::model::{self, Decoder, Precision};
 use crate::parallel::{Partial, Tree, tree};
+use muster_host::compute::Compute;
+use muster_host::durable;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ pub struct Trainer {
     granted: Option<u64>,
 }
 
-/// Vectors of gradients that are kept to be used again; a sum over microbatches has about log2 of their number alive.
+/// Vectors of gradients that are kept to be used again; a sum over microbatches has about log2 of their
+/// number alive.
 const SPACES_MAX: usize = 4;
 
 impl Trainer {
@@ -46,11 +48,17 @@ impl Trainer {
     ///
     /// # Errors
     /// When the parameters contradict each other, the model or the data, or a weight would get no gradient.
-    pub fn new(config: TrainConfig, model: Decoder, samples: Arc<dyn Samples>, compute: Compute) -> Result<Self, Error> {
+    pub fn new(
+        config: TrainConfig,
+        model: Decoder,
+        samples: Arc<dyn Samples>,
+        compute: Compute,
+    ) -> Result<Self, Error> {
         Self::within(config, model, samples, compute, None)
     }
 
-    /// As [`Trainer::new`], in `granted` bytes of memory: a batch that would need more is refused before it is computed.
+    /// As [`Trainer::new`], in `granted` bytes of memory: a batch that would need more is refused before it
+    /// is computed.
     ///
     /// # Errors
     /// As [`Trainer::new`]; [`Error::Budget`] when one sample is too much.
@@ -79,12 +87,15 @@ impl Trainer {
                 context.saturating_sub(learnt)
             )));
         }
-        let order = Order::new(config.seed, about.samples).ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
+        let order = Order::new(config.seed, about.samples)
+            .ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
         let needs = || Needs::of(&model, config.sequences, about.positions, config.gradient_checkpointing);
-        let optimizer = Optimizer::of(model.store(), &config).map_err(|error| Needs::explain(error, needs))?;
+        let optimizer =
+            Optimizer::of(model.store(), &config).map_err(|error| Needs::explain(error, needs))?;
         model.set_checkpointing(config.gradient_checkpointing);
         let (state, loss, spaces) = (State::default(), None, Mutex::default());
-        let trainer = Self { config, samples, order, compute, model, optimizer, state, loss, spaces, granted };
+        let trainer =
+            Self { config, samples, order, compute, model, optimizer, state, loss, spaces, granted };
         // A weight that nothing depends on would stay as it is, in silence: one sample tells.
         let batch = trainer.batch(std::slice::from_ref(&(0..1)))?;
         trainer.recycle(trainer.gradients_of(&batch, 0)?.flat);
@@ -172,7 +183,9 @@ impl Trainer {
     pub fn plan(&self) -> Vec<Vec<Range<u64>>> {
         let all = order::take(self.state.cursor, self.config.samples_per_step(), &self.state.skipped);
         let each = self.config.sequences as u64;
-        (0..self.config.microbatches as u64).map(|microbatch| order::part(&all, microbatch * each, each)).collect()
+        (0..self.config.microbatches as u64)
+            .map(|microbatch| order::part(&all, microbatch * each, each))
+            .collect()
     }
 
     /// The places in the source of samples with these numbers: what a loader prepares ahead.
@@ -189,29 +202,37 @@ impl Trainer {
         self.samples.batch(&self.places(numbers))
     }
 
-    /// The batches that will be wanted from now on, in this order, by the numbers of their samples: a source that is elsewhere may fetch them
-    /// ahead.
+    /// The batches that will be wanted from now on, in this order, by the numbers of their samples: a source
+    /// that is elsewhere may fetch them ahead.
     pub fn expect(&self, upcoming: impl Iterator<Item = Vec<Range<u64>>> + Send + 'static) {
         let order = self.order;
         self.samples.expect(Box::new(upcoming.map(move |numbers| order.places(&numbers))));
     }
 
-    /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over them allows.
+    /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over
+    /// them allows.
     ///
-    /// Give each rank its range of [`crate::parallel::shares()`], and bring the sums of all together with [`crate::parallel::Tree`]. About
-    /// log2 of the range's length gradients exist at a time.
+    /// Give each rank its range of [`crate::parallel::shares()`], and bring the sums of all together with
+    /// [`crate::parallel::Tree`]. About log2 of the range's length gradients exist at a time.
     ///
     /// # Errors
-    /// When `step` is not the next one, the range is empty or past the end, or a sample can't be read or does not fit the model. A loss that
-    /// is not finite is no error yet: all ranks must learn of it, from the sum.
-    pub fn loss_and_gradients(&self, step: u64, microbatches: Range<usize>) -> Result<Vec<Partial<Gradients>>, Error> {
+    /// When `step` is not the next one, the range is empty or past the end, or a sample can't be read or does
+    /// not fit the model. A loss that is not finite is no error yet: all ranks must learn of it, from the
+    /// sum.
+    pub fn loss_and_gradients(
+        &self,
+        step: u64,
+        microbatches: Range<usize>,
+    ) -> Result<Vec<Partial<Gradients>>, Error> {
         self.expect_step(step)?;
         let plan = self.plan();
         let make = |microbatch: usize| {
             let numbers = &plan[microbatch];
             self.gradients_of(&self.batch(numbers)?, numbers.first().map_or(0, |range| range.start))
         };
-        self.compute.run(|| tree::sum(microbatches, self.config.microbatches, make, |sum, other| self.join(sum, other)))
+        crate::compute::run(&self.compute, || {
+            tree::sum(microbatches, self.config.microbatches, make, |sum, other| self.join(sum, other))
+        })
     }
 
     /// The whole next step on this rank alone.
@@ -242,11 +263,12 @@ impl Trainer {
         Need { resident: budget::resident(&self.model, apart) + budget::snapshot(&self.model), batch }
     }
 
-    /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample: dropout is drawn from it.
+    /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample:
+    /// dropout is drawn from it.
     ///
     /// # Errors
-    /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Budget`] when it does not fit what was granted,
-    /// [`Error::Memory`] when it does not fit the device.
+    /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Budget`] when it
+    /// does not fit what was granted, [`Error::Memory`] when it does not fit the device.
     pub fn gradients_of(&self, batch: &Batch, number: u64) -> Result<Gradients, Error> {
         batch.validate()?;
         if let Some(granted) = self.granted {
@@ -259,7 +281,9 @@ impl Trainer {
         let dropout = Some(order::mix(self.config.seed ^ order::mix(number)));
         let (config, unit) = (&self.config, self.unit());
         let needs = || Needs::of(&self.model, batch.sequences, batch.time, config.gradient_checkpointing);
-        let found = self.compute.run(|| loss::gradients(&self.model, batch, config.objective, unit, dropout, space));
+        let found = crate::compute::run(&self.compute, || {
+            loss::gradients(&self.model, batch, config.objective, unit, dropout, space)
+        });
         let (sums, gradients) = found.map_err(|error| Needs::explain(error, needs))?;
         if let Some(name) = gradients.untouched().next() {
             return Err(model::Error::NoGradient(name.to_owned()).into());
@@ -267,21 +291,28 @@ impl Trainer {
         Ok(Gradients { sums, flat: gradients.finish() })
     }
 
-    /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients' scale is that of one microbatch of which
-    /// everything counts; here they become those of the mean over what was counted.
+    /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients' scale is
+    /// that of one microbatch of which everything counts; here they become those of the mean over what was
+    /// counted.
     ///
     /// # Errors
-    /// When `step` is not the next one, the length differs, or the loss or the gradient is not finite; nothing is then changed.
+    /// When `step` is not the next one, the length differs, or the loss or the gradient is not finite;
+    /// nothing is then changed.
     pub fn apply(&mut self, step: u64, total: Gradients) -> Result<StepReport, Error> {
         self.expect_step(step)?;
         let Gradients { sums, flat } = total;
         let flat = self.optimizer.place(self.model.store(), flat).map_err(|error| self.explain(error))?;
         if flat.len() != self.parameter_count() {
-            return Err(Error::Parameters(format!("a gradient of {} numbers for {} weights", flat.len(), self.parameter_count())));
+            return Err(Error::Parameters(format!(
+                "a gradient of {} numbers for {} weights",
+                flat.len(),
+                self.parameter_count()
+            )));
         }
         let counted = sums.counted.max(1.0);
         let mean = 1.0 / (self.unit() * counted);
-        let gradient_norm = self.compute.run(|| self.optimizer.norm(&flat, mean)).map_err(|error| self.explain(error))?;
+        let gradient_norm = crate::compute::run(&self.compute, || self.optimizer.norm(&flat, mean))
+            .map_err(|error| self.explain(error))?;
         for (what, value) in [("the loss", sums.loss), ("the gradient's norm", gradient_norm)] {
             if !value.is_finite() {
                 return Err(Error::NotFinite { step, what, value });
@@ -291,12 +322,18 @@ impl Trainer {
         if step == LORA_LEARNS_AT && gradient_norm > 0.0 && self.optimizer.has_moved()? {
             self.expect_all_learn(&flat)?;
         }
-        // A global batch of which nothing counts says nothing; moments that go on would still move the weights.
+        // A global batch of which nothing counts says nothing; moments that go on would still move the
+        // weights.
         if sums.counted > 0.0 {
-            let clip = if gradient_norm > self.config.clip_norm { self.config.clip_norm / gradient_norm } else { 1.0 };
+            let clip = if gradient_norm > self.config.clip_norm {
+                self.config.clip_norm / gradient_norm
+            } else {
+                1.0
+            };
             let Self { config, optimizer, model, compute, .. } = self;
             let update = Update { config, step, gradients: &flat, scale: mean * clip };
-            compute.run(|| optimizer.update(model.store(), &update)).map_err(|error| self.explain(error))?;
+            crate::compute::run(&compute, || optimizer.update(model.store(), &update))
+                .map_err(|error| self.explain(error))?;
         }
         self.recycle(flat);
         Ok(self.advance(step, &sums, gradient_norm))
@@ -331,13 +368,17 @@ impl Trainer {
     /// When some of them were used already, as far as this run knows: go back to a checkpoint first.
     pub fn skip(&mut self, numbers: Range<u64>) -> Result<(), Error> {
         if numbers.is_empty() || numbers.start < self.state.cursor {
-            return Err(Error::Parameters(format!("samples {numbers:?} can't be skipped: the next is {}", self.state.cursor)));
+            return Err(Error::Parameters(format!(
+                "samples {numbers:?} can't be skipped: the next is {}",
+                self.state.cursor
+            )));
         }
         order::skip(&mut self.state.skipped, numbers);
         Ok(())
     }
 
-    /// Takes the weights, the moments and the place of another run of the same parameters: of a logical replica, say.
+    /// Takes the weights, the moments and the place of another run of the same parameters: of a logical
+    /// replica, say.
     ///
     /// # Errors
     /// When the lengths differ; nothing is then changed.
@@ -346,7 +387,10 @@ impl Trainer {
         let lengths = [weights.len(), moments.first.len(), moments.second.len()];
         if lengths.iter().any(|len| *len != count) || state.step > self.config.steps {
             let steps = self.config.steps;
-            return Err(Error::Parameters(format!("{lengths:?} numbers at step {} for {count} and {steps} steps", state.step)));
+            return Err(Error::Parameters(format!(
+                "{lengths:?} numbers at step {} for {count} and {steps} steps",
+                state.step
+            )));
         }
         self.optimizer.put(self.model.store(), weights, moments)?;
         self.state = state;
@@ -361,8 +405,8 @@ impl Trainer {
         self.optimizer.take_moments()
     }
 
-    /// A copy of all that a checkpoint holds, to be written elsewhere while the training goes on. `parent` is the hash of the manifest
-    /// of the checkpoint before.
+    /// A copy of all that a checkpoint holds, to be written elsewhere while the training goes on. `parent` is
+    /// the hash of the manifest of the checkpoint before.
     ///
     /// # Errors
     /// When a device can't be read.
@@ -388,7 +432,8 @@ impl Trainer {
         Ok(())
     }
 
-    /// Names the parameters, the model and what of it is trained. As text, since a float that was read from JSON may lack its last bit.
+    /// Names the parameters, the model and what of it is trained. As text, since a float that was read from
+    /// JSON may lack its last bit.
     #[must_use]
     pub fn config_hash(&self) -> String {
         let slots: Vec<_> = self.model.store().slots().iter().map(|slot| (&slot.name, &slot.shape)).collect();
@@ -402,7 +447,8 @@ impl Trainer {
     pub fn trains_all(&self) -> bool {
         let whole = slots(self.model.config());
         let trained = self.model.store().slots();
-        whole.len() == trained.len() && whole.iter().zip(trained.iter()).all(|(a, b)| (&a.name, &a.shape) == (&b.name, &b.shape))
+        whole.len() == trained.len()
+            && whole.iter().zip(trained.iter()).all(|(a, b)| (&a.name, &a.shape) == (&b.name, &b.shape))
     }
 
     /// What a gradient is multiplied with while it is summed: one over the most that a microbatch can count.
@@ -418,7 +464,9 @@ impl Trainer {
     /// Names what was needed where memory was short.
     fn explain(&self, error: Error) -> Error {
         let (config, positions) = (&self.config, self.samples.about().positions);
-        Needs::explain(error, || Needs::of(&self.model, config.sequences, positions, config.gradient_checkpointing))
+        Needs::explain(error, || {
+            Needs::of(&self.model, config.sequences, positions, config.gradient_checkpointing)
+        })
     }
 
     fn recycle(&self, space: Flat) {
@@ -430,8 +478,8 @@ impl Trainer {
         }
     }
 
-    /// A matrix whose gradient is all zeros at the first step may be one factor of a product of which the other begins as zeros; at the second
-    /// step it is one that nothing reaches.
+    /// A matrix whose gradient is all zeros at the first step may be one factor of a product of which the
+    /// other begins as zeros; at the second step it is one that nothing reaches.
     fn expect_all_learn(&self, gradients: &Flat) -> Result<(), Error> {
         match self.optimizer.unmoved(self.model.store(), gradients)? {
             Some(slot) => Err(model::Error::NoGradient(slot.name.clone()).into()),

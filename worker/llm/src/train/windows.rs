@@ -1,9 +1,10 @@
-//! Sequences of one corpus as samples: windows of the running text for pre-training, packed sequences for fine-tuning.
+//! Sequences of one corpus as samples: windows of the running text for pre-training, packed sequences for
+//! fine-tuning.
 
 use super::samples::{About, Batch, Samples};
 use super::{Corpus, Error, Packing};
-use crate::data::pack::TooLong;
-use crate::durable;
+use muster_data::pack::TooLong;
+use muster_host::durable;
 use std::sync::Arc;
 
 /// The one sequence over all documents, cut into windows that follow each other.
@@ -26,7 +27,10 @@ impl Windows {
             return Err(Error::Parameters("the corpus is empty: no document of it was kept".to_owned()));
         }
         if samples == 0 {
-            return Err(Error::Parameters(format!("{} tokens are too few for a context of {context}", corpus.len())));
+            return Err(Error::Parameters(format!(
+                "{} tokens are too few for a context of {context}",
+                corpus.len()
+            )));
         }
         let hash = durable::hash(format!("{} windows {context} {cut}", corpus.hash()).as_bytes());
         let about = About { samples, positions: context, vocab_size: corpus.vocab_size(), hash };
@@ -42,7 +46,9 @@ impl Samples for Windows {
     fn batch(&self, places: &[u64]) -> Result<Batch, Error> {
         let window = |place: &u64| {
             let start = place.saturating_mul(self.context as u64);
-            self.corpus.window(start, self.context).ok_or_else(|| Error::Data(format!("there is no window {place}")))
+            self.corpus
+                .window(start, self.context)
+                .ok_or_else(|| Error::Data(format!("there is no window {place}")))
         };
         Ok(Batch::of(&places.iter().map(window).collect::<Result<Vec<_>, _>>()?, self.cut))
     }
@@ -67,22 +73,36 @@ impl Packed {
         Self::of(corpus, packing, true, &format!("packed {context} {padding} {too_long:?}"))
     }
 
-    /// As [`Packed::new`], but each in a window of its own, cut nowhere: for a learnt prompt, which stands before each.
+    /// As [`Packed::new`], but each in a window of its own, cut nowhere: for a learnt prompt, which stands
+    /// before each.
     ///
     /// # Errors
     /// As [`Packed::new`].
-    pub fn alone(corpus: Arc<Corpus>, context: usize, padding: u32, too_long: TooLong) -> Result<Self, Error> {
+    pub fn alone(
+        corpus: Arc<Corpus>,
+        context: usize,
+        padding: u32,
+        too_long: TooLong,
+    ) -> Result<Self, Error> {
         let packing = Packing::alone(&corpus, context, padding, too_long)?;
         Self::of(corpus, packing, false, &format!("alone {context} {padding} {too_long:?}"))
     }
 
     fn of(corpus: Arc<Corpus>, packing: Packing, several: bool, how: &str) -> Result<Self, Error> {
-        let anything = (0..packing.windows()).any(|number| packing.window(&corpus, number).learnt.contains(&true));
+        let anything =
+            (0..packing.windows()).any(|number| packing.window(&corpus, number).learnt.contains(&true));
         if !anything {
-            return Err(Error::Parameters("no token of the corpus is learnt from: its masks leave all out".to_owned()));
+            return Err(Error::Parameters(
+                "no token of the corpus is learnt from: its masks leave all out".to_owned(),
+            ));
         }
         let hash = durable::hash(format!("{} {how}", corpus.hash()).as_bytes());
-        let about = About { samples: packing.windows(), positions: packing.context(), vocab_size: corpus.vocab_size(), hash };
+        let about = About {
+            samples: packing.windows(),
+            positions: packing.context(),
+            vocab_size: corpus.vocab_size(),
+            hash,
+        };
         Ok(Self { corpus, packing, several, about })
     }
 

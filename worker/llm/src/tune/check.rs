@@ -1,13 +1,14 @@
-//! That all that should learn can, that nothing else does, and what the base costs: looked at when training starts.
+//! That all that should learn can, that nothing else does, and what the base costs: looked at when training
+//! starts.
 
 use super::{Error, MethodConfig};
 use crate::model::{Decoder, Hold, Precision};
 use candle_core::DType;
 use std::collections::BTreeSet;
 
-/// Checks the gradients of one batch, flat in order of slots, that were computed after `steps` steps: every weight that the method
-/// trains must have a gradient that is not zero and not infinite, and no other weight a place for one. LoRA's A has none before the
-/// first step (B is zero), so call it with 0 steps and with 1.
+/// Checks the gradients of one batch, flat in order of slots, that were computed after `steps` steps: every
+/// weight that the method trains must have a gradient that is not zero and not infinite, and no other weight
+/// a place for one. LoRA's A has none before the first step (B is zero), so call it with 0 steps and with 1.
 ///
 /// # Errors
 /// [`Error::Untrained`] naming the first weight.
@@ -16,8 +17,10 @@ pub fn check(method: &MethodConfig, decoder: &Decoder, gradients: &[f32], steps:
     let wrong = |reason: String| Err(Error::Untrained { method: method.name(), reason });
     let config = decoder.config();
     // Which precision is asked for does not change what is trained.
-    let trained = |(name, shape): &(String, Vec<usize>)| method.hold(name, shape, Precision::F32) == Hold::Trained;
-    let mut wanted: BTreeSet<String> = config.weight_shapes().into_iter().filter(trained).map(|(name, _)| name).collect();
+    let trained =
+        |(name, shape): &(String, Vec<usize>)| method.hold(name, shape, Precision::F32) == Hold::Trained;
+    let mut wanted: BTreeSet<String> =
+        config.weight_shapes().into_iter().filter(trained).map(|(name, _)| name).collect();
     wanted.extend(method.added(config)?.into_iter().map(|added| added.name));
     for slot in decoder.store().slots().iter() {
         if !wanted.remove(&slot.name) {
@@ -36,9 +39,11 @@ pub fn check(method: &MethodConfig, decoder: &Decoder, gradients: &[f32], steps:
     }
     match wanted.first() {
         Some(name) => wrong(format!("{name} is frozen or absent, and should be trained")),
-        None if gradients.len() != decoder.store().trained_count() => {
-            wrong(format!("there are {} gradients for {} numbers", gradients.len(), decoder.store().trained_count()))
-        }
+        None if gradients.len() != decoder.store().trained_count() => wrong(format!(
+            "there are {} gradients for {} numbers",
+            gradients.len(),
+            decoder.store().trained_count()
+        )),
         None => Ok(()),
     }
 }
@@ -52,7 +57,8 @@ pub struct Resident {
     pub bf16_bytes: usize,
     /// Numbers that are trained.
     pub trained: usize,
-    /// Weights that are held in a finer form than asked for, since no block divides their rows: one line each kind.
+    /// Weights that are held in a finer form than asked for, since no block divides their rows: one line each
+    /// kind.
     pub fallbacks: Vec<String>,
 }
 
@@ -62,7 +68,8 @@ pub struct Resident {
 /// When a weight is absent.
 pub fn resident(method: &MethodConfig, decoder: &Decoder) -> Result<Resident, Error> {
     let (config, store) = (decoder.config(), decoder.store());
-    let mut found = Resident { base_bytes: 0, bf16_bytes: 0, trained: store.trained_count(), fallbacks: Vec::new() };
+    let mut found =
+        Resident { base_bytes: 0, bf16_bytes: 0, trained: store.trained_count(), fallbacks: Vec::new() };
     for (name, shape) in config.weight_shapes() {
         let weight = store.get(&name)?;
         found.base_bytes += weight.bytes();
@@ -73,7 +80,9 @@ pub fn resident(method: &MethodConfig, decoder: &Decoder) -> Result<Resident, Er
                 // All blocks are alike, so the first stands for them.
                 if !name.starts_with("model.layers.") || name.starts_with("model.layers.0.") {
                     let width = shape.last().copied().unwrap_or(0);
-                    found.fallbacks.push(format!("{name}: rows of {width} don't divide into blocks of {wanted:?}; held in {held:?}"));
+                    found.fallbacks.push(format!(
+                        "{name}: rows of {width} don't divide into blocks of {wanted:?}; held in {held:?}"
+                    ));
                 }
             }
         }

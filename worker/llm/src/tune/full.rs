@@ -1,4 +1,5 @@
-//! Every weight is trained. It costs the gradients and the optimizer's state of the whole model, and leaves a whole model.
+//! Every weight is trained. It costs the gradients and the optimizer's state of the whole model, and leaves a
+//! whole model.
 
 use super::{Added, Error, Method};
 use crate::model::{Decoder, Hold, ModelConfig, Precision};

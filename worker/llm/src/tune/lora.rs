@@ -1,7 +1,8 @@
-//! Low-rank additions to frozen projections (Hu et al. 2021, LoRA; Kalajdzievski 2023, rsLoRA), and merging them into the weights.
+//! Low-rank additions to frozen projections (Hu et al. 2021, LoRA; Kalajdzievski 2023, rsLoRA), and merging
+//! them into the weights.
 //!
-//! Parameters, defaults and names are PEFT's. A starts Kaiming-uniform and B at zero, so that training starts from the base itself;
-//! therefore A has no gradient before the first step.
+//! Parameters, defaults and names are PEFT's. A starts Kaiming-uniform and B at zero, so that training starts
+//! from the base itself; therefore A has no gradient before the first step.
 
 use super::{Added, Error, Init, Method, wrong};
 use crate::model::block::{self, PROJECTIONS, projection_name};
@@ -17,7 +18,8 @@ pub const ALL_LINEAR: &str = "all-linear";
 /// What PEFT puts before the name of a module.
 pub const PEFT_PREFIX: &str = "base_model.model.";
 
-/// The greatest rank: beyond it a sum of products of 32-bit sizes might not be countable, and nothing is low about it.
+/// The greatest rank: beyond it a sum of products of 32-bit sizes might not be countable, and nothing is low
+/// about it.
 const RANK_MAX: usize = 65_536;
 
 /// Which projections get an addition.
@@ -80,11 +82,24 @@ impl Site {
 fn sites(config: &ModelConfig) -> impl Iterator<Item = Site> {
     let (hidden, wide) = (config.hidden_size, config.intermediate_size);
     let (query, key_value) = (config.query_size(), config.key_value_size());
-    let shapes =
-        [(query, hidden), (key_value, hidden), (key_value, hidden), (hidden, query), (wide, hidden), (wide, hidden), (hidden, wide)];
+    let shapes = [
+        (query, hidden),
+        (key_value, hidden),
+        (key_value, hidden),
+        (hidden, query),
+        (wide, hidden),
+        (wide, hidden),
+        (hidden, wide),
+    ];
     (0..config.num_hidden_layers).flat_map(move |layer| {
         let parts = PROJECTIONS.iter().zip(shapes).enumerate();
-        parts.map(move |(part, (name, (outer, inner)))| Site { layer, part, module: projection_name(layer, name), inner, outer })
+        parts.map(move |(part, (name, (outer, inner)))| Site {
+            layer,
+            part,
+            module: projection_name(layer, name),
+            inner,
+            outer,
+        })
     })
 }
 
@@ -109,7 +124,10 @@ impl Lora {
         if named.is_empty() {
             return Err(wrong("lora", format!("there are no targets; name projections, or {ALL_LINEAR:?}")));
         }
-        if let Some(target) = named.iter().find(|target| target.is_empty() || !sites(config).any(|site| matches(&site.module, target))) {
+        if let Some(target) = named
+            .iter()
+            .find(|target| target.is_empty() || !sites(config).any(|site| matches(&site.module, target)))
+        {
             let there = format!(
                 "{}, of model.layers.0 to {}, nor is it {ALL_LINEAR:?}",
                 PROJECTIONS.join(", "),
@@ -137,7 +155,10 @@ impl Method for Lora {
             return Err(wrong("lora", format!("dropout is {}, and must be from 0 to below 1", self.dropout)));
         }
         if let Some(base @ (Precision::Q8_0 | Precision::Q4K)) = self.base {
-            return Err(wrong("lora", format!("a base in {base:?} is the method qlora; f32 and bf16 are for lora")));
+            return Err(wrong(
+                "lora",
+                format!("a base in {base:?} is the method qlora; f32 and bf16 are for lora"),
+            ));
         }
         self.chosen(config).map(|_| ())
     }
@@ -148,7 +169,8 @@ impl Method for Lora {
 
     fn added(&self, config: &ModelConfig) -> Result<Vec<Added>, Error> {
         let pair = |site: Site| {
-            // PyTorch's Kaiming-uniform with a slope of sqrt(5), which PEFT takes: the bound is 1 / sqrt(inputs).
+            // PyTorch's Kaiming-uniform with a slope of sqrt(5), which PEFT takes: the bound is 1 /
+            // sqrt(inputs).
             let init = Init::Uniform(1.0 / (site.inner as f64).sqrt());
             [
                 Added { name: site.a(), shape: vec![self.r, site.inner], init },
@@ -163,7 +185,8 @@ impl Method for Lora {
         for site in self.chosen(decoder.config())? {
             let (a, b) = (decoder.store().get(&site.a())?, decoder.store().get(&site.b())?);
             let number = (site.layer * PROJECTIONS.len() + site.part) as u64;
-            additions.push((site, block::Lora { a, b, scale: self.scale(), dropout: self.dropout, site: number }));
+            additions
+                .push((site, block::Lora { a, b, scale: self.scale(), dropout: self.dropout, site: number }));
         }
         let mut additions = additions.into_iter().peekable();
         for (layer, block) in decoder.blocks_mut().enumerate() {
@@ -203,8 +226,8 @@ impl Method for Lora {
     }
 }
 
-/// The model with its additions in its weights: plain, frozen, in f32 on the CPU, to be written by [`crate::model::hub::save`].
-/// A quantised base is taken as it acts, not as it was before it was quantised.
+/// The model with its additions in its weights: plain, frozen, in f32 on the CPU, to be written by
+/// [`crate::model::hub::save`]. A quantised base is taken as it acts, not as it was before it was quantised.
 ///
 /// # Errors
 /// When the model has learnt rows or keys before its sequences, which no weight can hold.
@@ -216,7 +239,12 @@ pub fn merge(decoder: &Decoder) -> Result<Decoder, Error> {
     let (config, store) = (decoder.config(), decoder.store());
     let mut arrays = Vec::new();
     for (name, shape) in config.weight_shapes() {
-        let numbers = store.get(&name)?.dense(DType::F32, store.device())?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let numbers = store
+            .get(&name)?
+            .dense(DType::F32, store.device())?
+            .to_device(&Device::Cpu)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         arrays.push(Array { name, shape, numbers, hold: Hold::Frozen(Precision::F32) });
     }
     for (layer, block) in decoder.blocks().enumerate() {
@@ -224,7 +252,8 @@ pub fn merge(decoder: &Decoder) -> Result<Decoder, Error> {
             let Some(lora) = &projection.lora else { continue };
             let name = format!("{}.weight", projection_name(layer, part));
             let [a, b] = [&lora.a, &lora.b].map(|weight| weight.dense(DType::F32, store.device()));
-            let addition = (b?.matmul(&a?)? * lora.scale)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+            let addition =
+                (b?.matmul(&a?)? * lora.scale)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
             let array = arrays.iter_mut().find(|array| array.name == name);
             let array = array.ok_or_else(|| crate::model::Error::Weights(format!("there is no {name}")))?;
             array.numbers.iter_mut().zip(addition).for_each(|(number, addition)| *number += addition);

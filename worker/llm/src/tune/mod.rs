@@ -1,12 +1,15 @@
 //! What of a model is trained, and what is added to it for that: one trait, one file per method.
 //!
-//! A method decides for each weight of the base whether it learns and in which numbers it is held, names what is added, and puts
-//! that into the model. Trained weights are named as PEFT names them in `adapter_model.safetensors`, or map one to one ([`peft`]).
-//! No method knows of optimizers or data; whatever trains sees one flat vector of the trained numbers, in order of name.
+//! A method decides for each weight of the base whether it learns and in which numbers it is held, names what
+//! is added, and puts that into the model. Trained weights are named as PEFT names them in
+//! `adapter_model.safetensors`, or map one to one ([`peft`]). No method knows of optimizers or data; whatever
+//! trains sees one flat vector of the trained numbers, in order of name.
 //!
-//! - [`full`]: every weight. [`lora`]: low-rank additions, and merging them. [`qlora`]: those over a base of quantised blocks.
+//! - [`full`]: every weight. [`lora`]: low-rank additions, and merging them. [`qlora`]: those over a base of
+//!   quantised blocks.
 //! - [`prefix`], [`prompt`]: learnt keys and values, or learnt rows, before each sequence.
-//! - [`added`]: what new weights start from. [`check()`]: that all that should learn can. [`peft`]: files that `peft` reads and writes.
+//! - [`added`]: what new weights start from. [`check()`]: that all that should learn can. [`peft`]: files
+//!   that `peft` reads and writes.
 
 pub mod added;
 pub mod check;
@@ -82,7 +85,8 @@ pub trait Method {
     /// [`Error::Method`] or [`Error::Target`], naming what is wrong.
     fn validate(&self, config: &ModelConfig) -> Result<(), Error>;
 
-    /// What becomes of a weight of the base; `precision` is what dense numbers are held in where the method has no opinion.
+    /// What becomes of a weight of the base; `precision` is what dense numbers are held in where the method
+    /// has no opinion.
     fn hold(&self, name: &str, shape: &[usize], precision: Precision) -> Hold;
 
     /// The weights that are added, all of which are trained.
@@ -102,7 +106,8 @@ pub trait Method {
         false
     }
 
-    /// `adapter_config.json` without the base's name; `None` for a method that leaves no adapter but a whole model.
+    /// `adapter_config.json` without the base's name; `None` for a method that leaves no adapter but a whole
+    /// model.
     fn peft_config(&self, _config: &ModelConfig) -> Option<Value> {
         None
     }
@@ -111,7 +116,11 @@ pub trait Method {
     fn to_peft(&self, _config: &ModelConfig, slots: &[Slot], flat: &[f32]) -> Vec<Named> {
         slots
             .iter()
-            .map(|slot| Named { name: slot.name.clone(), shape: slot.shape.clone(), numbers: flat[slot.range()].to_vec() })
+            .map(|slot| Named {
+                name: slot.name.clone(),
+                shape: slot.shape.clone(),
+                numbers: flat[slot.range()].to_vec(),
+            })
             .collect()
     }
 
@@ -160,9 +169,10 @@ impl MethodConfig {
     }
 }
 
-/// A model that is trained by `method`, from the numbers of a base, flat in order of name (as [`crate::model::hub::load`] gives
-/// them). `precision` (f32 or bf16) is what trained weights are computed with, and what frozen ones are held in unless the method
-/// says otherwise. The vector is taken apart as its weights are made, so that no second copy of the base is ever there.
+/// A model that is trained by `method`, from the numbers of a base, flat in order of name (as
+/// [`crate::model::hub::load`] gives them). `precision` (f32 or bf16) is what trained weights are computed
+/// with, and what frozen ones are held in unless the method says otherwise. The vector is taken apart as its
+/// weights are made, so that no second copy of the base is ever there.
 ///
 /// # Errors
 /// When the method does not fit the model, or the vector not the configuration.

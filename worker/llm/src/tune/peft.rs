@@ -1,7 +1,7 @@
 //! The layout in which PEFT keeps adapters: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! What we write, `peft` loads, and the other way. Whatever a file asks for that is not built is refused by name, never passed over:
-//! an adapter that is half applied gives answers that look right.
+//! What we write, `peft` loads, and the other way. Whatever a file asks for that is not built is refused by
+//! name, never passed over: an adapter that is half applied gives answers that look right.
 
 use super::lora::{ALL_LINEAR, Lora, PEFT_PREFIX, Targets};
 use super::prefix::Prefix;
@@ -31,21 +31,29 @@ pub struct Adapter {
     pub weights: Vec<Named>,
 }
 
-/// The files of an adapter, names and bytes: `trained` is flat in order of slots. `base` says where the base model is.
+/// The files of an adapter, names and bytes: `trained` is flat in order of slots. `base` says where the base
+/// model is.
 ///
 /// # Errors
 /// When the method leaves no adapter, or the numbers are not the model's.
-pub fn save(method: &MethodConfig, decoder: &Decoder, trained: &[f32], base: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub fn save(
+    method: &MethodConfig,
+    decoder: &Decoder,
+    trained: &[f32],
+    base: &str,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let (of, config, slots) = (method.method(), decoder.config(), decoder.store().slots());
     let Some(mut about) = of.peft_config(config) else {
         return Err(super::wrong(of.name(), "it leaves a whole model, and no adapter"));
     };
     if trained.len() != decoder.store().trained_count() {
-        let reason = format!("{} numbers for {} that are trained", trained.len(), decoder.store().trained_count());
+        let reason =
+            format!("{} numbers for {} that are trained", trained.len(), decoder.store().trained_count());
         return Err(super::wrong(of.name(), reason));
     }
     about["base_model_name_or_path"] = json!(base);
-    let failed = |file: &str, reason: String| model::Error::File { what: "write", file: file.to_owned(), reason };
+    let failed =
+        |file: &str, reason: String| model::Error::File { what: "write", file: file.to_owned(), reason };
     let config_bytes = serde_json::to_vec_pretty(&about).map_err(|e| failed(CONFIG, e.to_string()))?;
     // One file whatever its length: PEFT reads no others.
     let shards = hub::shards(of.to_peft(config, slots, trained), DType::F32, usize::MAX)?;
@@ -58,10 +66,13 @@ pub fn save(method: &MethodConfig, decoder: &Decoder, trained: &[f32], base: &st
 ///
 /// # Errors
 /// [`Error::Adapter`] for a file that is absent, damaged, of another model, or asks for what is not built.
-pub fn load(config: &ModelConfig, read: impl Fn(&str) -> Result<Option<Vec<u8>>, model::Error>) -> Result<Adapter, Error> {
+pub fn load(
+    config: &ModelConfig,
+    read: impl Fn(&str) -> Result<Option<Vec<u8>>, model::Error>,
+) -> Result<Adapter, Error> {
     let absent = |file: &str| Error::Adapter(format!("there is no {file}"));
-    let about: Map<String, Value> =
-        serde_json::from_slice(&read(CONFIG)?.ok_or_else(|| absent(CONFIG))?).map_err(|e| Error::Adapter(format!("{CONFIG}: {e}")))?;
+    let about: Map<String, Value> = serde_json::from_slice(&read(CONFIG)?.ok_or_else(|| absent(CONFIG))?)
+        .map_err(|e| Error::Adapter(format!("{CONFIG}: {e}")))?;
     let tensors = hub::named(WEIGHTS, &read(WEIGHTS)?.ok_or_else(|| absent(WEIGHTS))?)?;
     let method = method(&about, config, &tensors)?;
     let mut weights = method.method().read_peft(config, tensors)?;
@@ -84,14 +95,23 @@ impl Adapter {
     fn fits(&self, config: &ModelConfig) -> Result<(), Error> {
         let method = self.method.method();
         method.validate(config)?;
-        let wanted: BTreeMap<String, Vec<usize>> = method.added(config)?.into_iter().map(|added| (added.name, added.shape)).collect();
+        let wanted: BTreeMap<String, Vec<usize>> =
+            method.added(config)?.into_iter().map(|added| (added.name, added.shape)).collect();
         for tensor in &self.weights {
             match wanted.get(&tensor.name) {
                 Some(shape) if *shape == tensor.shape => {}
                 Some(shape) => {
-                    return Err(Error::Adapter(format!("{} has shape {:?} where the model wants {shape:?}", tensor.name, tensor.shape)));
+                    return Err(Error::Adapter(format!(
+                        "{} has shape {:?} where the model wants {shape:?}",
+                        tensor.name, tensor.shape
+                    )));
                 }
-                None => return Err(Error::Adapter(format!("{} has a place in no model of this shape", tensor.name))),
+                None => {
+                    return Err(Error::Adapter(format!(
+                        "{} has a place in no model of this shape",
+                        tensor.name
+                    )));
+                }
             }
         }
         let found: BTreeSet<&String> = self.weights.iter().map(|tensor| &tensor.name).collect();
@@ -111,14 +131,21 @@ impl Adapter {
     ///
     /// # Errors
     /// As [`super::build`].
-    pub fn build(&self, config: ModelConfig, base: Vec<f32>, precision: Precision, device: &Device) -> Result<Decoder, Error> {
+    pub fn build(
+        &self,
+        config: ModelConfig,
+        base: Vec<f32>,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Decoder, Error> {
         let decoder = super::build(config, base, &self.method, precision, device, 0)?;
         decoder.store().set(&self.flat())?;
         Ok(decoder)
     }
 }
 
-/// Fields that change what an adapter computes and are not built, with the values at which they change nothing.
+/// Fields that change what an adapter computes and are not built, with the values at which they change
+/// nothing.
 const REFUSED: [(&str, &[&str]); 17] = [
     ("bias", &["\"none\""]),
     ("fan_in_fan_out", &["false"]),
@@ -140,7 +167,11 @@ const REFUSED: [(&str, &[&str]); 17] = [
     ("init_lora_weights", &["true", "false", "\"gaussian\"", "\"orthogonal\"", "\"eva\""]),
 ];
 
-fn method(about: &Map<String, Value>, config: &ModelConfig, tensors: &[Named]) -> Result<MethodConfig, Error> {
+fn method(
+    about: &Map<String, Value>,
+    config: &ModelConfig,
+    tensors: &[Named],
+) -> Result<MethodConfig, Error> {
     let wrong = |reason: String| Error::Adapter(format!("{CONFIG}: {reason}"));
     for (field, neutral) in REFUSED {
         let value = about.get(field).unwrap_or(&Value::Null);
@@ -148,7 +179,12 @@ fn method(about: &Map<String, Value>, config: &ModelConfig, tensors: &[Named]) -
             return Err(wrong(format!("{field} = {value} is not built; {} is", neutral[0])));
         }
     }
-    let number = |field: &str| about.get(field).and_then(Value::as_f64).ok_or_else(|| wrong(format!("{field} is missing or no number")));
+    let number = |field: &str| {
+        about
+            .get(field)
+            .and_then(Value::as_f64)
+            .ok_or_else(|| wrong(format!("{field} is missing or no number")))
+    };
     let count = |field: &str| {
         let count = about.get(field).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
         count.ok_or_else(|| wrong(format!("{field} is missing or no count")))
@@ -164,33 +200,54 @@ fn method(about: &Map<String, Value>, config: &ModelConfig, tensors: &[Named]) -
             base: None,
         })),
         // What a projection computed is what is saved, so that it changes nothing here.
-        Some("PREFIX_TUNING") => Ok(MethodConfig::Prefix(Prefix { virtual_tokens: count("num_virtual_tokens")?, spread: None })),
-        Some("PROMPT_TUNING") => Ok(MethodConfig::Prompt(Prompt { virtual_tokens: count("num_virtual_tokens")?, ..Prompt::default() })),
-        other => Err(wrong(format!("peft_type {other:?} is not built; LORA, PREFIX_TUNING and PROMPT_TUNING are"))),
+        Some("PREFIX_TUNING") => {
+            Ok(MethodConfig::Prefix(Prefix { virtual_tokens: count("num_virtual_tokens")?, spread: None }))
+        }
+        Some("PROMPT_TUNING") => Ok(MethodConfig::Prompt(Prompt {
+            virtual_tokens: count("num_virtual_tokens")?,
+            ..Prompt::default()
+        })),
+        other => {
+            Err(wrong(format!("peft_type {other:?} is not built; LORA, PREFIX_TUNING and PROMPT_TUNING are")))
+        }
     }
 }
 
-/// The projections that a file has tensors for. The file's own `target_modules` may be a pattern, and may be narrowed by other
-/// fields; the tensors say what came of it.
+/// The projections that a file has tensors for. The file's own `target_modules` may be a pattern, and may be
+/// narrowed by other fields; the tensors say what came of it.
 fn targets(config: &ModelConfig, tensors: &[Named]) -> Result<Targets, Error> {
     let mut modules = BTreeSet::new();
     for tensor in tensors {
-        let module = tensor.name.strip_prefix(PEFT_PREFIX).and_then(|name| name.split_once(".lora_").map(|(module, _)| module));
+        let module = tensor
+            .name
+            .strip_prefix(PEFT_PREFIX)
+            .and_then(|name| name.split_once(".lora_").map(|(module, _)| module));
         let known = |module: &&str| {
-            (0..config.num_hidden_layers).any(|layer| PROJECTIONS.iter().any(|part| projection_name(layer, part) == **module))
+            (0..config.num_hidden_layers)
+                .any(|layer| PROJECTIONS.iter().any(|part| projection_name(layer, part) == **module))
         };
         let Some(module) = module.filter(known) else {
-            return Err(Error::Adapter(format!("{WEIGHTS} has a tensor {}, which is of no projection of the model", tensor.name)));
+            return Err(Error::Adapter(format!(
+                "{WEIGHTS} has a tensor {}, which is of no projection of the model",
+                tensor.name
+            )));
         };
         modules.insert(module.to_owned());
     }
     if modules.is_empty() {
         return Err(Error::Adapter(format!("{WEIGHTS} has no tensors")));
     }
-    let everywhere = |part: &str| (0..config.num_hidden_layers).all(|layer| modules.contains(&projection_name(layer, part)));
-    let parts: Vec<String> = PROJECTIONS.iter().filter(|part| everywhere(part)).map(|part| (*part).to_owned()).collect();
+    let everywhere = |part: &str| {
+        (0..config.num_hidden_layers).all(|layer| modules.contains(&projection_name(layer, part)))
+    };
+    let parts: Vec<String> =
+        PROJECTIONS.iter().filter(|part| everywhere(part)).map(|part| (*part).to_owned()).collect();
     if parts.len() * config.num_hidden_layers != modules.len() {
         return Ok(Targets::Named(modules.into_iter().collect()));
     }
-    Ok(if parts.len() == PROJECTIONS.len() { Targets::All(ALL_LINEAR.to_owned()) } else { Targets::Named(parts) })
+    Ok(if parts.len() == PROJECTIONS.len() {
+        Targets::All(ALL_LINEAR.to_owned())
+    } else {
+        Targets::Named(parts)
+    })
 }

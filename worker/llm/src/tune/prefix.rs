@@ -1,8 +1,10 @@
-//! Learnt keys and values before each sequence, in each block (Li and Liang 2021, prefix tuning), without a projection of them.
+//! Learnt keys and values before each sequence, in each block (Li and Liang 2021, prefix tuning), without a
+//! projection of them.
 //!
-//! PEFT keeps them as one tensor, each row of which has the keys and then the values of each layer in turn; we name them apart.
-//! They take positions of the context. They start near zero, from the model's own spread, where PEFT draws them with a spread of
-//! one: values of that size would drown what a base of small activations attends to.
+//! PEFT keeps them as one tensor, each row of which has the keys and then the values of each layer in turn;
+//! we name them apart. They take positions of the context. They start near zero, from the model's own spread,
+//! where PEFT draws them with a spread of one: values of that size would drown what a base of small
+//! activations attends to.
 
 use super::{Added, Error, Init, Method, wrong};
 use crate::autograd::Slot;
@@ -46,7 +48,12 @@ fn columns(config: &ModelConfig) -> impl Iterator<Item = String> {
 pub(super) fn fits(method: &'static str, virtual_tokens: usize, config: &ModelConfig) -> Result<(), Error> {
     let context = config.max_position_embeddings;
     if virtual_tokens == 0 || virtual_tokens >= context {
-        return Err(wrong(method, format!("virtual_tokens is {virtual_tokens}, and must be from 1 to below the context of {context}")));
+        return Err(wrong(
+            method,
+            format!(
+                "virtual_tokens is {virtual_tokens}, and must be from 1 to below the context of {context}"
+            ),
+        ));
     }
     Ok(())
 }
@@ -75,8 +82,11 @@ impl Method for Prefix {
     }
 
     fn added(&self, config: &ModelConfig) -> Result<Vec<Added>, Error> {
-        let (shape, spread) = (vec![self.virtual_tokens, config.key_value_size()], spread("prefix", self.spread, config)?);
-        Ok(columns(config).map(|name| Added { name, shape: shape.clone(), init: Init::Normal(spread) }).collect())
+        let (shape, spread) =
+            (vec![self.virtual_tokens, config.key_value_size()], spread("prefix", self.spread, config)?);
+        Ok(columns(config)
+            .map(|name| Added { name, shape: shape.clone(), init: Init::Normal(spread) })
+            .collect())
     }
 
     fn attach(&self, decoder: &mut Decoder) -> Result<(), Error> {
@@ -108,13 +118,23 @@ impl Method for Prefix {
 
     fn to_peft(&self, config: &ModelConfig, slots: &[Slot], flat: &[f32]) -> Vec<Named> {
         let width = config.key_value_size();
-        let parts: Vec<&[f32]> =
-            columns(config).map(|name| slots.iter().find(|slot| slot.name == name).map_or(&[][..], |slot| &flat[slot.range()])).collect();
+        let parts: Vec<&[f32]> = columns(config)
+            .map(|name| {
+                slots.iter().find(|slot| slot.name == name).map_or(&[][..], |slot| &flat[slot.range()])
+            })
+            .collect();
         let mut numbers = Vec::with_capacity(self.virtual_tokens * width * parts.len());
         for row in 0..self.virtual_tokens {
-            parts.iter().filter_map(|part| part.chunks_exact(width).nth(row)).for_each(|part| numbers.extend_from_slice(part));
+            parts
+                .iter()
+                .filter_map(|part| part.chunks_exact(width).nth(row))
+                .for_each(|part| numbers.extend_from_slice(part));
         }
-        vec![Named { name: TENSOR.to_owned(), shape: vec![self.virtual_tokens, width * parts.len()], numbers }]
+        vec![Named {
+            name: TENSOR.to_owned(),
+            shape: vec![self.virtual_tokens, width * parts.len()],
+            numbers,
+        }]
     }
 
     fn read_peft(&self, config: &ModelConfig, tensors: Vec<Named>) -> Result<Vec<Named>, Error> {
@@ -123,10 +143,18 @@ impl Method for Prefix {
         let found = tensors.iter().find(|tensor| tensor.name == TENSOR);
         let found = found.ok_or_else(|| Error::Adapter(format!("there is no tensor {TENSOR}")))?;
         if found.shape != wanted {
-            return Err(Error::Adapter(format!("{TENSOR} has shape {:?} where the model wants {wanted:?}", found.shape)));
+            return Err(Error::Adapter(format!(
+                "{TENSOR} has shape {:?} where the model wants {wanted:?}",
+                found.shape
+            )));
         }
         let part = |at: usize, name: String| {
-            let numbers = found.numbers.chunks_exact(wanted[1]).flat_map(|row| &row[at * width..][..width]).copied().collect();
+            let numbers = found
+                .numbers
+                .chunks_exact(wanted[1])
+                .flat_map(|row| &row[at * width..][..width])
+                .copied()
+                .collect();
             Named { name, shape: vec![self.virtual_tokens, width], numbers }
         };
         Ok(columns(config).enumerate().map(|(at, name)| part(at, name)).collect())

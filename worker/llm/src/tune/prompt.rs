@@ -1,7 +1,7 @@
 //! Learnt rows before each sequence, in the place of embedded tokens (Lester et al. 2021, prompt tuning).
 //!
-//! They take positions of the context. They start as embeddings of tokens drawn from the vocabulary, which the paper found to be
-//! better than the random numbers that PEFT takes unless told otherwise.
+//! They take positions of the context. They start as embeddings of tokens drawn from the vocabulary, which
+//! the paper found to be better than the random numbers that PEFT takes unless told otherwise.
 
 use super::prefix::{TENSOR, fits, spread};
 use super::{Added, Error, Init, Method};
@@ -58,7 +58,11 @@ impl Method for Prompt {
             Start::Vocabulary => Init::Vocabulary,
             Start::Random => Init::Normal(spread("prompt", self.spread, config)?),
         };
-        Ok(vec![Added { name: TENSOR.to_owned(), shape: vec![self.virtual_tokens, config.hidden_size], init }])
+        Ok(vec![Added {
+            name: TENSOR.to_owned(),
+            shape: vec![self.virtual_tokens, config.hidden_size],
+            init,
+        }])
     }
 
     fn attach(&self, decoder: &mut Decoder) -> Result<(), Error> {

@@ -1,9 +1,10 @@
 //! Low-rank additions over a frozen base of quantised blocks, after QLoRA (Dettmers et al. 2023).
 //!
-//! The blocks are GGUF's `Q4_K` (4.5 bits a number) or `Q8_0` (8.5 bits), not the paper's NF4, and there is no double quantisation
-//! and no paging. Projections are in `base`; embedding and output layer in `embeddings`, by default `Q8_0`, since errors there reach
-//! every position and every logit; norms and biases stay f32, which is little. Rows that no block divides are held in the next
-//! finer form ([`Qlora::held`]), and [`super::resident`] says which. A product dequantises one weight at a time.
+//! The blocks are GGUF's `Q4_K` (4.5 bits a number) or `Q8_0` (8.5 bits), not the paper's NF4, and there is
+//! no double quantisation and no paging. Projections are in `base`; embedding and output layer in
+//! `embeddings`, by default `Q8_0`, since errors there reach every position and every logit; norms and biases
+//! stay f32, which is little. Rows that no block divides are held in the next finer form ([`Qlora::held`]),
+//! and [`super::resident`] says which. A product dequantises one weight at a time.
 
 use super::added::EMBEDDING;
 use super::lora::Lora;
@@ -63,7 +64,10 @@ impl Method for Qlora {
 
     fn validate(&self, config: &ModelConfig) -> Result<(), Error> {
         if let dense @ (Precision::F32 | Precision::Bf16) = self.base {
-            return Err(wrong("qlora", format!("a base in {dense:?} is the method lora; q4_k and q8_0 are for qlora")));
+            return Err(wrong(
+                "qlora",
+                format!("a base in {dense:?} is the method lora; q4_k and q8_0 are for qlora"),
+            ));
         }
         if self.lora.base.is_some() {
             return Err(wrong("qlora", "lora.base has no meaning here; base says what the base is held in"));

@@ -37,7 +37,8 @@ fn tokens(count: usize, salt: usize) -> Vec<u32> {
 
 fn gradients(model: &Decoder, dropout: Option<u64>) -> (f64, Vec<f32>) {
     let targets = Targets::mean(tokens(34, 5));
-    let (loss, found) = model.gradients(&tokens(34, 1), &targets, &Rows::new(2, 17), dropout, Vec::new()).expect("runs");
+    let (loss, found) =
+        model.gradients(&tokens(34, 1), &targets, &Rows::new(2, 17), dropout, Vec::new()).expect("runs");
     (loss, found.into_flat().expect("reads"))
 }
 
@@ -53,7 +54,10 @@ fn off(a: &[f32], b: &[f32]) -> f32 {
 
 /// A step down the gradient.
 fn step(model: &Decoder, gradients: &[f32], rate: f32) {
-    model.store().edit(|flat| flat.iter_mut().zip(gradients).for_each(|(x, g)| *x -= rate * g)).expect("edits");
+    model
+        .store()
+        .edit(|flat| flat.iter_mut().zip(gradients).for_each(|(x, g)| *x -= rate * g))
+        .expect("edits");
 }
 
 #[test]
@@ -64,8 +68,14 @@ fn every_method_trains_what_it_says_and_lowers_the_loss() {
     let table = [
         (json!({"method": "full"}), config.parameter_count()),
         (json!({"method": "lora", "r": 4}), 2 * 4 * ((64 + 64) + (64 + 32))),
-        (json!({"method": "lora", "r": 4, "targets": "all-linear", "dropout": 0.1, "base": "bf16"}), lora_all),
-        (json!({"method": "lora", "r": 2, "targets": ["layers.1.self_attn.o_proj"], "rslora": true, "alpha": 3.5}), 2 * (64 + 64)),
+        (
+            json!({"method": "lora", "r": 4, "targets": "all-linear", "dropout": 0.1, "base": "bf16"}),
+            lora_all,
+        ),
+        (
+            json!({"method": "lora", "r": 2, "targets": ["layers.1.self_attn.o_proj"], "rslora": true, "alpha": 3.5}),
+            2 * (64 + 64),
+        ),
         (json!({"method": "qlora", "base": "q8_0", "lora": {"r": 4}}), 2 * 4 * ((64 + 64) + (64 + 32))),
         (json!({"method": "prefix", "virtual_tokens": 3}), 2 * 2 * 3 * 32),
         (json!({"method": "prompt", "virtual_tokens": 3}), 3 * 64),
@@ -83,9 +93,13 @@ fn every_method_trains_what_it_says_and_lowers_the_loss() {
         assert!(second < first, "{value}: {first} to {second}");
         check(&of, &model, &found, 1).unwrap_or_else(|e| panic!("{value}: {e}"));
         // The same seed gives the same start, another one another.
-        let again = |seed| build(config.clone(), initial(&config, 3), &of, Precision::F32, &Device::Cpu, seed).expect("builds");
+        let again = |seed| {
+            build(config.clone(), initial(&config, 3), &of, Precision::F32, &Device::Cpu, seed)
+                .expect("builds")
+        };
         assert_eq!(again(1).store().trained().expect("reads"), again(1).store().trained().expect("reads"));
-        let differs = again(1).store().trained().expect("reads") != again(2).store().trained().expect("reads");
+        let differs =
+            again(1).store().trained().expect("reads") != again(2).store().trained().expect("reads");
         assert_eq!(differs, value["method"] != "full", "{value}");
     }
 }
@@ -98,9 +112,14 @@ fn what_would_not_learn_is_named() {
     let (_, mut found) = gradients(&model, None);
     check(&of, &model, &found, 0).expect("A may be silent");
     let silent = check(&of, &model, &found, 1).expect_err("A learnt nothing").to_string();
-    assert!(silent.contains("layers.0.self_attn.q_proj.lora_A.weight has no gradient after 1 steps"), "{silent}");
+    assert!(
+        silent.contains("layers.0.self_attn.q_proj.lora_A.weight has no gradient after 1 steps"),
+        "{silent}"
+    );
     found[0] = f32::NAN;
-    assert!(check(&of, &model, &found, 0).expect_err("is no number").to_string().contains("a gradient of NaN"));
+    assert!(
+        check(&of, &model, &found, 0).expect_err("is no number").to_string().contains("a gradient of NaN")
+    );
     let other = method(json!({"method": "lora", "r": 2, "targets": ["q_proj"]}));
     assert!(
         check(&other, &model, &[0.1; 9999], 1)
@@ -109,7 +128,12 @@ fn what_would_not_learn_is_named() {
             .contains("v_proj.lora_A.weight is trained, and should be")
     );
     let more = method(json!({"method": "lora", "r": 2, "targets": ["q_proj", "v_proj", "o_proj"]}));
-    assert!(check(&more, &model, &[0.1; 9999], 1).expect_err("too few").to_string().contains("o_proj.lora_A.weight is frozen or absent"));
+    assert!(
+        check(&more, &model, &[0.1; 9999], 1)
+            .expect_err("too few")
+            .to_string()
+            .contains("o_proj.lora_A.weight is frozen or absent")
+    );
 }
 
 #[test]
@@ -121,14 +145,18 @@ fn merged_weights_act_as_the_additions_did() {
         json!({"method": "qlora", "base": "q8_0", "embeddings": "q8_0", "lora": {"r": 4, "targets": "all-linear"}}),
     ] {
         let model = built(&config, &method(value.clone()));
-        model.store().edit(|flat| flat.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).sin())).expect("edits");
+        model
+            .store()
+            .edit(|flat| flat.iter_mut().enumerate().for_each(|(i, x)| *x += 0.1 * (i as f32).sin()))
+            .expect("edits");
         let merged = merge(&model).expect("merges");
         assert!(off(&logits(&merged), &logits(&model)) < 1e-4, "{value}");
         let plain = built(&config, &MethodConfig::default());
         assert!(off(&logits(&merged), &logits(&plain)) > 1e-2, "{value}: nothing was added");
         // As a checkpoint of the plain model, too.
         let files = hub::save(&config, merged.store(), DType::F32, hub::SHARD_BYTES).expect("saves");
-        let read = |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
+        let read =
+            |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
         let (read_config, flat) = hub::load(read).expect("loads");
         let read = Decoder::trained(read_config, &flat).expect("builds");
         assert!(off(&logits(&read), &logits(&model)) < 1e-4, "{value}");
@@ -152,14 +180,21 @@ fn adapters_are_read_back_as_they_were_written() {
         let trained: Vec<f32> = (0..model.store().trained_count()).map(|i| (i as f32 * 0.7).sin()).collect();
         model.store().set(&trained).expect("sets");
         let files = peft::save(&of, &model, &trained, "../base").expect("saves");
-        let read = |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
+        let read =
+            |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
         let adapter = peft::load(&config, read).expect("loads");
         assert_eq!((adapter.flat(), adapter.base.as_str()), (trained, "../base"), "{value}");
-        let again = adapter.build(config.clone(), initial(&config, 3), Precision::F32, &Device::Cpu).expect("builds");
+        let again =
+            adapter.build(config.clone(), initial(&config, 3), Precision::F32, &Device::Cpu).expect("builds");
         assert_eq!(logits(&again), logits(&model), "{value}");
     }
     let full = built(&config, &MethodConfig::default());
-    assert!(peft::save(&MethodConfig::default(), &full, &[], "").expect_err("refused").to_string().contains("a whole model"));
+    assert!(
+        peft::save(&MethodConfig::default(), &full, &[], "")
+            .expect_err("refused")
+            .to_string()
+            .contains("a whole model")
+    );
 }
 
 #[test]
@@ -204,11 +239,18 @@ fn adapters_that_do_not_fit_are_refused_by_name() {
     // Three blocks, of which the file has two: those two are what it targets.
     let read = |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
     assert_eq!(peft::load(&deep, read).expect("loads").weights.len(), 8);
-    assert!(peft::load(&config, |_| Ok(None)).expect_err("refused").to_string().contains("there is no adapter_config.json"));
+    assert!(
+        peft::load(&config, |_| Ok(None))
+            .expect_err("refused")
+            .to_string()
+            .contains("there is no adapter_config.json")
+    );
     let damaged = |name: &str| read(name).map(|bytes| bytes.map(|bytes| bytes[..bytes.len() / 2].to_vec()));
     assert!(peft::load(&config, damaged).expect_err("refused").to_string().contains("adapter_config.json"));
     let half = |name: &str| if name == peft::WEIGHTS { damaged(name) } else { read(name) };
-    assert!(peft::load(&config, half).expect_err("refused").to_string().contains("adapter_model.safetensors"));
+    assert!(
+        peft::load(&config, half).expect_err("refused").to_string().contains("adapter_model.safetensors")
+    );
 }
 
 #[test]
@@ -234,13 +276,19 @@ fn parameters_that_make_no_sense_are_refused_by_name() {
     ];
     for (value, says) in table {
         let of = method(value.clone());
-        let error = build(config.clone(), initial(&config, 0), &of, Precision::F32, &Device::Cpu, 0).err().expect("refused").to_string();
+        let error = build(config.clone(), initial(&config, 0), &of, Precision::F32, &Device::Cpu, 0)
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains(says), "{value}: {error}");
     }
-    for value in [json!({"method": "lora", "rank": 8}), json!({"method": "full", "r": 8}), json!({"method": "ia3"})] {
+    for value in
+        [json!({"method": "lora", "rank": 8}), json!({"method": "full", "r": 8}), json!({"method": "ia3"})]
+    {
         assert!(serde_json::from_value::<MethodConfig>(value.clone()).is_err(), "{value}");
     }
-    let short = build(config.clone(), vec![0.0; 7], &MethodConfig::default(), Precision::F32, &Device::Cpu, 0);
+    let short =
+        build(config.clone(), vec![0.0; 7], &MethodConfig::default(), Precision::F32, &Device::Cpu, 0);
     assert!(short.err().expect("refused").to_string().contains("7 numbers for a model of"));
 }
 
@@ -274,14 +322,25 @@ fn blocks_that_do_not_divide_rows_fall_back_to_finer_ones_and_say_so() {
     }
     let found = resident(&of, &model).expect("counts");
     assert_eq!(found.fallbacks.len(), 2, "{found:?}");
-    assert!(found.fallbacks[0].contains("mlp.down_proj.weight: rows of 96 don't divide into blocks of Q4K; held in Q8_0"), "{found:?}");
+    assert!(
+        found.fallbacks[0]
+            .contains("mlp.down_proj.weight: rows of 96 don't divide into blocks of Q4K; held in Q8_0"),
+        "{found:?}"
+    );
     assert!(found.fallbacks[1].contains("o_proj.weight: rows of 40"), "{found:?}");
 }
 
-/// What a device runs gives the losses and gradients of the CPU: over frozen bases of every form, in f32 and, as far as its digits go, bf16.
+/// What a device runs gives the losses and gradients of the CPU: over frozen bases of every form, in f32 and,
+/// as far as its digits go, bf16.
 #[test]
 fn every_method_on_a_device_is_that_on_the_cpu() {
-    let config = ModelConfig { hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 2, intermediate_size: 256, ..small() };
+    let config = ModelConfig {
+        hidden_size: 256,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        intermediate_size: 256,
+        ..small()
+    };
     let methods = [
         json!({"method": "full"}),
         json!({"method": "lora", "r": 4, "dropout": 0.1, "targets": "all-linear"}),
@@ -293,10 +352,18 @@ fn every_method_on_a_device_is_that_on_the_cpu() {
     ];
     for value in methods {
         let of = method(value.clone());
-        let model = |precision| build(config.clone(), initial(&config, 3), &of, precision, &Device::Cpu, 5).expect("builds");
+        let model = |precision| {
+            build(config.clone(), initial(&config, 3), &of, precision, &Device::Cpu, 5).expect("builds")
+        };
         let exact = model(Precision::F32);
-        let start: Vec<f32> =
-            exact.store().trained().expect("reads").iter().enumerate().map(|(i, x)| x + 0.02 * (i as f32).sin()).collect();
+        let start: Vec<f32> = exact
+            .store()
+            .trained()
+            .expect("reads")
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x + 0.02 * (i as f32).sin())
+            .collect();
         exact.store().set(&start).expect("fits");
         let (loss, slopes) = gradients(&exact, Some(7));
         for (precision, bound) in [(Precision::F32, 2e-4), (Precision::Bf16, 6e-2)] {
@@ -305,7 +372,10 @@ fn every_method_on_a_device_is_that_on_the_cpu() {
             COMPOSED.set(true);
             let (found, theirs) = gradients(&rounded, Some(7));
             COMPOSED.set(false);
-            assert!((found - loss).abs() < f64::from(bound) * 0.2 * loss, "{value} {precision:?}: {found} against {loss}");
+            assert!(
+                (found - loss).abs() < f64::from(bound) * 0.2 * loss,
+                "{value} {precision:?}: {found} against {loss}"
+            );
             for slot in exact.store().slots().iter() {
                 let (a, b) = (&theirs[slot.range()], &slopes[slot.range()]);
                 let norm = b.iter().map(|x| x * x).sum::<f32>().sqrt();

@@ -3,7 +3,8 @@
 /// Characters of each line that are compared: the work grows with their product.
 const CHARS_MAX: usize = 512;
 
-/// Likeness from 0 to 1: half of it is how far the lines agree from the start, half how few edits lie between them.
+/// Likeness from 0 to 1: half of it is how far the lines agree from the start, half how few edits lie between
+/// them.
 ///
 /// White space counts as one space, and none at the ends.
 #[must_use]

@@ -3,7 +3,8 @@
 use super::Complaint;
 use super::lexer::{Kind, Token};
 
-/// Checks the brackets of a text's tokens, of which the first `given` bytes were given and the rest is to be judged.
+/// Checks the brackets of a text's tokens, of which the first `given` bytes were given and the rest is to be
+/// judged.
 ///
 /// A line may open what later lines close, and what was given may close what earlier lines opened. What is
 /// judged may close only what is open in this text.
@@ -23,7 +24,9 @@ pub fn balance(tokens: &[Token], given: usize) -> Result<(), Complaint> {
         };
         match open.pop() {
             Some(opened) if partner(opened) == closes => {}
-            Some(opened) => return Err(Complaint { at: token.start, reason: format!("{closes} closes {opened}") }),
+            Some(opened) => {
+                return Err(Complaint { at: token.start, reason: format!("{closes} closes {opened}") });
+            }
             None if token.start < given => {}
             None => return Err(Complaint { at: token.start, reason: format!("{closes} closes nothing") }),
         }

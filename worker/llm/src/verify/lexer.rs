@@ -1,7 +1,8 @@
 //! A small lexer for a line or snippet of Rust.
 //!
-//! It knows strings, characters, lifetimes, numbers, comments, identifiers and punctuation, and nothing of grammar. Every
-//! string and comment must end within the text. Doubtful cases (unusual Unicode, reserved prefixes) pass.
+//! It knows strings, characters, lifetimes, numbers, comments, identifiers and punctuation, and nothing of
+//! grammar. Every string and comment must end within the text. Doubtful cases (unusual Unicode, reserved
+//! prefixes) pass.
 
 use super::Complaint;
 
@@ -101,7 +102,8 @@ impl Lexer<'_> {
             return self.block_comment();
         }
         for prefix in ["br", "cr", "r"] {
-            let hashes = self.rest().strip_prefix(prefix).map(|rest| rest.chars().take_while(|c| *c == '#').count());
+            let hashes =
+                self.rest().strip_prefix(prefix).map(|rest| rest.chars().take_while(|c| *c == '#').count());
             if let Some(hashes) = hashes
                 && self.rest()[prefix.len() + hashes..].starts_with('"')
             {
@@ -180,7 +182,11 @@ impl Lexer<'_> {
                 if digits == 2 { Ok(()) } else { Err("an escape without two hexadecimal digits") }
             }
             'u' => {
-                let inner = self.rest().strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(inner, _)| inner);
+                let inner = self
+                    .rest()
+                    .strip_prefix('{')
+                    .and_then(|rest| rest.split_once('}'))
+                    .map(|(inner, _)| inner);
                 let inner = inner.ok_or("an escape without its braces")?;
                 let code = u32::from_str_radix(&inner.replace('_', ""), 16).ok().and_then(char::from_u32);
                 self.at += inner.len() + 2;
@@ -220,7 +226,11 @@ impl Lexer<'_> {
                 // A suffix such as `u8`; a digit beyond the radix is no suffix.
                 let suffix = !self.peek(0).is_some_and(|c| c.is_ascii_digit());
                 self.skip(continues_name);
-                return if digits && suffix { Ok(Kind::Literal) } else { Err("a number without the digits of its base") };
+                return if digits && suffix {
+                    Ok(Kind::Literal)
+                } else {
+                    Err("a number without the digits of its base")
+                };
             }
         }
         let digit = |c: char| c == '_' || c.is_ascii_digit();
@@ -295,7 +305,11 @@ mod tests {
             ("\u{1f980}", "a character that begins no token at byte 0"),
         ];
         for (text, expected) in table {
-            assert_eq!(kinds(text), expected.replace(' ', if expected.contains("at byte") { " " } else { "" }), "{text:?}");
+            assert_eq!(
+                kinds(text),
+                expected.replace(' ', if expected.contains("at byte") { " " } else { "" }),
+                "{text:?}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Cheap checks of a completed line of Rust: does it lex, do its brackets balance, does it agree with the real line?
+//! Cheap checks of a completed line of Rust: does it lex, do its brackets balance, does it agree with the
+//! real line?
 //!
 //! These judge form, not meaning: a line that passes may still not compile.
 
@@ -46,8 +47,8 @@ pub fn lexes_as_rust(text: &str) -> Result<(), Complaint> {
 
 /// Judges `prefix` + `completion`; `real` is the real completion, when known.
 ///
-/// Form (lexing, brackets) gives one half of the score, and likeness to the real line the other; when there is no real
-/// line, form gives all. An empty completion gets nothing: saying nothing is never wrong.
+/// Form (lexing, brackets) gives one half of the score, and likeness to the real line the other; when there
+/// is no real line, form gives all. An empty completion gets nothing: saying nothing is never wrong.
 #[must_use]
 pub fn judge(prefix: &str, completion: &str, real: Option<&str>) -> Verdict {
     let completion = head(completion);
@@ -89,10 +90,15 @@ mod tests {
         ];
         for (prefix, completion, real, lexes, balances, score) in table {
             let verdict = judge(prefix, completion, real);
-            assert_eq!((verdict.lexes, verdict.balances, verdict.score), (lexes, balances, score), "{prefix}{completion}: {verdict:?}");
+            assert_eq!(
+                (verdict.lexes, verdict.balances, verdict.score),
+                (lexes, balances, score),
+                "{prefix}{completion}: {verdict:?}"
+            );
             assert_eq!(verdict.complaint.is_none(), lexes && balances);
         }
-        let (near, far) = (judge("x =", " abcd;", Some(" abce;")).score, judge("x =", " zzzz;", Some(" abce;")).score);
+        let (near, far) =
+            (judge("x =", " abcd;", Some(" abce;")).score, judge("x =", " zzzz;", Some(" abce;")).score);
         assert!(near > far && far >= 0.5 && near < 1.0, "{near} {far}");
         let _ = judge("", &"\u{e9}".repeat(5000), Some(&"x".repeat(9000)));
     }

@@ -1,4 +1,5 @@
-//! Adapters that PEFT wrote: logits, losses, and the gradient of every weight; and the same weights when we write them.
+//! Adapters that PEFT wrote: logits, losses, and the gradient of every weight; and the same weights when we
+//! write them.
 
 use crate::recording::{Recording, close, directories, name, shifted};
 use candle_core::Device;
@@ -36,18 +37,27 @@ fn adapters_of_peft_give_its_logits_losses_and_gradients() {
         close(&format!("{label}: logits"), &logits(&model, &tokens, &rows), recorded.floats("logits"));
 
         let targets = Targets::mean(shifted(recorded.integers("tokens").1, time));
-        let (loss, gradients) = model.gradients(&tokens, &targets, &rows, None, Vec::new()).expect("computes");
+        let (loss, gradients) =
+            model.gradients(&tokens, &targets, &rows, None, Vec::new()).expect("computes");
         close(&format!("{label}: loss"), &[loss as f32], &[recorded.float("loss") as f32]);
         assert_eq!(gradients.untouched().count(), 0, "{label}: every weight has a gradient");
         let flat = gradients.into_flat().expect("reads");
         let found = adapter.method.method().to_peft(model.config(), model.store().slots(), &flat);
         assert_eq!(found.len(), recorded.gradients("grad.").count(), "{label}: as many as PEFT saved");
         for Named { name: weight, numbers, .. } in found {
-            close(&format!("{label}: gradient of {weight}"), &numbers, recorded.floats(&format!("grad.{weight}")));
+            close(
+                &format!("{label}: gradient of {weight}"),
+                &numbers,
+                recorded.floats(&format!("grad.{weight}")),
+            );
         }
         if matches!(adapter.method, MethodConfig::Lora(_)) {
             let merged = merge(&model).expect("merges");
-            close(&format!("{label}: merged"), &logits(&merged, &tokens, &rows), recorded.floats("merged.logits"));
+            close(
+                &format!("{label}: merged"),
+                &logits(&merged, &tokens, &rows),
+                recorded.floats("merged.logits"),
+            );
         }
     }
 }
@@ -59,8 +69,11 @@ fn what_we_write_of_them_is_what_peft_wrote() {
         let (model, adapter) = opened(&directory);
         let trained = model.store().trained().expect("reads");
         let files = peft::save(&adapter.method, &model, &trained, &adapter.base).expect("saves");
-        let read = |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
-        let ours = read(peft::WEIGHTS).and_then(|bytes| hub::named("ours", &bytes.unwrap_or_default())).expect("reads");
+        let read =
+            |name: &str| Ok(files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.clone()));
+        let ours = read(peft::WEIGHTS)
+            .and_then(|bytes| hub::named("ours", &bytes.unwrap_or_default()))
+            .expect("reads");
         let theirs = fs::read(directory.join(peft::WEIGHTS)).expect("is there");
         assert_eq!(ours, hub::named("theirs", &theirs).expect("reads"), "{label}");
         assert_eq!(peft::load(model.config(), read).expect("loads"), adapter, "{label}");

@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, labels: &str) {
     let (tokens, batch, time) = recorded.tokens(&format!("tokens{number}"));
     let rows = Rows::new(batch, time);
-    let logits = model.logits(&tokens, &rows).and_then(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?)).expect("computes");
+    let logits = model
+        .logits(&tokens, &rows)
+        .and_then(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?))
+        .expect("computes");
     close(&format!("{label}: logits{number}"), &logits, recorded.floats(&format!("logits{number}")));
 
     let targets = recorded.targets(labels);
@@ -24,7 +27,11 @@ fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, label
     let slots = model.store().slots();
     let prefix = format!("grad{number}.");
     let theirs: BTreeMap<_, _> = recorded.gradients(&prefix).collect();
-    assert_eq!(theirs.keys().copied().collect::<Vec<_>>(), slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(), "{label}");
+    assert_eq!(
+        theirs.keys().copied().collect::<Vec<_>>(),
+        slots.iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>(),
+        "{label}"
+    );
     for slot in slots.iter() {
         let what = format!("{label}: {prefix}{}", slot.name);
         close(&what, &flat[slot.range()], theirs[slot.name.as_str()]);
@@ -46,7 +53,13 @@ fn blocks_that_are_done_again_give_the_gradients_of_pytorch_too() {
     for directory in directories("models") {
         let mut model = model(&directory);
         model.set_checkpointing(true);
-        batch(&name(&directory), &model, &Recording::open(&directory.join("oracle.safetensors")), "2", "labels2");
+        batch(
+            &name(&directory),
+            &model,
+            &Recording::open(&directory.join("oracle.safetensors")),
+            "2",
+            "labels2",
+        );
     }
 }
 
@@ -58,9 +71,15 @@ fn what_is_saved_is_what_was_loaded() {
         // One file, and several.
         for (shard_bytes, several) in [(hub::SHARD_BYTES, false), (8 << 10, true)] {
             let files = hub::save(&config, model.store(), DType::F32, shard_bytes).expect("saves");
-            assert_eq!(files.iter().any(|(file, _)| file.ends_with("index.json")), several, "{}", directory.display());
+            assert_eq!(
+                files.iter().any(|(file, _)| file.ends_with("index.json")),
+                several,
+                "{}",
+                directory.display()
+            );
             let files: BTreeMap<_, _> = files.into_iter().collect();
-            let (again, numbers): (ModelConfig, _) = hub::load(|file| Ok(files.get(file).cloned())).expect("loads what was saved");
+            let (again, numbers): (ModelConfig, _) =
+                hub::load(|file| Ok(files.get(file).cloned())).expect("loads what was saved");
             // The width of a head is always said, also where it follows from others.
             let said = ModelConfig { head_dim: Some(config.head_dim()), ..config.clone() };
             assert_eq!(again, said, "{}", directory.display());

@@ -16,14 +16,16 @@ const IGNORED_LABEL: i64 = -100;
 
 /// Where the recordings are.
 pub fn golden() -> PathBuf {
-    env::var_os("MUSTER_GOLDEN").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
+    env::var_os("MUSTER_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from)
 }
 
 /// The directories of one part of the recordings, in order.
 pub fn directories(part: &str) -> Vec<PathBuf> {
     let root = golden().join(part);
     let entries = fs::read_dir(&root).unwrap_or_else(|e| panic!("{} is there: {e}", root.display()));
-    let mut directories: Vec<PathBuf> = entries.map(|entry| entry.expect("can be listed").path()).filter(|path| path.is_dir()).collect();
+    let mut directories: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("can be listed").path()).filter(|path| path.is_dir()).collect();
     directories.sort();
     assert!(!directories.is_empty(), "{} holds recordings", root.display());
     directories
@@ -36,7 +38,8 @@ pub fn name(directory: &Path) -> String {
 
 /// A model whose every weight is trained, from a recorded checkpoint.
 pub fn model(directory: &Path) -> Decoder {
-    let (config, flat) = hub::load_dir(directory).unwrap_or_else(|e| panic!("failed to {e} ({})", directory.display()));
+    let (config, flat) =
+        hub::load_dir(directory).unwrap_or_else(|e| panic!("failed to {e} ({})", directory.display()));
     Decoder::trained(config, &flat).expect("builds")
 }
 
@@ -60,11 +63,15 @@ impl Recording {
                     floats.insert(name, (shape, numbers));
                 }
                 Dtype::F64 => {
-                    let numbers = data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect();
+                    let numbers =
+                        data.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect();
                     floats.insert(name, (shape, numbers));
                 }
                 Dtype::I64 => {
-                    integers.insert(name, (shape, data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()));
+                    integers.insert(
+                        name,
+                        (shape, data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+                    );
                 }
                 other => panic!("{name} is {other:?}, which no script records"),
             }
@@ -95,7 +102,8 @@ impl Recording {
         (numbers.iter().map(|token| u32::try_from(*token).expect("is a token")).collect(), batch, time)
     }
 
-    /// The targets that transformers makes of labels: each position's is the next position's label, and their mean counts.
+    /// The targets that transformers makes of labels: each position's is the next position's label, and their
+    /// mean counts.
     pub fn targets(&self, labels: &str) -> Targets {
         let (shape, numbers) = self.integers(labels);
         Targets::mean(shifted(numbers, shape[1]))
@@ -103,13 +111,17 @@ impl Recording {
 
     /// The gradients that were recorded under a prefix: name and numbers.
     pub fn gradients<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a [f32])> {
-        self.floats.iter().filter_map(move |(name, (_, numbers))| Some((name.strip_prefix(prefix)?, numbers.as_slice())))
+        self.floats
+            .iter()
+            .filter_map(move |(name, (_, numbers))| Some((name.strip_prefix(prefix)?, numbers.as_slice())))
     }
 }
 
 /// What each position of rows of `time` labels predicts: the next label, and nothing at a row's end.
 pub fn shifted(labels: &[i64], time: usize) -> Vec<u32> {
-    let of = |label: &i64| if *label == IGNORED_LABEL { IGNORED } else { u32::try_from(*label).expect("is a label") };
+    let of = |label: &i64| {
+        if *label == IGNORED_LABEL { IGNORED } else { u32::try_from(*label).expect("is a label") }
+    };
     labels.chunks(time).flat_map(|row| row[1..].iter().map(of).chain([IGNORED])).collect()
 }
 
@@ -119,6 +131,11 @@ pub fn close(what: &str, ours: &[f32], theirs: &[f32]) {
     assert!(ours.iter().all(|x| x.is_finite()), "{what}: all are numbers");
     let largest = theirs.iter().fold(0f64, |largest, x| largest.max(f64::from(x.abs())));
     assert!(largest > 0.0, "{what}: theirs are not all zero");
-    let apart = ours.iter().zip(theirs).fold(0f64, |apart, (a, b)| apart.max((f64::from(*a) - f64::from(*b)).abs()));
-    assert!(apart <= TOLERANCE * largest, "{what}: {:.1e} apart, relative to the largest number", apart / largest);
+    let apart =
+        ours.iter().zip(theirs).fold(0f64, |apart, (a, b)| apart.max((f64::from(*a) - f64::from(*b)).abs()));
+    assert!(
+        apart <= TOLERANCE * largest,
+        "{what}: {:.1e} apart, relative to the largest number",
+        apart / largest
+    );
 }

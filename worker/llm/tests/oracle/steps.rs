@@ -1,7 +1,7 @@
 //! Whole training as PyTorch did it: fifty steps of AdamW on the same batches from the same weights.
 
 use crate::recording::{Recording, directories, model, name, shifted};
-use muster_llm::compute::Compute;
+use muster_host::compute::Compute;
 use muster_llm::train::{About, Batch, Error, Samples, TrainConfig, Trainer};
 use serde_json::Value;
 use std::fs;
@@ -22,7 +22,8 @@ impl Samples for Batches {
     }
 
     fn batch(&self, _: &[u64]) -> Result<Batch, Error> {
-        // The trainer asks once, to see that every weight has a gradient; each step is given its batch by hand.
+        // The trainer asks once, to see that every weight has a gradient; each step is given its batch by
+        // hand.
         Ok(self.batches[0].clone())
     }
 }
@@ -37,7 +38,8 @@ fn batches(recorded: &Recording, vocab_size: usize) -> Batches {
         tokens: tokens.iter().map(|token| u32::try_from(*token).expect("is a token")).collect(),
         ..Batch::default()
     };
-    let about = About { samples: (count * sequences) as u64, positions: time, vocab_size, hash: String::new() };
+    let about =
+        About { samples: (count * sequences) as u64, positions: time, vocab_size, hash: String::new() };
     Batches { about, batches: tokens.chunks(sequences * time).map(batch).collect() }
 }
 
@@ -65,15 +67,24 @@ fn fifty_steps_lose_what_they_lose_in_pytorch() {
     let mut runs = 0;
     for directory in directories("models").iter().filter(|directory| directory.join("fifty.json").exists()) {
         let (label, model) = (name(directory), model(directory));
-        let recorded: Value = serde_json::from_slice(&fs::read(directory.join("fifty.json")).expect("reads")).expect("is JSON");
-        let batches = Arc::new(batches(&Recording::open(&directory.join("fifty.safetensors")), model.config().vocab_size));
+        let recorded: Value =
+            serde_json::from_slice(&fs::read(directory.join("fifty.json")).expect("reads")).expect("is JSON");
+        let batches = Arc::new(batches(
+            &Recording::open(&directory.join("fifty.safetensors")),
+            model.config().vocab_size,
+        ));
         let config = config(&recorded["run"], batches.batches[0].sequences);
         let steps = config.steps;
-        let mut trainer = Trainer::new(config, model, batches.clone(), Compute::new(1).expect("starts")).expect("fits");
+        let mut trainer =
+            Trainer::new(config, model, batches.clone(), Compute::new(1).expect("starts")).expect("fits");
         for step in 0..steps {
             let place = step as usize;
-            let theirs = |key: &str| recorded[key][place].as_f64().unwrap_or_else(|| panic!("{key} of step {step} was recorded"));
-            let gradients = trainer.gradients_of(&batches.batches[place % batches.batches.len()], step).expect("computes");
+            let theirs = |key: &str| {
+                recorded[key][place].as_f64().unwrap_or_else(|| panic!("{key} of step {step} was recorded"))
+            };
+            let gradients = trainer
+                .gradients_of(&batches.batches[place % batches.batches.len()], step)
+                .expect("computes");
             let report = trainer.apply(step, gradients).expect("applies");
             let told = [
                 ("losses", report.loss, LOSS_TOLERANCE),
@@ -82,7 +93,10 @@ fn fifty_steps_lose_what_they_lose_in_pytorch() {
             ];
             for (key, ours, tolerance) in told {
                 let theirs = theirs(key);
-                assert!((ours - theirs).abs() <= tolerance * theirs, "{label}: step {step}: {key}: {ours}, theirs {theirs}");
+                assert!(
+                    (ours - theirs).abs() <= tolerance * theirs,
+                    "{label}: step {step}: {key}: {ours}, theirs {theirs}"
+                );
             }
         }
         runs += 1;

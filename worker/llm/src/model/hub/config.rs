@@ -1,7 +1,8 @@
 //! `config.json`: what transformers writes, of version 4 and of version 5, and what it reads.
 
+use crate::model::Error;
 use crate::model::config::{Family, ModelConfig};
-use crate::model::{Error, rope_scaling::RopeScaling};
+use crate::model::rope_scaling::RopeScaling;
 use candle_core::DType;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
@@ -15,7 +16,9 @@ fn wrong(reason: impl Into<String>) -> Error {
 fn field<T: DeserializeOwned>(object: &Object, name: &str) -> Result<Option<T>, Error> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => serde_json::from_value(value.clone()).map(Some).map_err(|e| wrong(format!("{name}: {e}"))),
+        Some(value) => {
+            serde_json::from_value(value.clone()).map(Some).map_err(|e| wrong(format!("{name}: {e}")))
+        }
     }
 }
 
@@ -34,7 +37,11 @@ pub fn parse_config(bytes: &[u8]) -> Result<ModelConfig, Error> {
         "llama" | "mistral" => Family::Llama,
         "qwen2" => Family::Qwen2,
         "qwen3" => Family::Qwen3,
-        other => return Err(wrong(format!("model_type {other:?} is not built; llama, mistral, qwen2 and qwen3 are"))),
+        other => {
+            return Err(wrong(format!(
+                "model_type {other:?} is not built; llama, mistral, qwen2 and qwen3 are"
+            )));
+        }
     };
     let activation: Option<String> = field(&object, "hidden_act")?;
     if let Some(other) = activation.filter(|name| name != "silu" && name != "swish") {
@@ -80,7 +87,9 @@ fn refuse_windows(object: &Object, kind: &str) -> Result<(), Error> {
     let window: Option<u64> = field(object, "sliding_window")?;
     let layers: Vec<String> = field(object, "layer_types")?.unwrap_or_default();
     if (used && window.is_some()) || layers.iter().any(|layer| layer != "full_attention") {
-        return Err(wrong("sliding windows of attention are not built (use_sliding_window, sliding_window, layer_types)"));
+        return Err(wrong(
+            "sliding windows of attention are not built (use_sliding_window, sliding_window, layer_types)",
+        ));
     }
     Ok(())
 }
@@ -96,7 +105,8 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
         Some(theta) => theta,
         None => field(object, "rope_theta")?.unwrap_or(10_000.0),
     };
-    let turned = field::<f64>(object, "partial_rotary_factor")?.or(field(&parameters, "partial_rotary_factor")?);
+    let turned =
+        field::<f64>(object, "partial_rotary_factor")?.or(field(&parameters, "partial_rotary_factor")?);
     if let Some(part) = turned.filter(|part| (part - 1.0).abs() > f64::EPSILON) {
         return Err(wrong(format!("partial_rotary_factor {part} is not built; 1 is")));
     }
@@ -110,7 +120,9 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
     if !["linear", "llama3", "yarn"].contains(&kind.as_str()) {
         return Err(wrong(format!("rope_type {kind:?} is not built; default, linear, llama3 and yarn are")));
     }
-    if kind == "yarn" && (parameters.contains_key("mscale") || parameters.get("truncate") == Some(&Value::Bool(false))) {
+    if kind == "yarn"
+        && (parameters.contains_key("mscale") || parameters.get("truncate") == Some(&Value::Bool(false)))
+    {
         return Err(wrong("rope_type yarn with mscale or truncate = false is not built"));
     }
     let original = parameters.entry("original_max_position_embeddings").or_insert(json!(context));
@@ -119,7 +131,8 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
     }
     parameters.insert("rope_type".to_owned(), json!(kind));
     parameters.retain(|_, value| !value.is_null());
-    let scaling = serde_json::from_value(Value::Object(parameters)).map_err(|e| wrong(format!("rope scaling: {e}")))?;
+    let scaling =
+        serde_json::from_value(Value::Object(parameters)).map_err(|e| wrong(format!("rope scaling: {e}")))?;
     Ok((theta, Some(scaling)))
 }
 
@@ -128,7 +141,11 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
 /// # Errors
 /// When the format refuses, which it doesn't for a valid configuration.
 pub fn write_config(config: &ModelConfig, dtype: DType) -> Result<Vec<u8>, Error> {
-    let failed = |e: serde_json::Error| Error::File { what: "write", file: "config.json".to_owned(), reason: e.to_string() };
+    let failed = |e: serde_json::Error| Error::File {
+        what: "write",
+        file: "config.json".to_owned(),
+        reason: e.to_string(),
+    };
     let name = match dtype {
         DType::BF16 => "bfloat16",
         DType::F16 => "float16",

@@ -1,6 +1,8 @@
-//! Models in the Hugging Face layout: `config.json`, `model.safetensors` in one file or several with an index.
+//! Models in the Hugging Face layout: `config.json`, `model.safetensors` in one file or several with an
+//! index.
 //!
-//! Files are read and written through closures by name, so that a directory and an artifact store look alike from here.
+//! Files are read and written through closures by name, so that a directory and an artifact store look alike
+//! from here.
 
 mod config;
 mod tensors;
@@ -21,14 +23,18 @@ const INDEX: &str = "model.safetensors.index.json";
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 40;
 
-/// Reads a model's configuration and its weights as one flat vector in order of names. `read` gives a file's bytes, or `None` if
-/// there is no such file.
+/// Reads a model's configuration and its weights as one flat vector in order of names. `read` gives a file's
+/// bytes, or `None` if there is no such file.
 ///
 /// # Errors
-/// [`Error::File`] for a file that is absent or damaged, [`Error::Config`] for a model that is none of ours, [`Error::Weights`] for
-/// a tensor that is absent, misshapen, or not expected.
+/// [`Error::File`] for a file that is absent or damaged, [`Error::Config`] for a model that is none of ours,
+/// [`Error::Weights`] for a tensor that is absent, misshapen, or not expected.
 pub fn load(read: impl Fn(&str) -> Result<Option<Vec<u8>>, Error>) -> Result<(ModelConfig, Vec<f32>), Error> {
-    let absent = |file: &str| Error::File { what: "read", file: file.to_owned(), reason: "there is no such file".to_owned() };
+    let absent = |file: &str| Error::File {
+        what: "read",
+        file: file.to_owned(),
+        reason: "there is no such file".to_owned(),
+    };
     let config = parse_config(&read(CONFIG)?.ok_or_else(|| absent(CONFIG))?)?;
     let slots = slots(&config);
     let mut flat = vec![0f32; config.parameter_count()];
@@ -42,7 +48,9 @@ pub fn load(read: impl Fn(&str) -> Result<Option<Vec<u8>>, Error>) -> Result<(Mo
         tensors::take(&file, &bytes, &config, &slots, &mut flat, &mut found)?;
     }
     match slots.iter().zip(&found).find(|(_, found)| !**found) {
-        Some((slot, _)) => Err(Error::Weights(format!("no file has a tensor {} of shape {:?}", slot.name, slot.shape))),
+        Some((slot, _)) => {
+            Err(Error::Weights(format!("no file has a tensor {} of shape {:?}", slot.name, slot.shape)))
+        }
         None => Ok((config, flat)),
     }
 }
@@ -71,14 +79,25 @@ pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// The files of a model: names and bytes. The weights are those that the configuration names, in `dtype` (f32, bf16 or f16).
+/// The files of a model: names and bytes. The weights are those that the configuration names, in `dtype`
+/// (f32, bf16 or f16).
 ///
 /// # Errors
 /// When a weight is absent or the type is none of those.
-pub fn save(config: &ModelConfig, store: &Store, dtype: DType, shard_bytes: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+pub fn save(
+    config: &ModelConfig,
+    store: &Store,
+    dtype: DType,
+    shard_bytes: usize,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let mut named = Vec::new();
     for (name, shape) in config.weight_shapes() {
-        let numbers = store.get(&name)?.dense(DType::F32, store.device())?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        let numbers = store
+            .get(&name)?
+            .dense(DType::F32, store.device())?
+            .to_device(&Device::Cpu)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         named.push(Named { name, shape, numbers });
     }
     let mut files = vec![(CONFIG.to_owned(), write_config(config, dtype)?)];

@@ -46,15 +46,27 @@ pub fn files_of(index: &[u8]) -> Result<Vec<String>, Error> {
 }
 
 /// Takes the tensors of one file to their places in `flat`.
-pub fn take(file: &str, bytes: &[u8], config: &ModelConfig, slots: &[Slot], flat: &mut [f32], found: &mut [bool]) -> Result<(), Error> {
+pub fn take(
+    file: &str,
+    bytes: &[u8],
+    config: &ModelConfig,
+    slots: &[Slot],
+    flat: &mut [f32],
+    found: &mut [bool],
+) -> Result<(), Error> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(file, e))?;
     for (name, tensor) in tensors.iter() {
         let Ok(at) = slots.binary_search_by(|slot| slot.name.as_str().cmp(name)) else {
             // Some writers keep the tables of rotary positions, and a second copy of a tied output layer.
-            if name.ends_with("rotary_emb.inv_freq") || (config.tie_word_embeddings && name == "lm_head.weight") {
+            if name.ends_with("rotary_emb.inv_freq")
+                || (config.tie_word_embeddings && name == "lm_head.weight")
+            {
                 continue;
             }
-            return Err(Error::Weights(format!("{file} has a tensor {name} of shape {:?}, which is none of the model's", tensor.shape())));
+            return Err(Error::Weights(format!(
+                "{file} has a tensor {name} of shape {:?}, which is none of the model's",
+                tensor.shape()
+            )));
         };
         let slot = &slots[at];
         if tensor.shape() != slot.shape {
@@ -65,10 +77,13 @@ pub fn take(file: &str, bytes: &[u8], config: &ModelConfig, slots: &[Slot], flat
             )));
         }
         let place = &mut flat[slot.range()];
-        numbers(&tensor, place)
-            .ok_or_else(|| Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype())))?;
+        numbers(&tensor, place).ok_or_else(|| {
+            Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype()))
+        })?;
         if let Some(number) = place.iter().find(|number| !number.is_finite()) {
-            return Err(Error::Weights(format!("{file}: {name} holds {number}, from which nothing can be learnt")));
+            return Err(Error::Weights(format!(
+                "{file}: {name} holds {number}, from which nothing can be learnt"
+            )));
         }
         found[at] = true;
     }
@@ -83,9 +98,14 @@ pub fn named(file: &str, bytes: &[u8]) -> Result<Vec<Named>, Error> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(file, e))?;
     let mut all = Vec::new();
     for (name, tensor) in tensors.iter() {
-        let mut held = Named { name: name.to_owned(), shape: tensor.shape().to_vec(), numbers: vec![0.0; tensor.shape().iter().product()] };
-        numbers(&tensor, &mut held.numbers)
-            .ok_or_else(|| Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype())))?;
+        let mut held = Named {
+            name: name.to_owned(),
+            shape: tensor.shape().to_vec(),
+            numbers: vec![0.0; tensor.shape().iter().product()],
+        };
+        numbers(&tensor, &mut held.numbers).ok_or_else(|| {
+            Error::Weights(format!("{file}: {name} is {:?}; F32, BF16 and F16 can be read", tensor.dtype()))
+        })?;
         all.push(held);
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -117,13 +137,18 @@ pub fn numbers(tensor: &TensorView<'_>, out: &mut [f32]) -> Option<()> {
 fn encoded(numbers: &[f32], dtype: DType) -> Option<(Dtype, Vec<u8>)> {
     match dtype {
         DType::F32 => Some((Dtype::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect())),
-        DType::BF16 => Some((Dtype::BF16, numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect())),
-        DType::F16 => Some((Dtype::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect())),
+        DType::BF16 => {
+            Some((Dtype::BF16, numbers.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect()))
+        }
+        DType::F16 => {
+            Some((Dtype::F16, numbers.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect()))
+        }
         _ => None,
     }
 }
 
-/// The files that hold `named` in `dtype` (f32, bf16 or f16): one, or several of at most `shard_bytes` with an index.
+/// The files that hold `named` in `dtype` (f32, bf16 or f16): one, or several of at most `shard_bytes` with
+/// an index.
 ///
 /// # Errors
 /// When the type is none of those, or the format refuses.
@@ -132,7 +157,8 @@ pub fn shards(named: Vec<Named>, dtype: DType, shard_bytes: usize) -> Result<Vec
     let (mut groups, mut total): (Vec<Vec<_>>, usize) = (vec![Vec::new()], 0);
     let mut held = 0;
     for Named { name, shape, numbers } in named {
-        let (kind, bytes) = encoded(&numbers, dtype).ok_or_else(|| failed(format!("weights can't be written as {dtype:?}")))?;
+        let (kind, bytes) = encoded(&numbers, dtype)
+            .ok_or_else(|| failed(format!("weights can't be written as {dtype:?}")))?;
         if held > 0 && held + bytes.len() > shard_bytes {
             groups.push(Vec::new());
             held = 0;
@@ -146,11 +172,18 @@ pub fn shards(named: Vec<Named>, dtype: DType, shard_bytes: usize) -> Result<Vec
     let count = groups.len();
     let (mut files, mut weight_map) = (Vec::new(), BTreeMap::new());
     for (at, group) in groups.into_iter().enumerate() {
-        let file = if count == 1 { super::ONE.to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", at + 1) };
+        let file = if count == 1 {
+            super::ONE.to_owned()
+        } else {
+            format!("model-{:05}-of-{count:05}.safetensors", at + 1)
+        };
         let mut views = Vec::new();
         for (name, kind, shape, bytes) in &group {
             weight_map.insert(name.clone(), file.clone());
-            views.push((name.clone(), TensorView::new(*kind, shape.clone(), bytes).map_err(|e| failed(e.to_string()))?));
+            views.push((
+                name.clone(),
+                TensorView::new(*kind, shape.clone(), bytes).map_err(|e| failed(e.to_string()))?,
+            ));
         }
         let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         files.push((file, safetensors::serialize(views, Some(about)).map_err(|e| failed(e.to_string()))?));

@@ -1,8 +1,10 @@
-//! Attention from candle's operations, for devices that are not the CPU: in blocks of queries, so that no whole matrix of scores exists.
+//! Attention from candle's operations, for devices that are not the CPU: in blocks of queries, so that no
+//! whole matrix of scores exists.
 //!
-//! As on the CPU, backward makes the probabilities of a block again from the log of the sum of exponentials (FlashAttention, Dao et al. 2022).
-//! Query heads that share keys are rows of one product, so keys and values are never copied for each. Scores, probabilities and sums over
-//! blocks are f32; products are made in the type of the activations. Memory: O(time * block), twice; a block's scores have a bound.
+//! As on the CPU, backward makes the probabilities of a block again from the log of the sum of exponentials
+//! (FlashAttention, Dao et al. 2022). Query heads that share keys are rows of one product, so keys and values
+//! are never copied for each. Scores, probabilities and sums over blocks are f32; products are made in the
+//! type of the activations. Memory: O(time * block), twice; a block's scores have a bound.
 
 use super::{Heads, Prefix, Shape};
 use crate::autograd::{Tape, Value};
@@ -39,7 +41,8 @@ fn join(x: &Tensor, shape: &Shape) -> Result<Tensor> {
     x.transpose(1, 2)?.contiguous()?.reshape((shape.rows.count(), ()))
 }
 
-/// Turns `[batch, count, time, dim]` by position, or back, and multiplies it with `scale`, in f32; the answer is of type `dtype`.
+/// Turns `[batch, count, time, dim]` by position, or back, and multiplies it with `scale`, in f32; the answer
+/// is of type `dtype`.
 fn turn(x: &Tensor, shape: &Shape, offset: usize, back: bool, scale: f64, dtype: DType) -> Result<Tensor> {
     let half = shape.heads.dim / 2;
     let (cos, sin) = shape.rotation.tensors(offset, shape.rows.time, x.device())?;
@@ -56,7 +59,8 @@ fn precede(x: Tensor, prefix: Option<Tensor>, shape: &Shape) -> Result<Tensor> {
     let Some(prefix) = prefix else { return Ok(x) };
     let (before, _) = prefix.dims2()?;
     let (batch, count, dim) = (shape.rows.batch, shape.heads.key_value, shape.heads.dim);
-    let prefix = prefix.reshape((1, before, count, dim))?.transpose(1, 2)?.expand((batch, count, before, dim))?;
+    let prefix =
+        prefix.reshape((1, before, count, dim))?.transpose(1, 2)?.expand((batch, count, before, dim))?;
     Tensor::cat(&[prefix.contiguous()?, x], 2)
 }
 
@@ -86,14 +90,20 @@ impl Kept {
         let (heads, rows) = (shape.heads, &shape.rows);
         let before = Prefix::len(prefix)?;
         let (dtype, device) = (q.dtype(), q.device());
-        let dense = |pick: fn(&Prefix) -> &crate::autograd::Weight| prefix.map(|prefix| pick(prefix).dense(dtype, device)).transpose();
+        let dense = |pick: fn(&Prefix) -> &crate::autograd::Weight| {
+            prefix.map(|prefix| pick(prefix).dense(dtype, device)).transpose()
+        };
         let scale = f64::from(heads.scale());
         let q = turn(&split(q, shape, heads.query)?, shape, before, false, scale, dtype)?;
         let k = turn(&split(k, shape, heads.key_value)?, shape, before, false, 1.0, dtype)?;
         let k = precede(k, dense(|prefix| &prefix.keys)?, shape)?;
         let v = precede(split(v, shape, heads.key_value)?, dense(|prefix| &prefix.values)?, shape)?;
         let q = q.reshape((rows.batch, heads.key_value, heads.group(), rows.time, heads.dim))?;
-        let starts = rows.starts.as_deref().map(|starts| Tensor::from_slice(starts, (rows.batch, rows.time, 1), device)).transpose()?;
+        let starts = rows
+            .starts
+            .as_deref()
+            .map(|starts| Tensor::from_slice(starts, (rows.batch, rows.time, 1), device))
+            .transpose()?;
         Ok(Self { shape: shape.clone(), before, q, k, v, starts })
     }
 
@@ -102,8 +112,11 @@ impl Kept {
         let size = block(rows.batch, self.shape.heads, self.before + time);
         let blocks = (0..time).step_by(size).map(|first| {
             let queries = first..(first + size).min(time);
-            let of_sequence = |sequence: usize| sequence * time + queries.start..sequence * time + queries.end;
-            let first = |starts: &[u32]| (0..rows.batch).flat_map(|sequence| &starts[of_sequence(sequence)]).min().copied();
+            let of_sequence =
+                |sequence: usize| sequence * time + queries.start..sequence * time + queries.end;
+            let first = |starts: &[u32]| {
+                (0..rows.batch).flat_map(|sequence| &starts[of_sequence(sequence)]).min().copied()
+            };
             let seen = rows.starts.as_deref().and_then(first).map_or(0, |start| start as usize);
             let low = if self.before == 0 { seen } else { 0 };
             Block { keys: low..self.before + queries.end, queries }
@@ -125,7 +138,8 @@ impl Kept {
         x.reshape((batch, key_value, group, rows / group, dim))
     }
 
-    /// 0 where a query sees a key, else [`HIDDEN`] or twice that: `[batch or 1, 1, 1, queries, keys]`. Made of what is on the device.
+    /// 0 where a query sees a key, else [`HIDDEN`] or twice that: `[batch or 1, 1, 1, queries, keys]`. Made
+    /// of what is on the device.
     fn mask(&self, block: &Block) -> Result<Tensor> {
         let device = self.q.device();
         let (queries, before) = (block.queries.len(), self.before.saturating_sub(block.keys.start));
@@ -165,7 +179,8 @@ fn add_keys(sum: &Tensor, found: &Tensor, block: &Block) -> Result<()> {
     sum.slice_set(&(before + found.to_dtype(DType::F32)?)?, 2, block.keys.start)
 }
 
-/// The result in rows, and of each block the log of the sum of exponentials `[batch, key_value, group, queries, 1]`.
+/// The result in rows, and of each block the log of the sum of exponentials `[batch, key_value, group,
+/// queries, 1]`.
 fn forward(kept: &Kept) -> Result<(Tensor, Vec<Tensor>)> {
     let dtype = kept.q.dtype();
     let (mut outs, mut sums) = (Vec::new(), Vec::new());
@@ -182,18 +197,25 @@ fn forward(kept: &Kept) -> Result<(Tensor, Vec<Tensor>)> {
         sums.push((greatest + total.log()?)?);
     }
     let shape = &kept.shape;
-    let out = Tensor::cat(&outs, 3)?.reshape((shape.rows.batch, shape.heads.query, shape.rows.time, shape.heads.dim))?;
+    let out = Tensor::cat(&outs, 3)?.reshape((
+        shape.rows.batch,
+        shape.heads.query,
+        shape.rows.time,
+        shape.heads.dim,
+    ))?;
     Ok((join(&out, shape)?, sums))
 }
 
-/// The gradients of queries, keys and values, the last two behind the prefix; all `[batch, heads, positions, dim]`, before turning back.
+/// The gradients of queries, keys and values, the last two behind the prefix; all `[batch, heads, positions,
+/// dim]`, before turning back.
 fn backward(kept: &Kept, sums: &[Tensor], result: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
     let Shape { heads, rows, .. } = &kept.shape;
     let dtype = kept.q.dtype();
     let of_queries = |x: &Tensor| split(x, &kept.shape, heads.query)?.reshape(kept.q.shape());
     let g = of_queries(gradient)?;
     // Of each query, what all its keys' slopes are pulled down by.
-    let pulls = (g.to_dtype(DType::F32)? * of_queries(result)?.to_dtype(DType::F32)?)?.sum_keepdim(D::Minus1)?;
+    let pulls =
+        (g.to_dtype(DType::F32)? * of_queries(result)?.to_dtype(DType::F32)?)?.sum_keepdim(D::Minus1)?;
     let dk = Tensor::zeros(kept.k.shape(), DType::F32, kept.k.device())?;
     let dv = dk.zeros_like()?;
     let mut dq = Vec::new();
@@ -214,7 +236,13 @@ fn backward(kept: &Kept, sums: &[Tensor], result: &Tensor, gradient: &Tensor) ->
 }
 
 /// The whole operation.
-pub fn attention(tape: &mut Tape, [q, k, v]: [&Value; 3], shape: &Shape, prefix: Option<&Prefix>, follows: bool) -> Result<Value> {
+pub fn attention(
+    tape: &mut Tape,
+    [q, k, v]: [&Value; 3],
+    shape: &Shape,
+    prefix: Option<&Prefix>,
+    follows: bool,
+) -> Result<Value> {
     let (kept, (out, sums)) = count(Part::Attention, || {
         let kept = Kept::new([q.data(), k.data(), v.data()], shape, prefix)?;
         let done = forward(&kept)?;

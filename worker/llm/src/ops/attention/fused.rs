@@ -1,4 +1,5 @@
-//! Attention on the CPU: a task per sequence and key head, in blocks of queries that see only the keys before them.
+//! Attention on the CPU: a task per sequence and key head, in blocks of queries that see only the keys before
+//! them.
 
 use super::panels::Panels;
 use super::{Heads, Prefix, Shape};
@@ -35,7 +36,8 @@ impl Kept {
     /// Turns the inputs.
     pub fn new([q, k, v]: [&Tensor; 3], shape: &Shape, prefix: Option<&Prefix>) -> Result<Self> {
         let before = Prefix::len(prefix)?;
-        let (prefix_k, prefix_v) = (prefix.map(|p| p.keys.numbers()).transpose()?, prefix.map(|p| p.values.numbers()).transpose()?);
+        let (prefix_k, prefix_v) =
+            (prefix.map(|p| p.keys.numbers()).transpose()?, prefix.map(|p| p.values.numbers()).transpose()?);
         let (q, k, v) = (host::floats(q)?, host::floats(k)?, host::floats(v)?);
         let mut kept = Self { shape: shape.clone(), before, q: Vec::new(), k: Vec::new(), v: Vec::new() };
         kept.q = kept.queries(true).gather(&q, &[], before);
@@ -60,7 +62,8 @@ impl Kept {
         let starts = self.shape.rows.starts.as_deref().map(|starts| &starts[sequence * time..][..time]);
         (0..time).step_by(BLOCK).map(move |first| {
             let queries = first..(first + BLOCK).min(time);
-            let seen = starts.map_or(0, |starts| starts[queries.clone()].iter().min().map_or(0, |start| *start as usize));
+            let seen = starts
+                .map_or(0, |starts| starts[queries.clone()].iter().min().map_or(0, |start| *start as usize));
             let low = if self.before == 0 { seen } else { 0 };
             Block { keys: low..self.before + queries.end, queries, before: self.before, starts }
         })
@@ -89,18 +92,27 @@ impl Block<'_> {
         View::dense(&panel[range.start * dim..range.end * dim], range.len(), dim)
     }
 
-    /// How many columns of a query's row of scores it sees, and which of those (the other documents of its sequence) it does not.
+    /// How many columns of a query's row of scores it sees, and which of those (the other documents of its
+    /// sequence) it does not.
     #[inline(always)]
     fn seen(&self, query: usize) -> (usize, Range<usize>) {
         let seen = self.before + query + 1 - self.keys.start;
         let start = self.starts.map_or(0, |starts| starts[query] as usize);
-        let others = (self.before.max(self.keys.start) - self.keys.start)..(self.before + start).max(self.keys.start) - self.keys.start;
+        let others = (self.before.max(self.keys.start) - self.keys.start)
+            ..(self.before + start).max(self.keys.start) - self.keys.start;
         (seen, if self.starts.is_some() { others } else { 0..0 })
     }
 
     fn scores(&self, q: &[f32], k: &[f32], heads: Heads, scores: &mut [f32]) {
         let (q, k) = (Self::of(&self.queries, q, heads.dim), Self::of(&self.keys, k, heads.dim).t());
-        product(ViewMut::dense(scores, self.rows(), self.cols()), Into::Replace, heads.scale(), q, k, Spread::Here);
+        product(
+            ViewMut::dense(scores, self.rows(), self.cols()),
+            Into::Replace,
+            heads.scale(),
+            q,
+            k,
+            Spread::Here,
+        );
     }
 }
 
@@ -112,24 +124,34 @@ pub fn forward(kept: &Kept) -> Result<(Tensor, Arc<[f32]>)> {
     let group = heads.group();
     let mut sums = vec![0f32; rows.batch * heads.query * time];
     let panels = host::written(kept.q.len(), |out| {
-        out.par_chunks_mut(group * q_len).zip(sums.par_chunks_mut(group * time)).enumerate().for_each(|(task, (out, sums))| {
-            let (k, v) = (&kept.k[task * k_len..][..k_len], &kept.v[task * k_len..][..k_len]);
-            let mut space = vec![0f32; BLOCK * (kept.before + time)];
-            for member in 0..group {
-                let q = &kept.q[(task * group + member) * q_len..][..q_len];
-                let (out, sums) = (&mut out[member * q_len..][..q_len], &mut sums[member * time..][..time]);
-                for block in kept.blocks(task / heads.key_value) {
-                    let scores = &mut space[..block.rows() * block.cols()];
-                    block.scores(q, k, heads, scores);
-                    let totals = &mut sums[block.queries.clone()];
-                    wide(|| probabilities(&block, scores, totals));
-                    let weights = View::dense(scores, block.rows(), block.cols());
-                    let out = &mut out[block.queries.start * dim..block.queries.end * dim];
-                    let values = Block::of(&block.keys, v, dim);
-                    product(ViewMut::dense(out, block.rows(), dim), Into::Replace, 1.0, weights, values, Spread::Here);
+        out.par_chunks_mut(group * q_len).zip(sums.par_chunks_mut(group * time)).enumerate().for_each(
+            |(task, (out, sums))| {
+                let (k, v) = (&kept.k[task * k_len..][..k_len], &kept.v[task * k_len..][..k_len]);
+                let mut space = vec![0f32; BLOCK * (kept.before + time)];
+                for member in 0..group {
+                    let q = &kept.q[(task * group + member) * q_len..][..q_len];
+                    let (out, sums) =
+                        (&mut out[member * q_len..][..q_len], &mut sums[member * time..][..time]);
+                    for block in kept.blocks(task / heads.key_value) {
+                        let scores = &mut space[..block.rows() * block.cols()];
+                        block.scores(q, k, heads, scores);
+                        let totals = &mut sums[block.queries.clone()];
+                        wide(|| probabilities(&block, scores, totals));
+                        let weights = View::dense(scores, block.rows(), block.cols());
+                        let out = &mut out[block.queries.start * dim..block.queries.end * dim];
+                        let values = Block::of(&block.keys, v, dim);
+                        product(
+                            ViewMut::dense(out, block.rows(), dim),
+                            Into::Replace,
+                            1.0,
+                            weights,
+                            values,
+                            Spread::Here,
+                        );
+                    }
                 }
-            }
-        });
+            },
+        );
     });
     let out = kept.queries(false).scatter(&panels, 0);
     Ok((host::tensor(out, (rows.count(), heads.query * dim))?, sums.into()))
@@ -138,7 +160,8 @@ pub fn forward(kept: &Kept) -> Result<(Tensor, Arc<[f32]>)> {
 /// Scores become probabilities; `totals` get the log of the sum of exponentials.
 #[inline(always)]
 fn probabilities(block: &Block<'_>, scores: &mut [f32], totals: &mut [f32]) {
-    for ((query, row), total) in block.queries.clone().zip(scores.chunks_exact_mut(block.cols())).zip(totals) {
+    for ((query, row), total) in block.queries.clone().zip(scores.chunks_exact_mut(block.cols())).zip(totals)
+    {
         let (seen, others) = block.seen(query);
         let (row, hidden) = row.split_at_mut(seen);
         hidden.fill(0.0);
@@ -161,7 +184,8 @@ fn probabilities(block: &Block<'_>, scores: &mut [f32], totals: &mut [f32]) {
 /// Scores become probabilities again.
 #[inline(always)]
 fn probabilities_again(block: &Block<'_>, scores: &mut [f32], totals: &[f32]) {
-    for ((query, row), total) in block.queries.clone().zip(scores.chunks_exact_mut(block.cols())).zip(totals) {
+    for ((query, row), total) in block.queries.clone().zip(scores.chunks_exact_mut(block.cols())).zip(totals)
+    {
         let (seen, others) = block.seen(query);
         let (row, hidden) = row.split_at_mut(seen);
         hidden.fill(0.0);
@@ -192,7 +216,8 @@ pub fn backward(kept: &Kept, sums: &[f32], result: &Tensor, gradient: &Tensor) -
     let out_panels = kept.queries(false).gather(&out, &[], 0);
     let (mut dk, mut dv) = (vec![0f32; kept.k.len()], vec![0f32; kept.v.len()]);
     let dq = host::written(kept.q.len(), |dq| {
-        let tasks = dq.par_chunks_mut(group * q_len).zip(dk.par_chunks_mut(k_len).zip(dv.par_chunks_mut(k_len)));
+        let tasks =
+            dq.par_chunks_mut(group * q_len).zip(dk.par_chunks_mut(k_len).zip(dv.par_chunks_mut(k_len)));
         tasks.enumerate().for_each(|(task, (dq, (dk, dv)))| {
             let (k, v) = (&kept.k[task * k_len..][..k_len], &kept.v[task * k_len..][..k_len]);
             let mut space = vec![0f32; 2 * BLOCK * (kept.before + time)];
@@ -208,12 +233,27 @@ pub fn backward(kept: &Kept, sums: &[f32], result: &Tensor, gradient: &Tensor) -
                     let slopes = &mut slopes[..rows * cols];
                     block.scores(q, k, heads, scores);
                     wide(|| probabilities_again(&block, scores, &sums[block.queries.clone()]));
-                    let (q_view, g_view) = (Block::of(&block.queries, q, dim), Block::of(&block.queries, g, dim));
+                    let (q_view, g_view) =
+                        (Block::of(&block.queries, q, dim), Block::of(&block.queries, g, dim));
                     let (k_view, v_view) = (Block::of(&block.keys, k, dim), Block::of(&block.keys, v, dim));
                     let keys = block.keys.start * dim..block.keys.end * dim;
                     let p = View::dense(scores, rows, cols);
-                    product(ViewMut::dense(&mut dv[keys.clone()], cols, dim), Into::Add, 1.0, p.t(), g_view, Spread::Here);
-                    product(ViewMut::dense(slopes, rows, cols), Into::Replace, 1.0, g_view, v_view.t(), Spread::Here);
+                    product(
+                        ViewMut::dense(&mut dv[keys.clone()], cols, dim),
+                        Into::Add,
+                        1.0,
+                        p.t(),
+                        g_view,
+                        Spread::Here,
+                    );
+                    product(
+                        ViewMut::dense(slopes, rows, cols),
+                        Into::Replace,
+                        1.0,
+                        g_view,
+                        v_view.t(),
+                        Spread::Here,
+                    );
                     wide(|| {
                         for (query, pull) in block.queries.clone().zip(&mut pulls) {
                             *pull = dot(&g[query * dim..][..dim], &out[query * dim..][..dim]);
@@ -222,8 +262,22 @@ pub fn backward(kept: &Kept, sums: &[f32], result: &Tensor, gradient: &Tensor) -
                     });
                     let slopes = View::dense(slopes, rows, cols);
                     let dq = &mut dq[block.queries.start * dim..block.queries.end * dim];
-                    product(ViewMut::dense(dq, rows, dim), Into::Replace, heads.scale(), slopes, k_view, Spread::Here);
-                    product(ViewMut::dense(&mut dk[keys], cols, dim), Into::Add, heads.scale(), slopes.t(), q_view, Spread::Here);
+                    product(
+                        ViewMut::dense(dq, rows, dim),
+                        Into::Replace,
+                        heads.scale(),
+                        slopes,
+                        k_view,
+                        Spread::Here,
+                    );
+                    product(
+                        ViewMut::dense(&mut dk[keys], cols, dim),
+                        Into::Add,
+                        heads.scale(),
+                        slopes.t(),
+                        q_view,
+                        Spread::Here,
+                    );
                 }
             }
         });

@@ -1,7 +1,8 @@
 //! Causal grouped-query attention with rotary positions, as one operation.
 //!
-//! Backward computes the probabilities again from each row's log of the sum of exponentials (as FlashAttention, Dao et al. 2022),
-//! so memory grows with time and not with its square. Learnt keys and values may come before all positions (prefix tuning).
+//! Backward computes the probabilities again from each row's log of the sum of exponentials (as
+//! FlashAttention, Dao et al. 2022), so memory grows with time and not with its square. Learnt keys and
+//! values may come before all positions (prefix tuning).
 
 mod composed;
 mod fused;
@@ -74,16 +75,31 @@ pub struct Shape {
 ///
 /// # Errors
 /// When the shapes don't match, or a sequence is longer than the rotation's tables.
-pub fn attention(tape: &mut Tape, q: &Value, k: &Value, v: &Value, shape: &Shape, prefix: Option<&Prefix>) -> Result<Value> {
+pub fn attention(
+    tape: &mut Tape,
+    q: &Value,
+    k: &Value,
+    v: &Value,
+    shape: &Shape,
+    prefix: Option<&Prefix>,
+) -> Result<Value> {
     let (heads, rows) = (shape.heads, &shape.rows);
     let (q_width, kv_width) = (heads.query * heads.dim, heads.key_value * heads.dim);
     let given = (q.data().dims2()?, k.data().dims2()?, v.data().dims2()?);
     if given != ((rows.count(), q_width), (rows.count(), kv_width), (rows.count(), kv_width)) {
-        candle_core::bail!("attention of {heads:?} over {} sequences of {} was given {given:?}", rows.batch, rows.time);
+        candle_core::bail!(
+            "attention of {heads:?} over {} sequences of {} was given {given:?}",
+            rows.batch,
+            rows.time
+        );
     }
     let before = Prefix::len(prefix)?;
     if before + rows.time > shape.rotation.positions() {
-        candle_core::bail!("{} positions are longer than the context of {}", before + rows.time, shape.rotation.positions());
+        candle_core::bail!(
+            "{} positions are longer than the context of {}",
+            before + rows.time,
+            shape.rotation.positions()
+        );
     }
     let trained = prefix.is_some_and(|prefix| prefix.keys.slot().is_some() || prefix.values.slot().is_some());
     let follows = tape.follows(&[q, k, v], trained);
@@ -106,7 +122,9 @@ pub fn attention(tape: &mut Tape, q: &Value, k: &Value, v: &Value, shape: &Shape
             flow.give(to, gradient)?;
         }
         let weights = prefix.iter().flat_map(|prefix| [&prefix.keys, &prefix.values]);
-        for (slot, gradient) in weights.zip(found.prefix).filter_map(|(weight, found)| Some((weight.slot()?, found))) {
+        for (slot, gradient) in
+            weights.zip(found.prefix).filter_map(|(weight, found)| Some((weight.slot()?, found)))
+        {
             flow.weights().give(slot, &gradient)?;
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! From rows to one panel `[time, dim]` per head and back: what the products of attention read is then contiguous.
+//! From rows to one panel `[time, dim]` per head and back: what the products of attention read is then
+//! contiguous.
 
 use super::Heads;
 use crate::ops::host;
@@ -32,7 +33,13 @@ impl<'a> Panels<'a> {
     }
 
     /// Those of keys or values.
-    pub fn key_value(heads: Heads, batch: usize, time: usize, before: usize, rotation: Option<&'a Rotation>) -> Self {
+    pub fn key_value(
+        heads: Heads,
+        batch: usize,
+        time: usize,
+        before: usize,
+        rotation: Option<&'a Rotation>,
+    ) -> Self {
         Self { batch, time, before, count: heads.key_value, dim: heads.dim, rotation }
     }
 
@@ -41,8 +48,8 @@ impl<'a> Panels<'a> {
         (self.before + self.time) * self.dim
     }
 
-    /// From `x [batch * time, count * dim]`, turned by positions that start at `offset`; what comes before is taken from
-    /// `prefix [before, count * dim]`.
+    /// From `x [batch * time, count * dim]`, turned by positions that start at `offset`; what comes before is
+    /// taken from `prefix [before, count * dim]`.
     pub fn gather(self, x: &[f32], prefix: &[f32], offset: usize) -> Vec<f32> {
         let (dim, width) = (self.dim, self.count * self.dim);
         host::filled(self.batch * self.count * self.len(), self.len(), |part, panel| {
@@ -70,9 +77,11 @@ impl<'a> Panels<'a> {
         host::filled(self.batch * self.time * width, ROWS * width, |part, out| {
             wide(|| {
                 for (at, row) in out.chunks_exact_mut(width).enumerate() {
-                    let (sequence, position) = ((part * ROWS + at) / self.time, (part * ROWS + at) % self.time);
+                    let (sequence, position) =
+                        ((part * ROWS + at) / self.time, (part * ROWS + at) % self.time);
                     for (head, out) in row.chunks_exact_mut(dim).enumerate() {
-                        let start = (sequence * self.count + head) * self.len() + (self.before + position) * dim;
+                        let start =
+                            (sequence * self.count + head) * self.len() + (self.before + position) * dim;
                         let panel = &panels[start..start + dim];
                         match self.rotation {
                             Some(rotation) => rotation.head(panel, offset + position, -1.0, out),

@@ -9,7 +9,8 @@ use candle_core::{Device, Tensor};
 use std::sync::Arc;
 
 fn drawn(rows: usize, width: usize, salt: f32) -> Tensor {
-    let numbers: Vec<f32> = (0..rows * width).map(|i| ((i * i % 977) as f32 * 0.37 + i as f32 * 0.11 + salt).sin()).collect();
+    let numbers: Vec<f32> =
+        (0..rows * width).map(|i| ((i * i % 977) as f32 * 0.37 + i as f32 * 0.11 + salt).sin()).collect();
     Tensor::from_vec(numbers, (rows, width), &Device::Cpu).expect("fits")
 }
 
@@ -64,23 +65,36 @@ fn blocks_of_queries_give_what_slices_give() {
         if !documents.is_empty() {
             // Each sequence has its own documents: the second's begin one later.
             let start = |sequence: usize, position: usize| {
-                let begun =
-                    documents.iter().map(|start| start + u32::from(*start > 0) * sequence as u32).filter(|start| *start <= position as u32);
+                let begun = documents
+                    .iter()
+                    .map(|start| start + u32::from(*start > 0) * sequence as u32)
+                    .filter(|start| *start <= position as u32);
                 begun.max().unwrap_or(0)
             };
-            rows.starts = Some((0..batch).flat_map(|sequence| (0..time).map(move |position| start(sequence, position))).collect());
+            rows.starts = Some(
+                (0..batch)
+                    .flat_map(|sequence| (0..time).map(move |position| start(sequence, position)))
+                    .collect(),
+            );
         }
-        let frequencies: Vec<f64> = (0..dim / 2).map(|pair| 100f64.powf(-(2.0 * pair as f64) / dim as f64)).collect();
-        let shape = Shape { heads, rows, rotation: Arc::new(Rotation::new(&frequencies, time + before + 7, 1.0)) };
+        let frequencies: Vec<f64> =
+            (0..dim / 2).map(|pair| 100f64.powf(-(2.0 * pair as f64) / dim as f64)).collect();
+        let shape =
+            Shape { heads, rows, rotation: Arc::new(Rotation::new(&frequencies, time + before + 7, 1.0)) };
         let slices = all(&shape, before);
         COMPOSED.set(true);
         let blocks = all(&shape, before);
         COMPOSED.set(false);
-        for (part, (ours, theirs)) in ["result", "q", "k", "v", "prefix"].iter().zip(blocks.iter().zip(&slices)) {
+        for (part, (ours, theirs)) in
+            ["result", "q", "k", "v", "prefix"].iter().zip(blocks.iter().zip(&slices))
+        {
             let norm = theirs.iter().map(|x| x * x).sum::<f32>().sqrt();
             let off = ours.iter().zip(theirs).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
             // A single position's softmax is 1 whatever its score: queries and keys then have no gradient.
-            assert!(ours.len() == theirs.len() && off <= 1e-5 * norm + 1e-6, "{heads:?} {time} {before} {part}: off by {off} of {norm}");
+            assert!(
+                ours.len() == theirs.len() && off <= 1e-5 * norm + 1e-6,
+                "{heads:?} {time} {before} {part}: off by {off} of {norm}"
+            );
         }
     }
 }

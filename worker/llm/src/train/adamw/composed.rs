@@ -1,7 +1,8 @@
 //! AdamW from candle's operations, for numbers that stay on a device: only the norm's parts come back.
 //!
-//! Each number makes about twenty passes over memory instead of one, in pieces that need little room. What is added in the definition is
-//! added in the same order as on slices, so the two differ by the rounding of single operations.
+//! Each number makes about twenty passes over memory instead of one, in pieces that need little room. What is
+//! added in the definition is added in the same order as on slices, so the two differ by the rounding of
+//! single operations.
 
 use super::{Decay, Numbers};
 use crate::autograd::flat::{part, pieces};
@@ -47,7 +48,8 @@ fn step_of(n: Numbers, held: &Held<'_>, gradients: &Tensor, range: std::ops::Ran
     let gradient = times(&part(gradients, &range)?, n.scale)?;
     let first = (times(&part(held.first, &range)?, n.beta1)? + times(&gradient, 1.0 - n.beta1)?)?;
     held.first.slice_set(&first, 0, range.start)?;
-    let second = (times(&part(held.second, &range)?, n.beta2)? + (times(&gradient, 1.0 - n.beta2)? * gradient)?)?;
+    let second =
+        (times(&part(held.second, &range)?, n.beta2)? + (times(&gradient, 1.0 - n.beta2)? * gradient)?)?;
     held.second.slice_set(&second, 0, range.start)?;
     let spread = times(&second, n.correction2)?.sqrt()?.affine(1.0, f64::from(n.epsilon))?;
     let step = times(&(times(&first, n.correction1)? / spread)?, n.rate)?;

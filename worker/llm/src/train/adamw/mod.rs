@@ -1,7 +1,9 @@
-//! AdamW (Loshchilov & Hutter 2019) over one flat vector, with moments of our own, so that a run can be resumed.
+//! AdamW (Loshchilov & Hutter 2019) over one flat vector, with moments of our own, so that a run can be
+//! resumed.
 //!
-//! Both passes (the norm, and the update with clipping and decay) are cut into chunks of one size whatever the number of threads, and
-//! the norm is added in f64 in the order of chunks: the same bits for any pool. Each number is read and written once per pass.
+//! Both passes (the norm, and the update with clipping and decay) are cut into chunks of one size whatever
+//! the number of threads, and the norm is added in f64 in the order of chunks: the same bits for any pool.
+//! Each number is read and written once per pass.
 //!
 //! [`composed`] is the same for numbers on a device.
 
@@ -54,7 +56,8 @@ fn squares(numbers: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// Which parts of the flat vector decay: matrices do (projections, embeddings, low-rank additions, learnt rows), norms and biases do not.
+/// Which parts of the flat vector decay: matrices do (projections, embeddings, low-rank additions, learnt
+/// rows), norms and biases do not.
 #[derive(Clone, Debug)]
 pub struct Decay {
     /// Where each part ends, and whether it decays; neighbours differ.
@@ -120,7 +123,15 @@ impl Numbers {
 }
 
 /// Updates `weights` by `gradients * scale`, at a step counted from 0. All vectors have one length.
-pub fn update(config: &TrainConfig, decay: &Decay, step: u64, weights: &mut [f32], moments: &mut Moments, gradients: &[f32], scale: f64) {
+pub fn update(
+    config: &TrainConfig,
+    decay: &Decay,
+    step: u64,
+    weights: &mut [f32],
+    moments: &mut Moments,
+    gradients: &[f32],
+    scale: f64,
+) {
     let numbers = Numbers::of(config, step, scale);
     let moments = moments.first.par_chunks_mut(CHUNK).zip(moments.second.par_chunks_mut(CHUNK));
     let chunks = weights.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(moments).enumerate();
@@ -158,8 +169,8 @@ fn step_of(n: Numbers, weights: &mut [f32], gradients: &[f32], first: &mut [f32]
 mod tests {
     use super::*;
     use crate::autograd::flat::PIECE;
-    use crate::compute::Compute;
     use candle_core::{DType, Device, Tensor};
+    use muster_host::compute::Compute;
 
     fn slots(lengths: &[(usize, usize)]) -> Vec<Slot> {
         let mut start = 0;
@@ -181,7 +192,15 @@ mod tests {
         let (mut weights, mut moments) = (vec![1f32; count], Moments::zero(count));
         let given = [0.3f64, -0.2, 0.1];
         for (step, gradient) in given.iter().enumerate() {
-            update(&config, &decay, step as u64, &mut weights, &mut moments, &vec![*gradient as f32 * 4.0; count], 0.25);
+            update(
+                &config,
+                &decay,
+                step as u64,
+                &mut weights,
+                &mut moments,
+                &vec![*gradient as f32 * 4.0; count],
+                0.25,
+            );
         }
         for slot in slots {
             let (mut weight, mut first, mut second) = (1f64, 0f64, 0f64);
@@ -191,27 +210,36 @@ mod tests {
                 first = config.beta1 * first + (1.0 - config.beta1) * gradient;
                 second = config.beta2 * second + (1.0 - config.beta2) * gradient * gradient;
                 let decay = if slot.shape.len() > 1 { config.weight_decay } else { 0.0 };
-                let move_by =
-                    first / (1.0 - config.beta1.powi(power)) / ((second / (1.0 - config.beta2.powi(power))).sqrt() + config.epsilon);
+                let move_by = first
+                    / (1.0 - config.beta1.powi(power))
+                    / ((second / (1.0 - config.beta2.powi(power))).sqrt() + config.epsilon);
                 weight = weight * (1.0 - rate * decay) - rate * move_by;
             }
-            assert!(weights[slot.range()].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6), "{}", slot.name);
+            assert!(
+                weights[slot.range()].iter().all(|x| (f64::from(*x) - weight).abs() < 1e-6),
+                "{}",
+                slot.name
+            );
         }
     }
 
-    /// On a device the same, up to the rounding of single operations: several pieces, and parts that decay and don't.
+    /// On a device the same, up to the rounding of single operations: several pieces, and parts that decay
+    /// and don't.
     #[test]
     fn composed_updates_agree_with_those_on_slices() {
-        let config = TrainConfig { warmup_steps: 0, weight_decay: 0.5, learning_rate: 1e-2, ..TrainConfig::default() };
+        let config =
+            TrainConfig { warmup_steps: 0, weight_decay: 0.5, learning_rate: 1e-2, ..TrainConfig::default() };
         let slots = slots(&[(5, 2), (300, 1), (PIECE, 2), (7, 2), (PIECE + 9, 1), (1, 2)]);
         let count: usize = slots.iter().map(|slot| slot.len).sum();
         let decay = Decay::of(&slots);
         let drawn = |salt: f32| (0..count).map(|i| (i as f32 * 0.37 + salt).sin()).collect::<Vec<_>>();
         let (mut weights, mut moments) = (drawn(0.5), Moments::zero(count));
         let tensor = |numbers: &[f32]| Tensor::from_slice(numbers, count, &Device::Cpu).expect("fits");
-        let [held, first, second] = [&weights, &moments.first, &moments.second].map(|numbers| tensor(numbers));
+        let [held, first, second] =
+            [&weights, &moments.first, &moments.second].map(|numbers| tensor(numbers));
         let rounded = held.to_dtype(DType::BF16).expect("rounds");
-        let on_device = composed::Held { weights: &held, rounded: Some(&rounded), first: &first, second: &second };
+        let on_device =
+            composed::Held { weights: &held, rounded: Some(&rounded), first: &first, second: &second };
         for step in 0..3 {
             let gradients = drawn(step as f32);
             update(&config, &decay, step, &mut weights, &mut moments, &gradients, 0.25);
@@ -220,13 +248,22 @@ mod tests {
             assert!((found - norm(&gradients, 0.25)).abs() < 1e-12 * found, "{found}");
             composed::update(Numbers::of(&config, step, 0.25), &decay, &on_device, &there).expect("updates");
         }
-        let read = |tensor: &Tensor| tensor.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>()).expect("reads");
-        for (theirs, ours, bound) in
-            [(&held, &weights, 1e-6f32), (&first, &moments.first, 1e-7), (&second, &moments.second, 1e-7), (&rounded, &weights, 4e-3)]
-        {
+        let read =
+            |tensor: &Tensor| tensor.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>()).expect("reads");
+        for (theirs, ours, bound) in [
+            (&held, &weights, 1e-6f32),
+            (&first, &moments.first, 1e-7),
+            (&second, &moments.second, 1e-7),
+            (&rounded, &weights, 4e-3),
+        ] {
             let theirs = read(theirs);
-            let (at, off) =
-                theirs.iter().zip(ours).map(|(a, b)| (a - b).abs()).enumerate().max_by(|a, b| a.1.total_cmp(&b.1)).expect("some");
+            let (at, off) = theirs
+                .iter()
+                .zip(ours)
+                .map(|(a, b)| (a - b).abs())
+                .enumerate()
+                .max_by(|a, b| a.1.total_cmp(&b.1))
+                .expect("some");
             assert!(off <= bound, "number {at} is off by {off}: {} against {}", theirs[at], ours[at]);
         }
         let again = held.to_dtype(DType::BF16).expect("rounds");

@@ -1,10 +1,10 @@
 //! What a checkpoint says of itself, and whether it is of a given run.
 
 use super::Read;
-use crate::durable;
 use crate::model::ModelConfig;
 use crate::ops::simd::instructions;
 use crate::train::{Error, State, TrainConfig, Trainer};
+use muster_host::durable;
 use serde::{Deserialize, Serialize};
 
 /// The layout's version.
@@ -68,18 +68,25 @@ impl Manifest {
     /// # Errors
     /// [`Error::Checkpoint`] when the bytes are none, or contradict themselves.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| Error::Checkpoint(format!("its manifest: {e}")))?;
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|e| Error::Checkpoint(format!("its manifest: {e}")))?;
         if manifest.version != VERSION {
-            return Err(Error::Checkpoint(format!("it has version {}, and {VERSION} is known", manifest.version)));
+            return Err(Error::Checkpoint(format!(
+                "it has version {}, and {VERSION} is known",
+                manifest.version
+            )));
         }
         let refused = |e: &dyn std::fmt::Display| Error::Checkpoint(format!("its manifest: {e}"));
         manifest.model.validate().map_err(|e| refused(&e))?;
         manifest.config.validate().map_err(|e| refused(&e))?;
         let State { step, cursor, skipped } = &manifest.state;
-        let in_order = skipped.windows(2).all(|pair| pair[0].end < pair[1].start) && skipped.iter().all(|range| !range.is_empty());
+        let in_order = skipped.windows(2).all(|pair| pair[0].end < pair[1].start)
+            && skipped.iter().all(|range| !range.is_empty());
         if *step > manifest.config.steps || !in_order {
             let steps = manifest.config.steps;
-            return Err(Error::Checkpoint(format!("it is at step {step} of {steps}, sample {cursor}, without {skipped:?}")));
+            return Err(Error::Checkpoint(format!(
+                "it is at step {step} of {steps}, sample {cursor}, without {skipped:?}"
+            )));
         }
         Ok(manifest)
     }
@@ -89,7 +96,8 @@ impl Manifest {
     /// # Errors
     /// When a number is none.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        serde_json::to_vec_pretty(self).map_err(|e| Error::Keep { file: super::MANIFEST.to_owned(), reason: e.to_string() })
+        serde_json::to_vec_pretty(self)
+            .map_err(|e| Error::Keep { file: super::MANIFEST.to_owned(), reason: e.to_string() })
     }
 
     /// A file, whose hash is checked; `None` if there is none of that name.
@@ -114,7 +122,10 @@ impl Manifest {
     pub(in crate::train) fn expect(&self, trainer: &Trainer) -> Result<(), Error> {
         let data = &trainer.samples().about().hash;
         if self.data_hash != *data {
-            return Err(Error::Checkpoint(format!("it is of a run on other data, {} instead of {data}", self.data_hash)));
+            return Err(Error::Checkpoint(format!(
+                "it is of a run on other data, {} instead of {data}",
+                self.data_hash
+            )));
         }
         if self.config_hash != trainer.config_hash() {
             let (theirs, ours) = ((&self.config, &self.model), (trainer.config(), trainer.model().config()));
@@ -125,7 +136,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Why going on with `threads` threads on this machine may not give the bits that the machine before would have given.
+    /// Why going on with `threads` threads on this machine may not give the bits that the machine before
+    /// would have given.
     #[must_use]
     pub fn differs(&self, threads: usize) -> Option<String> {
         let (theirs, ours) = ((self.instructions.as_str(), self.threads), (instructions(), threads));

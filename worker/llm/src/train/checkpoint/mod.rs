@@ -8,8 +8,9 @@
 //! | what the caller adds | an adapter in the PEFT layout, a tokenizer |
 //! | [`MANIFEST`] | step, cursor, parameters, hashes; written last: what it does not name does not exist |
 //!
-//! Whoever writes needs nothing but a place for named bytes; whoever reads checks every hash. The numbers are a pure function of what the
-//! manifest says, on any number of workers, as long as the instruction set and the number of threads are the same: both are recorded.
+//! Whoever writes needs nothing but a place for named bytes; whoever reads checks every hash. The numbers are
+//! a pure function of what the manifest says, on any number of workers, as long as the instruction set and
+//! the number of threads are the same: both are recorded.
 
 mod manifest;
 mod restore;
@@ -30,7 +31,8 @@ const FIRST: &str = "adamw.first.";
 const SECOND: &str = "adamw.second.";
 const MASTER: &str = "master.";
 
-/// A file gets no longer than about this, if it has more than one weight: what exists twice in memory while it is written.
+/// A file gets no longer than about this, if it has more than one weight: what exists twice in memory while
+/// it is written.
 pub const FILE_BYTES: usize = 256 << 20;
 
 /// The name of one of `count` files of the optimizer's state.

@@ -30,13 +30,16 @@ fn damaged(e: &dyn std::fmt::Display) -> Error {
 /// [`Error::Checkpoint`] when it holds an adapter only, or a file is absent or damaged.
 pub fn model(manifest: &Manifest, read: Read<'_>) -> Result<(ModelConfig, Vec<f32>), Error> {
     if manifest.holds == Holds::Trained {
-        return Err(Error::Checkpoint("it holds what was trained on a base, and the base is not in it".to_owned()));
+        return Err(Error::Checkpoint(
+            "it holds what was trained on a base, and the base is not in it".to_owned(),
+        ));
     }
     // What is wrong with a file is said once, by us: the layout's reader only has to stop.
     let mut unreadable = RefCell::new(None);
     let file = |name: &str| {
         manifest.file(name, read).map_err(|error| {
-            let stopped = model::Error::File { what: "read", file: name.to_owned(), reason: error.to_string() };
+            let stopped =
+                model::Error::File { what: "read", file: name.to_owned(), reason: error.to_string() };
             *unreadable.borrow_mut() = Some(error);
             stopped
         })
@@ -66,8 +69,10 @@ impl Manifest {
         let mut next = 0;
         for at in 0..count {
             let name = optimizer_file(at, count);
-            let bytes = self.file(&name, read)?.ok_or_else(|| Error::Checkpoint(format!("it has no file {name}")))?;
-            let group = held(&bytes, &slots[next..]).map_err(|e| Error::Checkpoint(format!("its file {name}: {e}")))?;
+            let bytes =
+                self.file(&name, read)?.ok_or_else(|| Error::Checkpoint(format!("it has no file {name}")))?;
+            let group = held(&bytes, &slots[next..])
+                .map_err(|e| Error::Checkpoint(format!("its file {name}: {e}")))?;
             for (prefix, numbers) in parts.iter_mut().filter(|(prefix, _)| apart || *prefix != MASTER) {
                 let found = from_safetensors(&slots[next..next + group], &bytes, prefix);
                 numbers.extend(found.map_err(|e| Error::Checkpoint(format!("its file {name}: {e}")))?);
@@ -82,14 +87,20 @@ impl Manifest {
             (true, _) => masters,
             (false, Holds::Model) => model(self, read)?.1,
             (false, Holds::Trained) => {
-                let bytes = self.file(TRAINED, read)?.ok_or_else(|| Error::Checkpoint(format!("it has no file {TRAINED}")))?;
+                let bytes = self
+                    .file(TRAINED, read)?
+                    .ok_or_else(|| Error::Checkpoint(format!("it has no file {TRAINED}")))?;
                 from_safetensors(slots, &bytes, "").map_err(|e| damaged(&e))?
             }
         };
         if weights.len() != total {
-            return Err(Error::Checkpoint(format!("it holds {} weights where {total} are trained", weights.len())));
+            return Err(Error::Checkpoint(format!(
+                "it holds {} weights where {total} are trained",
+                weights.len()
+            )));
         }
-        let moments = Moments { first: finite("the moments", first)?, second: finite("the moments", second)? };
+        let moments =
+            Moments { first: finite("the moments", first)?, second: finite("the moments", second)? };
         Ok(Restored { weights: finite("the weights", weights)?, moments })
     }
 }

@@ -1,4 +1,5 @@
-//! Which checkpoints are kept: a pure function of what is known of all of them, so that every coordinator and every replay agrees.
+//! Which checkpoints are kept: a pure function of what is known of all of them, so that every coordinator and
+//! every replay agrees.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -8,7 +9,8 @@ use std::collections::BTreeSet;
 pub struct Kept {
     /// Steps done.
     pub step: u64,
-    /// How good it is, the less the better: a loss on held-out text, or else of training. Not a number: unknown.
+    /// How good it is, the less the better: a loss on held-out text, or else of training. Not a number:
+    /// unknown.
     pub loss: f64,
 }
 

@@ -1,11 +1,12 @@
 //! A copy of a run's numbers, taken between two steps, that is written while the training goes on.
 //!
-//! Taking it costs one copy of the weights and two of their length; writing it, one file's bytes at a time beside that. The numbers are
-//! given to the caller's `put` in files, the manifest last.
+//! Taking it costs one copy of the weights and two of their length; writing it, one file's bytes at a time
+//! beside that. The numbers are given to the caller's `put` in files, the manifest last.
 
-use super::{FILE_BYTES, FIRST, File, Holds, MANIFEST, MASTER, Manifest, SECOND, TRAINED, VERSION, optimizer_file};
+use super::{
+    FILE_BYTES, FIRST, File, Holds, MANIFEST, MASTER, Manifest, SECOND, TRAINED, VERSION, optimizer_file,
+};
 use crate::autograd::Slot;
-use crate::durable;
 use crate::model::hub::{self, Named};
 use crate::model::weights::to_safetensors;
 use crate::model::{ModelConfig, Precision};
@@ -13,6 +14,7 @@ use crate::ops::simd::instructions;
 use crate::train::adamw::Moments;
 use crate::train::{Error, Trainer};
 use candle_core::DType;
+use muster_host::durable;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -92,7 +94,10 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Keep`] naming the file that could not be made or kept, or that is there twice.
-    pub fn write(mut self, mut put: impl FnMut(&str, &[u8]) -> Result<(), String>) -> Result<(Manifest, Vec<u8>), Error> {
+    pub fn write(
+        mut self,
+        mut put: impl FnMut(&str, &[u8]) -> Result<(), String>,
+    ) -> Result<(Manifest, Vec<u8>), Error> {
         let mut files: Vec<File> = Vec::new();
         let mut keep = |name: String, bytes: &[u8]| {
             let failed = |reason: String| Error::Keep { file: name.clone(), reason };
@@ -105,7 +110,12 @@ impl Snapshot {
         };
         match self.manifest.holds {
             Holds::Model => {
-                for (name, bytes) in model_files(&self.manifest.model, &self.slots, &self.weights, self.manifest.config.precision)? {
+                for (name, bytes) in model_files(
+                    &self.manifest.model,
+                    &self.slots,
+                    &self.weights,
+                    self.manifest.config.precision,
+                )? {
                     keep(name, &bytes)?;
                 }
             }
@@ -114,13 +124,17 @@ impl Snapshot {
                 keep(TRAINED.to_owned(), &bytes)?;
             }
         }
-        let mut parts = vec![(FIRST, self.moments.first.as_slice()), (SECOND, self.moments.second.as_slice())];
+        let mut parts =
+            vec![(FIRST, self.moments.first.as_slice()), (SECOND, self.moments.second.as_slice())];
         if self.manifest.config.precision == Precision::Bf16 {
             parts.push((MASTER, self.weights.as_slice()));
         }
         let groups = groups(&self.slots, FILE_BYTES / (4 * parts.len()));
         for (at, group) in groups.iter().enumerate() {
-            keep(optimizer_file(at, groups.len()), &to_safetensors(&self.slots[group.clone()], &parts, None)?)?;
+            keep(
+                optimizer_file(at, groups.len()),
+                &to_safetensors(&self.slots[group.clone()], &parts, None)?,
+            )?;
         }
         for (name, bytes) in std::mem::take(&mut self.extra) {
             keep(name, &bytes)?;
@@ -133,9 +147,18 @@ impl Snapshot {
     }
 }
 
-fn model_files(config: &ModelConfig, slots: &[Slot], weights: &[f32], precision: Precision) -> Result<Vec<(String, Vec<u8>)>, Error> {
+fn model_files(
+    config: &ModelConfig,
+    slots: &[Slot],
+    weights: &[f32],
+    precision: Precision,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
-    let named = |slot: &Slot| Named { name: slot.name.clone(), shape: slot.shape.clone(), numbers: weights[slot.range()].to_vec() };
+    let named = |slot: &Slot| Named {
+        name: slot.name.clone(),
+        shape: slot.shape.clone(),
+        numbers: weights[slot.range()].to_vec(),
+    };
     let mut files = vec![("config.json".to_owned(), hub::write_config(config, dtype)?)];
     files.extend(hub::shards(slots.iter().map(named).collect(), dtype, FILE_BYTES)?);
     Ok(files)

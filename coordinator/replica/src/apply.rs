@@ -1,0 +1,86 @@
+//! One committed entry: decided, folded and chained, the same on every replica.
+//!
+//! Live apply, restart, the simulator and verifying replays all come through here. It never fails: an entry
+//! that is none of ours changes nothing but the chain, and a panic in `decide` becomes an event.
+
+use crate::disk::Block;
+use muster_machine::{Decision, Moment, State};
+use muster_protocol::codec;
+use muster_protocol::envelope::{Answer, Batch, ChainHead, Envelope};
+use muster_protocol::event::EventRecord;
+use muster_protocol::ids::{LogIndex, Term};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// An entry that was applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// What the ledger keeps of it.
+    pub block: Block,
+    /// Its events.
+    pub records: Vec<EventRecord>,
+    /// What each of its commands came to, in their order.
+    pub answers: Vec<Answer>,
+    /// Its commands; `None` for Raft's own entries and for bytes that are none of ours.
+    pub batch: Option<Batch>,
+}
+
+/// Applies an entry. Bytes that do not decode, or that another cluster or another term stamped, move not even
+/// time.
+pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8]) -> Applied {
+    let mut records = Vec::new();
+    let mut answers = Vec::new();
+    let mut events = Vec::new();
+    let batch = acceptable(state, term, bytes);
+    if let Some(batch) = &batch {
+        state.begin(&Moment { index, term, log_ms: batch.log_ms, wall_ms: batch.wall_ms });
+        for (command, envelope) in (0..).zip(&batch.commands) {
+            // Every coordinator joins the trace of whoever asked.
+            let (name, request, trace) = (envelope.command.name(), envelope.request, envelope.trace.as_str());
+            let span = tracing::debug_span!("command", name, %request, trace, %index, command);
+            let _applying = span.enter();
+            let decision = decide_guarded(state, envelope);
+            for event in decision.events {
+                state.evolve(&event);
+                records.push(EventRecord { command, event });
+            }
+            tracing::trace!(answer = ?decision.answer, "applied");
+            answers.push(decision.answer);
+        }
+        events = codec::encode(&records);
+    }
+    let head = Block::chain(state.chain().hash, index, term, bytes, &events);
+    state.seal(ChainHead { index, hash: head });
+    Applied { block: Block { index, term, entry: bytes.to_vec(), events, head }, records, answers, batch }
+}
+
+/// Decides a command. A panic, which is a bug, changes nothing and becomes a `CommandFaulted` event: all
+/// replicas panic alike, and none of them may stop at the same poisonous entry again and again.
+pub fn decide_guarded(state: &State, envelope: &Envelope) -> Decision {
+    let decided = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        assert_ne!(envelope.client, POISON, "a planted bug");
+        muster_machine::decide(state, envelope)
+    }));
+    decided.unwrap_or_else(|_| {
+        tracing::error!(command = envelope.command.name(), index = %state.now().index, "deciding a command panicked; it changes nothing");
+        muster_machine::fault(state, envelope)
+    })
+}
+
+/// In tests, deciding a command of this client panics.
+#[cfg(test)]
+pub(crate) const POISON: &str = "poison";
+
+fn acceptable(state: &State, term: Term, bytes: &[u8]) -> Option<Batch> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let refused = match Batch::from_bytes(bytes) {
+        Ok(batch) if batch.cluster != state.cluster() => format!("it is of cluster {:?}", batch.cluster),
+        Ok(batch) if batch.term != term => format!("it was stamped in term {}", batch.term),
+        Ok(batch) => return Some(batch),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%term, refused, "an entry changes nothing");
+    None
+}

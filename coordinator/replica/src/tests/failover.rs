@@ -1,0 +1,222 @@
+//! Elections, commits, crashes, and what clients are told.
+
+use super::cluster::{Cluster, submit};
+use crate::apply::POISON;
+use crate::{Input, PeerMessage, RaftBytes, Role, Unanswered};
+use muster_machine::views;
+use muster_protocol::envelope::{Accepted, Answer, Rejected, Reply, Submitted};
+use muster_protocol::ids::{JobId, LogIndex, RaftId};
+use muster_protocol::limits::COMMIT_TIMEOUT_MS;
+use muster_protocol::rejection::Rejection;
+
+fn job_of(cluster: &Cluster, token: u64) -> JobId {
+    match &cluster.answers[&token] {
+        Ok(Answer::Accepted(Accepted { reply: Reply::Submitted(Submitted { job }), .. })) => *job,
+        other => panic!("not a submitted job: {other:?}"),
+    }
+}
+
+#[test]
+fn three_members_elect_commit_and_answer() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let leader = cluster.elect();
+    let tokens: Vec<u64> = (1..=5).map(|request| cluster.submit(leader, request)).collect();
+    assert!(tokens.iter().all(|token| cluster.answers.contains_key(token)), "answered without a tick");
+    assert_eq!(job_of(&cluster, tokens[4]), JobId(5));
+    let again = cluster.submit(leader, 3);
+    assert_eq!(
+        cluster.answers[&again], cluster.answers[&tokens[2]],
+        "a repeated request gets its first answer"
+    );
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let refused = cluster.submit(follower, 9);
+    assert_eq!(cluster.answers[&refused], Err(Unanswered::NotLeader { leader: Some(leader) }));
+    cluster.run_ms(300);
+    let status = cluster.core(follower).status();
+    assert_eq!(
+        (status.role.as_str(), status.open_jobs, status.leader.as_str()),
+        ("follower", 5, format!("c{}", leader.0).as_str())
+    );
+    assert!(cluster.ids().iter().all(|id| cluster.core(*id).applied() == cluster.core(leader).applied()));
+    cluster.assert_agreement();
+}
+
+#[test]
+fn one_member_alone_leads_at_once() {
+    let mut cluster = Cluster::new(1, |_| ());
+    assert_eq!(cluster.leader(), Some(RaftId(1)));
+    let token = cluster.submit(RaftId(1), 1);
+    assert_eq!(job_of(&cluster, token), JobId(1));
+    cluster.crash(RaftId(1));
+    cluster.start(RaftId(1));
+    assert_eq!(views::open_jobs(cluster.core(RaftId(1)).state()), 1);
+    assert_eq!(cluster.leader(), Some(RaftId(1)));
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_loss_of_power_of_everybody() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let leader = cluster.elect();
+    let tokens: Vec<u64> = (1..=20).map(|request| cluster.submit(leader, request)).collect();
+    let before = cluster.core(leader).state().chain();
+    for id in cluster.ids() {
+        cluster.crash(id);
+    }
+    for id in cluster.ids() {
+        cluster.start(id);
+    }
+    let leader = cluster.elect();
+    let state = cluster.core(leader).state();
+    assert!(tokens.iter().all(|token| views::job(state, job_of(&cluster, *token)).is_some()));
+    assert!(state.chain().index > before.index);
+    cluster.run_ms(300);
+    cluster.assert_agreement();
+}
+
+#[test]
+fn another_member_takes_over_and_log_time_goes_on() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let first = cluster.elect();
+    cluster.run_ms(5_000);
+    cluster.submit(first, 1);
+    let before = cluster.core(first).state().now().log_ms;
+    assert!(before.0 >= 4_900, "{before:?}");
+    let killed_ms = cluster.mono_ms;
+    cluster.crash(first);
+    cluster.until("another leads", |cluster| cluster.leader().is_some_and(|leader| leader != first));
+    assert!(cluster.mono_ms - killed_ms < 2_000, "after {} ms", cluster.mono_ms - killed_ms);
+    let second = cluster.leader().unwrap();
+    cluster.submit(second, 2);
+    let after = cluster.core(second).state().now().log_ms;
+    assert!(
+        after >= before && after.0 < before.0 + 500,
+        "time stands still without a leader: {before:?} {after:?}"
+    );
+    cluster.start(first);
+    cluster.run_ms(1_000);
+    assert_eq!(cluster.core(first).applied(), cluster.core(second).applied());
+    cluster.assert_agreement();
+}
+
+#[test]
+fn a_leader_that_is_cut_off_answers_nothing_that_may_not_hold() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let old = cluster.elect();
+    cluster.cut.insert(old);
+    let token = cluster.submit(old, 1);
+    assert!(!cluster.answers.contains_key(&token));
+    cluster.until("it steps down", |cluster| cluster.core(old).role() != Role::Leader);
+    assert_eq!(cluster.answers[&token], Err(Unanswered::Unknown));
+    let new = cluster.elect();
+    let token = cluster.submit(new, 2);
+    assert_eq!(job_of(&cluster, token), JobId(1));
+    cluster.cut.clear();
+    cluster.run_ms(2_000);
+    cluster.assert_agreement();
+    assert_eq!(cluster.core(old).applied(), cluster.core(new).applied());
+    assert_eq!(views::open_jobs(cluster.core(old).state()), 1, "what was not committed is gone");
+}
+
+#[test]
+fn a_command_on_which_decide_panics_changes_nothing_and_the_rest_goes_on() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let leader = cluster.elect();
+    // Three commands in one entry: all wait before anything settles.
+    let mut poison = submit(2, 1);
+    poison.client = POISON.to_string();
+    let now = cluster.now();
+    let core = cluster.members.get_mut(&leader).unwrap().core.as_mut().unwrap();
+    for (token, envelope) in [(101, submit(1, 1)), (102, poison), (103, submit(3, 1))] {
+        core.handle(now, Input::Command { token, envelope }, &mut |output| panic!("{output:?}"));
+    }
+    cluster.run_ms(300);
+    assert_eq!([job_of(&cluster, 101), job_of(&cluster, 103)], [JobId(1), JobId(2)]);
+    match &cluster.answers[&102] {
+        Ok(Answer::Rejected(Rejected { rejection: Rejection::Faulted(_), .. })) => {}
+        other => panic!("{other:?}"),
+    }
+    cluster.assert_agreement();
+}
+
+#[test]
+fn the_same_inputs_give_the_same_outputs() {
+    let run = || {
+        let mut cluster = Cluster::new(3, |_| ());
+        let leader = cluster.elect();
+        (1..=5).for_each(|request| {
+            cluster.submit(leader, request);
+        });
+        cluster.crash(leader);
+        cluster.elect();
+        cluster.start(leader);
+        cluster.run_ms(2_000);
+        cluster.trace
+    };
+    let (first, second) = (run(), run());
+    assert!(first.len() > 100);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_full_disk_refuses_clients_only() {
+    let mut cluster = Cluster::new(1, |_| ());
+    cluster.members.get_mut(&RaftId(1)).unwrap().disk.free_bytes = 1 << 20;
+    cluster.run_ms(1_500);
+    let token = cluster.submit(RaftId(1), 1);
+    assert_eq!(cluster.answers[&token], Err(Unanswered::NoSpace));
+    cluster.members.get_mut(&RaftId(1)).unwrap().disk.free_bytes = 1 << 40;
+    cluster.run_ms(1_500);
+    let token = cluster.submit(RaftId(1), 1);
+    assert_eq!(job_of(&cluster, token), JobId(1));
+}
+
+#[test]
+fn garbage_from_a_peer_changes_nothing() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let leader = cluster.elect();
+    let before = cluster.core(leader).applied();
+    for bytes in [vec![], vec![0xff; 40], vec![8, 2], (0..200).collect()] {
+        let message = PeerMessage::Raft(RaftBytes { bytes });
+        for from in [RaftId(1), RaftId(2), RaftId(3), RaftId(99)] {
+            cluster.drive(leader, Some(Input::Peer { from, message: message.clone() }));
+        }
+    }
+    cluster.run_ms(500);
+    assert_eq!(cluster.core(leader).applied(), before);
+    assert_eq!(cluster.leader(), Some(leader));
+    assert!(cluster.halts.is_empty());
+}
+
+#[test]
+fn a_member_that_lost_its_disk_is_stopped_instead_of_forgetting_its_votes() {
+    let mut cluster = Cluster::new(3, |_| ());
+    let leader = cluster.elect();
+    cluster.submit(leader, 1);
+    cluster.run_ms(300);
+    let wiped = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    cluster.crash(wiped);
+    cluster.members.get_mut(&wiped).unwrap().disk = super::memory_disk::MemoryDisk::new();
+    cluster.start(wiped);
+    cluster.until("it halts", |cluster| !cluster.halts.is_empty());
+    assert_eq!(cluster.halts[0].0, wiped);
+    assert!(cluster.halts[0].1.contains("data directory was lost"), "{}", cluster.halts[0].1);
+    assert_eq!(cluster.core(leader).applied(), LogIndex(3));
+}
+
+#[test]
+fn without_a_majority_a_client_is_told_that_nobody_knows() {
+    // Elections so long that the leader does not step down before its clients' time is over.
+    let mut cluster = Cluster::new(3, |config| {
+        config.election_ticks_min = 400;
+        config.election_ticks_max = 420;
+    });
+    let leader = cluster.elect();
+    cluster.ids().into_iter().filter(|id| *id != leader).for_each(|id| {
+        cluster.cut.insert(id);
+    });
+    let token = cluster.submit(leader, 1);
+    cluster.run_ms(COMMIT_TIMEOUT_MS - 1_000);
+    assert!(!cluster.answers.contains_key(&token));
+    cluster.run_ms(2_000);
+    assert_eq!(cluster.answers[&token], Err(Unanswered::Unknown));
+}

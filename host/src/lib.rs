@@ -1,0 +1,8 @@
+//! What Muster's processes need of the machine they run on: files that are whole or absent, pools of threads,
+//! throttled logs.
+//!
+//! **Boundary**: nothing here knows jobs, models or messages.
+
+pub mod compute;
+pub mod durable;
+pub mod seldom;

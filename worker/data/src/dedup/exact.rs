@@ -1,0 +1,107 @@
+//! Exact deduplication over all splits: of documents with one hash, one is kept.
+
+use crate::documents::{Entry, Place, Tally};
+use crate::filters::DropReason;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which documents of each split are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// For each split, in order, the positions of the documents kept, ascending.
+    pub keep: Vec<Vec<u32>>,
+    /// For each split, what is dropped as an exact duplicate.
+    pub duplicates: Vec<Tally>,
+    /// For each split, what is dropped as nearly the same as another; empty where that was not looked for.
+    #[serde(default)]
+    pub near_duplicates: Vec<Tally>,
+}
+
+impl Choice {
+    /// What was dropped of a split, by reason, without reasons that dropped nothing.
+    #[must_use]
+    pub fn dropped(&self, split: usize) -> BTreeMap<DropReason, Tally> {
+        let tallies = [
+            (DropReason::Duplicate, self.duplicates.get(split)),
+            (DropReason::NearDuplicate, self.near_duplicates.get(split)),
+        ];
+        let known = tallies.into_iter().filter_map(|(reason, tally)| Some((reason, *tally?)));
+        known.filter(|(_, tally)| tally.documents > 0).collect()
+    }
+}
+
+/// Decides for the entries of all splits (position in `splits` = split index).
+///
+/// The first path in order wins, so the answer does not depend on how the files were split, and the
+/// same text is never both trained on and held out.
+#[must_use]
+pub fn choose(splits: &[Vec<Entry>]) -> Choice {
+    // Of equal texts, the first path wins; the same path twice (two roots of one name) falls to the first
+    // split.
+    let mut first: BTreeMap<&str, (&str, Place, usize, usize)> = BTreeMap::new();
+    for (split, entries) in splits.iter().enumerate() {
+        for (position, entry) in entries.iter().enumerate() {
+            let candidate = (entry.path.as_str(), entry.place, split, position);
+            first.entry(&entry.hash).and_modify(|best| *best = candidate.min(*best)).or_insert(candidate);
+        }
+    }
+    let mut choice = Choice::default();
+    for (split, entries) in splits.iter().enumerate() {
+        let (mut keep, mut duplicates) = (Vec::new(), Tally::default());
+        for (position, (entry, number)) in entries.iter().zip(0u32..).enumerate() {
+            let won =
+                first.get(entry.hash.as_str()).is_some_and(|best| (best.2, best.3) == (split, position));
+            if won {
+                keep.push(number);
+            } else {
+                duplicates.add(entry.bytes);
+            }
+        }
+        choice.keep.push(keep);
+        choice.duplicates.push(duplicates);
+    }
+    choice
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, hash: &str) -> Entry {
+        Entry { path: path.to_owned(), hash: hash.to_owned(), bytes: 10, ..Entry::default() }
+    }
+
+    #[test]
+    fn the_first_path_wins_across_splits() {
+        let splits = [
+            vec![entry("b", "1"), entry("c", "2"), entry("d", "3")],
+            vec![entry("a", "1"), entry("e", "2"), entry("f", "4"), entry("f", "4")],
+            vec![],
+        ];
+        let choice = choose(&splits);
+        assert_eq!(choice.keep, [vec![1, 2], vec![0, 2], vec![]]);
+        let duplicates: Vec<_> =
+            choice.duplicates.iter().map(|tally| (tally.documents, tally.bytes)).collect();
+        assert_eq!(duplicates, [(1, 10), (2, 20), (0, 0)]);
+    }
+
+    #[test]
+    fn the_choice_does_not_depend_on_the_splits() {
+        let all: Vec<_> =
+            (0..60).map(|i| entry(&format!("p{}", i * 7 % 60), &format!("h{}", i % 13))).collect();
+        let kept = |splits: Vec<Vec<Entry>>| {
+            let choice = choose(&splits);
+            let positions = choice
+                .keep
+                .iter()
+                .zip(&splits)
+                .flat_map(|(keep, split)| keep.iter().map(|at| &split[*at as usize]));
+            let mut paths: Vec<_> = positions.map(|entry| entry.path.clone()).collect();
+            paths.sort();
+            paths
+        };
+        let one = kept(vec![all.clone()]);
+        assert_eq!(one.len(), 13);
+        assert_eq!(kept(all.chunks(9).map(<[Entry]>::to_vec).collect()), one);
+    }
+}

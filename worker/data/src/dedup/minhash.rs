@@ -1,0 +1,188 @@
+//! MinHash signatures: short arrays of numbers, of which as large a share agrees as two texts have shingles
+//! in common.
+//!
+//! A shingle is a run of words or characters. For each of `bands * rows` permutations of the 64-bit numbers a
+//! signature holds the least image of the text's shingles (its upper half: two sets agree by chance once in
+//! 2^32). Broder 1997, "On the resemblance and containment of documents"; 5 words, 14 bands and 8 rows are
+//! what dolma and datatrove use.
+
+use crate::Error;
+use crate::shingles;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+/// What a shingle is a run of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shingle {
+    /// Words, whatever their case and what stands between them: for prose.
+    #[default]
+    Words,
+    /// Characters, with white space as one blank: for code.
+    Characters,
+}
+
+/// How signatures are made. Only those made in one way can be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MinHash {
+    /// What a shingle is a run of.
+    pub shingle: Shingle,
+    /// How many of them.
+    pub length: usize,
+    /// Bands of a signature: texts that agree in all rows of one band are compared.
+    pub bands: usize,
+    /// Rows of a band.
+    pub rows: usize,
+    /// Draws the permutations.
+    pub seed: u64,
+}
+
+impl Default for MinHash {
+    fn default() -> Self {
+        Self { shingle: Shingle::Words, length: 5, bands: 14, rows: 8, seed: 1 }
+    }
+}
+
+impl MinHash {
+    /// For code: runs of 25 characters, about 5 words.
+    #[must_use]
+    pub fn characters() -> Self {
+        Self { shingle: Shingle::Characters, length: 25, ..Self::default() }
+    }
+
+    /// Numbers of a signature.
+    #[must_use]
+    pub fn hashes(&self) -> usize {
+        self.bands * self.rows
+    }
+}
+
+/// Numbers of a signature, at most.
+const HASHES_MAX: usize = 4096;
+/// Parts of a shingle, at most.
+const LENGTH_MAX: usize = 1000;
+/// In place of each number of a signature of a text without a word: such a text is like no other.
+pub const EMPTY: u32 = u32::MAX;
+
+/// Makes signatures.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    config: MinHash,
+    /// `x -> x * factor + offset` with an odd factor is a permutation of the 64-bit numbers.
+    permutations: Vec<(u64, u64)>,
+}
+
+impl Signer {
+    /// Draws the permutations.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] when there are none, or too many.
+    pub fn new(config: &MinHash) -> Result<Self, Error> {
+        let hashes = config.bands.saturating_mul(config.rows);
+        if !(1..=HASHES_MAX).contains(&hashes) || !(1..=LENGTH_MAX).contains(&config.length) {
+            return Err(Error::Parameters(format!(
+                "{} bands of {} rows of shingles of {}: there may be 1 to {HASHES_MAX} hashes, and a shingle may have 1 to {LENGTH_MAX} parts",
+                config.bands, config.rows, config.length
+            )));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+        let permutations =
+            (0..hashes).map(|_| (random.random::<u64>() | 1, random.random::<u64>())).collect();
+        Ok(Self { config: config.clone(), permutations })
+    }
+
+    /// The shingles of a text; of one with fewer parts than a shingle has, all of it is one.
+    #[must_use]
+    pub fn shingles(&self, text: &str) -> Vec<u64> {
+        let parts = match self.config.shingle {
+            Shingle::Words => shingles::words(text),
+            Shingle::Characters => shingles::characters(text),
+        };
+        shingles::runs(&parts, self.config.length.min(parts.len())).collect()
+    }
+
+    /// Appends the signature of a text to `signatures`.
+    pub fn sign(&self, text: &str, signatures: &mut Vec<u32>) {
+        let mut least = vec![u64::MAX; self.permutations.len()];
+        for shingle in self.shingles(text) {
+            for (least, (factor, offset)) in least.iter_mut().zip(&self.permutations) {
+                *least = (*least).min(shingle.wrapping_mul(*factor).wrapping_add(*offset));
+            }
+        }
+        signatures.extend(least.into_iter().map(|least| (least >> 32) as u32));
+    }
+}
+
+/// Whether this is the signature of a text without a word.
+#[must_use]
+pub fn is_empty(signature: &[u32]) -> bool {
+    signature.iter().all(|number| *number == EMPTY)
+}
+
+/// How many numbers agree: of all, as large a share as the shingles that both texts have are of those that
+/// either has, give or take.
+#[must_use]
+pub fn agreement(one: &[u32], other: &[u32]) -> usize {
+    one.iter().zip(other).filter(|(one, other)| one == other).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn signature(signer: &Signer, text: &str) -> Vec<u32> {
+        let mut signature = Vec::new();
+        signer.sign(text, &mut signature);
+        signature
+    }
+
+    #[test]
+    fn agreement_is_near_the_jaccard_index() {
+        let signer =
+            Signer::new(&MinHash { bands: 64, rows: 16, length: 2, ..MinHash::default() }).expect("is sound");
+        let words: Vec<String> = (0..400).map(|number| format!("w{number}")).collect();
+        for shift in [0, 20, 50, 100, 200, 399] {
+            let (one, other) = (words[..300].join(" "), words[shift.min(399)..].join(" "));
+            let sets = [&one, &other].map(|text| signer.shingles(text).into_iter().collect::<BTreeSet<_>>());
+            let jaccard =
+                sets[0].intersection(&sets[1]).count() as f64 / sets[0].union(&sets[1]).count() as f64;
+            let found = agreement(&signature(&signer, &one), &signature(&signer, &other)) as f64 / 1024.0;
+            // Four standard deviations of 1,024 draws.
+            assert!(
+                (found - jaccard).abs() <= 4.0 * (jaccard * (1.0 - jaccard) / 1024.0).sqrt() + 1e-9,
+                "{found} for {jaccard}"
+            );
+        }
+    }
+
+    #[test]
+    fn short_and_empty_texts_have_signatures_too() {
+        let signer = Signer::new(&MinHash::default()).expect("is sound");
+        assert!(is_empty(&signature(&signer, " ... ")));
+        assert_eq!(signature(&signer, "two words"), signature(&signer, "Two, words!"));
+        assert_ne!(signature(&signer, "two words"), signature(&signer, "two other words"));
+        let code = Signer::new(&MinHash::characters()).expect("is sound");
+        assert_eq!(signature(&code, "a = b;\n"), signature(&code, "a  =\tb;"));
+        assert_ne!(signature(&code, "a = b;"), signature(&code, "a - b;"));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        for config in [
+            MinHash { bands: 0, ..MinHash::default() },
+            MinHash { rows: 1 << 20, ..MinHash::default() },
+            MinHash { length: 0, ..MinHash::default() },
+        ] {
+            assert!(
+                Signer::new(&config)
+                    .expect_err("refused")
+                    .to_string()
+                    .contains("there may be 1 to 4096 hashes")
+            );
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! C4's rules for web pages (Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
+//! Text-to-Text Transformer", section 2.2).
+//!
+//! Lines that are no sentences, or about scripts and cookies, are taken out of the text; then what is left is
+//! judged. Not for code, which is nearly all braces and lines without a full stop.
+
+use super::DropReason;
+use crate::documents::Tally;
+use serde::{Deserialize, Serialize};
+
+/// Which rules are in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct C4 {
+    /// Takes out lines that don't end as a sentence does.
+    pub terminal_punctuation: bool,
+    /// Takes out lines of fewer words.
+    pub line_words_min: usize,
+    /// Takes out lines that speak of JavaScript, cookies and terms of use.
+    pub no_boilerplate: bool,
+    /// Drops text that says `lorem ipsum`.
+    pub no_lorem_ipsum: bool,
+    /// Drops text with a curly brace.
+    pub no_curly_braces: bool,
+    /// Drops text of fewer sentences.
+    pub sentences_min: usize,
+}
+
+impl Default for C4 {
+    fn default() -> Self {
+        Self {
+            terminal_punctuation: true,
+            line_words_min: 3,
+            no_boilerplate: true,
+            no_lorem_ipsum: true,
+            no_curly_braces: true,
+            sentences_min: 5,
+        }
+    }
+}
+
+const TERMINAL: [char; 8] = ['.', '!', '?', '"', '\u{201d}', '\u{3002}', '\u{ff01}', '\u{ff1f}'];
+const BOILERPLATE: [&str; 8] = [
+    "javascript",
+    "terms of use",
+    "privacy policy",
+    "cookie policy",
+    "uses cookies",
+    "use of cookies",
+    "use cookies",
+    "terms of service",
+];
+
+impl C4 {
+    /// The text without the lines that are taken out, and how many those are and of how many bytes. Blank
+    /// lines stay, but not two together, nor at the start.
+    #[must_use]
+    pub fn clean(&self, text: String) -> (String, Tally) {
+        let mut removed = Tally::default();
+        let mut kept = String::with_capacity(text.len());
+        for line in text.lines() {
+            let blank = line.trim().is_empty();
+            if !blank && !self.keeps(line) {
+                removed.add(line.len() as u64 + 1);
+            } else if !blank || !kept.is_empty() && !kept.ends_with("\n\n") {
+                kept.push_str(line);
+                kept.push('\n');
+            }
+        }
+        if removed.documents == 0 { (text, removed) } else { (kept, removed) }
+    }
+
+    fn keeps(&self, line: &str) -> bool {
+        let line = line.trim();
+        let ends = !self.terminal_punctuation || line.ends_with(TERMINAL) && !line.ends_with("...");
+        let words = line.split_whitespace().take(self.line_words_min).count() >= self.line_words_min;
+        ends && words
+            && !(self.no_boilerplate && {
+                let line = line.to_lowercase();
+                BOILERPLATE.iter().any(|phrase| line.contains(phrase))
+            })
+    }
+
+    /// The first rule that `text` breaks, if any.
+    #[must_use]
+    pub fn judge(&self, text: &str) -> Option<DropReason> {
+        if self.no_lorem_ipsum && text.to_lowercase().contains("lorem ipsum") {
+            Some(DropReason::LoremIpsum)
+        } else if self.no_curly_braces && text.contains(['{', '}']) {
+            Some(DropReason::CurlyBraces)
+        } else if sentences(text, self.sentences_min) < self.sentences_min {
+            Some(DropReason::FewSentences)
+        } else {
+            None
+        }
+    }
+}
+
+/// Sentences, counted up to `enough`: a mark that ends one, with white space or the end behind it and behind
+/// closing quotes.
+fn sentences(text: &str, enough: usize) -> usize {
+    let mut count = 0;
+    let mut ended = false;
+    for c in text.chars() {
+        match c {
+            '\u{3002}' | '\u{ff01}' | '\u{ff1f}' => count += 1,
+            '.' | '!' | '?' => ended = true,
+            '"' | '\'' | ')' | '\u{201d}' | '\u{2019}' => {}
+            c => {
+                count += usize::from(ended && c.is_whitespace());
+                ended = false;
+            }
+        }
+        if count >= enough {
+            return count;
+        }
+    }
+    count + usize::from(ended)
+}

@@ -1,0 +1,170 @@
+//! Cheap rules for what text is worth training on: of code, and of prose after Gopher's and C4's.
+//!
+//! A document is dropped for the first rule that it breaks, so the reasons add up to the number dropped. A
+//! rule is plain arithmetic on the text: nothing is learnt, and nothing remembered from one document to the
+//! next.
+
+mod c4;
+mod code;
+mod gopher;
+mod language;
+mod reason;
+mod repetition;
+
+pub use c4::C4;
+pub use code::Code;
+pub use gopher::Gopher;
+pub use language::Languages;
+pub use reason::DropReason;
+pub use repetition::Repetition;
+
+use super::Error;
+use super::documents::{Body, Tally};
+use serde::{Deserialize, Serialize};
+
+/// The rules in force, and their bounds. Sizes are of the normalised text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filters {
+    /// Least bytes of a document.
+    pub bytes_min: u64,
+    /// Most bytes of a document.
+    pub bytes_max: u64,
+    /// Whether a document with control characters is dropped.
+    pub no_control_characters: bool,
+    /// Rules for source code.
+    pub code: Option<Code>,
+    /// Rules for the languages of prose.
+    pub languages: Option<Languages>,
+    /// Rules for the quality of prose.
+    pub gopher: Option<Gopher>,
+    /// Rules against text that repeats itself.
+    pub repetition: Option<Repetition>,
+    /// Rules for web pages.
+    pub c4: Option<C4>,
+}
+
+/// The most bytes of a document, where a preset doesn't say less.
+const BYTES_MAX: u64 = 16 << 20;
+
+impl Default for Filters {
+    /// The preset `code`.
+    fn default() -> Self {
+        Self {
+            bytes_min: 200,
+            bytes_max: 256 * 1024,
+            no_control_characters: true,
+            code: Some(Code::default()),
+            ..Self::none()
+        }
+    }
+}
+
+impl Filters {
+    /// Only what is empty or very long is dropped.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            bytes_min: 1,
+            bytes_max: BYTES_MAX,
+            no_control_characters: false,
+            code: None,
+            languages: None,
+            gopher: None,
+            repetition: None,
+            c4: None,
+        }
+    }
+
+    /// The rules for web pages and other prose: Gopher's and C4's.
+    #[must_use]
+    pub fn web() -> Self {
+        Self {
+            no_control_characters: true,
+            gopher: Some(Gopher::default()),
+            repetition: Some(Repetition::default()),
+            c4: Some(C4::default()),
+            ..Self::none()
+        }
+    }
+
+    /// The preset of that name: `none`, `code` or `web`.
+    ///
+    /// # Errors
+    /// [`Error::Parameters`] with the names that there are.
+    pub fn preset(name: &str) -> Result<Self, Error> {
+        match name {
+            "none" => Ok(Self::none()),
+            "code" => Ok(Self::default()),
+            "web" => Ok(Self::web()),
+            other => Err(Error::Parameters(format!(
+                "there are no filters {other:?}; there are none, code and web"
+            ))),
+        }
+    }
+}
+
+/// What became of a document.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It is kept, perhaps without some lines, which are counted.
+    Kept(Body, Tally),
+    /// It is dropped.
+    Dropped(DropReason, Tally),
+}
+
+/// Takes out the lines that the rules take out, and judges the rest. A conversation is judged by all its
+/// text, and loses no lines.
+#[must_use]
+pub fn judge(body: Body, filters: &Filters) -> Verdict {
+    let (body, removed) = match (body, &filters.c4) {
+        (Body::Text(text), Some(rules)) => {
+            // The size is bounded first, so that no rule works on what is dropped anyway.
+            if let Some(reason) = size(&text, filters) {
+                return Verdict::Dropped(reason, Tally { documents: 1, bytes: text.len() as u64 });
+            }
+            let (text, removed) = rules.clean(text);
+            (Body::Text(text), removed)
+        }
+        (body, Some(_) | None) => (body, Tally::default()),
+    };
+    match breaks(&body.plain(), filters) {
+        Some(reason) => Verdict::Dropped(reason, Tally { documents: 1, bytes: body.bytes() + removed.bytes }),
+        None => Verdict::Kept(body, removed),
+    }
+}
+
+/// The first rule that a text breaks.
+fn breaks(text: &str, filters: &Filters) -> Option<DropReason> {
+    let control = || {
+        let found =
+            filters.no_control_characters && text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
+        found.then_some(DropReason::ControlCharacters)
+    };
+    size(text, filters)
+        .or_else(control)
+        .or_else(|| filters.code.as_ref().and_then(|rules| rules.judge(text)))
+        .or_else(|| filters.languages.as_ref().and_then(|rules| rules.judge(text)))
+        .or_else(|| filters.gopher.as_ref().and_then(|rules| rules.judge(text)))
+        .or_else(|| filters.repetition.as_ref().and_then(|rules| rules.judge(text)))
+        .or_else(|| filters.c4.as_ref().and_then(|rules| rules.judge(text)))
+}
+
+fn size(text: &str, filters: &Filters) -> Option<DropReason> {
+    let bytes = text.len() as u64;
+    if bytes < filters.bytes_min {
+        Some(DropReason::TooSmall)
+    } else if bytes > filters.bytes_max {
+        Some(DropReason::TooLarge)
+    } else {
+        None
+    }
+}
+
+/// `part` of a thousand of `whole`, rounded down; 0 of nothing.
+fn per_mille(part: usize, whole: usize) -> usize {
+    part.saturating_mul(1000) / whole.max(1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,59 @@
+//! What becomes of one record: normalised, judged by the filters, compared with the evaluation sets.
+
+use super::ScanConfig;
+use super::files::{Listed, is_held_out};
+use crate::decontaminate::Contamination;
+use crate::documents::{Document, Place, Tally};
+use crate::filters::{self, DropReason, Verdict};
+use crate::read::Record;
+
+/// What became of a record.
+#[derive(Debug)]
+pub enum Judged {
+    /// It is kept, without some lines.
+    Kept(Box<Document>, Tally),
+    /// It shares text with that evaluation set; its bytes.
+    Contaminated(String, u64),
+    /// It is not what the format says: what is wrong; its bytes.
+    Malformed(String, u64),
+    /// It is dropped for another reason; its bytes.
+    Dropped(DropReason, u64),
+}
+
+/// Judges records; on any number of threads.
+#[derive(Debug)]
+pub struct Judge {
+    config: ScanConfig,
+    contamination: Contamination,
+}
+
+impl Judge {
+    /// By these rules.
+    pub fn new(config: &ScanConfig, contamination: Contamination) -> Self {
+        Self { config: config.clone(), contamination }
+    }
+
+    /// What becomes of a record of a part.
+    pub fn judge(&self, listed: &Listed, record: Record) -> Judged {
+        let body = match record.raw.body(&self.config.fields) {
+            Ok(body) => self.config.normalise.body(body),
+            Err((DropReason::Malformed, reason)) => return Judged::Malformed(reason, record.bytes),
+            Err((reason, _)) => return Judged::Dropped(reason, record.bytes),
+        };
+        let (body, removed) = match filters::judge(body, &self.config.filters) {
+            Verdict::Kept(body, removed) => (body, removed),
+            Verdict::Dropped(reason, tally) => return Judged::Dropped(reason, tally.bytes),
+        };
+        if let Some(set) = self.contamination.of(&body.plain()) {
+            return Judged::Contaminated(set.to_owned(), body.bytes());
+        }
+        let mut document = Document::new(listed.name.clone(), record.place, body, false);
+        // A file is held out by its name, so that its versions stay together; a record by its content, so
+        // that copies do.
+        document.entry.held_out = match record.place {
+            Place::Whole => listed.held_out,
+            Place::Bytes { .. } | Place::Row(_) => is_held_out(&self.config, &document.entry.hash),
+        };
+        Judged::Kept(Box::new(document), removed)
+    }
+}

@@ -1,0 +1,395 @@
+//! Reads one split of the documents below some roots: in a fixed order, within a budget, each normalised and
+//! judged.
+//!
+//! It goes in steps of some megabytes, so that whoever runs it can keep what is done and go on from there. In
+//! memory are the documents kept, and those of the step at hand.
+
+mod files;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use super::Error;
+use super::decontaminate::{Contamination, Decontaminate};
+use super::documents::{Place, Scan, ScanReport, Tally};
+use super::filters::{DropReason, Filters};
+use super::normalise::Normalise;
+use super::read::{self, Cut, Fields, Format, Record};
+use files::Listed;
+use judge::{Judge, Judged};
+use muster_host::compute::Compute;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScanConfig {
+    /// Directories to walk, and files to read.
+    pub roots: Vec<PathBuf>,
+    /// Endings of the files wanted in the directories, without the dot, and without that of a compression.
+    pub extensions: Vec<String>,
+    /// What the files hold.
+    pub format: Format,
+    /// Which fields of a row hold the document.
+    pub fields: Fields,
+    /// A file of lines is cut into blocks of so many bytes, which are dealt out to the splits.
+    pub block_bytes: u64,
+    /// A step reads so many bytes, or more where the budget is large.
+    pub step_bytes: u64,
+    /// What is made alike.
+    pub normalise: Normalise,
+    /// What is worth keeping.
+    pub filters: Filters,
+    /// What not to train on.
+    pub decontaminate: Decontaminate,
+    /// Of a thousand documents, how many are kept from training.
+    pub held_out_per_mille: u32,
+    /// Most bytes of text of all splits together; each gets an equal share.
+    pub bytes_max: u64,
+    /// Most malformed records of a split: with more, the file is not what it should be.
+    pub malformed_max: u64,
+    /// Draws the order, and with it which documents fit the budget.
+    pub seed: u64,
+}
+
+impl Default for ScanConfig {
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            extensions: vec!["rs".to_owned()],
+            format: Format::Auto,
+            fields: Fields::default(),
+            block_bytes: 4 * 1024 * 1024,
+            step_bytes: 16 * 1024 * 1024,
+            normalise: Normalise::default(),
+            filters: Filters::default(),
+            decontaminate: Decontaminate::default(),
+            held_out_per_mille: 30,
+            bytes_max: 64 * 1024 * 1024,
+            malformed_max: 100,
+            seed: 0,
+        }
+    }
+}
+
+/// One share of the documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Counted from 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+/// Reads one split, all of it.
+///
+/// A document's split follows from its file's name and its place there alone, so all splits together hold
+/// each document once.
+///
+/// # Errors
+/// When a root can't be walked or a file not be read, with its path, or too much of it is malformed.
+pub fn scan(config: &ScanConfig, split: Split, compute: &Compute) -> Result<Scan, Error> {
+    let mut scanner = Scanner::open(config, split)?;
+    while let Some(step) = scanner.step(compute)? {
+        scanner.take(step)?;
+    }
+    scanner.finish()
+}
+
+/// Steps of a split with a full budget, about: each may become a record, and their number is bounded.
+const STEPS: u64 = 128;
+/// Bytes that wait to be judged.
+const WAITING_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Records that wait to be judged.
+const WAITING_MAX: usize = 4096;
+
+/// What a step found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Its documents, and the account of them.
+    pub scan: Scan,
+    /// Parts of files that it read or passed over.
+    pub parts: usize,
+}
+
+/// Reads a split step by step.
+pub struct Scanner {
+    config: ScanConfig,
+    list: Vec<Listed>,
+    judge: Judge,
+    /// Parts that are done.
+    done: usize,
+    scan: Scan,
+    budget: u64,
+}
+
+impl Scanner {
+    /// Lists the split's files, and reads the evaluation sets.
+    ///
+    /// # Errors
+    /// As [`scan`].
+    pub fn open(config: &ScanConfig, split: Split) -> Result<Self, Error> {
+        if split.of == 0 || split.index >= split.of {
+            return Err(Error::Parameters(format!("split {} of {} is none", split.index, split.of)));
+        }
+        if config.held_out_per_mille > 1000 {
+            return Err(Error::Parameters(format!(
+                "{} of a thousand documents can't be held out",
+                config.held_out_per_mille
+            )));
+        }
+        let contamination = Contamination::read(&config.decontaminate)?;
+        let report = ScanReport { split: split.index, splits: split.of, ..ScanReport::default() };
+        Ok(Self {
+            list: files::list(config, split)?,
+            judge: Judge::new(config, contamination),
+            config: config.clone(),
+            done: 0,
+            scan: Scan { report, ..Scan::default() },
+            budget: config.bytes_max / u64::from(split.of),
+        })
+    }
+
+    /// Names what is read, and how: what was found under another name does not go on here.
+    ///
+    /// # Errors
+    /// When the parameters have no JSON, which they do.
+    pub fn name(&self) -> Result<String, Error> {
+        let config = serde_json::to_vec(&self.config).map_err(|e| Error::Parameters(e.to_string()))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&config);
+        for listed in &self.list {
+            hasher.update(
+                format!("\n{} {} {:?}", listed.name, listed.part.file_bytes, listed.part.cut).as_bytes(),
+            );
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// What was taken so far.
+    #[must_use]
+    pub fn report(&self) -> &ScanReport {
+        &self.scan.report
+    }
+
+    /// Whether parts would be left after `step`.
+    #[must_use]
+    pub fn goes_on_after(&self, step: &Step) -> bool {
+        self.done + step.parts < self.list.len()
+    }
+
+    /// Takes a step's documents, of this scanner or of an earlier one of the same [`Scanner::name`].
+    ///
+    /// # Errors
+    /// When its books don't balance, or there are not so many parts.
+    pub fn take(&mut self, step: Step) -> Result<(), Error> {
+        step.scan.report.check()?;
+        if step.parts > self.list.len() - self.done {
+            return Err(Error::Books(format!(
+                "a step of {} parts, where {} are left",
+                step.parts,
+                self.list.len() - self.done
+            )));
+        }
+        self.done += step.parts;
+        self.scan.report.join(step.scan.report);
+        self.scan.documents.extend(step.scan.documents);
+        Ok(())
+    }
+
+    /// Reads the next parts: some megabytes. `None`: there are none.
+    ///
+    /// # Errors
+    /// As [`scan`].
+    pub fn step(&self, compute: &Compute) -> Result<Option<Step>, Error> {
+        if self.done == self.list.len() {
+            return Ok(None);
+        }
+        let report = &self.scan.report;
+        let mut work = Work {
+            scanner: self,
+            compute,
+            step: Scan {
+                report: ScanReport { split: report.split, splits: report.splits, ..ScanReport::default() },
+                ..Scan::default()
+            },
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            full: report.dropped.contains_key(&DropReason::OverBudget) || report.unread.documents > 0,
+        };
+        let enough = self.config.step_bytes.max(self.budget / STEPS);
+        let (mut parts, mut bytes) = (0, 0u64);
+        for (listed, number) in self.list.iter().zip(0..).skip(self.done) {
+            // What is only counted takes no time: no step ends there.
+            if bytes >= enough && !work.full {
+                break;
+            }
+            work.part(listed, number)?;
+            parts += 1;
+            bytes += listed.part.bytes;
+        }
+        work.flush()?;
+        Ok(Some(Step { scan: work.step, parts }))
+    }
+
+    /// What was found.
+    ///
+    /// # Errors
+    /// [`Error::Books`], when not every document was kept or dropped for one reason.
+    pub fn finish(self) -> Result<Scan, Error> {
+        self.scan.report.check()?;
+        Ok(self.scan)
+    }
+}
+
+/// A step in the making.
+struct Work<'a> {
+    scanner: &'a Scanner,
+    compute: &'a Compute,
+    step: Scan,
+    /// Records that were read, with the number of their part.
+    waiting: Vec<(usize, Record)>,
+    waiting_bytes: u64,
+    /// Whether the budget is used up.
+    full: bool,
+}
+
+impl Work<'_> {
+    fn part(&mut self, listed: &Listed, number: usize) -> Result<(), Error> {
+        let part = &listed.part;
+        let config = &self.scanner.config;
+        if self.full {
+            self.pass_over(listed);
+            return Ok(());
+        }
+        let mut end = None;
+        read::read(part, &config.fields, config.filters.bytes_max, &mut |record| {
+            end = Some(record.place);
+            self.waiting_bytes += record.bytes;
+            self.waiting.push((number, record));
+            if self.waiting.len() >= WAITING_MAX || self.waiting_bytes >= WAITING_BYTES_MAX {
+                self.flush()?;
+            }
+            Ok(if self.full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if self.full
+            && let Some(Place::Bytes { end, .. }) = end
+            && let Cut::Block { end: last, .. } = part.cut
+            && end < last
+        {
+            self.step.report.unread.add(last - end);
+        }
+        Ok(())
+    }
+
+    /// Counts what is not read any more: a file that is one document as that, others as so many bytes.
+    fn pass_over(&mut self, listed: &Listed) {
+        let report = &mut self.step.report;
+        match listed.part.format {
+            Format::Text | Format::Auto => {
+                report.seen.add(listed.part.bytes);
+                report.dropped.entry(DropReason::OverBudget).or_default().add(listed.part.bytes);
+            }
+            Format::Lines | Format::Paragraphs | Format::Jsonl | Format::Parquet => {
+                report.unread.add(listed.part.bytes)
+            }
+        }
+    }
+
+    /// Judges all that waits, on all threads, and counts it in order.
+    fn flush(&mut self) -> Result<(), Error> {
+        let (scanner, waiting) = (self.scanner, std::mem::take(&mut self.waiting));
+        self.waiting_bytes = 0;
+        let judge = |(number, record): (usize, Record)| {
+            let listed = &scanner.list[number];
+            (number, record.place, record.line, scanner.judge.judge(listed, record))
+        };
+        let judged: Vec<_> = self.compute.run(|| waiting.into_par_iter().map(judge).collect());
+        for (number, place, line, judged) in judged {
+            self.count(number, place, line, judged)?;
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, number: usize, place: Place, line: Option<u64>, judged: Judged) -> Result<(), Error> {
+        let room = self
+            .scanner
+            .budget
+            .saturating_sub(self.scanner.scan.report.kept.bytes + self.step.report.kept.bytes);
+        match judged {
+            Judged::Kept(document, _) if self.full || document.entry.bytes > room => {
+                self.full = true;
+                self.drop(DropReason::OverBudget, document.entry.bytes);
+            }
+            Judged::Kept(document, removed) => {
+                let report = &mut self.step.report;
+                report.seen.add(document.entry.bytes);
+                report.kept.add(document.entry.bytes);
+                report.lines_removed.join(removed);
+                self.step.documents.push(*document);
+            }
+            Judged::Contaminated(set, bytes) => {
+                self.step.report.contaminated.entry(set).or_default().add(bytes);
+                self.drop(DropReason::Contaminated, bytes);
+            }
+            Judged::Malformed(reason, bytes) => {
+                self.drop(DropReason::Malformed, bytes);
+                self.malformed(number, place, line, &reason)?;
+            }
+            Judged::Dropped(reason, bytes) => self.drop(reason, bytes),
+        }
+        Ok(())
+    }
+
+    fn drop(&mut self, reason: DropReason, bytes: u64) {
+        let report = &mut self.step.report;
+        report.seen.add(bytes);
+        report.dropped.entry(reason).or_default().add(bytes);
+    }
+
+    /// Names a place that is malformed, if it is one of the first; too many are an error.
+    fn malformed(
+        &mut self,
+        number: usize,
+        place: Place,
+        line: Option<u64>,
+        reason: &str,
+    ) -> Result<(), Error> {
+        let (scanner, report) = (self.scanner, &mut self.step.report);
+        let listed = &scanner.list[number];
+        let known = scanner.scan.report.malformed.len();
+        if known + report.malformed.len() < super::documents::MALFORMED_NAMED {
+            let at = match (line, place) {
+                (Some(line), Place::Whole | Place::Bytes { .. }) => line.to_string(),
+                (None, Place::Bytes { start, .. }) => read::line_of(&listed.part.path, start)?.to_string(),
+                (_, Place::Row(row)) => format!("row {row}"),
+                (None, Place::Whole) => "1".to_owned(),
+            };
+            report.malformed.push(format!("{}:{at}: {reason}", listed.name));
+        }
+        let count = |report: &ScanReport| {
+            report.dropped.get(&DropReason::Malformed).map_or(0, |tally: &Tally| tally.documents)
+        };
+        let most = scanner.config.malformed_max;
+        if count(report) + count(&scanner.scan.report) > most {
+            let first = scanner
+                .scan
+                .report
+                .malformed
+                .iter()
+                .chain(&report.malformed)
+                .take(3)
+                .cloned()
+                .collect::<Vec<_>>();
+            return Err(Error::Parameters(format!(
+                "more than {most} records of split {} are malformed: {}",
+                report.split,
+                first.join("; ")
+            )));
+        }
+        Ok(())
+    }
+}

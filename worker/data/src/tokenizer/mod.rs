@@ -1,0 +1,403 @@
+//! A tokenizer: a byte-level BPE trained from a bounded sample, or any Hugging Face `tokenizer.json` that the
+//! library understands.
+//!
+//! A text never gives a special token, whatever it spells: those are put where they belong by us alone.
+//! Truncation, padding and the templates of a `tokenizer.json` are not used.
+
+mod encoder;
+#[cfg(test)]
+mod golden;
+mod pieces;
+mod specials;
+#[cfg(test)]
+mod tests;
+
+pub use encoder::Encoder;
+pub use specials::Specials;
+
+use super::Error;
+use super::dedup::Choice;
+use super::documents::Scan;
+use encoder::Cut;
+use muster_host::compute::Compute;
+use pieces::Spelling;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use tokenizers as library;
+use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, TokenizerBuilder};
+
+/// The token between documents of a tokenizer that was trained here; it stands for no text.
+pub const BOUNDARY: &str = "<|end|>";
+/// What is taken for the end of a document when nobody says.
+const BOUNDARIES_KNOWN: [&str; 5] = [BOUNDARY, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"];
+/// The 256 bytes and the boundary.
+const VOCAB_MIN: usize = 257;
+/// A larger vocabulary is refused.
+const VOCAB_MAX: usize = 1 << 20;
+
+/// How to train one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerConfig {
+    /// Most tokens, with the 256 bytes and the boundary. Little text gives fewer.
+    pub vocab_size: usize,
+    /// Most bytes of text to learn from.
+    pub sample_bytes: usize,
+    /// More special tokens, besides the boundary, such as those of a chat template.
+    pub special_tokens: Vec<String>,
+}
+
+impl Default for TokenizerConfig {
+    fn default() -> Self {
+        Self { vocab_size: 2048, sample_bytes: 4 * 1024 * 1024, special_tokens: Vec::new() }
+    }
+}
+
+/// A tokenizer.
+pub struct Tokenizer {
+    library: library::Tokenizer,
+    json: Vec<u8>,
+    specials: Specials,
+    hash: String,
+    boundary: u32,
+    cut: Cut,
+    spelling: Spelling,
+    /// The bytes of each token; none for special ones.
+    pieces: Vec<Vec<u8>>,
+    byte_lengths: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Learns merges from the training documents that are kept, an equal share of each scan's.
+    ///
+    /// # Errors
+    /// When the vocabulary is too small for all bytes, or there is no text.
+    pub fn train(
+        config: &TokenizerConfig,
+        scans: &[Scan],
+        choice: &Choice,
+        compute: &Compute,
+    ) -> Result<Self, Error> {
+        if !(VOCAB_MIN..=VOCAB_MAX).contains(&config.vocab_size) {
+            return Err(Error::Parameters(format!(
+                "vocab_size {} is not from {VOCAB_MIN} to {VOCAB_MAX}",
+                config.vocab_size
+            )));
+        }
+        let sample = sample(config.sample_bytes, scans, choice)?;
+        let mut seen = BTreeSet::new();
+        let specials = std::iter::once(BOUNDARY).chain(config.special_tokens.iter().map(String::as_str));
+        let specials = specials
+            .filter(|special| seen.insert(*special))
+            .map(|special| AddedToken::from(special, true))
+            .collect();
+        let failed = |e: tokenizers::Error| Error::Tokenizer { doing: "train", reason: e.to_string() };
+        let json = compute.run(|| -> Result<String, tokenizers::Error> {
+            let mut trainer = BpeTrainer::builder()
+                .vocab_size(config.vocab_size)
+                .min_frequency(2)
+                .show_progress(false)
+                .special_tokens(specials)
+                .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+                .build();
+            let level = ByteLevel::new(false, false, true);
+            let mut library =
+                TokenizerBuilder::<BPE, NormalizerWrapper, ByteLevel, ByteLevel, ByteLevel>::new()
+                    .with_model(BPE::default())
+                    .with_normalizer(None)
+                    .with_pre_tokenizer(Some(level))
+                    .with_post_processor(Some(level))
+                    .with_decoder(Some(level))
+                    .build()?;
+            library.train(&mut trainer, sample.iter())?;
+            library.to_string(false)
+        });
+        Self::from_bytes(json.map_err(failed)?.as_bytes())
+    }
+
+    /// Reads a `tokenizer.json`, of which nothing else is known.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        Self::load(bytes, Specials::default())
+    }
+
+    /// Reads a `tokenizer.json` whose special tokens are these.
+    ///
+    /// # Errors
+    /// When it is none that the library understands, when it encodes at random, when a special token is not
+    /// in it, or when none is known that ends a document.
+    pub fn load(bytes: &[u8], specials: Specials) -> Result<Self, Error> {
+        let failed = |reason: String| Error::Tokenizer { doing: "read", reason };
+        let mut library = library::Tokenizer::from_bytes(bytes).map_err(|e| failed(e.to_string()))?;
+        if let ModelWrapper::BPE(bpe) = library.get_model()
+            && bpe.dropout.is_some_and(|dropout| dropout > 0.0)
+        {
+            return Err(failed(
+                "its BPE leaves out merges at random (`dropout`), so no two runs would agree".to_owned(),
+            ));
+        }
+        library.with_truncation(None).map_err(|e| failed(e.to_string()))?;
+        library.with_padding(None);
+        // Text that happens to spell a special token must not become one.
+        library.set_encode_special_tokens(true);
+        let named = [
+            ("bos_token", &specials.bos_token),
+            ("eos_token", &specials.eos_token),
+            ("pad_token", &specials.pad_token),
+        ];
+        for (role, token) in named.iter().filter_map(|(role, token)| Some((role, token.as_ref()?))) {
+            library
+                .token_to_id(token)
+                .ok_or_else(|| failed(format!("its `{role}` {token:?} is not in its vocabulary")))?;
+        }
+        let boundary = match &specials.eos_token {
+            Some(token) => library.token_to_id(token),
+            None => BOUNDARIES_KNOWN.iter().find_map(|token| library.token_to_id(token)),
+        };
+        let boundary = boundary.ok_or_else(|| {
+            failed(format!("nothing says which token ends a document, and it has none of {BOUNDARIES_KNOWN:?}; name its `eos_token` in special_tokens_map.json"))
+        })?;
+        let vocab = library.get_vocab(true);
+        let size = vocab.values().max().map_or(0, |id| *id as usize + 1);
+        if size > VOCAB_MAX {
+            return Err(failed(format!(
+                "its ids go up to {size}, and at most {VOCAB_MAX} tokens can be used"
+            )));
+        }
+        let added = library.get_added_tokens_decoder();
+        let (spelling, alphabet) = (Spelling::of(&library), pieces::alphabet());
+        let mut pieces = vec![Vec::new(); size];
+        for (spelled, id) in &vocab {
+            pieces[*id as usize] = match added.get(id) {
+                Some(token) if token.special || *id == boundary => Vec::new(),
+                Some(token) => token.content.as_bytes().to_vec(),
+                None if *id == boundary => Vec::new(),
+                None => {
+                    let bytes = spelling.bytes(spelled, &alphabet);
+                    bytes
+                        .ok_or_else(|| failed(format!("token {id}, {spelled:?}, does not stand for bytes")))?
+                }
+            };
+        }
+        let byte_lengths = pieces.iter().map(|piece| piece.len() as u32).collect();
+        let cut = Cut::of(&library);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(bytes);
+        if !specials.is_empty() {
+            hasher.update(&[0]).update(&specials.to_bytes());
+        }
+        let hash = hasher.finalize().to_hex().to_string();
+        Ok(Self {
+            library,
+            json: bytes.to_vec(),
+            specials,
+            hash,
+            boundary,
+            cut,
+            spelling,
+            pieces,
+            byte_lengths,
+        })
+    }
+
+    /// The `tokenizer.json`.
+    #[must_use]
+    pub fn to_bytes(&self) -> &[u8] {
+        &self.json
+    }
+
+    /// What was said of its special tokens.
+    #[must_use]
+    pub fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    /// Hash of [`Tokenizer::to_bytes`], and of its special tokens if any were named.
+    #[must_use]
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Number of tokens: one more than the highest id.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// The token that ends a document.
+    #[must_use]
+    pub fn boundary(&self) -> u32 {
+        self.boundary
+    }
+
+    /// The token that begins a text, if it has one.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.specials.bos_token.as_deref().and_then(|token| self.library.token_to_id(token))
+    }
+
+    /// The token that fills a window: the one for it, else the boundary.
+    #[must_use]
+    pub fn padding(&self) -> u32 {
+        self.specials
+            .pad_token
+            .as_deref()
+            .and_then(|token| self.library.token_to_id(token))
+            .unwrap_or(self.boundary)
+    }
+
+    /// The id of a special token, by its spelling; `None` if there is none such, or it is no special one.
+    #[must_use]
+    pub fn special(&self, spelled: &str) -> Option<u32> {
+        self.library
+            .get_added_vocabulary()
+            .is_special_token(spelled)
+            .then(|| self.library.token_to_id(spelled))
+            .flatten()
+    }
+
+    /// Checks that a model of `vocab_size` tokens has one for each of ours.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] with both numbers.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<(), Error> {
+        if self.vocab_size() > vocab_size {
+            let (ours, theirs) =
+                (format!("{} tokens", self.vocab_size()), format!("a vocabulary of {vocab_size}"));
+            return Err(Error::Mismatch { what: "the tokenizer and the model", one: ours, other: theirs });
+        }
+        Ok(())
+    }
+
+    /// Checks that a model which was trained with the tokenizer `model` understands our tokens: an id that
+    /// both know must be the same token. Ids that only one of them knows may be rows of the model that were
+    /// left for later.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] naming the first id that is another token there.
+    pub fn check_tokens(&self, model: &Self) -> Result<(), Error> {
+        let last = self.vocab_size().min(model.vocab_size()) as u32;
+        for id in 0..last {
+            if let (Some(ours), Some(theirs)) = (self.library.id_to_token(id), model.library.id_to_token(id))
+                && ours != theirs
+            {
+                let (one, other) =
+                    (format!("token {id} is {ours:?}"), format!("for the model it is {theirs:?}"));
+                return Err(Error::Mismatch { what: "the tokenizer and the model", one, other });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that something was made with this tokenizer, by the hash that it was made with.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] with both hashes.
+    pub fn check_hash(&self, hash: &str) -> Result<(), Error> {
+        if self.hash != hash {
+            return Err(Error::Mismatch {
+                what: "the tokenizer and the shards",
+                one: self.hash.clone(),
+                other: format!("shards made with {hash}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// The tokens of a text, without a boundary; text that looks like a special token is plain text.
+    ///
+    /// # Errors
+    /// When the library refuses.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let encoding = self.library.encode_fast(text, false);
+        Ok(encoding
+            .map_err(|e| Error::Tokenizer { doing: "encode with", reason: e.to_string() })?
+            .get_ids()
+            .to_vec())
+    }
+
+    /// The bytes of some tokens; boundaries give none.
+    ///
+    /// # Errors
+    /// When a token is outside the vocabulary.
+    pub fn decode_bytes(&self, tokens: &[u32]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        for token in tokens {
+            let piece = self.pieces.get(*token as usize);
+            let outside = || format!("token {token} is outside the vocabulary of {}", self.pieces.len());
+            bytes.extend_from_slice(
+                piece.ok_or_else(|| Error::Tokenizer { doing: "decode with", reason: outside() })?,
+            );
+        }
+        Ok(bytes)
+    }
+
+    /// The text of some tokens, without special ones; bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::decode_bytes`].
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, Error> {
+        let bytes = self.decode_bytes(tokens)?;
+        match self.spelling {
+            Spelling::ByteLevel => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            // How the pieces of these join is only known to their decoders.
+            Spelling::SentencePiece | Spelling::WordPiece | Spelling::Plain => {
+                let text = self.library.decode(tokens, true);
+                text.map_err(|e| Error::Tokenizer { doing: "decode with", reason: e.to_string() })
+            }
+        }
+    }
+
+    /// The bytes of text that each token stands for, by id.
+    #[must_use]
+    pub fn byte_lengths(&self) -> &[u32] {
+        &self.byte_lengths
+    }
+
+    /// An encoder for many texts.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self)
+    }
+}
+
+/// The first training documents of each scan that fit its share.
+fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<Cow<'a, str>>, Error> {
+    if choice.keep.len() != scans.len() {
+        return Err(Error::Parameters(format!(
+            "the choice is of {} scans, not of {}",
+            choice.keep.len(),
+            scans.len()
+        )));
+    }
+    if choice.keep.iter().all(Vec::is_empty) {
+        return Err(Error::Empty(format!(
+            "there is no document to learn a tokenizer from: {} scans kept none",
+            scans.len()
+        )));
+    }
+    let share = bytes / scans.len().max(1);
+    let mut sample = Vec::new();
+    for (scan, keep) in scans.iter().zip(&choice.keep) {
+        let mut used = 0;
+        for position in keep {
+            let document = scan.documents.get(*position as usize);
+            let document =
+                document.ok_or_else(|| Error::Parameters(format!("the scan has no document {position}")))?;
+            if document.entry.held_out || used + document.entry.bytes as usize > share {
+                continue;
+            }
+            used += document.entry.bytes as usize;
+            sample.push(document.body.plain());
+        }
+    }
+    if sample.is_empty() {
+        return Err(Error::Parameters(format!("no training document fits a sample of {bytes} bytes")));
+    }
+    Ok(sample)
+}

@@ -1,0 +1,105 @@
+//! `data.load`: makes batches for trainers elsewhere, so that those need neither the data set in memory nor
+//! time to read it.
+//!
+//! It says in the log where it listens, and serves until every stage that it feeds has ended; what a trainer
+//! learns from is leased to it. It keeps nothing that counts: killed, it starts again somewhere, and trainers
+//! find it there.
+
+use super::attempt::Attempt;
+use super::error::Error;
+use super::model::{corpus, named_data_set};
+use muster_collective::loader::{Place, Recipe, Served, serve};
+use muster_llm::train::{Corpus, Packed, Samples, Windows};
+use muster_protocol::ids::Digest;
+use serde::{Deserialize, Serialize};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The record that says where a loader listens: a [`Place`].
+pub const SERVE: &str = "serve";
+/// Between two looks at the stages that are fed.
+const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
+/// Between two records of what was served.
+const TELL: Duration = Duration::from_secs(10);
+
+/// The record `load`, and the output: what was served.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loaded {
+    /// Batches.
+    pub batches: u64,
+    /// Samples in them.
+    pub samples: u64,
+    /// Their bytes, about.
+    pub bytes: u64,
+}
+
+/// Runs it.
+pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
+    let (hash, data) = named_data_set(attempt)?;
+    let corpus = Arc::new(corpus(&attempt.artifacts, &data.train)?);
+    let bind = match attempt.params.text("bind") {
+        "" => format!("{}:0", attempt.address),
+        bind => bind.to_owned(),
+    };
+    let failed = |what: &str, error| Error::Unfit(format!("serve samples: {what} {bind}: {error}"));
+    let listener = TcpListener::bind(&bind).map_err(|e| failed("listen on", e))?;
+    let port = listener.local_addr().map_err(|e| failed("ask for the port of", e))?.port();
+    let place =
+        Place { address: format!("{}:{port}", attempt.address), token: uuid::Uuid::new_v4().to_string() };
+    let number = u64::from(attempt.launch.attempt.epoch) << 32;
+    attempt.record(SERVE, number, Digest::of(place.token.as_bytes()), &place, false)?;
+    attempt.say(&format!("{} tokens of {hash} are served at {}", corpus.len(), place.address));
+
+    let (served, over) = (Served::default(), AtomicBool::new(false));
+    let open = |recipe: &Recipe| samples(&corpus, recipe).map_err(|error| error.to_string());
+    thread::scope(|scope| {
+        let server = scope.spawn(|| serve(&listener, &place.token, &hash.to_string(), &open, &served, &over));
+        let waited = wait(attempt, &served, number);
+        over.store(true, Ordering::Relaxed);
+        match server.join() {
+            Ok(ended) => waited.and(ended.map_err(Error::from)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    let loaded = so_far(&served);
+    attempt.output(&loaded)
+}
+
+fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Samples>, Error> {
+    let corpus = Arc::clone(corpus);
+    Ok(match recipe {
+        Recipe::Text { context, cut } => Arc::new(Windows::new(corpus, *context, *cut)?),
+        Recipe::Conversations { context, too_long } => Arc::new(Packed::new(corpus, *context, 0, *too_long)?),
+    })
+}
+
+/// Returns once all tasks of the stages that are fed have succeeded; should one fail for good, the job ends,
+/// and so do we.
+fn wait(attempt: &mut Attempt, served: &Served, mut number: u64) -> Result<(), Error> {
+    let feeds = attempt.params.texts("feeds");
+    let feeds = if feeds.is_empty() { vec!["train".to_owned()] } else { feeds };
+    let mut told = (Instant::now(), so_far(served));
+    for stage in feeds {
+        let tasks = attempt.find_stage(&stage)?.tasks as usize;
+        while attempt.succeeded(&stage)? < tasks {
+            thread::sleep(LOOK);
+            let loaded = so_far(served);
+            if told.0.elapsed() >= TELL && told.1 != loaded {
+                number += 1;
+                attempt.record("load", number, Digest::default(), &loaded, false)?;
+                told = (Instant::now(), loaded);
+            }
+        }
+        attempt.say(&format!("stage `{stage}` has ended: it was fed"));
+    }
+    Ok(())
+}
+
+fn so_far(served: &Served) -> Loaded {
+    let [batches, samples, bytes] =
+        [&served.batches, &served.samples, &served.bytes].map(|count| count.load(Ordering::Relaxed));
+    Loaded { batches, samples, bytes }
+}

@@ -1,0 +1,295 @@
+//! What several executors open from the artifacts: a data set, its shards and tokenizer, and a trained model
+//! with what was learnt for it.
+
+use super::attempt::Attempt;
+use super::error::Error;
+use super::wire::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
+use muster_attempt::artifacts::Artifacts;
+use muster_data::megatron::Files;
+use muster_data::shard::Shard;
+use muster_data::tokenizer::{Specials, Tokenizer};
+use muster_llm::compute::Device;
+use muster_llm::model::{self, Decoder, ModelConfig, Precision, hub};
+use muster_llm::train::checkpoint::{self, Holds};
+use muster_llm::train::{Corpus, Manifest};
+use muster_llm::tune::peft::{self, Adapter};
+use muster_llm::tune::{self, MethodConfig};
+use muster_protocol::ids::Digest;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+/// The files of a tokenizer, as Hugging Face names them; beside them may lie [`TOKENIZER_CONFIG`].
+pub const TOKENIZER: &str = "tokenizer.json";
+/// Its special tokens.
+pub const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+
+/// Opens a shard.
+pub fn shard(artifacts: &Artifacts, shard: &ShardRef) -> Result<Shard, Error> {
+    let files = |files: &DatasetRef| -> Result<Files, Error> {
+        Ok(Files { bin: artifacts.get(files.bin)?, idx: artifacts.get(files.idx)? })
+    };
+    let mask = shard.mask.as_ref().map(files).transpose()?;
+    Ok(Shard::open(&artifacts.get(shard.index)?, files(&shard.tokens)?, mask)?)
+}
+
+/// Opens shards.
+pub fn shards(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Vec<Shard>, Error> {
+    refs.iter().map(|one| shard(artifacts, one)).collect()
+}
+
+/// Opens shards as one sequence of tokens.
+pub fn corpus(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Corpus, Error> {
+    Ok(Corpus::new(shards(artifacts, refs)?)?)
+}
+
+/// The data set of our job.
+pub fn data_set(attempt: &mut Attempt) -> Result<DataSet, Error> {
+    Ok(named_data_set(attempt)?.1)
+}
+
+/// The data set of our job, and the artifact that it is.
+pub fn named_data_set(attempt: &mut Attempt) -> Result<(Digest, DataSet), Error> {
+    let stage = attempt.params.text("manifest_stage").to_owned();
+    let output: ManifestOutput = attempt.output_of(&stage)?;
+    Ok((output.data, attempt.get_json(output.data)?))
+}
+
+/// The tokenizer of a data set, which must be the one that its shards were made with.
+pub fn tokenizer(artifacts: &Artifacts, data: &DataSet) -> Result<Tokenizer, Error> {
+    let tokenizer = open_tokenizer(artifacts, data.tokenizer, data.special_tokens)?;
+    tokenizer.check_hash(&data.manifest.tokenizer)?;
+    Ok(tokenizer)
+}
+
+/// Opens a tokenizer.
+pub fn open_tokenizer(
+    artifacts: &Artifacts,
+    json: Digest,
+    special_tokens: Option<Digest>,
+) -> Result<Tokenizer, Error> {
+    let specials = special_tokens.map(|hash| artifacts.get(hash)).transpose()?;
+    Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
+}
+
+/// Where a model is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A directory on this worker, in the Hugging Face layout.
+    Directory(String),
+    /// A checkpoint, or an artifact that lists the files of a model.
+    Artifact(Digest),
+}
+
+impl Place {
+    /// What a parameter or an adapter names.
+    pub fn named(text: &str) -> Result<Place, Error> {
+        match text.parse() {
+            Ok(hash) => Ok(Place::Artifact(hash)),
+            Err(_) if Path::new(text).is_dir() => Ok(Place::Directory(text.to_owned())),
+            Err(_) => Err(Error::Unfit(format!(
+                "find the base `{text}`: it is neither a directory on this worker nor an artifact (blake3:…)"
+            ))),
+        }
+    }
+
+    /// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if
+    /// that is another artifact.
+    pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, Place), Error> {
+        let outputs: Vec<TrainOutput> = attempt.outputs_of(stage)?;
+        let rank_0 = outputs.iter().find(|output| output.rank == 0);
+        let output =
+            rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?;
+        Ok((output.checkpoint, Place::Artifact(output.model.unwrap_or(output.checkpoint))))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Directory(dir) => f.write_str(dir),
+            Place::Artifact(hash) => hash.fmt(f),
+        }
+    }
+}
+
+/// The files of a model, wherever they are.
+enum Opened<'a> {
+    Directory(&'a Path),
+    Listed(&'a Artifacts, BTreeMap<String, Digest>),
+    Checkpoint(&'a Artifacts, Box<Manifest>),
+}
+
+impl<'a> Opened<'a> {
+    fn open(artifacts: &'a Artifacts, place: &'a Place) -> Result<Opened<'a>, Error> {
+        let hash = match place {
+            Place::Directory(dir) => return Ok(Opened::Directory(Path::new(dir))),
+            Place::Artifact(hash) => *hash,
+        };
+        let bytes = artifacts.get(hash)?;
+        match serde_json::from_slice::<BTreeMap<String, Digest>>(&bytes) {
+            Ok(files) => Ok(Opened::Listed(artifacts, files)),
+            Err(_) => Ok(Opened::Checkpoint(artifacts, Box::new(Manifest::from_bytes(&bytes)?))),
+        }
+    }
+
+    /// A file; `None` if there is none of that name.
+    fn file(&self, name: &str) -> Result<Option<Vec<u8>>, model::Error> {
+        let failed = |reason: String| model::Error::File { what: "read", file: name.to_owned(), reason };
+        match self {
+            Opened::Directory(dir) => hub::read_file(&dir.join(name)),
+            Opened::Listed(artifacts, files) => files
+                .get(name)
+                .map(|hash| artifacts.get(*hash))
+                .transpose()
+                .map_err(|e| failed(e.to_string())),
+            Opened::Checkpoint(artifacts, manifest) => manifest
+                .file(name, &|file| checkpoint_file(artifacts, file))
+                .map_err(|e| failed(e.to_string())),
+        }
+    }
+
+    /// A whole model, flat in order of name.
+    fn whole(&self) -> Result<(ModelConfig, Vec<f32>), Error> {
+        match self {
+            Opened::Checkpoint(artifacts, manifest) => {
+                Ok(checkpoint::model(manifest, &|file| checkpoint_file(artifacts, file))?)
+            }
+            Opened::Directory(_) | Opened::Listed(..) => Ok(hub::load(|name| self.file(name))?),
+        }
+    }
+}
+
+/// So many adapters may have been trained one upon the other.
+const ADAPTERS_MAX: usize = 16;
+
+/// A model, with what was learnt for it.
+pub struct Model {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// Its weights, flat in order of name.
+    pub weights: Vec<f32>,
+    /// A prefix or a prompt, which no weight can take in.
+    pub adapter: Option<Adapter>,
+    /// Where the weights are.
+    pub base: Place,
+}
+
+impl Model {
+    /// Of a directory, a checkpoint, or an artifact that lists the files of a model. If a checkpoint holds an
+    /// adapter only, its base is found by what the adapter says; low-rank additions are merged into it.
+    pub fn load(artifacts: &Artifacts, place: &Place) -> Result<Model, Error> {
+        Model::within(artifacts, place, ADAPTERS_MAX)
+    }
+
+    fn within(artifacts: &Artifacts, place: &Place, depth: usize) -> Result<Model, Error> {
+        let opened = Opened::open(artifacts, place)?;
+        let manifest = match &opened {
+            Opened::Checkpoint(_, manifest) if manifest.holds == Holds::Trained => manifest,
+            Opened::Checkpoint(..) | Opened::Directory(_) | Opened::Listed(..) => {
+                let (config, weights) = opened.whole()?;
+                return Ok(Model { config, weights, adapter: None, base: place.clone() });
+            }
+        };
+        let adapter = peft::load(&manifest.model, |name| opened.file(name))?;
+        if adapter.base.is_empty() {
+            return Err(Error::Unfit(format!(
+                "find the base of the adapter in {place}: it was made from scratch, and kept nowhere"
+            )));
+        }
+        let base = Place::named(&adapter.base)?;
+        let Some(depth) = depth.checked_sub(1) else {
+            return Err(Error::Unfit(format!(
+                "find the base of the adapter in {place}: more than {ADAPTERS_MAX} lie upon each other"
+            )));
+        };
+        let below = Model::within(artifacts, &base, depth)?;
+        if below.adapter.is_some() {
+            return Err(Error::Unfit(format!(
+                "use the adapter in {place}: its base {base} has a prefix or a prompt of its own"
+            )));
+        }
+        match &adapter.method {
+            MethodConfig::Full(_) | MethodConfig::Prefix(_) | MethodConfig::Prompt(_) => {
+                Ok(Model { adapter: Some(adapter), ..below })
+            }
+            MethodConfig::Lora(_) | MethodConfig::Qlora(_) => {
+                let merged = tune::merge(&adapter.build(
+                    below.config,
+                    below.weights,
+                    Precision::F32,
+                    &Device::Cpu,
+                )?)?;
+                Ok(Model {
+                    config: merged.config().clone(),
+                    weights: flat(&merged)?,
+                    adapter: None,
+                    base: place.clone(),
+                })
+            }
+        }
+    }
+
+    /// To compute with, on the CPU.
+    pub fn decoder(&self) -> Result<Decoder, Error> {
+        match &self.adapter {
+            Some(adapter) => {
+                Ok(adapter.build(self.config.clone(), self.weights.clone(), Precision::F32, &Device::Cpu)?)
+            }
+            None => Ok(Decoder::trained(self.config.clone(), &self.weights)?),
+        }
+    }
+}
+
+/// All weights of a model, in order of name.
+fn flat(model: &Decoder) -> Result<Vec<f32>, model::Error> {
+    let mut flat = Vec::with_capacity(model.config().parameter_count());
+    for (name, _) in model.config().weight_shapes() {
+        flat.extend_from_slice(&model.store().get(&name)?.numbers()?);
+    }
+    Ok(flat)
+}
+
+/// The tokenizer that lies beside a model, if one does.
+pub fn tokenizer_of(artifacts: &Artifacts, place: &Place) -> Result<Option<Tokenizer>, Error> {
+    let opened = Opened::open(artifacts, place)?;
+    let Some(json) = opened.file(TOKENIZER)? else { return Ok(None) };
+    let (config, map) = (opened.file(TOKENIZER_CONFIG)?, opened.file(SPECIAL_TOKENS)?);
+    Ok(Some(Tokenizer::load(&json, Specials::from_files(config.as_deref(), map.as_deref())?)?))
+}
+
+/// A trained model, not opened yet.
+pub struct Trained {
+    /// The checkpoint that it is from.
+    pub checkpoint: Digest,
+    /// What holds the most of it: that checkpoint, or a whole model that was made of it.
+    most: Place,
+}
+
+impl Trained {
+    /// Opens it: a whole model, or what was learnt on a base, on that base.
+    pub fn open(&self, artifacts: &Artifacts) -> Result<Decoder, Error> {
+        Model::load(artifacts, &self.most)?.decoder()
+    }
+}
+
+/// The model that our job trained.
+pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
+    let stage = attempt.params.text("train_stage").to_owned();
+    let (checkpoint, most) = Place::trained_by(attempt, &stage)?;
+    Ok(Trained { checkpoint, most })
+}
+
+/// A file of a checkpoint, which is the artifact with the hash that its manifest says.
+pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::File) -> Result<Vec<u8>, String> {
+    let hash = checkpoint_file_hash(file).map_err(|e| e.to_string())?;
+    artifacts.get(hash).map_err(|e| e.to_string())
+}
+
+/// The artifact that a file of a checkpoint is.
+pub fn checkpoint_file_hash(file: &checkpoint::File) -> Result<Digest, Error> {
+    format!("blake3:{}", file.hash)
+        .parse()
+        .map_err(|e| Error::Unfit(format!("name the artifact of {}: {e}", file.name)))
+}

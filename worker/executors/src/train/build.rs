@@ -1,0 +1,214 @@
+//! A trainer at step 0: the base, what is trained on it, and the samples.
+
+use super::setting::{Learning, Setting, shape};
+use crate::attempt::Attempt;
+use crate::error::Error;
+use crate::model::{
+    Model, Place, SPECIAL_TOKENS, TOKENIZER, corpus, named_data_set, tokenizer, tokenizer_of,
+};
+use crate::wire::DataSet;
+use muster_attempt::artifacts::Artifacts;
+use muster_collective::loader::Stream;
+use muster_data::tokenizer::Tokenizer;
+use muster_host::compute::Compute;
+use muster_llm::compute::{Device, device};
+use muster_llm::model::weights::initial;
+use muster_llm::model::{Decoder, ModelConfig};
+use muster_llm::train::{Corpus, Packed, Pairs, Samples, Trainer, Windows};
+use muster_llm::tune::peft::Adapter;
+use muster_llm::tune::{self, MethodConfig};
+use muster_protocol::ids::Digest;
+use std::sync::{Arc, OnceLock};
+
+/// What trainers of one attempt are made of, as often as one goes back to the start.
+pub struct Source {
+    setting: Setting,
+    base: Base,
+    tokenizer: Tokenizer,
+    data: Digest,
+    feed: Feed,
+    compute: Compute,
+    device: Device,
+    artifacts: Artifacts,
+    /// Bytes that were granted, where they are the ones that count.
+    memory: Option<u64>,
+    /// What an adapter says of its base, once it was read.
+    name: OnceLock<String>,
+}
+
+/// Where samples come from.
+enum Feed {
+    /// All of the data, in memory.
+    Corpus(Arc<Corpus>),
+    /// Loaders, once they were found.
+    Loaders(Option<Arc<Stream>>),
+}
+
+/// Where the weights come from.
+enum Base {
+    Scratch(ModelConfig),
+    Model(Place),
+}
+
+impl Source {
+    /// Looks up what the parameters name.
+    pub fn find(attempt: &mut Attempt, setting: &Setting) -> Result<Source, Error> {
+        let (hash, data) = named_data_set(attempt)?;
+        let tokenizer = tokenizer(&attempt.artifacts, &data)?;
+        let base = find_base(attempt, &data, &tokenizer)?;
+        let here = setting.loader_stage.is_empty();
+        let feed = if here {
+            Feed::Corpus(Arc::new(corpus(&attempt.artifacts, &data.train)?))
+        } else {
+            Feed::Loaders(None)
+        };
+        let place = if attempt.launch.request.gpus > 0 { "cuda:0" } else { "cpu" };
+        let device = device(place).map_err(Error::Unfit)?;
+        let request = &attempt.launch.request;
+        // Nothing was said: nothing is known. On a GPU its own memory counts, and its driver speaks.
+        let memory =
+            (request.gpus == 0 && request.memory_mib > 0).then(|| u64::from(request.memory_mib) << 20);
+        let (setting, compute, artifacts) = (setting.clone(), attempt.compute()?, attempt.artifacts.clone());
+        Ok(Source {
+            setting,
+            base,
+            tokenizer,
+            data: hash,
+            feed,
+            compute,
+            device,
+            artifacts,
+            memory,
+            name: OnceLock::new(),
+        })
+    }
+
+    /// Finds the loaders, if samples come from some.
+    pub fn open(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
+        if let Feed::Loaders(stream) = &mut self.feed {
+            *stream = Some(Arc::new(super::feed::open(attempt, &self.setting, self.data)?));
+        }
+        Ok(())
+    }
+
+    /// A trainer at step 0.
+    pub fn trainer(&self) -> Result<Trainer, Error> {
+        let setting = &self.setting;
+        let (config, weights, begun) = match &self.base {
+            Base::Scratch(config) => (config.clone(), initial(config, setting.train.seed), None),
+            Base::Model(place) => {
+                let Model { config, weights, adapter, base } = Model::load(&self.artifacts, place)?;
+                if let Some(adapter) = &adapter {
+                    goes_on(&setting.method, adapter, place)?;
+                }
+                // What goes on from an adapter has the same base.
+                self.name.get_or_init(|| base.to_string());
+                (config, weights, adapter)
+            }
+        };
+        let context = setting.context;
+        // Rows that nothing has learnt yet are no part of what answers are preferred against, as if the
+        // adapter were off; an addition that begins at zero changes nothing anyhow.
+        let fresh = begun.is_none() && before(&setting.method).is_some();
+        let reference = match setting.learning {
+            Learning::Preferences if fresh => {
+                Some(self.build(config.clone(), weights.clone(), &MethodConfig::default())?)
+            }
+            Learning::Preferences | Learning::Text { .. } | Learning::Conversations(_) => None,
+        };
+        let model = self.build(config, weights, &setting.method)?;
+        if let Some(adapter) = begun {
+            model.store().set(&adapter.flat())?;
+        }
+        let prompt = matches!(setting.method, MethodConfig::Prompt(_));
+        let samples: Arc<dyn Samples> = match (&self.feed, setting.learning) {
+            (Feed::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Samples>,
+            (Feed::Loaders(None), _) => {
+                return Err(Error::Unfit("make a trainer before its loaders were found".to_owned()));
+            }
+            (Feed::Corpus(corpus), Learning::Text { cut }) => {
+                Arc::new(Windows::new(Arc::clone(corpus), context, cut)?)
+            }
+            // A learnt prompt stands before a window, and so before its first sequence only.
+            (Feed::Corpus(corpus), Learning::Conversations(too_long)) if prompt => {
+                Arc::new(Packed::alone(Arc::clone(corpus), context, 0, too_long)?)
+            }
+            (Feed::Corpus(corpus), Learning::Conversations(too_long)) => {
+                Arc::new(Packed::new(Arc::clone(corpus), context, 0, too_long)?)
+            }
+            (Feed::Corpus(corpus), Learning::Preferences) => Arc::new(Pairs::against(
+                Arc::clone(corpus),
+                context,
+                reference.as_ref().unwrap_or(&model),
+                &self.compute,
+            )?),
+        };
+        drop(reference);
+        Ok(Trainer::within(setting.train.clone(), model, samples, self.compute.clone(), self.memory)?)
+    }
+
+    fn build(&self, config: ModelConfig, weights: Vec<f32>, method: &MethodConfig) -> Result<Decoder, Error> {
+        let train = &self.setting.train;
+        Ok(tune::build(config, weights, method, train.precision, &self.device, train.seed)?)
+    }
+
+    /// What an adapter says of its base.
+    pub fn base_name(&self) -> String {
+        match &self.base {
+            Base::Scratch(_) => String::new(),
+            Base::Model(place) => self.name.get().cloned().unwrap_or_else(|| place.to_string()),
+        }
+    }
+
+    /// The files of the tokenizer of the data set, which is the model's from now on.
+    pub fn tokenizer_files(&self) -> Vec<(String, Vec<u8>)> {
+        let mut files = vec![(TOKENIZER.to_owned(), self.tokenizer.to_bytes().to_vec())];
+        if !self.tokenizer.specials().is_empty() {
+            files.push((SPECIAL_TOKENS.to_owned(), self.tokenizer.specials().to_bytes()));
+        }
+        files
+    }
+}
+
+/// The word for what a method puts before each sequence, and how many positions it takes.
+fn before(method: &MethodConfig) -> Option<(&'static str, usize)> {
+    match method {
+        MethodConfig::Prefix(prefix) => Some(("prefix", prefix.virtual_tokens)),
+        MethodConfig::Prompt(prompt) => Some(("prompt", prompt.virtual_tokens)),
+        MethodConfig::Full(_) | MethodConfig::Lora(_) | MethodConfig::Qlora(_) => None,
+    }
+}
+
+/// What stands before each sequence can't be merged into weights: only the same method goes on from it.
+fn goes_on(method: &MethodConfig, from: &Adapter, place: &Place) -> Result<(), Error> {
+    match (before(method), before(&from.method)) {
+        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
+        (_, Some((name, rows))) => Err(Error::Unfit(format!(
+            "go on from {place}: it is a model with a {name} of {rows}, which no weight can take in; only `method` = {name} with \
+             `virtual_tokens` = {rows} goes on from it"
+        ))),
+        (_, None) => Ok(()),
+    }
+}
+
+fn find_base(attempt: &mut Attempt, data: &DataSet, tokenizer: &Tokenizer) -> Result<Base, Error> {
+    let (base, stage) =
+        (attempt.params.text("base").to_owned(), attempt.params.text("base_stage").to_owned());
+    let place = if !stage.is_empty() {
+        Place::trained_by(attempt, &stage)?.1
+    } else if !base.is_empty() {
+        Place::named(&base)?
+    } else {
+        return Ok(Base::Scratch(shape(&attempt.params, data.manifest.vocab_size as usize)));
+    };
+    match tokenizer_of(&attempt.artifacts, &place) {
+        Ok(Some(theirs)) => tokenizer.check_tokens(&theirs)?,
+        Ok(None) => {}
+        // It may be one of a kind that is not known here; the model can be trained on other tokens all the
+        // same.
+        Err(error) => attempt.say(&format!(
+            "the tokenizer of {place} can't be compared with that of the data: failed to {error}"
+        )),
+    }
+    Ok(Base::Model(place))
+}

@@ -1,0 +1,173 @@
+//! Whether a round counts: a pure function of what its replicas bring and of the losses before.
+//!
+//! A replica whose loss, gradient or delta is no finite number is refused, and the round goes on without it;
+//! a round that has too few others, or whose mean loss is a spike, is rolled back. Nothing here depends on
+//! which rank held which replica.
+
+use super::wire::Learnt;
+use crate::train::journal::HISTORY;
+use muster_llm::train::guard::{Point, Reason};
+use muster_llm::train::{Guard, Verdict};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Replicas that a reason names.
+const NAMED: usize = 3;
+
+/// What is to be done with a round.
+#[derive(Debug, PartialEq)]
+pub enum Judgement {
+    /// All but the refused are merged.
+    Merge {
+        /// Who is refused, in order.
+        refused: Vec<u32>,
+        /// Why.
+        why: String,
+        /// The mean loss of the others, of each step.
+        points: Vec<Point>,
+    },
+    /// Nothing is.
+    RollBack {
+        /// Why.
+        why: String,
+    },
+}
+
+/// What is known of the rounds before.
+#[derive(Debug, Default)]
+pub struct Judge {
+    history: Vec<Point>,
+    /// How often something went wrong.
+    pub times: u64,
+}
+
+impl Judge {
+    /// One that goes on after these steps, when something went wrong so often.
+    pub fn after(history: Vec<Point>, times: u64) -> Judge {
+        Judge { history, times }
+    }
+
+    /// The last steps that were merged.
+    pub fn history(&self) -> &[Point] {
+        &self.history
+    }
+
+    /// The steps of a round were merged.
+    pub fn remember(&mut self, points: Vec<Point>) {
+        self.history.extend(points);
+        self.history.drain(..self.history.len().saturating_sub(HISTORY));
+    }
+
+    /// Judges the round of `steps`. It needs `least` replicas that may be merged.
+    pub fn judge(
+        &self,
+        guard: &Guard,
+        learnt: &BTreeMap<u32, Learnt>,
+        least: usize,
+        steps: Range<u64>,
+    ) -> Judgement {
+        let (mut refused, mut reasons, mut merged) = (Vec::new(), Vec::new(), Vec::new());
+        for (replica, learnt) in learnt {
+            match learnt {
+                Learnt::Delta { losses, .. } => merged.push(losses),
+                Learnt::Wrong(why) => {
+                    refused.push(*replica);
+                    reasons.push(format!("replica {replica}: {why}"));
+                }
+            }
+        }
+        let more = reasons.len().saturating_sub(NAMED);
+        reasons.truncate(NAMED);
+        let why = format!(
+            "{}{}",
+            reasons.join("; "),
+            if more > 0 { format!("; and {more} more") } else { String::new() }
+        );
+        if merged.len() < least.max(1) {
+            return Judgement::RollBack {
+                why: format!("{} replicas may be merged where {least} must: {why}", merged.len()),
+            };
+        }
+        let mean = |place: usize| {
+            merged.iter().filter_map(|losses| losses.get(place)).sum::<f64>() / merged.len() as f64
+        };
+        let point = |step: u64, loss: f64| Point { step, loss, gradient_norm: 0.0, from: 0, to: 0 };
+        let points: Vec<Point> =
+            steps.clone().zip(0..).map(|(step, place)| point(step, mean(place))).collect();
+        let whole = points.iter().map(|point| point.loss).sum::<f64>() / points.len().max(1) as f64;
+        let judged: Vec<Point> = self.history.iter().copied().chain([point(steps.end, whole)]).collect();
+        match guard.judge(&judged, &[]) {
+            Verdict::Fine => Judgement::Merge { refused, why, points },
+            Verdict::RollBack { reason: reason @ (Reason::NotFinite | Reason::Spike { .. }), .. } => {
+                Judgement::RollBack { why: format!("the round has {reason}") }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_llm::parallel::Int8;
+    use muster_protocol::ids::Digest;
+
+    fn delta(losses: &[f64]) -> Learnt {
+        Learnt::Delta {
+            state: Digest::default(),
+            losses: losses.to_vec(),
+            delta: Int8::quantise(&[0.0]).unwrap(),
+        }
+    }
+
+    fn wrong() -> Learnt {
+        Learnt::Wrong("the loss is NaN".to_owned())
+    }
+
+    fn judge(judge: &Judge, learnt: Vec<Learnt>, least: usize) -> Judgement {
+        judge.judge(&Guard::default(), &(0..).zip(learnt).collect(), least, 40..42)
+    }
+
+    #[test]
+    fn replicas_without_numbers_are_refused_while_enough_are_left() {
+        let fresh = Judge::default();
+        let Judgement::Merge { refused, why, points } =
+            judge(&fresh, vec![delta(&[3.0, 2.0]), wrong(), delta(&[5.0, 4.0])], 2)
+        else {
+            panic!("two are enough")
+        };
+        assert_eq!((refused, why.as_str()), (vec![1], "replica 1: the loss is NaN"));
+        assert_eq!(
+            points.iter().map(|point| (point.step, point.loss)).collect::<Vec<_>>(),
+            [(40, 4.0), (41, 3.0)]
+        );
+        for (learnt, least) in
+            [(vec![delta(&[3.0, 2.0]), wrong()], 2), (vec![wrong(), wrong()], 1), (Vec::new(), 0)]
+        {
+            assert!(matches!(judge(&fresh, learnt, least), Judgement::RollBack { .. }));
+        }
+        let all = judge(&fresh, (0..9).map(|_| wrong()).collect(), 1);
+        let Judgement::RollBack { why } = all else { panic!("none is left") };
+        assert!(
+            why.starts_with("0 replicas may be merged where 1 must: replica 0: ")
+                && why.ends_with("; and 6 more"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_round_that_is_a_spike_is_rolled_back_once_something_is_known() {
+        let mut known = Judge::default();
+        let spike = || vec![delta(&[9.0, 2.0]), delta(&[9.0, 2.0])];
+        assert!(matches!(judge(&known, spike(), 1), Judgement::Merge { .. }), "nothing is known yet");
+        for round in 0..40 {
+            let points = (0..2)
+                .map(|step| Point { step: round * 2 + step, loss: 2.0, gradient_norm: 0.0, from: 0, to: 0 })
+                .collect();
+            known.remember(points);
+        }
+        assert_eq!((known.history().len(), known.history()[0].step), (HISTORY, 80 - HISTORY as u64));
+        assert!(matches!(judge(&known, vec![delta(&[2.1, 2.3])], 1), Judgement::Merge { .. }));
+        let Judgement::RollBack { why } = judge(&known, spike(), 1) else { panic!("5.5 is far above 2") };
+        assert!(why.starts_with("the round has a loss of 5.5000, above 2.5"), "{why}");
+    }
+}

@@ -1,0 +1,399 @@
+//! `diloco`: logical replicas go alone for some steps each, and meet in rounds (Douillard et al. 2023).
+//!
+//! A round's samples are leased before it begins: to each replica those that follow the one's before it. Each
+//! replica offers what it has learnt as an int8 delta; rank 0 closes the round when all have, or when its
+//! time is up and enough have, and moves the global weights by the mean. The round's commit names its
+//! checkpoint: global weights, momentum, and each replica's moments, so that a restart goes on with the same
+//! bits. A late replica is fenced: its work is lost, its moments go back, and its samples are dealt again.
+//!
+//! **The guard.** A replica whose loss, gradient or delta is no finite number is refused: it is never merged,
+//! its moments go back, and its samples are left out. A round that has too few others, or whose mean loss is
+//! a spike, is rolled back: the weights are still those that it began with, its samples are left out, and it
+//! is done again with the next. Each such round is a `guard/…` record, and counts for `guard_max`. Whatever
+//! is decided follows from what the replicas bring, so that it is the same for any number of ranks.
+//!
+//! **Exactly once.** A checkpoint is written while the next round computes, so a round's outcome is told
+//! before the log has its commit; but its own checkpoint is not begun before the commit of the round before
+//! is in the log, so at most one round is told and not committed. If rank 0 dies then, the gang goes on from
+//! the last round that is committed: the lease of the lost one went back with the attempt, its samples are
+//! leased and learnt from again, and consumed once, by the commit. The next round's lease is asked for when a
+//! round begins, for the samples that will be next if all are merged; where some are not, the commit is
+//! waited for, and what went back is leased anew. A round that refuses a replica keeps that decision in its
+//! checkpoint, and it is recorded once the commit is in the log: one who dies in between records it at the
+//! start.
+
+mod close;
+mod deal;
+mod judge;
+mod state;
+mod wire;
+
+use super::journal::contributions;
+use super::records::Guard;
+use super::saver::{manifest, reader};
+use super::work::Work;
+use super::{Ended, Rank};
+use crate::error::Error;
+use crate::model::checkpoint_file_hash;
+use deal::Deal;
+use judge::Judge;
+use muster_attempt::artifacts::Artifacts;
+use muster_collective::Outcome;
+use muster_llm::parallel::replica::Feedback;
+use muster_llm::parallel::{self, Contribution, Outer, Replica, Runs};
+use muster_llm::train::adamw::Moments;
+use muster_llm::train::guard::Point;
+use muster_llm::train::{self, Manifest, State, StepReport, order};
+use muster_protocol::ids::Digest;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+use wire::{Learnt, Told};
+
+const STATE_FILE: &str = "diloco.json";
+const MOMENTUM_FILE: &str = "outer-momentum.f32";
+
+/// Rounds.
+pub struct Diloco<'a>(pub Rank<'a>);
+
+/// What all ranks know alike.
+struct Global {
+    round: u64,
+    /// Rounds that were closed in this life, whether they counted or not: what the gang tells them apart by.
+    turn: u32,
+    weights: Vec<f32>,
+    outer: Outer,
+    deal: Deal,
+}
+
+/// The file of a checkpoint that has what is neither weights nor moments of replica 0.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    deal: Deal,
+    /// By replica: the artifact with its moments; none before its first contribution.
+    states: BTreeMap<u32, Digest>,
+    /// Of replicas that its round has refused: what is to stand in the log.
+    #[serde(default)]
+    refusal: Option<Guard>,
+}
+
+/// What our replicas bring, and what came of the round if it has closed without them.
+type Brought = (BTreeMap<u32, Learnt>, Option<Outcome>);
+
+/// A step with how long its samples were waited for, or what is wrong with its numbers.
+type Stepped = Result<(StepReport, Duration), String>;
+
+impl Diloco<'_> {
+    /// Goes through all rounds.
+    pub fn run(mut self) -> Result<Ended, Error> {
+        let rounds = self.0.setting.rounds;
+        let all = self.0.setting.train.steps / rounds.inner_steps;
+        let (mut global, mut kept) = self.begin()?;
+        let speed = self.0.speed(std::slice::from_ref(&(0..self.0.setting.train.sequences as u64)))?;
+        let ranges = self.0.hold(rounds.replicas, speed)?;
+        let mut mine = self.replicas(&ranges, &global, &kept)?;
+        let planned = all * self.per_round();
+        if let Some(journal) = &mut self.0.journal {
+            journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
+        }
+        self.tell_refusal(&kept)?;
+        let history = std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect();
+        // Earlier lives count: a run that is killed may not go back more often for that.
+        let mut judge = Judge::after(
+            history,
+            self.0.journal.as_ref().map_or(0, |journal| journal.resume().guards.len() as u64),
+        );
+        if global.round < all {
+            self.lease(&global)?;
+        }
+        // No rank uses a sample before the log has its lease; later leases are in the log before the outcome
+        // of the round before is told.
+        self.0.gang.from_rank_0(Vec::new())?;
+        while global.round < all {
+            let until = Instant::now() + rounds.time;
+            let samples = global.deal.take(self.per_round());
+            self.ask(&global, all)?;
+            let leases =
+                contributions(&samples, rounds.replicas, rounds.inner_steps * self.each(), |_| String::new());
+            let (own, early) = self.learn(&mut mine, &global, &samples)?;
+            let states: BTreeMap<u32, Digest> =
+                own.iter().filter_map(|(replica, learnt)| Some((*replica, learnt.state()?))).collect();
+            let own = own
+                .into_iter()
+                .map(|(replica, learnt)| Ok((replica, learnt.into_bytes()?)))
+                .collect::<Result<Vec<_>, Error>>()?;
+            let outcome = match early {
+                Some(outcome) => outcome,
+                None if self.0.attempt.launch.rank == 0 => {
+                    self.close(&mut global, &mut kept, &mut judge, &leases, own, until)?
+                }
+                None => self.0.gang.contribute(global.turn, own)?,
+            };
+            if self.0.attempt.launch.rank != 0 {
+                let (told, mean) = Told::from_outcome(&outcome, global.weights.len())?;
+                adopt(&mut global, &outcome, &told, &leases, &mean)?;
+            }
+            for replica in &mut mine {
+                let merged = outcome.has(replica.replica);
+                replica.adopt(&global.weights, merged)?;
+                if let Some(state) = states.get(&replica.replica).filter(|_| !merged) {
+                    // No checkpoint will name it.
+                    self.0.attempt.artifacts.discard(*state)?;
+                }
+                match (merged, states.get(&replica.replica), kept.states.get(&replica.replica)) {
+                    (true, Some(state), _) => drop(kept.states.insert(replica.replica, *state)),
+                    // What it learnt is lost; so are the moments that came of it.
+                    (_, _, Some(state)) => {
+                        replica.moments =
+                            state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?
+                    }
+                    (_, _, None) => replica.moments = Moments::zero(global.weights.len()),
+                }
+            }
+        }
+        self.end(&global, planned)
+    }
+
+    fn each(&self) -> u64 {
+        self.0.setting.train.samples_per_step()
+    }
+
+    fn per_round(&self) -> u64 {
+        self.0.setting.rounds.replicas as u64 * self.0.setting.rounds.inner_steps * self.each()
+    }
+
+    /// Where the last committed round ended, or the start.
+    fn begin(&mut self) -> Result<(Global, Kept), Error> {
+        let outer = self.0.setting.rounds.outer;
+        // Those of rounds that were committed since are neither to come nor came back: nothing is done about
+        // them.
+        let skipped: Vec<Range<u64>> =
+            self.0.resume.guards.iter().flat_map(|guard| guard.skipped.ranges()).collect();
+        let Some(round) = self.0.resume.round.take() else {
+            let weights = self.0.trainer.weights()?;
+            let outer = Outer::new(outer, weights.len())?;
+            let mut deal = Deal::default();
+            deal.leave_out(skipped);
+            return Ok((Global { round: 0, turn: 0, weights, outer, deal }, Kept::default()));
+        };
+        let artifacts = self.0.attempt.artifacts.clone();
+        let (manifest, read) = (manifest(&artifacts, round.checkpoint)?, reader(&artifacts));
+        self.0.trainer.restore(&manifest, &read)?;
+        let file = |name: &str| {
+            let file = manifest.file(name, &read)?;
+            file.ok_or_else(|| {
+                Error::Unfit(format!(
+                    "go on from {}: it has no file {name}, so it is of no rounds",
+                    round.checkpoint
+                ))
+            })
+        };
+        let kept: Kept = serde_json::from_slice(&file(STATE_FILE)?)
+            .map_err(|e| Error::Unfit(format!("read {STATE_FILE} of {}: {e}", round.checkpoint)))?;
+        let weights = self.0.trainer.weights()?;
+        let outer = Outer::with_momentum(
+            outer,
+            state::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?,
+        )?;
+        let mut deal = kept.deal.clone();
+        deal.leave_out(skipped);
+        Ok((Global { round: round.round + 1, turn: 0, weights, outer, deal }, kept))
+    }
+
+    /// The replicas that this rank holds.
+    fn replicas(&self, ranges: &[Range<usize>], global: &Global, kept: &Kept) -> Result<Vec<Replica>, Error> {
+        let rank = self.0.attempt.launch.rank as usize;
+        let range = ranges
+            .get(rank)
+            .cloned()
+            .ok_or_else(|| Error::Unfit(format!("find the share of rank {rank}")))?;
+        let of = |replica: usize| {
+            let replica = replica as u32;
+            let Some(state) = kept.states.get(&replica) else {
+                return Ok(Replica::new(replica, &global.weights, Feedback::Off));
+            };
+            let moments = state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?;
+            Ok(Replica::resume(replica, &global.weights, moments, None)?)
+        };
+        range.map(of).collect()
+    }
+
+    /// Returns once the log has the lease of the round that is next.
+    fn lease(&mut self, global: &Global) -> Result<(), Error> {
+        let samples = global.deal.clone().take(self.per_round());
+        let (replicas, each) =
+            (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
+        match &mut self.0.journal {
+            Some(journal) => journal.lease(self.0.attempt, global.round, &samples, replicas, each),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for the lease of the round after this one, whose samples are taken, as it will be if all replicas
+    /// are merged.
+    fn ask(&mut self, global: &Global, all: u64) -> Result<(), Error> {
+        let samples = global.deal.clone().take(self.per_round());
+        let (replicas, each) =
+            (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
+        match &mut self.0.journal {
+            Some(journal) if global.round + 1 < all => {
+                journal.ask(self.0.attempt, global.round + 1, &samples, replicas, each)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// All inner steps of our replicas, or the outcome of a round that has closed without us.
+    fn learn(
+        &mut self,
+        mine: &mut [Replica],
+        global: &Global,
+        samples: &[Range<u64>],
+    ) -> Result<Brought, Error> {
+        let mut own = BTreeMap::new();
+        let of_each = self.0.setting.rounds.inner_steps * self.0.setting.train.microbatches as u64;
+        let held: Vec<u64> = mine.iter().map(|replica| u64::from(replica.replica)).collect();
+        self.0.expect(
+            samples,
+            held.into_iter().flat_map(move |replica| replica * of_each..(replica + 1) * of_each),
+        );
+        for (place, replica) in mine.iter_mut().enumerate() {
+            let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
+            let state = State { step: global.round * self.0.setting.rounds.inner_steps, ..State::default() };
+            self.0.trainer.put(state, &replica.weights, moments)?;
+            let (mut losses, mut wrong) = (Vec::new(), None);
+            for inner in 0..self.0.setting.rounds.inner_steps {
+                if self.0.attempt.launch.rank != 0
+                    && let Some(outcome) = self.0.gang.closed(global.turn)?
+                {
+                    return Ok((BTreeMap::new(), Some(outcome)));
+                }
+                let turn = u64::from(replica.replica) * self.0.setting.rounds.inner_steps + inner;
+                let numbers = order::part(samples, turn * self.each(), self.each());
+                let (mut report, waited) = match self.step(&numbers)? {
+                    Ok(done) => done,
+                    Err(why) => {
+                        wrong = Some(why);
+                        break;
+                    }
+                };
+                losses.push(report.loss);
+                // Rank 0's first replica tells of all.
+                report.tokens *= self.0.setting.rounds.replicas as u64;
+                if let Some(journal) = &mut self.0.journal
+                    && place == 0
+                {
+                    journal.stepped(self.0.attempt, &report, waited)?;
+                }
+            }
+            let learnt = match wrong {
+                Some(why) => Learnt::Wrong(why),
+                None => self.offer(replica, global, losses)?,
+            };
+            own.insert(replica.replica, learnt);
+        }
+        Ok((own, None))
+    }
+
+    /// What a replica whose steps are done brings.
+    fn offer(&self, replica: &mut Replica, global: &Global, losses: Vec<f64>) -> Result<Learnt, Error> {
+        replica.weights = self.0.trainer.weights()?;
+        replica.moments = self.0.trainer.moments()?;
+        match replica.delta(&global.weights) {
+            Ok(delta) => {
+                Ok(Learnt::Delta { state: self.0.attempt.artifacts.put(&state::of(replica))?, losses, delta })
+            }
+            Err(parallel::Error::Delta(why)) => Ok(Learnt::Wrong(format!("its delta: {why}"))),
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// One inner step of the replica that the trainer stands for.
+    fn step(&mut self, numbers: &[Range<u64>]) -> Result<Stepped, Error> {
+        let (microbatches, sequences) =
+            (self.0.setting.train.microbatches, self.0.setting.train.sequences as u64);
+        let mut work = Work::new(&self.0.trainer, self.0.setting.allow_accumulation);
+        let part = |microbatch: usize| order::part(numbers, microbatch as u64 * sequences, sequences);
+        let mut partials = work.gradients(0..microbatches, microbatches, part)?;
+        let waited = work.waited;
+        let (Some(whole), true) = (partials.pop(), partials.is_empty()) else {
+            return Err(Error::Unfit("sum the microbatches of a replica: some are missing".to_owned()));
+        };
+        match self.0.trainer.apply(self.0.trainer.step(), whole.values) {
+            Ok(report) => Ok(Ok((report, waited))),
+            Err(train::Error::NotFinite { step, what, value }) => {
+                Ok(Err(format!("{what} of step {step} is {value}")))
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// Puts the global weights into the trainer.
+    fn stand_at(&mut self, global: &Global, state: Option<Digest>) -> Result<(), Error> {
+        let count = global.weights.len();
+        let moments = match state {
+            Some(state) => state::moments(&self.0.attempt.artifacts.get(state)?, count)?,
+            None => Moments::zero(count),
+        };
+        let step = global.round * self.0.setting.rounds.inner_steps;
+        let state = State { step, cursor: global.deal.cursor(), skipped: Vec::new() };
+        Ok(self.0.trainer.put(state, &global.weights, moments)?)
+    }
+
+    fn end(mut self, global: &Global, planned: u64) -> Result<Ended, Error> {
+        self.stand_at(global, None)?;
+        let hash = self.0.trainer.weights_hash()?;
+        let theirs = self.0.gang.from_rank_0(hash.clone().into_bytes())?;
+        if theirs != hash.as_bytes() {
+            return Err(Error::Unfit(format!(
+                "end the rounds: this rank holds the weights {hash}, and rank 0 others"
+            )));
+        }
+        if let Some(journal) = &mut self.0.journal {
+            // Rounds that some were late for used fewer than they might: what came back, and what was planned
+            // and is not needed any more.
+            let left = global.deal.returned().iter().cloned().chain([global.deal.cursor()..planned]);
+            if let Some(skipped) = Runs::of(left).filter(|runs| runs.count() > 0) {
+                let why = "replicas were late, and no round is left".to_owned();
+                let (decision, step) = ("leave out".to_owned(), self.0.trainer.step());
+                journal.guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;
+            }
+            journal.close(self.0.attempt)?;
+        }
+        let checkpoint = self.0.last_checkpoint()?;
+        Ok((self.0.trainer, self.0.journal, checkpoint))
+    }
+}
+
+/// Moves the global weights by a round's outcome; samples of replicas that are neither in it nor refused go
+/// back.
+fn adopt(
+    global: &mut Global,
+    outcome: &Outcome,
+    told: &Told,
+    leases: &[Contribution],
+    mean: &[f32],
+) -> Result<(), Error> {
+    global.turn = global.turn.wrapping_add(1);
+    if told.rolled_back {
+        return Ok(());
+    }
+    global.outer.step(&mut global.weights, mean)?;
+    for lease in leases.iter().filter(|lease| !outcome.has(lease.replica) && !told.refuses(lease.replica)) {
+        global.deal.give_back(lease.samples.ranges());
+    }
+    global.round += 1;
+    Ok(())
+}
+
+/// The artifacts that a checkpoint of rounds has beside its files: the replicas' moments.
+pub fn states(artifacts: &Artifacts, manifest: &Manifest) -> Result<Vec<Digest>, Error> {
+    let Some(file) = manifest.files.iter().find(|file| file.name == STATE_FILE) else {
+        return Ok(Vec::new());
+    };
+    let bytes = artifacts.get(checkpoint_file_hash(file)?)?;
+    let kept: Kept =
+        serde_json::from_slice(&bytes).map_err(|e| Error::Unfit(format!("read {STATE_FILE}: {e}")))?;
+    Ok(kept.states.into_values().collect())
+}

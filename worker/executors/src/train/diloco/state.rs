@@ -1,0 +1,49 @@
+//! A replica's own state between rounds, as an artifact; and numbers as bytes.
+
+use crate::error::Error;
+use muster_llm::parallel::Replica;
+use muster_llm::train::adamw::Moments;
+
+/// Numbers as little-endian bytes.
+pub fn to_bytes(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Numbers from little-endian bytes, if there are `count`.
+pub fn from_bytes(what: &str, bytes: &[u8], count: usize) -> Result<Vec<f32>, Error> {
+    if bytes.len() != count * 4 {
+        return Err(Error::Unfit(format!(
+            "read {what}: {} bytes where {count} numbers are wanted",
+            bytes.len()
+        )));
+    }
+    Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+/// The moments of a replica.
+pub fn of(replica: &Replica) -> Vec<u8> {
+    let mut bytes = to_bytes(&replica.moments.first);
+    bytes.extend(to_bytes(&replica.moments.second));
+    bytes
+}
+
+/// The moments that [`of`] wrote.
+pub fn moments(bytes: &[u8], count: usize) -> Result<Moments, Error> {
+    let mut first = from_bytes("a replica's moments", bytes, 2 * count)?;
+    let second = first.split_off(count);
+    Ok(Moments { first, second })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_llm::parallel::replica::Feedback;
+
+    #[test]
+    fn moments_come_back_as_they_were() {
+        let mut replica = Replica::new(1, &[0.0; 3], Feedback::Off);
+        replica.moments = Moments { first: vec![1.0, -2.5, f32::MIN_POSITIVE], second: vec![0.0, 4.0, 1e30] };
+        assert_eq!(moments(&of(&replica), 3).unwrap(), replica.moments);
+        assert!(moments(&of(&replica), 4).unwrap_err().to_string().contains("24 bytes where 8 numbers"));
+    }
+}

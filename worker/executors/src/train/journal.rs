@@ -1,0 +1,449 @@
+//! What rank 0 writes into the log: leases, rounds, metrics, decisions, and where a restart went on.
+//!
+//! Records under one key are numbered, and the number must grow; a round's number is its own, so that the log
+//! itself takes none twice. They are written in order by a thread of their own. Only two are ever waited for:
+//! a lease before its samples are used, and so the next one is asked for while this one's samples are learnt
+//! from; and a round before what it makes needless is removed. A checkpoint is written off the training
+//! thread, and its round is committed once all of it is durable.
+
+use super::records::{
+    Account, Checkpoint, Guard, Lease, Metrics, Past, Pending, Resume, Round, Shares, Started, Stored,
+};
+use super::saver::{Saved, Saver, remove};
+use crate::attempt::Attempt;
+use crate::error::Error;
+use muster_attempt::{Pen, Receipt};
+use muster_llm::parallel::{Commit, Contribution, Runs};
+use muster_llm::train::guard::Point;
+use muster_llm::train::{InFlight, Retention, Snapshot, StepReport, TrainConfig};
+use muster_protocol::ids::Digest;
+use serde::Serialize;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// Steps that a round's account has for the guard.
+pub const HISTORY: usize = 64;
+/// Decisions of a guard are under keys of their own, so that a restart sees all of them.
+pub const GUARD: &str = "guard/";
+
+/// What was measured since the last record.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    steps: u64,
+    tokens: u64,
+    loss_sum: f64,
+    waited: Duration,
+    spent: Duration,
+}
+
+impl Window {
+    fn new() -> Window {
+        Window {
+            since: Instant::now(),
+            steps: 0,
+            tokens: 0,
+            loss_sum: 0.0,
+            waited: Duration::ZERO,
+            spent: Duration::ZERO,
+        }
+    }
+}
+
+/// A lease that the log was asked for.
+struct Asked {
+    round: u64,
+    samples: Runs,
+    receipt: Receipt,
+}
+
+/// A round on its way into the log, and the checkpoints that no rule keeps once it is there.
+struct Committing {
+    receipt: Receipt,
+    gone: Vec<Stored>,
+}
+
+/// Rank 0's book.
+pub struct Journal {
+    pen: Pen,
+    asked: VecDeque<Asked>,
+    committing: Option<Committing>,
+    resume: Resume,
+    /// The number of the newest record of each key.
+    numbers: BTreeMap<String, u64>,
+    kept: Vec<Stored>,
+    reached: u64,
+    steps: u64,
+    every: u64,
+    window: Window,
+    started: Instant,
+    tokens: u64,
+    loss: f64,
+    writing: InFlight<Result<Saved, Error>>,
+    removing: InFlight<Result<(), Error>>,
+    retention: Retention,
+    owner: String,
+}
+
+impl Journal {
+    /// Reads what earlier attempts at this task recorded.
+    pub fn open(attempt: &mut Attempt, config: &TrainConfig, retention: Retention) -> Result<Journal, Error> {
+        let mut resume = Resume::default();
+        let (mut numbers, mut reached, mut kept, mut gone) = (BTreeMap::new(), 0, Vec::new(), Vec::new());
+        for record in attempt.progress(attempt.task(), "")? {
+            let unreadable = |e| {
+                Error::Unfit(format!(
+                    "read the record `{}` {} of an earlier attempt: {e}",
+                    record.key, record.seq
+                ))
+            };
+            match record.key.as_str() {
+                "round" => {
+                    let round: Round = serde_json::from_str(&record.body).map_err(unreadable)?;
+                    let account: Account = attempt.get_json(record.payload_hash)?;
+                    (resume.history, kept, gone) = (account.history, account.kept, account.gone);
+                    reached = reached.max(round.step);
+                    resume.round = Some(round);
+                }
+                "train" => {
+                    let body: Metrics = serde_json::from_str(&record.body).map_err(unreadable)?;
+                    reached = reached.max(body.step);
+                }
+                key if key.starts_with(GUARD) => {
+                    resume.guards.push(serde_json::from_str(&record.body).map_err(unreadable)?)
+                }
+                _ => {}
+            }
+            numbers.insert(record.key, record.seq);
+        }
+        let every = attempt.params.whole("metrics_every");
+        let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
+        let (window, started, writing, steps) =
+            (Window::new(), Instant::now(), InFlight::default(), config.steps);
+        let mut journal = Journal {
+            pen: attempt.pen()?,
+            asked: VecDeque::new(),
+            committing: None,
+            resume,
+            numbers,
+            kept,
+            reached,
+            steps,
+            every,
+            window,
+            started,
+            tokens: 0,
+            loss,
+            writing,
+            removing: InFlight::default(),
+            retention,
+            owner: attempt.task().to_string(),
+        };
+        journal.remove(attempt, &gone)?;
+        Ok(journal)
+    }
+
+    /// Where to go on.
+    pub fn resume(&self) -> &Resume {
+        &self.resume
+    }
+
+    fn next(&mut self, key: &str) -> u64 {
+        let number = self.numbers.entry(key.to_owned()).or_insert(0);
+        *number += 1;
+        *number
+    }
+
+    /// Writes a record whose payload is its body.
+    fn write<T: Serialize>(&mut self, key: &str, body: &T) -> Result<(), Error> {
+        let began = Instant::now();
+        let (number, text) = (self.next(key), json(body)?);
+        self.pen.write(key, number, Digest::of(text.as_bytes()), text)?;
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// The gang stands at `step`, and begins; `samples` are those of the whole run.
+    pub fn started(&mut self, attempt: &Attempt, step: u64, samples: u64) -> Result<(), Error> {
+        let formation = attempt.member().formation;
+        let (reached, steps) = (self.reached, self.steps);
+        let body = Started { formation, step, reached, steps, samples };
+        if reached > step {
+            attempt.say(&format!("steps {step} to {reached} are done again"));
+        }
+        self.write("resume", &body)?;
+        (self.window, self.started) = (Window::new(), Instant::now());
+        Ok(())
+    }
+
+    /// Samples are about to be used: returns once the log has it.
+    pub fn lease(
+        &mut self,
+        attempt: &Attempt,
+        round: u64,
+        samples: &[Range<u64>],
+        replicas: usize,
+        each: u64,
+    ) -> Result<(), Error> {
+        self.ask(attempt, round, samples, replicas, each)?;
+        let began = Instant::now();
+        if let Some(asked) = self.asked.pop_front() {
+            asked.receipt.wait()?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// Asks for a lease that [`Journal::lease`] will wait for, if it was not asked for yet. One of the same
+    /// round with other samples, as after the guard has left some out, goes back, and so do those of later
+    /// rounds.
+    pub fn ask(
+        &mut self,
+        attempt: &Attempt,
+        round: u64,
+        samples: &[Range<u64>],
+        replicas: usize,
+        each: u64,
+    ) -> Result<(), Error> {
+        let formation = attempt.member().formation;
+        let samples = Runs::of(samples.iter().cloned())
+            .ok_or_else(|| Error::Unfit(format!("lease {samples:?}: some come twice")))?;
+        if self.asked.iter().any(|asked| asked.round == round && asked.samples == samples) {
+            return Ok(());
+        }
+        self.asked.retain(|asked| asked.round < round);
+        let began = Instant::now();
+        let number = self.next("lease");
+        let text =
+            json(&Lease { round, formation, samples: samples.clone(), replicas: replicas as u32, each })?;
+        let receipt = self.pen.write_and_tell("lease", number, Digest::of(text.as_bytes()), text)?;
+        self.asked.push_back(Asked { round, samples, receipt });
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// Which rank holds what.
+    pub fn shares(&mut self, attempt: &Attempt, speeds: &[u64], counts: &[usize]) -> Result<(), Error> {
+        let replicas = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let body = Shares { formation: attempt.member().formation, speeds: speeds.to_vec(), replicas };
+        self.write("shares", &body)
+    }
+
+    /// The guard has decided.
+    pub fn guard(&mut self, attempt: &Attempt, guard: Guard) -> Result<(), Error> {
+        attempt.say(&format!(
+            "guard: {} at step {}: {}; samples {} are left out",
+            guard.decision, guard.step, guard.why, guard.skipped
+        ));
+        let key = format!("{GUARD}{:04}", self.resume.guards.len());
+        self.write(&key, &guard)?;
+        self.resume.guards.push(guard);
+        Ok(())
+    }
+
+    /// A step was done; `waited` for data.
+    pub fn stepped(&mut self, attempt: &Attempt, report: &StepReport, waited: Duration) -> Result<(), Error> {
+        self.poll(attempt)?;
+        let window = &mut self.window;
+        window.steps += 1;
+        window.tokens += report.tokens;
+        window.loss_sum += report.loss;
+        window.waited += waited;
+        self.tokens += report.tokens;
+        let step = report.step + 1;
+        if !step.is_multiple_of(self.every) && step != self.steps {
+            return Ok(());
+        }
+        let took = window.since.elapsed().as_secs_f64().max(1e-9);
+        let body = Metrics {
+            step,
+            steps: self.steps,
+            loss: rounded(window.loss_sum / window.steps as f64),
+            lr: report.learning_rate,
+            grad_norm: rounded(report.gradient_norm),
+            tokens_per_s: (window.tokens as f64 / took).round(),
+            rss_mib: resident_mib(),
+            data_wait: rounded(window.waited.as_secs_f64() / took),
+            overhead: rounded(window.spent.as_secs_f64() / took),
+        };
+        self.window = Window::new();
+        (self.loss, self.reached) = (body.loss, step);
+        attempt.say(&format!(
+            "step {step}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} MiB, data wait {:.2} %, scheduler {:.2} %",
+            body.loss,
+            body.lr,
+            body.grad_norm,
+            body.tokens_per_s,
+            body.rss_mib,
+            body.data_wait * 100.0,
+            body.overhead * 100.0
+        ));
+        self.write("train", &body)
+    }
+
+    /// A round is over: its checkpoint is written while the training goes on, after the one before.
+    pub fn keep(
+        &mut self,
+        attempt: &Attempt,
+        snapshot: Snapshot,
+        commit: Commit,
+        history: &[Point],
+        loss: f64,
+        with: Vec<Digest>,
+    ) -> Result<(), Error> {
+        self.settle(attempt)?;
+        let history = history[history.len().saturating_sub(HISTORY)..].iter().map(Past::from).collect();
+        let account = Account { commit, history, kept: self.kept.clone(), gone: Vec::new() };
+        let pending = Pending { step: snapshot.step(), loss, account };
+        let saver = Saver {
+            artifacts: attempt.artifacts.clone(),
+            owner: self.owner.clone(),
+            retention: self.retention,
+            formation: attempt.member().formation,
+        };
+        let started = self.writing.start("checkpoint", move || saver.save(snapshot, pending, &with));
+        started.map(drop).map_err(|e| Error::Unfit(format!("start a thread to write the checkpoint: {e}")))
+    }
+
+    /// Commits the round whose checkpoint has become durable, if one has.
+    pub fn poll(&mut self, attempt: &Attempt) -> Result<(), Error> {
+        let began = Instant::now();
+        if let Some(saved) = self.writing.poll() {
+            self.commit(attempt, saved?)?;
+        }
+        let applied =
+            self.committing.as_ref().map_or(Ok(false), |committing| committing.receipt.is_applied())?;
+        if let Some(Committing { gone, .. }) = self.committing.take_if(|_| applied) {
+            self.remove(attempt, &gone)?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+
+    /// Waits for the checkpoint that is being written, and until its round is in the log.
+    pub fn settle(&mut self, attempt: &Attempt) -> Result<(), Error> {
+        let began = Instant::now();
+        if let Some(saved) = self.writing.finish() {
+            self.commit(attempt, saved?)?;
+        }
+        if let Some(committing) = self.committing.take() {
+            committing.receipt.wait()?;
+            self.remove(attempt, &committing.gone)?;
+        }
+        self.window.spent += began.elapsed();
+        Ok(())
+    }
+    fn commit(&mut self, attempt: &Attempt, saved: Saved) -> Result<(), Error> {
+        let Saved { round, account, bytes, kept, gone } = saved;
+        let checkpoint = round.checkpoint;
+        let number = self.next("checkpoint").max(round.step);
+        self.numbers.insert("checkpoint".to_owned(), number);
+        self.pen.write(
+            "checkpoint",
+            number,
+            checkpoint,
+            json(&Checkpoint { step: round.step, loss: round.loss, bytes })?,
+        )?;
+        let receipt = self.pen.write_and_tell("round", round.round + 1, account, json(&round)?)?;
+        attempt.say(&format!(
+            "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
+            round.round, round.step, round.samples
+        ));
+        self.kept = kept;
+        self.committing = Some(Committing { receipt, gone });
+        self.resume.round = Some(round);
+        Ok(())
+    }
+
+    /// Takes away checkpoints that no rule keeps, off the training thread. The log has said before that they
+    /// are not kept.
+    fn remove(&mut self, attempt: &Attempt, gone: &[Stored]) -> Result<(), Error> {
+        let hashes = |stored: &[Stored]| stored.iter().map(|one| one.checkpoint).collect::<Vec<Digest>>();
+        let (gone, stay) = (hashes(gone), hashes(&self.kept));
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let (artifacts, owner) = (attempt.artifacts.clone(), self.owner.clone());
+        let work = move || {
+            remove(&artifacts, &owner, &gone, &stay, |manifest| super::diloco::states(&artifacts, manifest))
+        };
+        let before = self.removing.start("retention", work);
+        before
+            .map_err(|e| Error::Unfit(format!("start a thread to remove checkpoints: {e}")))?
+            .unwrap_or(Ok(()))
+    }
+
+    /// Waits until nothing is written or removed any more: the last thing that it does.
+    pub fn close(&mut self, attempt: &Attempt) -> Result<(), Error> {
+        self.settle(attempt)?;
+        self.removing.finish().unwrap_or(Ok(()))?;
+        Ok(self.pen.finish()?)
+    }
+
+    /// The last loss, and the speed of this life.
+    pub fn last(&self) -> (f64, f64) {
+        (self.loss, (self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9)).round())
+    }
+}
+
+/// The account of a round of which each replica's samples are dealt in turns.
+pub fn contributions(
+    samples: &[Range<u64>],
+    replicas: usize,
+    each: u64,
+    delta: impl Fn(usize) -> String,
+) -> Vec<Contribution> {
+    let count: u64 = samples.iter().map(|range| range.end - range.start).sum();
+    let turn = replicas as u64 * each;
+    let of = |replica: usize| {
+        let dealt = (0..count / turn).flat_map(|place| {
+            muster_llm::train::order::part(samples, place * turn + replica as u64 * each, each)
+        });
+        Contribution {
+            replica: replica as u32,
+            samples: Runs::of(dealt).unwrap_or_default(),
+            delta: delta(replica),
+        }
+    };
+    (0..replicas).map(of).collect()
+}
+
+fn json<T: Serialize>(body: &T) -> Result<String, Error> {
+    serde_json::to_string(body).map_err(|e| Error::Unfit(format!("write a record as JSON: {e}")))
+}
+
+/// A figure for a record: six digits after the point are enough for people, and short.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
+}
+
+/// What of this process is in memory; 0 where the system does not say.
+fn resident_mib() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib: f64 = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok()).unwrap_or(0.0);
+    (kib / 1024.0).round()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_dealt_in_turns() {
+        let of = |samples: &[Range<u64>], replicas, each| {
+            let all = contributions(samples, replicas, each, |_| String::new());
+            all.iter().map(|one| one.samples.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[0..8], 2, 2), ["0+2,4+2", "2+2,6+2"]);
+        assert_eq!(of(&[0..3, 10..15], 2, 2), ["0+2,11+2", "2+1,10+1,13+2"]);
+        assert_eq!(of(&[4..8], 4, 1), ["4+1", "5+1", "6+1", "7+1"]);
+    }
+
+    #[test]
+    fn a_process_has_memory() {
+        assert!(resident_mib() > 0.0);
+    }
+}

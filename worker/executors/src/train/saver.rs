@@ -1,0 +1,186 @@
+//! Checkpoints as artifacts: each file under its hash, and the manifest, whose hash names the checkpoint.
+
+use super::records::{Pending, Round, Stored};
+use crate::error::Error;
+use crate::model::{checkpoint_file, checkpoint_file_hash};
+use muster_attempt::artifacts::{self, Artifacts};
+use muster_llm::train::checkpoint::{self, Kept};
+use muster_llm::train::{Manifest, Retention, Snapshot};
+use muster_protocol::ids::Digest;
+use std::collections::BTreeSet;
+
+/// A checkpoint that is durable, and all that the log is to be told of it.
+#[derive(Debug)]
+pub struct Saved {
+    /// The round that ends with it.
+    pub round: Round,
+    /// The artifact with the round's whole account.
+    pub account: Digest,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// Checkpoints that are kept from then on.
+    pub kept: Vec<Stored>,
+    /// Those that are not.
+    pub gone: Vec<Stored>,
+}
+
+/// Who writes checkpoints, off the training thread.
+pub struct Saver {
+    /// Where to.
+    pub artifacts: Artifacts,
+    /// For whom they are pinned.
+    pub owner: String,
+    /// Which are kept.
+    pub retention: Retention,
+    /// Which life of the gang this is.
+    pub formation: u32,
+}
+
+impl Saver {
+    /// Writes a snapshot, and what `pending` is committed with. Its artifacts are pinned, and so are those in
+    /// `with`.
+    pub fn save(&self, snapshot: Snapshot, mut pending: Pending, with: &[Digest]) -> Result<Saved, Error> {
+        let Saver { artifacts, owner, .. } = self;
+        let mut bytes = 0;
+        let mut checkpoint = Digest::default();
+        for hash in with {
+            artifacts.pin(*hash, owner)?;
+        }
+        snapshot.write(|_, content| {
+            checkpoint = Digest::of(content);
+            let kept = artifacts.pin(checkpoint, owner).and_then(|()| artifacts.put(content));
+            bytes += content.len() as u64;
+            kept.map(drop).map_err(|e| e.to_string())
+        })?;
+        let about = Kept { step: pending.step, loss: pending.loss };
+        let mut all = std::mem::take(&mut pending.account.kept);
+        all.retain(|one| one.about.step != pending.step);
+        all.push(Stored { about, checkpoint });
+        let wanted = self.retention.kept(&all.iter().map(|one| one.about).collect::<Vec<Kept>>());
+        let (kept, gone): (Vec<Stored>, Vec<Stored>) =
+            all.into_iter().partition(|one| wanted.contains(&one.about.step));
+        pending.account.kept.clone_from(&kept);
+        pending.account.gone.clone_from(&gone);
+        let round = Round::of(&pending, self.formation, checkpoint, bytes)?;
+        let account = serde_json::to_vec(&pending.account)
+            .map_err(|e| Error::Unfit(format!("write a round's account as JSON: {e}")))?;
+        Ok(Saved { round, account: artifacts.put(&account)?, bytes, kept, gone })
+    }
+}
+
+/// Takes away what only `gone` needed, of those checkpoints and the ones that `stay`. `with` gives more
+/// artifacts of a checkpoint.
+pub fn remove(
+    artifacts: &Artifacts,
+    owner: &str,
+    gone: &[Digest],
+    stay: &[Digest],
+    with: impl Fn(&Manifest) -> Result<Vec<Digest>, Error>,
+) -> Result<(), Error> {
+    let files = |manifest: &Manifest| {
+        manifest.files.iter().map(checkpoint_file_hash).collect::<Result<Vec<Digest>, Error>>()
+    };
+    let mut needed = BTreeSet::new();
+    for checkpoint in stay {
+        let manifest = manifest(artifacts, *checkpoint)?;
+        needed.extend(with(&manifest)?);
+        needed.extend(files(&manifest)?);
+        needed.insert(*checkpoint);
+    }
+    for checkpoint in gone {
+        // What names others goes after them, so that whoever is killed here leaves nothing that the next
+        // can't find.
+        let Some(manifest) = still_there(manifest(artifacts, *checkpoint))? else { continue };
+        let more = still_there(with(&manifest))?.unwrap_or_default();
+        for hash in more
+            .into_iter()
+            .chain(files(&manifest)?)
+            .filter(|hash| !needed.contains(hash))
+            .chain([*checkpoint])
+        {
+            artifacts.unpin(hash, owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// `None` if an earlier life has removed it.
+fn still_there<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Artifact(artifacts::Error::Absent { .. })) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The files of a checkpoint, from the artifacts.
+pub fn reader(artifacts: &Artifacts) -> impl Fn(&checkpoint::File) -> Result<Vec<u8>, String> + '_ {
+    |file| checkpoint_file(artifacts, file)
+}
+
+/// The manifest of a checkpoint.
+pub fn manifest(artifacts: &Artifacts, checkpoint: Digest) -> Result<Manifest, Error> {
+    Ok(Manifest::from_bytes(&artifacts.get(checkpoint)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_llm::model::ModelConfig;
+    use muster_llm::train::{State, TrainConfig};
+
+    /// A checkpoint of these files.
+    fn checkpoint(artifacts: &Artifacts, step: u64, files: &[&str]) -> Digest {
+        let file = |name: &&str| {
+            let hash = artifacts.put(name.as_bytes()).unwrap();
+            artifacts.pin(hash, "owner").unwrap();
+            let hash = hash.to_string().trim_start_matches("blake3:").to_owned();
+            checkpoint::File { name: (*name).to_owned(), bytes: name.len() as u64, hash }
+        };
+        let manifest = Manifest {
+            version: 2,
+            state: State { step, ..State::default() },
+            loss: None,
+            config: TrainConfig::default(),
+            model: ModelConfig::default(),
+            holds: checkpoint::Holds::Model,
+            config_hash: String::new(),
+            data_hash: String::new(),
+            parent: None,
+            instructions: String::new(),
+            threads: 1,
+            files: files.iter().map(file).collect(),
+        };
+        let hash = artifacts.put(&manifest.to_bytes().unwrap()).unwrap();
+        artifacts.pin(hash, "owner").unwrap();
+        hash
+    }
+
+    #[test]
+    fn a_removal_that_was_killed_is_ended_by_the_next_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(dir.path()).unwrap();
+        let there = |text: &str| artifacts.get(Digest::of(text.as_bytes())).is_ok();
+        let states = |manifest: &Manifest| {
+            Ok(manifest.files.iter().filter(|f| f.name == "named").map(|_| Digest::of(b"state")).collect())
+        };
+        for killed_after in 0..4 {
+            let gone = checkpoint(&artifacts, 1, &["old", "shared", "named"]);
+            let stay = checkpoint(&artifacts, 2, &["new", "shared"]);
+            artifacts.put(b"state").unwrap();
+            artifacts.pin(Digest::of(b"state"), "owner").unwrap();
+            // What an earlier life has done already, in its order.
+            for text in ["state", "old", "named"].iter().take(killed_after) {
+                artifacts.unpin(Digest::of(text.as_bytes()), "owner").unwrap();
+            }
+            for _ in 0..2 {
+                remove(&artifacts, "owner", &[gone], &[stay], states).unwrap();
+                assert!(
+                    !there("old") && !there("named") && !there("state") && artifacts.get(gone).is_err(),
+                    "{killed_after}"
+                );
+                assert!(there("new") && there("shared") && artifacts.get(stay).is_ok(), "{killed_after}");
+            }
+        }
+    }
+}

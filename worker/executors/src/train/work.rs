@@ -1,0 +1,96 @@
+//! The gradients of some logical replicas: which samples, how long they were waited for, and what is done
+//! when the memory is too small.
+
+use crate::error::Error;
+use muster_collective as collective;
+use muster_llm::parallel::{Partial, Tree};
+use muster_llm::train::{self, Gradients, Sums, Trainer, order};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// What a CUDA driver's error says when memory is short.
+const TOO_SMALL: &str = "out of memory";
+
+/// The work of one rank in one step.
+pub struct Work<'a> {
+    trainer: &'a Trainer,
+    /// Whether a microbatch may be computed in parts.
+    may_cut: bool,
+    /// How long samples were waited for.
+    pub waited: Duration,
+}
+
+impl Work<'_> {
+    /// Nothing done yet.
+    pub fn new(trainer: &Trainer, may_cut: bool) -> Work<'_> {
+        Work { trainer, may_cut, waited: Duration::ZERO }
+    }
+
+    /// The gradient sums of the replicas in `share`, as far as the tree over all `replicas` allows. `samples`
+    /// gives a replica's numbers.
+    pub fn gradients(
+        &mut self,
+        share: Range<usize>,
+        replicas: usize,
+        samples: impl Fn(usize) -> Vec<Range<u64>> + Sync,
+    ) -> Result<Vec<Partial<Gradients>>, Error> {
+        let trainer = self.trainer;
+        // Sums, too, are made by the threads that were granted, and no others.
+        trainer.compute().run(|| {
+            let mut tree = Tree::new(replicas);
+            for replica in share {
+                let gradients = self.of(&samples(replica))?;
+                tree.push(Partial::leaf(replica, gradients), |sum, other| trainer.join(sum, other))?;
+            }
+            Ok(tree.partials())
+        })
+    }
+
+    /// The gradients of the samples with these numbers.
+    pub fn of(&mut self, numbers: &[Range<u64>]) -> Result<Gradients, Error> {
+        let began = Instant::now();
+        let batch = self.trainer.batch(numbers)?;
+        self.waited += began.elapsed();
+        let first = numbers.first().map_or(0, |range| range.start);
+        let count: u64 = numbers.iter().map(|range| range.end - range.start).sum();
+        match self.trainer.gradients_of(&batch, first) {
+            Err(error) if is_short(&error) => {
+                let tokens = batch.tokens.len();
+                if !self.may_cut || count < 2 {
+                    let hint = if count < 2 {
+                        "a smaller `context`"
+                    } else {
+                        "fewer `sequences`, or `allow_accumulation`,"
+                    };
+                    return Err(Error::Unfit(format!(
+                        "compute {count} samples of {tokens} positions together: {error}; {hint} or `gradient_checkpointing` would need less"
+                    )));
+                }
+                drop(batch);
+                let mut sum = self.of(&order::part(numbers, 0, count / 2))?;
+                let rest = self.of(&order::part(numbers, count / 2, count - count / 2))?;
+                self.trainer.join(&mut sum, rest);
+                Ok(sum)
+            }
+            given => Ok(given?),
+        }
+    }
+}
+
+/// Whether there was too little memory for a batch: by count, or as a driver says.
+fn is_short(error: &train::Error) -> bool {
+    matches!(error, train::Error::Budget { .. }) || error.to_string().contains(TOO_SMALL)
+}
+
+/// A partial sum as the gang takes it: on the CPU, whatever device it was computed on.
+pub fn sums(partial: Partial<Gradients>) -> Result<Partial<collective::Sums>, Error> {
+    let Partial { first, len, values } = partial;
+    let vector =
+        values.flat.into_host().map_err(|e| Error::Unfit(format!("read the gradients of a device: {e}")))?;
+    Ok(Partial { first, len, values: collective::Sums { vector, scalars: values.sums.to_array().to_vec() } })
+}
+
+/// What the gang has summed.
+pub fn total(sums: collective::Sums) -> Result<Gradients, Error> {
+    Ok(Gradients { sums: Sums::from_slice(&sums.scalars)?, flat: sums.vector.into() })
+}
