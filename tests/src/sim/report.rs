@@ -70,6 +70,8 @@ pub struct Report {
     pub seed: u64,
     /// The hash of the trace.
     pub trace: Digest,
+    /// The last entry that any coordinator applied, and the head of its chain.
+    pub head: (u64, Digest),
     /// The last lines of the trace.
     pub last: Vec<String>,
     /// What was counted.

@@ -157,6 +157,7 @@ impl World {
         Report {
             seed: self.seed,
             trace: self.trace.hash(),
+            head: self.oracle.same_state.head(),
             last: self.trace.last(),
             stats: self.stats,
             failure: self.failure,

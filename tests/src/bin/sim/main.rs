@@ -4,7 +4,10 @@
 use clap::Parser;
 use muster_tests::sim::{self, Report, Settings, Stats};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,6 +37,10 @@ struct Arguments {
     /// Seeds at the same time.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Write each seed, the last index of its log and the head of its chain there, a line each: what two builds
+    /// must agree on if they are to decide alike.
+    #[arg(long, value_name = "FILE")]
+    heads: Option<PathBuf>,
     /// One JSON object on standard output.
     #[arg(long)]
     json: bool,
@@ -57,6 +64,7 @@ fn main() -> ExitCode {
     let settings = Settings { verbose: arguments.verbose, ..Settings::default() };
     let (next, stop) = (AtomicU64::new(arguments.seeds.start), AtomicU64::new(u64::MAX));
     let runs_twice = AtomicU64::new(0);
+    let heads = Mutex::new(BTreeMap::new());
     let sum = Mutex::new((Stats::default(), Vec::<(Report, String)>::new()));
     let began = Instant::now();
     thread::scope(|scope| {
@@ -82,6 +90,7 @@ fn main() -> ExitCode {
                     }
                     let mut sum = sum.lock().expect("no thread panics with the lock");
                     sum.0.add(&report.stats);
+                    heads.lock().expect("no thread panics with the lock").insert(seed, report.head);
                     if let Some(wrong) = wrong {
                         if arguments.planted {
                             stop.fetch_min(seed, Ordering::Relaxed);
@@ -95,6 +104,16 @@ fn main() -> ExitCode {
         }
     });
     let (stats, mut failures) = sum.into_inner().expect("no thread panics with the lock");
+    if let Some(file) = &arguments.heads {
+        let mut lines = String::new();
+        for (seed, (index, head)) in heads.into_inner().expect("no thread panics with the lock") {
+            let _ = writeln!(lines, "{seed} {index} {head}");
+        }
+        if let Err(error) = std::fs::write(file, lines) {
+            eprintln!("cannot write {}: {error}", file.display());
+            return ExitCode::FAILURE;
+        }
+    }
     failures.sort_by_key(|(report, _)| report.seed);
     if arguments.planted {
         tell_planted(&arguments.seeds, failures.first());

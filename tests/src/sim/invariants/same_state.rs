@@ -13,6 +13,11 @@ pub struct SameState {
 }
 
 impl SameState {
+    /// The last index that was seen, and its head.
+    pub fn head(&self) -> (u64, Digest) {
+        self.chain.last_key_value().map_or((0, Digest::default()), |(index, head)| (*index, *head))
+    }
+
     /// A coordinator's chain has this head; says whether it is the first to.
     pub fn chain(&mut self, index: u64, head: Digest) -> Result<bool, super::Failure> {
         match self.chain.insert(index, head) {
