@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 /// Why a verb did not do what it should.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum CliError {
     /// A job failed or was cancelled; it was said already.
     #[error("the job did not succeed")]
-    Job,
+    JobFailed,
     /// Bad usage or bad input: nothing was done.
     #[error("{0}")]
     Input(String),
@@ -17,48 +17,48 @@ pub enum Failure {
     Unreachable(String),
     /// Something else failed.
     #[error("{0:#}")]
-    Broken(#[from] anyhow::Error),
+    Other(#[from] anyhow::Error),
     /// Whoever read what we print has seen enough.
     #[error("the reader is gone")]
-    Closed,
+    OutputClosed,
 }
 
-impl Failure {
+impl CliError {
     /// What is left to say about it.
     pub fn message(&self) -> Option<String> {
         match self {
-            Failure::Job | Failure::Closed => None,
-            Failure::Input(_) | Failure::Unreachable(_) | Failure::Broken(_) => Some(self.to_string()),
+            CliError::JobFailed | CliError::OutputClosed => None,
+            CliError::Input(_) | CliError::Unreachable(_) | CliError::Other(_) => Some(self.to_string()),
         }
     }
 
     /// The exit code, as documented.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Failure::Closed => 0,
-            Failure::Job | Failure::Broken(_) => 1,
-            Failure::Input(_) => 2,
-            Failure::Unreachable(_) => 3,
+            CliError::OutputClosed => 0,
+            CliError::JobFailed | CliError::Other(_) => 1,
+            CliError::Input(_) => 2,
+            CliError::Unreachable(_) => 3,
         })
     }
 }
 
-impl From<jobfile::Error> for Failure {
-    fn from(error: jobfile::Error) -> Failure {
-        Failure::Input(error.to_string())
+impl From<jobfile::Error> for CliError {
+    fn from(error: jobfile::Error) -> CliError {
+        CliError::Input(error.to_string())
     }
 }
 
-impl From<client::Error> for Failure {
-    fn from(error: client::Error) -> Failure {
+impl From<client::Error> for CliError {
+    fn from(error: client::Error) -> CliError {
         match &error {
-            client::Error::Url { .. } => Failure::Input(error.to_string()),
+            client::Error::Url { .. } => CliError::Input(error.to_string()),
             client::Error::Refused { status, .. } if status.is_client_error() => {
-                Failure::Input(error.to_string())
+                CliError::Input(error.to_string())
             }
             client::Error::Refused { .. }
             | client::Error::Unreachable { .. }
-            | client::Error::Unreadable { .. } => Failure::Unreachable(error.to_string()),
+            | client::Error::Unreadable { .. } => CliError::Unreachable(error.to_string()),
         }
     }
 }

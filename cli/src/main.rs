@@ -8,19 +8,19 @@ mod audit;
 mod broker;
 mod client;
 mod demo;
-mod failure;
+mod error;
 mod jobfile;
 mod local;
 mod logging;
 mod offline;
+mod quantities;
 mod render;
 mod servers;
-mod units;
 mod verbs;
 
 use args::{Cli, Verb};
 use clap::Parser;
-use failure::Failure;
+use error::CliError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             let failure =
-                Failure::Broken(anyhow::Error::new(error).context("start the threads of the runtime"));
+                CliError::Other(anyhow::Error::new(error).context("start the threads of the runtime"));
             render::failure(&failure);
             return failure.exit_code();
         }

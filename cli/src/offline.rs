@@ -1,7 +1,7 @@
 //! The ledger of a coordinator that does not run, folded in this process. Nothing else here knows that room's
 //! entrance.
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use anyhow::anyhow;
 use muster_coordinator::replay::{self, Options, ParseUntilError, ReplayError, Until};
 use muster_coordinator::store::StoreError;
@@ -9,9 +9,9 @@ use muster_protocol::view::ReplayView;
 use std::path::Path;
 
 /// An index or a moment as a user writes it, in the form that the API takes.
-pub fn canonical(text: &str) -> Result<String, Failure> {
+pub fn canonical(text: &str) -> Result<String, CliError> {
     let until: Until =
-        text.trim().parse().map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+        text.trim().parse().map_err(|error: ParseUntilError| CliError::Input(error.to_string()))?;
     Ok(until.to_string())
 }
 
@@ -21,20 +21,20 @@ pub fn fold(
     until: Option<&str>,
     verify: bool,
     from_snapshot: bool,
-) -> Result<ReplayView, Failure> {
+) -> Result<ReplayView, CliError> {
     let until = until
         .map(str::parse)
         .transpose()
-        .map_err(|error: ParseUntilError| Failure::Input(error.to_string()))?;
+        .map_err(|error: ParseUntilError| CliError::Input(error.to_string()))?;
     replay::offline(directory, Options { until, verify, from_snapshot }).map_err(|error| match &error {
         ReplayError::Store(StoreError::Disk(_))
         | ReplayError::Disk(_)
         | ReplayError::Chain { .. }
         | ReplayError::Malformed { .. }
-        | ReplayError::Snapshot(_) => Failure::Broken(anyhow!("{error}")),
+        | ReplayError::Snapshot(_) => CliError::Other(anyhow!("{error}")),
         // It was asked for something that is not there; nothing is known to be wrong with what is.
         ReplayError::Store(_) | ReplayError::TooEarly { .. } | ReplayError::Incomplete { .. } => {
-            Failure::Input(error.to_string())
+            CliError::Input(error.to_string())
         }
     })
 }

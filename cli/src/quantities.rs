@@ -5,16 +5,16 @@ use std::ops::RangeInclusive;
 /// A text that is not an amount of the expected kind; the message says what would be one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NotAnAmount(String);
+pub struct ParseQuantityError(String);
 
-impl NotAnAmount {
-    fn new(text: &str, expected: &str) -> NotAnAmount {
-        NotAnAmount(format!("{text:?} is not {expected}"))
+impl ParseQuantityError {
+    fn new(text: &str, expected: &str) -> ParseQuantityError {
+        ParseQuantityError(format!("{text:?} is not {expected}"))
     }
 }
 
 const SIZE: &str = "a size: a number and one of KiB MiB GiB TiB kB MB GB TB, as \"2GiB\"";
-const DURATION: &str = "a duration: numbers and units of ms s m h d, as \"90s\" or \"1h30m\"";
+const DURATION: &str = "a duration: numbers and quantities of ms s m h d, as \"90s\" or \"1h30m\"";
 const CPUS: &str = "a number of CPUs from 0 to 1000000, as 2 or 0.5";
 const ARRAY: &str = "an array: FIRST-LAST or FIRST-LAST:STEP, as \"0-99\" or \"0-99:2\"";
 const MIB: u128 = 1 << 20;
@@ -23,8 +23,8 @@ const CPUS_MAX: f64 = 1_000_000.0;
 const FRACTION_DIGITS: usize = 9;
 
 /// `2GiB`, in whole MiB, rounded up.
-pub fn size_mib(text: &str) -> Result<u32, NotAnAmount> {
-    let wrong = || NotAnAmount::new(text, SIZE);
+pub fn size_mib(text: &str) -> Result<u32, ParseQuantityError> {
+    let wrong = || ParseQuantityError::new(text, SIZE);
     let (number, unit) = split_unit(text.trim());
     let scale: u128 = match unit.trim_start() {
         "KiB" => 1 << 10,
@@ -43,12 +43,12 @@ pub fn size_mib(text: &str) -> Result<u32, NotAnAmount> {
         .and_then(|bytes| bytes.checked_add((parts * scale).div_ceil(one)))
         .ok_or_else(wrong)?;
     u32::try_from(bytes.div_ceil(MIB))
-        .map_err(|_| NotAnAmount::new(text, "a size that fits: at most 4095 TiB"))
+        .map_err(|_| ParseQuantityError::new(text, "a size that fits: at most 4095 TiB"))
 }
 
 /// `1h30m`, in milliseconds.
-pub fn duration_ms(text: &str) -> Result<u64, NotAnAmount> {
-    let wrong = || NotAnAmount::new(text, DURATION);
+pub fn duration_ms(text: &str) -> Result<u64, ParseQuantityError> {
+    let wrong = || ParseQuantityError::new(text, DURATION);
     let mut rest = text.trim();
     let mut total: u128 = 0;
     if rest.is_empty() {
@@ -74,13 +74,13 @@ pub fn duration_ms(text: &str) -> Result<u64, NotAnAmount> {
 }
 
 /// `0.5`, in thousandths.
-pub fn cpu_milli(text: &str) -> Result<u32, NotAnAmount> {
-    let number: f64 = text.trim().parse().map_err(|_| NotAnAmount::new(text, CPUS))?;
-    milli_of(number).ok_or_else(|| NotAnAmount::new(text, CPUS))
+pub fn cpu_milli(text: &str) -> Result<u32, ParseQuantityError> {
+    let number: f64 = text.trim().parse().map_err(|_| ParseQuantityError::new(text, CPUS))?;
+    cpus_to_milli(number).ok_or_else(|| ParseQuantityError::new(text, CPUS))
 }
 
 /// A number of CPUs, in thousandths.
-pub fn milli_of(cpus: f64) -> Option<u32> {
+pub fn cpus_to_milli(cpus: f64) -> Option<u32> {
     let inside = (0.0..=CPUS_MAX).contains(&cpus);
     // Within the bounds, the number of thousandths fits.
     inside.then(|| (cpus * 1000.0).round() as u32)
@@ -88,7 +88,7 @@ pub fn milli_of(cpus: f64) -> Option<u32> {
 
 /// The indices of an array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Array {
+pub struct IndexRange {
     /// The first index.
     pub first: u64,
     /// From one to the next.
@@ -98,23 +98,24 @@ pub struct Array {
 }
 
 /// `0-99` or `0-99:2`, with so many tasks at most.
-pub fn array(text: &str, tasks_max: u32) -> Result<Array, NotAnAmount> {
-    let wrong = || NotAnAmount::new(text, ARRAY);
+pub fn index_range(text: &str, tasks_max: u32) -> Result<IndexRange, ParseQuantityError> {
+    let wrong = || ParseQuantityError::new(text, ARRAY);
     let (range, step) = match text.trim().split_once(':') {
         Some((range, step)) => (range, whole(step, 1..=u32::MAX.into()).ok_or_else(wrong)?),
         None => (text.trim(), 1),
     };
     let (first, last) = range.split_once('-').ok_or_else(wrong)?;
     let first = whole(first, 0..=u64::MAX).ok_or_else(wrong)?;
-    let last = whole(last, first..=u64::MAX)
-        .ok_or_else(|| NotAnAmount(format!("{text:?} is no array: its last index is before its first")))?;
+    let last = whole(last, first..=u64::MAX).ok_or_else(|| {
+        ParseQuantityError(format!("{text:?} is no array: its last index is before its first"))
+    })?;
     let tasks = ((last - first) / step)
         .checked_add(1)
         .and_then(|tasks| u32::try_from(tasks).ok())
         .filter(|tasks| *tasks <= tasks_max);
-    let tasks =
-        tasks.ok_or_else(|| NotAnAmount::new(text, &format!("an array of at most {tasks_max} tasks")))?;
-    Ok(Array { first, step: u32::try_from(step).map_err(|_| wrong())?, tasks })
+    let tasks = tasks
+        .ok_or_else(|| ParseQuantityError::new(text, &format!("an array of at most {tasks_max} tasks")))?;
+    Ok(IndexRange { first, step: u32::try_from(step).map_err(|_| wrong())?, tasks })
 }
 
 fn whole(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
@@ -217,8 +218,8 @@ mod tests {
 
     #[test]
     fn arrays() {
-        let some = |first, step, tasks| Some(Array { first, step, tasks });
-        let table: &[(&str, Option<Array>)] = &[
+        let some = |first, step, tasks| Some(IndexRange { first, step, tasks });
+        let table: &[(&str, Option<IndexRange>)] = &[
             ("0-99", some(0, 1, 100)),
             ("0-99:2", some(0, 2, 50)),
             ("5-5", some(5, 1, 1)),
@@ -234,7 +235,7 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in table {
-            assert_eq!(array(text, 1000).ok(), *expected, "{text:?}");
+            assert_eq!(index_range(text, 1000).ok(), *expected, "{text:?}");
         }
     }
 }

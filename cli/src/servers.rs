@@ -2,7 +2,7 @@
 //! those rooms' entrances.
 
 use crate::args::{BrokerArgs, CoordinatorArgs, WorkerArgs};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::{broker, logging};
 use anyhow::{Context, anyhow};
 use muster_coordinator::store::StoreError;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// SIGTERM or SIGINT.
-pub async fn told_to_end() -> anyhow::Result<()> {
+pub async fn shutdown_signal() -> anyhow::Result<()> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate()).context("listen for SIGTERM")?,
         signal(SignalKind::interrupt()).context("listen for SIGINT")?,
@@ -24,18 +24,18 @@ pub async fn told_to_end() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until_told() {
-    if let Err(error) = told_to_end().await {
+async fn wait_for_shutdown() {
+    if let Err(error) = shutdown_signal().await {
         tracing::warn!("no signal will end this process in an orderly way: {error:#}");
         std::future::pending::<()>().await;
     }
 }
 
 /// Runs a coordinator.
-pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
+pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), CliError> {
     logging::start(arguments.log_format);
     let members = muster_coordinator::members(&arguments.members)
-        .map_err(|error| Failure::Input(format!("cannot {error}")))?;
+        .map_err(|error| CliError::Input(format!("cannot {error}")))?;
     let config = Config {
         name: arguments.name,
         cluster: arguments.cluster,
@@ -45,14 +45,14 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
         members,
         nats: arguments.nats,
     };
-    config.validate().map_err(|error| Failure::Input(format!("cannot {error}")))?;
-    muster_coordinator::run(config, until_told()).await.map_err(|error| {
+    config.validate().map_err(|error| CliError::Input(format!("cannot {error}")))?;
+    muster_coordinator::run(config, wait_for_shutdown()).await.map_err(|error| {
         // Some of its phrases say what it failed to do, others what is wrong.
         match &error {
-            RunError::Config(_) => Failure::Input(format!("cannot {error}")),
+            RunError::Config(_) => CliError::Input(format!("cannot {error}")),
             // A directory that is somebody else's, or in use: another one is wanted, and nothing was touched.
             RunError::Store(store) if !matches!(store, StoreError::Disk(_)) => {
-                Failure::Input(error.to_string())
+                CliError::Input(error.to_string())
             }
             RunError::Store(_)
             | RunError::Disk(_)
@@ -62,13 +62,13 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), Failure> {
             | RunError::Serve(_)
             | RunError::Halted { .. }
             | RunError::Thread(_)
-            | RunError::Panicked => Failure::Broken(anyhow!("the coordinator has ended: {error}")),
+            | RunError::Panicked => CliError::Other(anyhow!("the coordinator has ended: {error}")),
         }
     })
 }
 
 /// Runs a worker.
-pub async fn worker(arguments: WorkerArgs) -> Result<(), Failure> {
+pub async fn worker(arguments: WorkerArgs) -> Result<(), CliError> {
     logging::start(arguments.log_format);
     let mut config = WorkerConfig::new(arguments.cluster, arguments.data, arguments.nats);
     config.name = arguments.name;
@@ -81,21 +81,21 @@ pub async fn worker(arguments: WorkerArgs) -> Result<(), Failure> {
     config.drain_ms = arguments.drain.unwrap_or(config.drain_ms);
     config.rendezvous_port_first = arguments.rendezvous_port.unwrap_or(config.rendezvous_port_first);
     config.rendezvous_ports = arguments.rendezvous_ports.unwrap_or(config.rendezvous_ports);
-    muster_worker::run(config, until_told())
+    muster_worker::run(config, wait_for_shutdown())
         .await
-        .map_err(|error| Failure::Broken(anyhow!("the worker has ended: {error}")))
+        .map_err(|error| CliError::Other(anyhow!("the worker has ended: {error}")))
 }
 
 /// Runs the embedded broker alone.
-pub async fn broker(arguments: BrokerArgs) -> Result<(), Failure> {
+pub async fn broker(arguments: BrokerArgs) -> Result<(), CliError> {
     let input = |error: broker::Error| match error {
-        broker::Error::NotLoopback { .. } => Failure::Input(format!("cannot {error}")),
-        broker::Error::Listen(_) => Failure::Broken(anyhow!("cannot {error}")),
+        broker::Error::NotLoopback { .. } => CliError::Input(format!("cannot {error}")),
+        broker::Error::Listen(_) => CliError::Other(anyhow!("cannot {error}")),
     };
     let listener = broker::bind(arguments.listen).await.map_err(input)?;
     tokio::select! {
         ended = broker::serve(listener) => ended.map_err(input),
-        told = told_to_end() => Ok(told?),
+        told = shutdown_signal() => Ok(told?),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `annotate`: what may be asked of a stage that waits for people.
 
-use super::{ServerArgs, job_id};
+use super::client::ServerArgs;
+use super::values::job_id;
 use clap::{Args, Subcommand};
 use muster_protocol::ids::JobId;
 use std::path::PathBuf;

@@ -1,23 +1,10 @@
 //! Verbs that ask a cluster.
 
-use super::{LogsOf, job_id, logs_of};
+use super::values::{LogSource, cpu_milli, duration_ms, job_id, log_source, size_mib};
 use crate::client::URL_DEFAULT;
-use crate::units;
 use clap::{Args, Subcommand};
 use muster_protocol::ids::JobId;
 use std::path::PathBuf;
-
-fn duration(text: &str) -> Result<u64, String> {
-    units::duration_ms(text).map_err(|error| error.to_string())
-}
-
-fn cpu_milli(text: &str) -> Result<u32, String> {
-    units::cpu_milli(text).map_err(|error| error.to_string())
-}
-
-fn size_mib(text: &str) -> Result<u32, String> {
-    units::size_mib(text).map_err(|error| error.to_string())
-}
 
 /// Where the cluster is, and how its answer is shown.
 #[derive(Clone, Debug, Args)]
@@ -27,7 +14,7 @@ pub struct ServerArgs {
     #[arg(long, env = "MUSTER_URL", default_value = URL_DEFAULT, value_name = "URL,…")]
     pub url: String,
     /// How long to go on asking while there is no answer or no leader
-    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = duration_ms)]
     pub patience: u64,
     /// Print JSON with stable keys
     #[arg(long)]
@@ -80,7 +67,7 @@ pub struct RunArgs {
     #[arg(long, default_value_t = 0, value_name = "NUMBER")]
     pub retries: u32,
     /// End an attempt that runs longer
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, value_parser = duration_ms, value_name = "DURATION")]
     pub timeout: Option<u64>,
     /// A variable of the environment; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
@@ -108,12 +95,12 @@ pub struct RunArgs {
 pub struct AuditArgs {
     /// What to prove
     #[command(subcommand)]
-    pub what: Audited,
+    pub what: AuditTarget,
 }
 
 /// What can be proved.
 #[derive(Debug, Subcommand)]
-pub enum Audited {
+pub enum AuditTarget {
     /// That a training consumed each sample exactly once
     Samples(JobArgs),
 }
@@ -167,8 +154,8 @@ pub struct TasksArgs {
 )]
 pub struct LogsArgs {
     /// A job, a task (its newest attempt) or an attempt
-    #[arg(value_parser = logs_of, value_name = "JOB[.TASK[#ATTEMPT]]")]
-    pub of: LogsOf,
+    #[arg(value_parser = log_source, value_name = "JOB[.TASK[#ATTEMPT]]")]
+    pub of: LogSource,
     /// Go on until it has ended
     #[arg(short, long)]
     pub follow: bool,

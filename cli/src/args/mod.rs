@@ -3,16 +3,18 @@
 mod annotate;
 mod client;
 mod server;
+mod values;
 
 pub use annotate::{AnnotateArgs, AnnotateVerb, ExportArgs};
 pub use client::{
-    AuditArgs, Audited, CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs, RunArgs,
-    ServerArgs, ShowArgs, SubmitArgs, TasksArgs, WaitArgs,
+    AuditArgs, AuditTarget, CancelArgs, DrainArgs, EventsArgs, JobArgs, ListArgs, LogsArgs, ReplayArgs,
+    RunArgs, ServerArgs, ShowArgs, SubmitArgs, TasksArgs, WaitArgs,
 };
 pub use server::{BrokerArgs, CoordinatorArgs, DemoArgs, ExecutorArgs, LogFormat, UpArgs, WorkerArgs};
 
+pub use values::LogSource;
+
 use clap::{Parser, Subcommand};
-use muster_protocol::ids::{AttemptId, JobId, TaskId};
 
 const AFTER: &str = "\
 Ids are job-42, job-42.7 (a task) and job-42.7#2 (its second attempt); a job may also be written 42.
@@ -83,72 +85,5 @@ pub enum Verb {
     Executor(ExecutorArgs),
 }
 
-/// `job-42` or `42`.
-pub fn job_id(text: &str) -> Result<JobId, String> {
-    let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let full = if number { format!("job-{text}") } else { text.to_string() };
-    full.parse().map_err(|_| format!("{text:?} is no job: jobs are job-1, job-2, …"))
-}
-
-/// What logs are asked of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogsOf {
-    /// Every task of a job.
-    Job(JobId),
-    /// One task: its newest attempt.
-    Task(TaskId),
-    /// One attempt.
-    Attempt(AttemptId),
-}
-
-/// `job-42`, `job-42.7` or `job-42.7#2`, each also without `job-`.
-pub fn logs_of(text: &str) -> Result<LogsOf, String> {
-    let full =
-        if text.starts_with(|c: char| c.is_ascii_digit()) { format!("job-{text}") } else { text.to_string() };
-    let attempt = full.parse().map(LogsOf::Attempt);
-    let task = || full.parse().map(LogsOf::Task);
-    let job = || full.parse().map(LogsOf::Job);
-    attempt
-        .or_else(|_| task())
-        .or_else(|_| job())
-        .map_err(|_| format!("{text:?} is no job, task or attempt: job-42, job-42.7 or job-42.7#2"))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_verb_that_is_shown_has_an_example() {
-        let mut command = Cli::command();
-        command.build();
-        for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set() && verb.get_name() != "help")
-        {
-            let after = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(after.contains("muster "), "{} has no example", verb.get_name());
-        }
-    }
-
-    #[test]
-    fn ids() {
-        assert_eq!(job_id("42"), Ok(JobId(42)));
-        assert_eq!(job_id("job-42"), Ok(JobId(42)));
-        assert!(
-            job_id("job-").is_err()
-                && job_id("").is_err()
-                && job_id("+4").is_err()
-                && job_id("job-4.2").is_err()
-        );
-        let task = TaskId { job: JobId(4), index: 2 };
-        assert_eq!(logs_of("4"), Ok(LogsOf::Job(JobId(4))));
-        assert_eq!(logs_of("job-4.2"), Ok(LogsOf::Task(task)));
-        assert_eq!(logs_of("4.2#7"), Ok(LogsOf::Attempt(AttemptId { task, epoch: 7 })));
-        assert!(logs_of("x").is_err() && logs_of("4.2.1").is_err());
-    }
-}
+mod tests;

@@ -1,32 +1,9 @@
 //! Verbs that serve: a whole cluster, or one process of it.
 
-use crate::units;
+use super::values::{cpus, duration_ms, name_and_number, name_and_value, size_mib};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-
-fn duration(text: &str) -> Result<u64, String> {
-    units::duration_ms(text).map_err(|error| error.to_string())
-}
-
-fn size_mib(text: &str) -> Result<u32, String> {
-    units::size_mib(text).map_err(|error| error.to_string())
-}
-
-fn cpus(text: &str) -> Result<f64, String> {
-    units::cpu_milli(text).map(|milli| f64::from(milli) / 1000.0).map_err(|error| error.to_string())
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    pair.map(|(name, value)| (name.to_string(), value.to_string()))
-        .ok_or_else(|| format!("{text:?} is not NAME=VALUE"))
-}
-
-fn amount(text: &str) -> Result<(String, u32), String> {
-    let (name, number) = pair(text)?;
-    Ok((name, number.parse().map_err(|_| format!("{text:?} is not NAME=NUMBER"))?))
-}
 
 /// How a server writes its log, on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -71,7 +48,7 @@ pub struct DemoArgs {
     #[arg(long, hide = true, value_name = "FILE")]
     pub job: Option<PathBuf>,
     /// Give up after so long
-    #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10m", value_parser = duration_ms, value_name = "DURATION")]
     pub limit: u64,
     /// Print one JSON object on standard output, and everything else on standard error
     #[arg(long)]
@@ -138,16 +115,16 @@ pub struct WorkerArgs {
     #[arg(long, visible_alias = "mem", value_parser = size_mib, value_name = "SIZE")]
     pub memory: Option<u32>,
     /// Something countable to offer; may be repeated
-    #[arg(long, value_parser = amount, value_name = "NAME=NUMBER")]
+    #[arg(long, value_parser = name_and_number, value_name = "NAME=NUMBER")]
     pub counter: Vec<(String, u32)>,
     /// A label; may be repeated
-    #[arg(long, value_parser = pair, value_name = "NAME=VALUE")]
+    #[arg(long, value_parser = name_and_value, value_name = "NAME=VALUE")]
     pub label: Vec<(String, String)>,
     /// Where artifacts are; all workers share this directory
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
     /// How long what runs has to end after SIGTERM
-    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    #[arg(long, value_parser = duration_ms, value_name = "DURATION")]
     pub drain: Option<u64>,
     /// The first of the ports at which gangs meet
     #[arg(long, value_name = "PORT")]

@@ -6,9 +6,9 @@
 //! the same attempt, once, and after the round before; what a killed attempt had leased goes back. At the end
 //! nothing is missing below the last number.
 
-mod set;
+mod sample_set;
 
-pub use set::Numbers;
+pub use sample_set::SampleSet;
 
 use muster_protocol::event::Event;
 use muster_protocol::ids::TaskId;
@@ -20,49 +20,49 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// So many violations are told of; what is wrong so often is wrong for one reason.
-const TOLD_MAX: usize = 20;
+const VIOLATIONS_MAX: usize = 20;
 
 #[derive(Deserialize)]
-struct Lease {
+struct LeaseRecord {
     round: u64,
-    samples: Numbers,
+    samples: SampleSet,
 }
 
 #[derive(Deserialize)]
-struct Round {
+struct RoundRecord {
     round: u64,
-    samples: Numbers,
+    samples: SampleSet,
 }
 
 #[derive(Deserialize)]
-struct Guard {
-    skipped: Numbers,
+struct GuardRecord {
+    skipped: SampleSet,
 }
 
 #[derive(Deserialize)]
-struct Started {
+struct ResumeRecord {
     #[serde(default)]
     samples: u64,
 }
 
 /// An open lease.
 #[derive(Debug)]
-struct Open {
+struct OpenLease {
     epoch: u32,
-    samples: Numbers,
+    samples: SampleSet,
 }
 
 /// A stage that trains, as its records tell it.
 #[derive(Debug, Serialize)]
-pub struct Account {
+pub struct StageAudit {
     /// Its name.
     pub stage: String,
     /// Rounds that were committed.
     pub rounds: u64,
     /// Samples that they consumed.
-    pub consumed: Numbers,
+    pub consumed: SampleSet,
     /// Samples that a guard left out.
-    pub skipped: Numbers,
+    pub skipped: SampleSet,
     /// Samples of the whole run, as the training says; 0: it does not.
     pub planned: u64,
     /// Leases given.
@@ -76,7 +76,7 @@ pub struct Account {
     #[serde(skip)]
     tasks: Range<u32>,
     #[serde(skip)]
-    open: BTreeMap<u64, Open>,
+    open: BTreeMap<u64, OpenLease>,
     #[serde(skip)]
     epochs: BTreeMap<TaskId, u32>,
 }
@@ -85,7 +85,7 @@ pub struct Account {
 #[derive(Debug, Serialize)]
 pub struct Audit {
     /// Each stage that trains.
-    pub stages: Vec<Account>,
+    pub stages: Vec<StageAudit>,
 }
 
 impl Audit {
@@ -96,7 +96,7 @@ impl Audit {
         for stage in &spec.stages {
             let next = first.saturating_add(stage.tasks);
             if matches!(&stage.work, Work::Builtin(builtin) if builtin.executor == "train") {
-                stages.push(Account::new(&stage.name, first..next));
+                stages.push(StageAudit::new(&stage.name, first..next));
             }
             first = next;
         }
@@ -127,13 +127,13 @@ impl Audit {
     }
 }
 
-impl Account {
-    fn new(stage: &str, tasks: Range<u32>) -> Account {
-        Account {
+impl StageAudit {
+    fn new(stage: &str, tasks: Range<u32>) -> StageAudit {
+        StageAudit {
             stage: stage.to_owned(),
             rounds: 0,
-            consumed: Numbers::default(),
-            skipped: Numbers::default(),
+            consumed: SampleSet::default(),
+            skipped: SampleSet::default(),
             planned: 0,
             leases: 0,
             returned: 0,
@@ -147,8 +147,8 @@ impl Account {
 
     fn violation(&mut self, what: String) {
         match self.violations.len() {
-            0..TOLD_MAX => self.violations.push(what),
-            TOLD_MAX => self.violations.push("and more".to_owned()),
+            0..VIOLATIONS_MAX => self.violations.push(what),
+            VIOLATIONS_MAX => self.violations.push("and more".to_owned()),
             _ => {}
         }
     }
@@ -158,7 +158,7 @@ impl Account {
             "lease" => self.lease(record, read(&record.body)?),
             "round" => self.commit(record, read(&record.body)?),
             "resume" => {
-                let started: Started = read(&record.body)?;
+                let started: ResumeRecord = read(&record.body)?;
                 self.planned = self.planned.max(started.samples);
                 Ok(())
             }
@@ -168,7 +168,7 @@ impl Account {
         }
     }
 
-    fn lease(&mut self, record: &ProgressRecord, lease: Lease) -> Result<(), String> {
+    fn lease(&mut self, record: &ProgressRecord, lease: LeaseRecord) -> Result<(), String> {
         let epoch = record.attempt.epoch;
         if self.epochs.insert(record.attempt.task, epoch) != Some(epoch) {
             self.attempts += 1;
@@ -198,7 +198,7 @@ impl Account {
             .iter()
             .find(|(_, open)| open.samples.overlap(&lease.samples) > 0)
             .map(|(round, _)| *round);
-        self.open.insert(lease.round, Open { epoch, samples: lease.samples });
+        self.open.insert(lease.round, OpenLease { epoch, samples: lease.samples });
         match (overlap, twice) {
             (Some(overlap), _) => Err(overlap),
             (None, Some(other)) => {
@@ -211,7 +211,7 @@ impl Account {
         }
     }
 
-    fn commit(&mut self, record: &ProgressRecord, round: Round) -> Result<(), String> {
+    fn commit(&mut self, record: &ProgressRecord, round: RoundRecord) -> Result<(), String> {
         let number = round.round;
         let expected = self.rounds;
         self.rounds = number + 1;
@@ -242,7 +242,7 @@ impl Account {
         }
     }
 
-    fn leave_out(&mut self, guard: Guard) -> Result<(), String> {
+    fn leave_out(&mut self, guard: GuardRecord) -> Result<(), String> {
         let both = self.consumed.overlap(&guard.skipped);
         self.skipped.add(&guard.skipped);
         if both > 0 { Err(format!("{both} samples are left out that were consumed before")) } else { Ok(()) }

@@ -9,12 +9,12 @@ use std::str::FromStr;
 /// A set of numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub struct Numbers {
+pub struct SampleSet {
     /// From the first number of each run to one past its last; runs are apart.
     runs: BTreeMap<u64, u64>,
 }
 
-impl Numbers {
+impl SampleSet {
     /// How many.
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|(start, end)| end - start).sum()
@@ -26,7 +26,7 @@ impl Numbers {
     }
 
     /// Adds all of another.
-    pub fn add(&mut self, other: &Numbers) {
+    pub fn add(&mut self, other: &SampleSet) {
         for (start, end) in &other.runs {
             let (mut start, mut end) = (*start, *end);
             // All that touches becomes one run.
@@ -44,7 +44,7 @@ impl Numbers {
     }
 
     /// How many numbers are in both.
-    pub fn overlap(&self, other: &Numbers) -> u64 {
+    pub fn overlap(&self, other: &SampleSet) -> u64 {
         let mut both = 0;
         for (start, end) in &other.runs {
             let before = self.runs.range(..start).next_back();
@@ -56,7 +56,7 @@ impl Numbers {
     }
 }
 
-impl fmt::Display for Numbers {
+impl fmt::Display for SampleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, (start, end)) in self.runs.iter().enumerate() {
             write!(f, "{}{start}+{}", if place == 0 { "" } else { "," }, end - start)?;
@@ -65,17 +65,17 @@ impl fmt::Display for Numbers {
     }
 }
 
-impl From<Numbers> for String {
-    fn from(numbers: Numbers) -> String {
+impl From<SampleSet> for String {
+    fn from(numbers: SampleSet) -> String {
         numbers.to_string()
     }
 }
 
-impl FromStr for Numbers {
+impl FromStr for SampleSet {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Numbers, String> {
-        let mut numbers = Numbers::default();
+    fn from_str(text: &str) -> Result<SampleSet, String> {
+        let mut numbers = SampleSet::default();
         for word in text.split(',').filter(|_| !text.is_empty()) {
             let run = word
                 .split_once('+')
@@ -84,7 +84,7 @@ impl FromStr for Numbers {
                 .and_then(|(first, len)| Some((first, first.checked_add(len)?)))
                 .filter(|(first, end)| first < end);
             let (first, end) = run.ok_or_else(|| format!("{text:?} are no numbers such as 0+512,1024+16"))?;
-            let one = Numbers { runs: BTreeMap::from([(first, end)]) };
+            let one = SampleSet { runs: BTreeMap::from([(first, end)]) };
             if numbers.overlap(&one) > 0 {
                 return Err(format!("{text:?} has {word} twice"));
             }
@@ -94,10 +94,10 @@ impl FromStr for Numbers {
     }
 }
 
-impl TryFrom<String> for Numbers {
+impl TryFrom<String> for SampleSet {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Numbers, String> {
+    fn try_from(text: String) -> Result<SampleSet, String> {
         text.parse()
     }
 }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn sets_add_and_overlap() {
-        let of = |text: &str| text.parse::<Numbers>().unwrap();
+        let of = |text: &str| text.parse::<SampleSet>().unwrap();
         let table = [
             ("", "", "", 0),
             ("0+4", "", "0+4", 0),
@@ -128,7 +128,7 @@ mod tests {
             assert_eq!(all.count(), left.count() + right.count() - both);
         }
         for wrong in ["0", "0+0", "a+1", "0+4,3+1", "18446744073709551615+1", "0+1,"] {
-            assert!(wrong.parse::<Numbers>().is_err(), "{wrong}");
+            assert!(wrong.parse::<SampleSet>().is_err(), "{wrong}");
         }
     }
 }

@@ -5,7 +5,7 @@ use muster_protocol::ids::{AttemptId, Digest, JobId, LogIndex};
 use muster_protocol::time::{LogMs, WallMs};
 
 /// Records of rank 0 (`epoch`, key, body), and the part of the violation that is expected, if any.
-type Story<'a> = (&'a str, &'a [(u32, &'a str, &'a str)], Option<&'a str>);
+type Case<'a> = (&'a str, &'a [(u32, &'a str, &'a str)], Option<&'a str>);
 
 fn audit(records: &[(u32, &str, &str)]) -> Audit {
     let spec = serde_json::json!({"name": "x", "stages": [{"name": "train", "tasks": 2, "work": {"type": "builtin", "executor": "train"}}]});
@@ -40,7 +40,7 @@ const ROUND_1: (u32, &str, &str) = (1, "round", r#"{"round":1,"samples":"8+8"}"#
 #[test]
 fn each_sample_once_or_it_is_said() {
     let again = |key| (2, key, r#"{"round":1,"samples":"8+8"}"#);
-    let table: &[Story] = &[
+    let table: &[Case] = &[
         ("in order", &[PLAN, LEASE_0, ROUND_0, LEASE_1, ROUND_1], None),
         ("the next is leased while the last is written", &[PLAN, LEASE_0, LEASE_1, ROUND_0, ROUND_1], None),
         ("killed in round 1", &[PLAN, LEASE_0, ROUND_0, LEASE_1, again("lease"), again("round")], None),

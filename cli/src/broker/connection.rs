@@ -1,9 +1,10 @@
 //! One client's conversation: its operations in, its messages out, and an orderly end for one that breaks the
 //! protocol.
 
-use super::exchange::{Client, Exchange};
+use super::limits::{CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX};
 use super::parser::{self, Operation, Violation};
-use super::{CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX, subject};
+use super::router::{ClientState, Router};
+use super::subject;
 use bytes::BytesMut;
 use std::io;
 use std::net::SocketAddr;
@@ -18,9 +19,9 @@ const READ_BYTES: usize = 64 << 10;
 const GRACE: Duration = Duration::from_millis(CLOSE_GRACE_MS);
 
 /// Talks with one client until it leaves, breaks the protocol, or falls too far behind.
-pub async fn converse(stream: TcpStream, exchange: Arc<Exchange>, id: u64, address: SocketAddr, room: bool) {
+pub async fn serve_client(stream: TcpStream, router: Arc<Router>, id: u64, address: SocketAddr, room: bool) {
     let _ = stream.set_nodelay(true);
-    let client = Arc::new(Client::new(id));
+    let client = Arc::new(ClientState::new(id));
     client.outbox.push(&[info(id, address).as_bytes()]);
     let (mut reader, mut writer) = stream.into_split();
     let written = {
@@ -28,9 +29,9 @@ pub async fn converse(stream: TcpStream, exchange: Arc<Exchange>, id: u64, addre
         tokio::pin!(writing);
         if room {
             tokio::select! {
-                read = read_all(&client, &exchange, &mut reader) => match read {
+                read = read_all(&client, &router, &mut reader) => match read {
                     Ok(violation) => {
-                        client.outbox.close(violation.words());
+                        client.outbox.close(violation.message());
                         writing.await
                     }
                     Err(gone) => Err(gone),
@@ -43,7 +44,7 @@ pub async fn converse(stream: TcpStream, exchange: Arc<Exchange>, id: u64, addre
             writing.await
         }
     };
-    exchange.leave(&client);
+    router.leave(&client);
     if written.is_ok() {
         // The rest of what it sent is read and dropped: closing over unread bytes would reset the connection,
         // and the client might never see the last words.
@@ -72,7 +73,7 @@ fn info(id: u64, address: SocketAddr) -> String {
 
 /// Writes what waits until the outbox is closed and empty. Once it is closed, a client that takes nothing has
 /// a short grace.
-async fn write_all(client: &Client, writer: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn write_all(client: &ClientState, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     while let Some(bytes) = client.outbox.take().await {
         let given_up = async {
             client.outbox.closed().await;
@@ -88,8 +89,8 @@ async fn write_all(client: &Client, writer: &mut OwnedWriteHalf) -> io::Result<(
 
 /// Reads and does what the client says, until it breaks the protocol (`Ok`) or leaves (`Err`).
 async fn read_all(
-    client: &Arc<Client>,
-    exchange: &Exchange,
+    client: &Arc<ClientState>,
+    router: &Router,
     reader: &mut OwnedReadHalf,
 ) -> io::Result<Violation> {
     let mut input = BytesMut::with_capacity(READ_BYTES);
@@ -97,7 +98,7 @@ async fn read_all(
         loop {
             match parser::next(&mut input) {
                 Ok(Some(operation)) => {
-                    if let Err(violation) = perform(client, exchange, operation) {
+                    if let Err(violation) = handle(client, router, operation) {
                         return Ok(violation);
                     }
                 }
@@ -112,7 +113,7 @@ async fn read_all(
     }
 }
 
-fn perform(client: &Arc<Client>, exchange: &Exchange, operation: Operation) -> Result<(), Violation> {
+fn handle(client: &Arc<ClientState>, router: &Router, operation: Operation) -> Result<(), Violation> {
     let answered = match operation {
         Operation::Connect(options) => {
             client.set_options(options);
@@ -137,7 +138,7 @@ fn perform(client: &Arc<Client>, exchange: &Exchange, operation: Operation) -> R
             if client.options().verbose {
                 client.outbox.push(&[b"+OK\r\n"]);
             }
-            exchange.publish(client, &message);
+            router.publish(client, &message);
             false
         }
         Operation::Subscribe { pattern, queue, sid } => {
@@ -145,14 +146,14 @@ fn perform(client: &Arc<Client>, exchange: &Exchange, operation: Operation) -> R
                 client.outbox.push(&[b"-ERR 'Invalid Subject'\r\n"]);
                 return Ok(());
             }
-            if !exchange.subscribe(client, sid, pattern, queue) {
+            if !router.subscribe(client, sid, pattern, queue) {
                 client.outbox.push(&[b"-ERR 'maximum subscriptions exceeded'\r\n"]);
                 return Ok(());
             }
             true
         }
         Operation::Unsubscribe { sid, deliveries_max } => {
-            exchange.unsubscribe(client, &sid, deliveries_max);
+            router.unsubscribe(client, &sid, deliveries_max);
             true
         }
     };

@@ -12,46 +12,27 @@
 //!
 //! - [`parser`]: bytes to operations.
 //! - [`subject`]: which subjects are valid, and which pattern matches which.
-//! - [`exchange`]: who is subscribed to what, and delivery.
+//! - [`router`]: who is subscribed to what, and delivery.
 //! - [`outbox`]: what waits to be written to one client, bounded.
 //! - [`connection`]: one client's conversation.
 
 mod connection;
-mod exchange;
+mod limits;
 mod outbox;
 mod parser;
+mod router;
 mod subject;
 #[cfg(test)]
 mod tests;
 
-use exchange::Exchange;
+use limits::{ACCEPT_RETRY_MS, CLIENTS_MAX};
+use router::Router;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-
-/// The largest payload, headers included: the default of `nats-server`.
-const PAYLOAD_BYTES_MAX: usize = 1 << 20;
-/// The longest line of an operation: the default of `nats-server`.
-const CONTROL_LINE_BYTES_MAX: usize = 4096;
-/// Bytes that wait to be written to one client. One that falls further behind is disconnected as a slow
-/// consumer.
-const OUT_BYTES_MAX: usize = 32 << 20;
-/// Connections at a time; one more is refused.
-const CLIENTS_MAX: usize = 4096;
-/// Subscriptions of one client; one more is refused.
-const SUBSCRIPTIONS_PER_CLIENT_MAX: usize = 65_536;
-/// How long a client that is being disconnected has to take the last words.
-const CLOSE_GRACE_MS: u64 = 1_000;
-/// How long to wait after a failed accept (for instance: no file descriptors left) before the next.
-const ACCEPT_RETRY_MS: u64 = 100;
-
-const _: () = assert!(
-    PAYLOAD_BYTES_MAX + CONTROL_LINE_BYTES_MAX < OUT_BYTES_MAX,
-    "the largest message fits an empty outbox"
-);
 
 /// Why the broker does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +64,7 @@ pub async fn serve(listener: TcpListener) -> Result<(), Error> {
     if !address.ip().is_loopback() {
         return Err(Error::NotLoopback { address });
     }
-    let exchange = Arc::new(Exchange::default());
+    let router = Arc::new(Router::default());
     let mut connections = JoinSet::new();
     let mut client_id = 0;
     loop {
@@ -100,6 +81,6 @@ pub async fn serve(listener: TcpListener) -> Result<(), Error> {
         };
         client_id += 1;
         let room = connections.len() < CLIENTS_MAX;
-        connections.spawn(connection::converse(stream, Arc::clone(&exchange), client_id, address, room));
+        connections.spawn(connection::serve_client(stream, Arc::clone(&router), client_id, address, room));
     }
 }

@@ -1,7 +1,7 @@
 //! What waits to be written to one client: bounded, filled by whoever publishes, emptied by the client's own
 //! writer.
 
-use super::OUT_BYTES_MAX;
+use super::limits::OUT_BYTES_MAX;
 use bytes::BytesMut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};

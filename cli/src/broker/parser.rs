@@ -1,7 +1,7 @@
 //! Bytes to operations: what a client may say, and how it may be wrong. It reads only what has arrived and
 //! takes no memory for what is announced, so a large number in a header costs nothing.
 
-use super::{CONTROL_LINE_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use super::limits::{CONTROL_LINE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
 
@@ -85,7 +85,7 @@ pub enum Violation {
 
 impl Violation {
     /// The words for it, as `nats-server` has them.
-    pub fn words(self) -> &'static str {
+    pub fn message(self) -> &'static str {
         match self {
             Violation::UnknownOperation => "Unknown Protocol Operation",
             Violation::ControlLine => "maximum control line exceeded",

@@ -1,9 +1,10 @@
 //! Who is subscribed to what, and delivery. One mutex orders everything, so that each subscriber hears a
 //! publisher's messages in the order in which they were published.
 
+use super::limits::SUBSCRIPTIONS_PER_CLIENT_MAX;
 use super::outbox::Outbox;
 use super::parser::{ConnectOptions, Publication};
-use super::{SUBSCRIPTIONS_PER_CLIENT_MAX, subject};
+use super::subject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,20 +16,20 @@ type Patterns = HashMap<Box<[u8]>, Box<[u8]>>;
 
 /// A client as publishers see it.
 #[derive(Debug, Default)]
-pub struct Client {
+pub struct ClientState {
     /// Drawn once per connection.
     pub id: u64,
     /// What it is to be told.
     pub outbox: Outbox,
     options: Mutex<ConnectOptions>,
-    /// Its subscriptions: their patterns by its names for them. Taken only under the exchange's own lock.
+    /// Its subscriptions: their patterns by its names for them. Taken only under the router's own lock.
     patterns: Mutex<Patterns>,
 }
 
-impl Client {
+impl ClientState {
     /// A client that has not said how it wants to be spoken to.
-    pub fn new(id: u64) -> Client {
-        Client { id, ..Client::default() }
+    pub fn new(id: u64) -> ClientState {
+        ClientState { id, ..ClientState::default() }
     }
 
     /// How it wants to be spoken to.
@@ -42,7 +43,7 @@ impl Client {
     }
 }
 
-impl Client {
+impl ClientState {
     fn patterns(&self) -> MutexGuard<'_, Patterns> {
         self.patterns.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -50,12 +51,12 @@ impl Client {
 
 /// All subscriptions.
 #[derive(Debug, Default)]
-pub struct Exchange {
-    routes: Mutex<Routes>,
+pub struct Router {
+    routes: Mutex<Subscriptions>,
 }
 
 #[derive(Debug, Default)]
-struct Routes {
+struct Subscriptions {
     /// Patterns without a wildcard: looked up, never iterated.
     exact: HashMap<Box<[u8]>, Vec<Subscription>>,
     /// Patterns with one: tried one by one.
@@ -66,7 +67,7 @@ struct Routes {
 
 #[derive(Debug)]
 struct Subscription {
-    client: Arc<Client>,
+    client: Arc<ClientState>,
     sid: Box<[u8]>,
     pattern: Box<[u8]>,
     queue: Option<Box<[u8]>>,
@@ -84,7 +85,7 @@ impl Subscription {
     }
 
     /// Gives it the message, and says whether anybody got it.
-    fn deliver(&mut self, from: &Client, message: &Publication) -> bool {
+    fn deliver(&mut self, from: &ClientState, message: &Publication) -> bool {
         let options = self.client.options();
         if self.is_spent() || (self.client.id == from.id && !options.echo) {
             return false;
@@ -112,12 +113,12 @@ fn push_message(outbox: &Outbox, subject: &[u8], sid: &[u8], message: &Publicati
     outbox.push(&[verb.as_bytes(), subject, b" ", sid, space, reply, sizes.as_bytes(), body, b"\r\n"]);
 }
 
-impl Exchange {
+impl Router {
     /// Subscribes; `pattern` is valid. A name that the client uses already changes nothing. `false`: it has
     /// too many.
     pub fn subscribe(
         &self,
-        client: &Arc<Client>,
+        client: &Arc<ClientState>,
         sid: Box<[u8]>,
         pattern: Box<[u8]>,
         queue: Option<Box<[u8]>>,
@@ -142,7 +143,7 @@ impl Exchange {
     }
 
     /// Ends a subscription: at once, or after so many deliveries in all.
-    pub fn unsubscribe(&self, client: &Client, sid: &[u8], deliveries_max: Option<u64>) {
+    pub fn unsubscribe(&self, client: &ClientState, sid: &[u8], deliveries_max: Option<u64>) {
         let mut routes = self.lock();
         let Some(pattern) = client.patterns().get(sid).cloned() else {
             return;
@@ -161,7 +162,7 @@ impl Exchange {
     }
 
     /// Delivers a message to everybody who is subscribed to its subject.
-    pub fn publish(&self, from: &Arc<Client>, message: &Publication) {
+    pub fn publish(&self, from: &Arc<ClientState>, message: &Publication) {
         let mut routes = self.lock();
         let routes = &mut *routes;
         routes.turn = routes.turn.wrapping_add(1);
@@ -209,19 +210,19 @@ impl Exchange {
     }
 
     /// Ends every subscription of a client that is gone.
-    pub fn leave(&self, client: &Client) {
+    pub fn leave(&self, client: &ClientState) {
         let mut routes = self.lock();
         for (_, pattern) in client.patterns().drain() {
             routes.retain(&pattern, |one| one.client.id != client.id);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Routes> {
+    fn lock(&self) -> MutexGuard<'_, Subscriptions> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Routes {
+impl Subscriptions {
     /// Drops the subscriptions to `pattern` that have had all that they wanted.
     fn drop_spent(&mut self, pattern: &[u8]) {
         self.retain(pattern, |one| {
@@ -245,7 +246,7 @@ impl Routes {
     }
 
     /// Tells the asker itself, on the subscription where it waits for its answer.
-    fn say_no_responders(&self, from: &Client, reply: &bytes::Bytes) {
+    fn say_no_responders(&self, from: &ClientState, reply: &bytes::Bytes) {
         let exact = self.exact.get(&reply[..]).into_iter().flatten();
         let wild = self.wild.iter().filter(|one| subject::matches(&one.pattern, reply));
         if let Some(waiting) = exact.chain(wild).find(|one| one.client.id == from.id) {

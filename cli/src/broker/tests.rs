@@ -1,7 +1,8 @@
 //! The same conversations with the embedded broker and with a real `nats-server`: what they answer is to be
 //! equal.
 
-use super::{Error, OUT_BYTES_MAX, bind, serve};
+use super::limits::OUT_BYTES_MAX;
+use super::{Error, bind, serve};
 use async_nats::{Client, HeaderMap};
 use futures::StreamExt;
 use std::net::SocketAddr;

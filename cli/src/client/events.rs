@@ -77,7 +77,7 @@ impl<'a> EventTail<'a> {
         if silent >= self.client.patience() * 2 {
             self.heard = Instant::now();
         }
-        self.client.turn();
+        self.client.use_next();
         tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The form of an annotate stage, as a program uses it: another server than the cluster's, on the worker that
+//! The labeling of an annotate stage, as a program uses it: another server than the cluster's, on the worker that
 //! runs the stage.
 
 use super::CONNECT_TIMEOUT_MS;
@@ -11,60 +11,60 @@ const ANSWER_TIMEOUT_MS: u64 = 120_000;
 /// Lines that are wrong are listed up to so many.
 const LINES_SHOWN_MAX: usize = 20;
 
-/// Why the form did not do it.
+/// Why the labeling did not do it.
 #[derive(Debug, thiserror::Error)]
-pub enum FormError {
+pub enum LabelingError {
     /// It does not answer.
     #[error("{0}")]
-    Silent(String),
+    Unreachable(String),
     /// It refused, and did nothing.
     #[error("{0}")]
     Refused(String),
     /// It is not known whether it did it, or it could not now.
     #[error("{0}")]
-    Unknown(String),
+    Unavailable(String),
 }
 
-/// What the form says is wrong.
+/// What the labeling says is wrong.
 #[derive(Debug, Deserialize)]
-struct Wrong {
+struct ErrorBody {
     message: String,
     #[serde(default)]
-    lines: Vec<WrongLine>,
+    lines: Vec<LineError>,
 }
 
 #[derive(Debug, Deserialize)]
-struct WrongLine {
+struct LineError {
     line: usize,
     message: String,
 }
 
-/// The form at a URL.
+/// The labeling at a URL.
 #[derive(Clone, Debug)]
-pub struct Form {
+pub struct LabelingClient {
     http: reqwest::Client,
     url: String,
 }
 
-impl Form {
-    /// The form at `url`.
-    pub fn new(url: &str) -> Result<Form, FormError> {
+impl LabelingClient {
+    /// The labeling at `url`.
+    pub fn new(url: &str) -> Result<LabelingClient, LabelingError> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
             .timeout(Duration::from_millis(ANSWER_TIMEOUT_MS))
             .build()
-            .map_err(|error| FormError::Silent(format!("cannot ask {url}: {error}")))?;
-        Ok(Form { http, url: url.trim_end_matches('/').to_string() })
+            .map_err(|error| LabelingError::Unreachable(format!("cannot ask {url}: {error}")))?;
+        Ok(LabelingClient { http, url: url.trim_end_matches('/').to_string() })
     }
 
     /// What is at `path`.
-    pub async fn get(&self, path: &str) -> Result<Vec<u8>, FormError> {
+    pub async fn get(&self, path: &str) -> Result<Vec<u8>, LabelingError> {
         self.ask(self.http.get(format!("{}{path}", self.url))).await
     }
 
     /// Brings lines to `path`.
-    pub async fn lines(&self, path: &str, lines: Vec<u8>) -> Result<Vec<u8>, FormError> {
+    pub async fn lines(&self, path: &str, lines: Vec<u8>) -> Result<Vec<u8>, LabelingError> {
         self.ask(
             self.http
                 .post(format!("{}{path}", self.url))
@@ -75,17 +75,17 @@ impl Form {
     }
 
     /// Posts JSON to `path`.
-    pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<Vec<u8>, FormError> {
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<Vec<u8>, LabelingError> {
         self.ask(self.http.post(format!("{}{path}", self.url)).json(body)).await
     }
 
-    async fn ask(&self, request: RequestBuilder) -> Result<Vec<u8>, FormError> {
+    async fn ask(&self, request: RequestBuilder) -> Result<Vec<u8>, LabelingError> {
         let silent = |error: reqwest::Error| {
-            let why = super::deepest(&error);
+            let why = super::root_cause(&error);
             if error.is_connect() {
-                FormError::Silent(why)
+                LabelingError::Unreachable(why)
             } else {
-                FormError::Unknown(format!("{} broke off: {why}", self.url))
+                LabelingError::Unavailable(format!("{} broke off: {why}", self.url))
             }
         };
         let response = request.send().await.map_err(silent)?;
@@ -95,12 +95,16 @@ impl Form {
             return Ok(bytes.to_vec());
         }
         let message = said(status, &bytes);
-        Err(if status.is_client_error() { FormError::Refused(message) } else { FormError::Unknown(message) })
+        Err(if status.is_client_error() {
+            LabelingError::Refused(message)
+        } else {
+            LabelingError::Unavailable(message)
+        })
     }
 }
 
 fn said(status: StatusCode, bytes: &[u8]) -> String {
-    let Ok(wrong) = serde_json::from_slice::<Wrong>(bytes) else {
+    let Ok(wrong) = serde_json::from_slice::<ErrorBody>(bytes) else {
         return format!("the form answers {status}");
     };
     let lines = wrong

@@ -54,7 +54,7 @@ impl<'a> LogTail<'a> {
                         last,
                     });
                 }
-                self.client.turn();
+                self.client.use_next();
                 tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
                 continue;
             };

@@ -6,13 +6,13 @@
 
 mod api;
 mod events;
-mod form;
+mod labeling;
 mod logs;
 mod sse;
 
 pub use api::{EVENTS_PER_PAGE, new_request};
 pub use events::EventTail;
-pub use form::{Form, FormError};
+pub use labeling::{LabelingClient, LabelingError};
 pub use logs::LogTail;
 
 use muster_protocol::ids::RequestId;
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// Asks another one from now on.
-    pub fn turn(&self) {
+    pub fn use_next(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -202,11 +202,12 @@ impl Client {
         let timeout = Duration::from_millis(ATTEMPT_TIMEOUT_MS)
             .min(self.patience.max(Duration::from_millis(CONNECT_TIMEOUT_MS)));
         let make = &make;
-        self.persist(|base| async move { read(&base, make(&base).timeout(timeout).send().await).await }).await
+        self.with_retries(|base| async move { read(&base, make(&base).timeout(timeout).send().await).await })
+            .await
     }
 
     /// Tries again, elsewhere, until there is a final answer or the patience ends.
-    async fn persist<T, F: Future<Output = Result<T, Unanswered>>>(
+    async fn with_retries<T, F: Future<Output = Result<T, AttemptError>>>(
         &self,
         attempt: impl Fn(String) -> F,
     ) -> Result<T, Error> {
@@ -215,10 +216,10 @@ impl Client {
         loop {
             let last = match attempt(self.base()).await {
                 Ok(value) => return Ok(value),
-                Err(Unanswered::Final(error)) => return Err(error),
-                Err(Unanswered::Passing(last)) => last,
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Retry(last)) => last,
             };
-            self.turn();
+            self.use_next();
             if began.elapsed() + pause > self.patience {
                 let bases = self.bases.read().unwrap_or_else(|poisoned| poisoned.into_inner());
                 return Err(Error::Unreachable {
@@ -234,19 +235,19 @@ impl Client {
 }
 
 /// What one attempt came to.
-fn once<T>(base: &str, timeout: Duration, answer: Result<T, Unanswered>) -> Result<T, Error> {
+fn once<T>(base: &str, timeout: Duration, answer: Result<T, AttemptError>) -> Result<T, Error> {
     answer.map_err(|unanswered| match unanswered {
-        Unanswered::Final(error) => error,
-        Unanswered::Passing(last) => {
+        AttemptError::Final(error) => error,
+        AttemptError::Retry(last) => {
             Error::Unreachable { urls: base.to_string(), patience_s: timeout.as_secs(), last }
         }
     })
 }
 
 /// No answer that was wanted.
-enum Unanswered {
+enum AttemptError {
     /// Another attempt may do better.
-    Passing(String),
+    Retry(String),
     /// None will.
     Final(Error),
 }
@@ -262,8 +263,8 @@ fn base_of(url: &str) -> Result<String, Error> {
 }
 
 /// The answer if it is a good one; else whether it is worth another attempt.
-async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<Response, Unanswered> {
-    let response = sent.map_err(|error| Unanswered::Passing(deepest(&error)))?;
+async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<Response, AttemptError> {
+    let response = sent.map_err(|error| AttemptError::Retry(root_cause(&error)))?;
     let status = response.status();
     if status.is_success() {
         return Ok(response);
@@ -278,9 +279,9 @@ async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<R
         .is_some_and(|view| ["no_leader", "timed_out", "overloaded"].contains(&view.error.as_str()));
     if passing {
         let said = view.map_or(status.to_string(), |view| view.message);
-        return Err(Unanswered::Passing(format!("{base} says: {said}")));
+        return Err(AttemptError::Retry(format!("{base} says: {said}")));
     }
-    Err(Unanswered::Final(match view {
+    Err(AttemptError::Final(match view {
         Some(view) => Error::Refused { status, view },
         None => Error::Unreadable { url: base.to_string(), why: status.to_string() },
     }))
@@ -289,16 +290,16 @@ async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<R
 async fn read<T: DeserializeOwned>(
     base: &str,
     sent: Result<Response, reqwest::Error>,
-) -> Result<T, Unanswered> {
+) -> Result<T, AttemptError> {
     let response = checked(base, sent).await?;
-    let bytes = response.bytes().await.map_err(|error| Unanswered::Passing(deepest(&error)))?;
+    let bytes = response.bytes().await.map_err(|error| AttemptError::Retry(root_cause(&error)))?;
     serde_json::from_slice(&bytes).map_err(|error| {
-        Unanswered::Final(Error::Unreadable { url: base.to_string(), why: error.to_string() })
+        AttemptError::Final(Error::Unreadable { url: base.to_string(), why: error.to_string() })
     })
 }
 
 /// What was wrong at the bottom of it: `connection refused` says more than `error sending request`.
-fn deepest(error: &reqwest::Error) -> String {
+fn root_cause(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;

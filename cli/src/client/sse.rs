@@ -1,6 +1,6 @@
 //! Server-sent events: a stream of bytes as the data of one event after the other.
 
-use super::{Client, Error, Unanswered, checked};
+use super::{AttemptError, Client, Error, checked};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -21,13 +21,13 @@ pub struct Sse {
 impl Client {
     /// Opens a stream at any coordinator that has it.
     pub async fn open(&self, path: &str) -> Result<Sse, Error> {
-        self.persist(|base| async move {
+        self.with_retries(|base| async move {
             // Without a time limit: it may say nothing for a day. A coordinator that does not even answer is
             // left by the limit below.
             let request = self.request(Method::GET, &base, path).header("Accept", "text/event-stream");
             let sent =
                 tokio::time::timeout(Duration::from_millis(super::ATTEMPT_TIMEOUT_MS), request.send()).await;
-            let sent = sent.map_err(|_| Unanswered::Passing(format!("{base} does not answer")))?;
+            let sent = sent.map_err(|_| AttemptError::Retry(format!("{base} does not answer")))?;
             let response = checked(&base, sent).await?;
             Ok(Sse { stream: response.bytes_stream().boxed(), parser: Parser::default() })
         })

@@ -1,22 +1,22 @@
 //! `muster demo`: a real job on a real cluster of processes, with a leader and a worker killed on the way,
 //! and the proof at the end.
 //!
-//! - [`story`]: what is done, step by step.
-//! - [`seen`]: what the events tell of it.
+//! - [`scenario`]: what is done, step by step.
+//! - [`observed`]: what the events tell of it.
 //! - [`report`]: the figures, and whether everything was as it should be.
 //!
 //! It must leave nothing behind: its processes end with it, by their ids, and its directory is deleted unless
 //! it is to be kept.
 
+mod observed;
 mod report;
-mod seen;
-mod story;
+mod scenario;
 
-pub use report::Report;
+pub use report::DemoReport;
 
 use crate::args::DemoArgs;
-use crate::failure::Failure;
-use crate::local::cluster::{Cluster, Shape};
+use crate::error::CliError;
+use crate::local::cluster::{Cluster, ClusterConfig};
 use crate::render;
 use crate::render::style::Style;
 use crate::{jobfile, servers};
@@ -33,33 +33,33 @@ const JOB_FILE: &str = include_str!("../../../examples/code-model.toml");
 const JOB_FILE_NAME: &str = "examples/code-model.toml";
 
 /// Runs the demo.
-pub async fn demo(arguments: DemoArgs) -> Result<(), Failure> {
+pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     let spec = spec(&arguments)?;
-    let place = Place::new(&arguments)?;
-    let shape = Shape {
+    let place = WorkDir::new(&arguments)?;
+    let shape = ClusterConfig {
         name: "demo",
-        coordinators: story::COORDINATORS,
-        workers: story::WORKERS,
+        coordinators: report::COORDINATORS,
+        workers: scenario::WORKERS,
         cpus: Some(1),
         port: None,
     };
     let mut cluster = Cluster::start(shape, place.path()).await?;
     let limit = Duration::from_millis(arguments.limit);
-    let told = servers::told_to_end();
+    let told = servers::shutdown_signal();
     tokio::pin!(told);
     let mut interrupted = false;
     let ended = tokio::select! {
-        ended = tokio::time::timeout(limit, story::run(&mut cluster, &spec, arguments.json)) => match ended {
+        ended = tokio::time::timeout(limit, scenario::run(&mut cluster, &spec, arguments.json)) => match ended {
             Ok(ended) => ended,
-            Err(_) => Err(Failure::Broken(anyhow!("the demo was not done after {}", render::time::duration(arguments.limit)))),
+            Err(_) => Err(CliError::Other(anyhow!("the demo was not done after {}", render::time::duration(arguments.limit)))),
         },
         told = &mut told => {
             interrupted = true;
-            Err(Failure::Broken(told.err().unwrap_or_else(|| anyhow!("the demo was interrupted"))))
+            Err(CliError::Other(told.err().unwrap_or_else(|| anyhow!("the demo was interrupted"))))
         }
     };
     if ended.is_err() && !interrupted {
-        words_of_the_fallen(&mut cluster);
+        show_log_tails(&mut cluster);
     }
     cluster.end().await;
     drop(cluster);
@@ -72,10 +72,10 @@ pub async fn demo(arguments: DemoArgs) -> Result<(), Failure> {
     } else {
         render::out(&render::demo::report(&report, Style::of_stdout()))?;
     }
-    if report.ok { Ok(()) } else { Err(Failure::Broken(anyhow!("not everything was as it should be"))) }
+    if report.ok { Ok(()) } else { Err(CliError::Other(anyhow!("not everything was as it should be"))) }
 }
 
-fn spec(arguments: &DemoArgs) -> Result<JobSpec, Failure> {
+fn spec(arguments: &DemoArgs) -> Result<JobSpec, CliError> {
     match &arguments.job {
         Some(path) => Ok(jobfile::read(path)?),
         None => Ok(jobfile::read_text(JOB_FILE_NAME, JOB_FILE)?),
@@ -83,18 +83,18 @@ fn spec(arguments: &DemoArgs) -> Result<JobSpec, Failure> {
 }
 
 /// When something went wrong, the logs are about to be deleted: their ends are shown.
-fn words_of_the_fallen(cluster: &mut Cluster) {
-    if let Some(fallen) = cluster.fallen() {
-        render::err(&fallen);
+fn show_log_tails(cluster: &mut Cluster) {
+    if let Some(exited) = cluster.exited() {
+        render::err(&exited);
         return;
     }
     for child in cluster.coordinators.iter().chain(&cluster.workers).flatten() {
-        render::err(&format!("---- the end of {}\n{}", child.log().display(), child.last_words()));
+        render::err(&format!("---- the end of {}\n{}", child.log().display(), child.log_tail()));
     }
 }
 
 /// Where the demo takes place.
-enum Place {
+enum WorkDir {
     /// A directory that is deleted at the end, also when this process panics.
     Temporary(TempDir),
     /// One that stays.
@@ -103,48 +103,48 @@ enum Place {
     Named(PathBuf),
 }
 
-impl Place {
-    fn new(arguments: &DemoArgs) -> Result<Place, Failure> {
+impl WorkDir {
+    fn new(arguments: &DemoArgs) -> Result<WorkDir, CliError> {
         let Some(named) = &arguments.data else {
             let temporary = tempfile::Builder::new()
                 .prefix("muster-demo-")
                 .tempdir()
                 .context("make a temporary directory")?;
             return Ok(if arguments.keep {
-                Place::Kept(temporary.keep())
+                WorkDir::Kept(temporary.keep())
             } else {
-                Place::Temporary(temporary)
+                WorkDir::Temporary(temporary)
             });
         };
         let taken = fs::read_dir(named).is_ok_and(|mut entries| entries.next().is_some());
         if taken || named.is_file() {
-            return Err(Failure::Input(format!(
+            return Err(CliError::Input(format!(
                 "{} is not empty: the demo begins with nothing",
                 named.display()
             )));
         }
         fs::create_dir_all(named).with_context(|| format!("make the directory {}", named.display()))?;
-        Ok(if arguments.keep { Place::Kept(named.clone()) } else { Place::Named(named.clone()) })
+        Ok(if arguments.keep { WorkDir::Kept(named.clone()) } else { WorkDir::Named(named.clone()) })
     }
 
     fn path(&self) -> &Path {
         match self {
-            Place::Temporary(directory) => directory.path(),
-            Place::Kept(path) | Place::Named(path) => path,
+            WorkDir::Temporary(directory) => directory.path(),
+            WorkDir::Kept(path) | WorkDir::Named(path) => path,
         }
     }
 
     /// Deletes what is not to be kept; what stays, if it does.
     fn leave(self) -> Option<PathBuf> {
         match self {
-            Place::Temporary(directory) => {
+            WorkDir::Temporary(directory) => {
                 if let Err(error) = directory.close() {
                     render::note(&format!("the temporary directory stays: {error}"));
                 }
                 None
             }
-            Place::Kept(path) => Some(path),
-            Place::Named(path) => {
+            WorkDir::Kept(path) => Some(path),
+            WorkDir::Named(path) => {
                 if let Err(error) = fs::remove_dir_all(&path) {
                     render::note(&format!("{} stays: {error}", path.display()));
                 }

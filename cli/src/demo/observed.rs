@@ -51,9 +51,9 @@ struct Step {
     step: u64,
 }
 
-/// What was seen so far.
+/// What was observed so far.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Observed {
     /// The job.
     pub job: JobId,
     /// The ranks of its training.
@@ -82,7 +82,7 @@ pub struct Seen {
     pub last_failure: Option<String>,
 }
 
-impl Seen {
+impl Observed {
     /// Takes one more event, in the order of the log.
     pub fn take(&mut self, view: &EventView) {
         match &view.event {
@@ -219,15 +219,15 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn seen(events: &[serde_json::Value]) -> Seen {
-        let mut seen = Seen { job: JobId(1), ranks: 5..7, readers: 0..2, ..Seen::default() };
+    fn observed(events: &[serde_json::Value]) -> Observed {
+        let mut observed = Observed { job: JobId(1), ranks: 5..7, readers: 0..2, ..Observed::default() };
         for (index, event) in events.iter().enumerate() {
             let view = json!({
                 "index": index.to_string(), "ordinal": 0, "log_ms": 0, "wall_ms": 0, "actor": "", "cause": "", "event": event,
             });
-            seen.take(&serde_json::from_value(view).unwrap());
+            observed.take(&serde_json::from_value(view).unwrap());
         }
-        seen
+        observed
     }
 
     fn record(key: &str, seq: u64, body: serde_json::Value) -> serde_json::Value {
@@ -242,7 +242,7 @@ mod tests {
         let assigned = |attempt, worker| json!({"type": "task_assigned", "attempt": attempt, "worker": worker, "grant": {}, "queued": false});
         let started = |attempt| json!({"type": "attempt_started", "attempt": attempt, "pid": 1});
         let lost = |attempt| json!({"type": "attempt_ended", "attempt": attempt, "outcome": {"type": "lost", "message": ""}, "run_ms": 1});
-        let seen = seen(&[
+        let observed = observed(&[
             assigned("job-1.0#1", "worker-1"),
             assigned("job-1.1#1", "worker-2"),
             assigned("job-1.5#1", "worker-1"),
@@ -273,13 +273,16 @@ mod tests {
             record("call/abc", 1, json!({})),
             record("train", 4, json!("nonsense")),
         ]);
-        assert_eq!(seen.curve(), [(10, 5.0), (20, 3.5)]);
+        assert_eq!(observed.curve(), [(10, 5.0), (20, 3.5)]);
         assert_eq!(
-            (seen.last_checkpoint(), seen.steps_redone(), seen.newest_epoch(), seen.calls),
+            (observed.last_checkpoint(), observed.steps_redone(), observed.newest_epoch(), observed.calls),
             (10, 10, 2, 1)
         );
-        assert_eq!((seen.workers_that_read(), seen.lost.len(), seen.tokens_per_s()), (2, 1, 200.0));
-        assert_eq!(seen.records_since_checkpoint(), 2);
-        assert!(!seen.all_ranks_run(1));
+        assert_eq!(
+            (observed.workers_that_read(), observed.lost.len(), observed.tokens_per_s()),
+            (2, 1, 200.0)
+        );
+        assert_eq!(observed.records_since_checkpoint(), 2);
+        assert!(!observed.all_ranks_run(1));
     }
 }

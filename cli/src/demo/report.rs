@@ -1,12 +1,14 @@
 //! The figures of a demo, and whether everything was as it should be.
 
-use super::seen::Seen;
+use super::observed::Observed;
 use muster_protocol::ids::{Digest, JobId, LogIndex};
 use muster_protocol::outcome::Terminal;
 use muster_protocol::view::ReplayView;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// Coordinators of the demo's cluster; the report expects a ledger from each.
+pub const COORDINATORS: usize = 3;
 /// The model's bits per byte are at most this part of the unigram's: clearly better.
 const UNIGRAM_SHARE_MAX: f64 = 0.85;
 
@@ -23,7 +25,7 @@ pub struct Check {
 
 /// What one coordinator's ledger came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Agreement {
+pub struct LedgerReplay {
     /// Whose.
     pub coordinator: String,
     /// Up to here.
@@ -40,7 +42,7 @@ pub struct Agreement {
 
 /// What was measured on the way.
 #[derive(Clone, Debug, Default)]
-pub struct Measured {
+pub struct Measurements {
     /// The leader that was killed.
     pub leader_killed: String,
     /// The one that followed.
@@ -63,7 +65,7 @@ pub struct Measured {
 
 /// Everything that the demo found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Report {
+pub struct DemoReport {
     /// Everything was as it should be.
     pub ok: bool,
     /// How long it took.
@@ -103,14 +105,14 @@ pub struct Report {
     /// See there.
     pub lost_submits: usize,
     /// What the ledgers came to.
-    pub replays: Vec<Agreement>,
+    pub replays: Vec<LedgerReplay>,
     /// What had to be so.
     pub checks: Vec<Check>,
 }
 
 /// The outputs of the stages that say something, by executor.
 #[derive(Clone, Debug, Default)]
-pub struct Outputs {
+pub struct StageOutputs {
     /// `data.manifest`.
     pub data: Value,
     /// `train`, rank 0.
@@ -121,45 +123,45 @@ pub struct Outputs {
     pub agent: Value,
 }
 
-impl Report {
+impl DemoReport {
     /// Puts together what was found, and judges it.
     pub fn new(
         broker: &str,
-        seen: &Seen,
-        measured: &Measured,
-        outputs: Outputs,
+        observed: &Observed,
+        measured: &Measurements,
+        outputs: StageOutputs,
         replays: &[ReplayView],
-    ) -> Report {
-        let checks = checks(seen, measured, &outputs, replays);
-        let steps = seen.metrics.iter().map(|metrics| metrics.step).max().unwrap_or(0);
-        Report {
+    ) -> DemoReport {
+        let checks = checks(observed, measured, &outputs, replays);
+        let steps = observed.metrics.iter().map(|metrics| metrics.step).max().unwrap_or(0);
+        DemoReport {
             ok: checks.iter().all(|check| check.ok),
             seconds: measured.total_ms / 1000,
             broker: broker.to_string(),
-            job: seen.job,
-            loss_curve: seen.curve(),
-            tokens_per_s: seen.tokens_per_s(),
+            job: observed.job,
+            loss_curve: observed.curve(),
+            tokens_per_s: observed.tokens_per_s(),
             data: outputs.data,
             train: outputs.train,
             eval: outputs.eval,
             agent: outputs.agent,
-            model_calls: seen.calls,
+            model_calls: observed.calls,
             leaders: [measured.leader_killed.clone(), measured.leader_new.clone()],
             new_leader_ms: measured.new_leader_ms,
             restarted_attempts: measured.restarted_by_failover,
             worker_lost_ms: measured.worker_lost_ms,
-            steps_redone: seen.steps_redone(),
+            steps_redone: observed.steps_redone(),
             steps,
             acknowledged_submits: measured.acknowledged.len(),
             lost_submits: measured.missing.len(),
-            replays: replays.iter().map(agreement).collect(),
+            replays: replays.iter().map(ledger_replay).collect(),
             checks,
         }
     }
 }
 
-fn agreement(replay: &ReplayView) -> Agreement {
-    Agreement {
+fn ledger_replay(replay: &ReplayView) -> LedgerReplay {
+    LedgerReplay {
         coordinator: replay.coordinator.clone(),
         to: replay.to,
         state_hash: replay.state_hash,
@@ -169,20 +171,25 @@ fn agreement(replay: &ReplayView) -> Agreement {
     }
 }
 
-fn checks(seen: &Seen, measured: &Measured, outputs: &Outputs, replays: &[ReplayView]) -> Vec<Check> {
+fn checks(
+    observed: &Observed,
+    measured: &Measurements,
+    outputs: &StageOutputs,
+    replays: &[ReplayView],
+) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut check =
         |what: &str, ok: bool, found: String| checks.push(Check { what: what.to_string(), ok, found });
-    let ended = seen.ended.map_or("still open".to_string(), |terminal| terminal.word().to_string());
-    let why = seen.last_failure.clone().filter(|_| seen.ended != Some(Terminal::Succeeded));
+    let ended = observed.ended.map_or("still open".to_string(), |terminal| terminal.word().to_string());
+    let why = observed.last_failure.clone().filter(|_| observed.ended != Some(Terminal::Succeeded));
     check(
         "the job finished",
-        seen.ended == Some(Terminal::Succeeded),
+        observed.ended == Some(Terminal::Succeeded),
         why.map_or(ended.clone(), |why| format!("{ended}; {why}")),
     );
-    let readers = seen.workers_that_read();
+    let readers = observed.workers_that_read();
     check("both workers read the input", readers >= 2, format!("{readers} did"));
-    let curve = seen.curve();
+    let curve = observed.curve();
     let (first, last) =
         (curve.first().map_or(f64::NAN, |point| point.1), curve.last().map_or(f64::NAN, |point| point.1));
     check("the loss fell", last < first, format!("{first:.3} → {last:.3} nats per token"));
@@ -193,7 +200,7 @@ fn checks(seen: &Seen, measured: &Measured, outputs: &Outputs, replays: &[Replay
     check("another leader followed the one that was killed in mid-training", led, change);
     let restarted = measured.restarted_by_failover;
     check("what ran went on without a leader", restarted == 0, format!("{restarted} attempts restarted"));
-    let resumed = seen.resumes.iter().find(|resume| resume.formation > 1);
+    let resumed = observed.resumes.iter().find(|resume| resume.formation > 1);
     let from = resumed.map_or("it did not".to_string(), |resume| {
         format!("from step {} of {}", resume.step, resume.reached)
     });
@@ -212,14 +219,14 @@ fn checks(seen: &Seen, measured: &Measured, outputs: &Outputs, replays: &[Replay
     let lines = outputs.agent.get("lines").and_then(Value::as_u64).unwrap_or(0);
     check(
         "the agent completed its lines",
-        lines > 0 && seen.calls > 0,
-        format!("{lines} lines, {} model calls recorded", seen.calls),
+        lines > 0 && observed.calls > 0,
+        format!("{lines} lines, {} model calls recorded", observed.calls),
     );
     let same = replays.iter().all(|replay| {
         Some((replay.state_hash, replay.to)) == replays.first().map(|first| (first.state_hash, first.to))
     });
     let verified = replays.iter().all(|replay| replay.verified == Some(true) && replay.from == LogIndex(1));
-    let three = replays.len() == super::story::COORDINATORS;
+    let three = replays.len() == COORDINATORS;
     let found = match (three, same, verified) {
         (false, _, _) => format!("{} ledgers", replays.len()),
         (true, false, _) => "they differ".to_string(),
@@ -236,7 +243,13 @@ mod tests {
 
     #[test]
     fn nothing_found_is_not_well() {
-        let report = Report::new("none", &Seen::default(), &Measured::default(), Outputs::default(), &[]);
+        let report = DemoReport::new(
+            "none",
+            &Observed::default(),
+            &Measurements::default(),
+            StageOutputs::default(),
+            &[],
+        );
         assert!(!report.ok);
         let ok: Vec<&str> =
             report.checks.iter().filter(|check| check.ok).map(|check| check.what.as_str()).collect();

@@ -4,24 +4,24 @@
 use std::fmt;
 use std::ops::Range;
 
-/// A name is offered instead of another if they are at least so similar.
+/// A name is offered suggestion of another if they are at least so similar.
 const SIMILARITY_MIN: f64 = 0.6;
 /// Lines are shown up to this width.
 const SHOWN_CHARS_MAX: usize = 120;
 
 /// Something wrong, at a place of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
+pub struct SpannedError {
     /// What, with the key, and what would be right.
     pub message: String,
     /// Where, in bytes of the text.
     pub at: Range<usize>,
 }
 
-impl Wrong {
+impl SpannedError {
     /// Something wrong at a place.
-    pub fn at(at: Range<usize>, message: impl Into<String>) -> Wrong {
-        Wrong { message: message.into(), at }
+    pub fn at(at: Range<usize>, message: impl Into<String>) -> SpannedError {
+        SpannedError { message: message.into(), at }
     }
 }
 
@@ -38,7 +38,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// Finds the line and column of what is wrong; both count from 1, columns in characters.
-    pub fn new(file: &str, text: &str, wrong: Wrong) -> Diagnostic {
+    pub fn new(file: &str, text: &str, wrong: SpannedError) -> Diagnostic {
         let start = floor_boundary(text, wrong.at.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
@@ -81,7 +81,7 @@ impl fmt::Display for Diagnostic {
 }
 
 /// `; did you mean `x`?`, or which there are if none is near and there are few.
-pub fn instead<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
+pub fn suggestion<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
     let score = |name: &str| strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase());
     let nearest = valid.iter().map(|name| (score(name), *name)).max_by(|a, b| a.0.total_cmp(&b.0));
@@ -100,22 +100,22 @@ mod tests {
     fn places_are_counted_in_characters() {
         let text = "a = 1\nübel = \"x\"\n";
         let at = text.find("\"x\"").unwrap();
-        let shown = Diagnostic::new("f", text, Wrong::at(at..at + 3, "no")).to_string();
+        let shown = Diagnostic::new("f", text, SpannedError::at(at..at + 3, "no")).to_string();
         assert_eq!(shown, "no\n --> f:2:8\n  |\n2 | übel = \"x\"\n  |        ^^^");
     }
 
     #[test]
     fn a_place_beyond_the_end_or_within_a_character_is_no_panic() {
         for at in [0..100, 1..2, 99..100] {
-            let _ = Diagnostic::new("f", "ü", Wrong::at(at, "no")).to_string();
+            let _ = Diagnostic::new("f", "ü", SpannedError::at(at, "no")).to_string();
         }
-        let _ = Diagnostic::new("f", "", Wrong::at(0..0, "no")).to_string();
+        let _ = Diagnostic::new("f", "", SpannedError::at(0..0, "no")).to_string();
     }
 
     #[test]
     fn the_nearest_is_offered() {
-        assert_eq!(instead("comand", ["name", "command"]), "; did you mean `command`?");
-        assert_eq!(instead("qqq", ["name", "command"]), "; there is `name`, `command`");
-        assert_eq!(instead("qqq", []), "");
+        assert_eq!(suggestion("comand", ["name", "command"]), "; did you mean `command`?");
+        assert_eq!(suggestion("qqq", ["name", "command"]), "; there is `name`, `command`");
+        assert_eq!(suggestion("qqq", []), "");
     }
 }

@@ -1,6 +1,6 @@
 //! Muster's own executors: whether there is such a one, and whether it takes these parameters.
 
-use super::diagnostic::{Wrong, instead};
+use super::diagnostic::{SpannedError, suggestion};
 use super::fields::Fields;
 use muster_executors::{EXECUTORS, ParamsError};
 use muster_protocol::spec::BuiltinWork;
@@ -13,18 +13,20 @@ pub fn check(
     job: &Fields<'_>,
     job_params: &str,
     stage: &DeTable<'_>,
-) -> Result<(), Wrong> {
+) -> Result<(), SpannedError> {
     let Err(error) = muster_executors::check(&work.executor, job_params, &work.params) else { return Ok(()) };
     let value_of = |key: &str| stage.get(key).map_or(job.place(), |value| value.span());
     Err(match &error {
         ParamsError::Executor { name, .. } => {
             let message = format!(
                 "there is no executor `{name}`{}",
-                instead(name, EXECUTORS.iter().map(|executor| executor.name))
+                suggestion(name, EXECUTORS.iter().map(|executor| executor.name))
             );
-            Wrong::at(value_of("executor"), message)
+            SpannedError::at(value_of("executor"), message)
         }
-        ParamsError::Malformed { of, .. } => Wrong::at(params_of(of, job, stage), format!("cannot {error}")),
+        ParamsError::Malformed { of, .. } => {
+            SpannedError::at(span_of_params(of, job, stage), format!("cannot {error}"))
+        }
         ParamsError::Unknown { of, key, .. } => {
             let known = EXECUTORS
                 .iter()
@@ -33,30 +35,32 @@ pub fn check(
             let message = format!(
                 "unknown key `{key}` of `params` for `{}`{}",
                 work.executor,
-                instead(key, known.map(|key| key.name))
+                suggestion(key, known.map(|key| key.name))
             );
-            Wrong::at(within(of, key, job, stage, Part::Key), message)
+            SpannedError::at(span_of_param(of, key, job, stage, Half::Key), message)
         }
         ParamsError::Value { of, key, expected, found } => {
             let message = format!("`params.{key}` for `{}` is {expected}, not {found}", work.executor);
-            Wrong::at(within(of, key, job, stage, Part::Value), message)
+            SpannedError::at(span_of_param(of, key, job, stage, Half::Value), message)
         }
-        ParamsError::Contradiction(reason) => Wrong::at(params_of("stage", job, stage), reason.clone()),
+        ParamsError::Contradiction(reason) => {
+            SpannedError::at(span_of_params("stage", job, stage), reason.clone())
+        }
     })
 }
 
-enum Part {
+enum Half {
     Key,
     Value,
 }
 
-fn params_of(of: &str, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usize> {
+fn span_of_params(of: &str, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usize> {
     let stage = stage.get_key_value("params").filter(|_| of == "stage").map(|(key, _)| key.span());
     stage.unwrap_or_else(|| job.key_place("params"))
 }
 
 /// Where a parameter stands: in the stage's table or in the job's.
-fn within(of: &str, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Part) -> Range<usize> {
+fn span_of_param(of: &str, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Half) -> Range<usize> {
     let params = if of == "stage" { stage.get("params") } else { job.get("params") };
     let table = params.and_then(|params| match params.get_ref() {
         DeValue::Table(table) => Some(table),
@@ -68,8 +72,8 @@ fn within(of: &str, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Part
         | DeValue::Array(_) => None,
     });
     let found = table.and_then(|table| table.get_key_value(key)).map(|(key, value)| match part {
-        Part::Key => key.span(),
-        Part::Value => value.span(),
+        Half::Key => key.span(),
+        Half::Value => value.span(),
     });
-    found.unwrap_or_else(|| params_of(of, job, stage))
+    found.unwrap_or_else(|| span_of_params(of, job, stage))
 }

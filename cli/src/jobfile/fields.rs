@@ -1,6 +1,7 @@
 //! A table of a job file as typed fields. Every complaint has a place and names the key.
 
-use super::diagnostic::{Wrong, instead};
+use super::diagnostic::{SpannedError, suggestion};
+use muster_protocol::limits;
 use serde_json::{Map, Value};
 use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
@@ -10,7 +11,7 @@ use toml::de::{DeInteger, DeTable, DeValue};
 const PARAMS_DEPTH_MAX: usize = 32;
 
 /// A value with its place.
-pub type Placed<T> = (T, Range<usize>);
+pub type Located<T> = (T, Range<usize>);
 
 /// A table whose keys are known.
 pub struct Fields<'a> {
@@ -26,16 +27,16 @@ impl<'a> Fields<'a> {
         table: &'a DeTable<'a>,
         at: Range<usize>,
         keys: &[&str],
-    ) -> Result<Self, Wrong> {
+    ) -> Result<Self, SpannedError> {
         let mut unknown: Vec<_> =
             table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())).collect();
         // The table is sorted by name; the first of the file is what the user looks for first.
         unknown.sort_by_key(|key| key.span().start);
         if let Some(key) = unknown.first() {
             let name = key.get_ref().as_ref();
-            return Err(Wrong::at(
+            return Err(SpannedError::at(
                 key.span(),
-                format!("unknown key `{name}` of {what}{}", instead(name, keys.iter().copied())),
+                format!("unknown key `{name}` of {what}{}", suggestion(name, keys.iter().copied())),
             ));
         }
         Ok(Fields { what, table, at })
@@ -57,27 +58,31 @@ impl<'a> Fields<'a> {
     }
 
     /// That a key must be there and is not.
-    pub fn missing(&self, key: &str) -> Wrong {
-        Wrong::at(self.at.clone(), format!("missing key `{key}` of {}", self.what))
+    pub fn missing(&self, key: &str) -> SpannedError {
+        SpannedError::at(self.at.clone(), format!("missing key `{key}` of {}", self.what))
     }
 
     /// A text.
-    pub fn text(&self, key: &str) -> Result<Option<Placed<String>>, Wrong> {
+    pub fn text(&self, key: &str) -> Result<Option<Located<String>>, SpannedError> {
         self.text_as(key, "a text")
     }
 
     /// A text that stands for something else; `expected` says for what.
-    pub fn text_as(&self, key: &str, expected: &str) -> Result<Option<Placed<String>>, Wrong> {
+    pub fn text_as(&self, key: &str, expected: &str) -> Result<Option<Located<String>>, SpannedError> {
         self.map(key, expected, |value| value.as_str().map(str::to_string))
     }
 
     /// `true` or `false`.
-    pub fn boolean(&self, key: &str) -> Result<Option<Placed<bool>>, Wrong> {
+    pub fn boolean(&self, key: &str) -> Result<Option<Located<bool>>, SpannedError> {
         self.map(key, "true or false", DeValue::as_bool)
     }
 
     /// An integer within bounds.
-    pub fn integer(&self, key: &str, within: RangeInclusive<i64>) -> Result<Option<Placed<i64>>, Wrong> {
+    pub fn integer(
+        &self,
+        key: &str,
+        within: RangeInclusive<i64>,
+    ) -> Result<Option<Located<i64>>, SpannedError> {
         let Some((integer, at)) = self.map(key, "an integer", |value| value.as_integer().cloned())? else {
             return Ok(None);
         };
@@ -85,7 +90,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A number.
-    pub fn number(&self, key: &str) -> Result<Option<Placed<f64>>, Wrong> {
+    pub fn number(&self, key: &str) -> Result<Option<Located<f64>>, SpannedError> {
         self.map(key, "a number", |value| match value {
             DeValue::Integer(integer) => {
                 i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64)
@@ -100,7 +105,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of texts.
-    pub fn texts(&self, key: &str) -> Result<Option<Placed<Vec<Placed<String>>>>, Wrong> {
+    pub fn texts(&self, key: &str) -> Result<Option<Located<Vec<Located<String>>>>, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let Some(array) = value.get_ref().as_array() else {
             return Err(type_error(key, "an array of texts", value));
@@ -114,7 +119,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A table of texts, by name.
-    pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, Wrong> {
+    pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, SpannedError> {
         let mut texts = Vec::new();
         for (name, value) in self.table_at(key, "a table of texts")? {
             let text = value
@@ -127,7 +132,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A table of amounts, by name.
-    pub fn table_of_amounts(&self, key: &str) -> Result<Vec<(String, u32)>, Wrong> {
+    pub fn table_of_amounts(&self, key: &str) -> Result<Vec<(String, u32)>, SpannedError> {
         let mut amounts = Vec::new();
         for (name, value) in self.table_at(key, "a table of integers")? {
             let full = format!("{key}.{name}");
@@ -136,21 +141,21 @@ impl<'a> Fields<'a> {
             let amount = bounded(&full, integer, 0..=u32::MAX.into(), &value.span())?;
             amounts.push((
                 name,
-                u32::try_from(amount).map_err(|error| Wrong::at(value.span(), error.to_string()))?,
+                u32::try_from(amount).map_err(|error| SpannedError::at(value.span(), error.to_string()))?,
             ));
         }
         Ok(amounts)
     }
 
     /// A table as a JSON object in text; empty if it is absent. At most so many bytes.
-    pub fn json(&self, key: &str, bytes_max: usize) -> Result<String, Wrong> {
+    pub fn json(&self, key: &str, bytes_max: usize) -> Result<String, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(String::new()) };
         if value.get_ref().as_table().is_none() {
             return Err(type_error(key, "a table", value));
         }
         let text = json_of(key, value, 0)?.to_string();
         if text.len() > bytes_max {
-            return Err(Wrong::at(
+            return Err(SpannedError::at(
                 self.key_place(key),
                 format!("`{key}` is {} bytes as JSON; at most {bytes_max} are taken", text.len()),
             ));
@@ -158,7 +163,11 @@ impl<'a> Fields<'a> {
         Ok(text)
     }
 
-    fn table_at(&self, key: &str, expected: &str) -> Result<Vec<(String, &'a Spanned<DeValue<'a>>)>, Wrong> {
+    fn table_at(
+        &self,
+        key: &str,
+        expected: &str,
+    ) -> Result<Vec<(String, &'a Spanned<DeValue<'a>>)>, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
         let table = value.get_ref().as_table().ok_or_else(|| type_error(key, expected, value))?;
         Ok(table.iter().map(|(name, value)| (name.get_ref().to_string(), value)).collect())
@@ -169,7 +178,7 @@ impl<'a> Fields<'a> {
         key: &str,
         expected: &str,
         read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
-    ) -> Result<Option<Placed<T>>, Wrong> {
+    ) -> Result<Option<Located<T>>, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         match read(value.get_ref()) {
             Some(read) => Ok(Some((read, value.span()))),
@@ -178,8 +187,17 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// A name is not empty, not too long, and one line.
+pub fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), SpannedError> {
+    let most = limits::NAME_BYTES_MAX;
+    if name.is_empty() || name.len() > most || name.contains(char::is_control) {
+        return Err(SpannedError::at(at, format!("`{key}` must be 1 to {most} bytes of text on one line")));
+    }
+    Ok(())
+}
+
 /// That a value is of another type.
-pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> Wrong {
+pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> SpannedError {
     let found_word = match found.get_ref() {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "an integer",
@@ -189,7 +207,7 @@ pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> Wr
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     };
-    Wrong::at(found.span(), format!("`{key}` must be {expected}, and is {found_word}"))
+    SpannedError::at(found.span(), format!("`{key}` must be {expected}, and is {found_word}"))
 }
 
 fn bounded(
@@ -197,18 +215,21 @@ fn bounded(
     integer: &DeInteger<'_>,
     within: RangeInclusive<i64>,
     at: &Range<usize>,
-) -> Result<i64, Wrong> {
+) -> Result<i64, SpannedError> {
     let number =
         i64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| within.contains(number));
     let (least, most) = (within.start(), within.end());
     number.ok_or_else(|| {
-        Wrong::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}"))
+        SpannedError::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}"))
     })
 }
 
-fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, Wrong> {
+fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Value, SpannedError> {
     if depth > PARAMS_DEPTH_MAX {
-        return Err(Wrong::at(value.span(), format!("`{key}` is nested more than {PARAMS_DEPTH_MAX} deep")));
+        return Err(SpannedError::at(
+            value.span(),
+            format!("`{key}` is nested more than {PARAMS_DEPTH_MAX} deep"),
+        ));
     }
     Ok(match value.get_ref() {
         DeValue::String(text) => Value::from(text.as_ref()),
@@ -216,7 +237,10 @@ fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Valu
         DeValue::Float(float) => {
             let finite = float.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
             let number = finite.ok_or_else(|| {
-                Wrong::at(value.span(), format!("`{key}` must be a number that JSON has, and is {float}"))
+                SpannedError::at(
+                    value.span(),
+                    format!("`{key}` must be a number that JSON has, and is {float}"),
+                )
             })?;
             Value::Number(number)
         }

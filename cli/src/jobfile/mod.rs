@@ -5,23 +5,22 @@
 //! - [`fields`]: a table as typed fields.
 //! - [`stage`]: one `[[stage]]`.
 //! - [`executor`]: what Muster's own executors take.
-//! - [`order`]: stages in the order of their needs.
+//! - [`topology`]: stages in the order of their needs.
 //! - [`diagnostic`]: what a user is told.
 
 mod diagnostic;
 mod executor;
 mod fields;
-mod order;
 mod stage;
+mod topology;
 
-use diagnostic::{Diagnostic, Wrong, instead};
-use fields::{Fields, type_error};
+use diagnostic::{Diagnostic, SpannedError, suggestion};
+use fields::{Fields, check_name, type_error};
 use muster_protocol::ids::StageIndex;
 use muster_protocol::limits;
 use muster_protocol::spec::{JobSpec, StageSpec, Work};
-use stage::Stage;
+use stage::ParsedStage;
 use std::io::Read;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 use toml::de::{DeTable, DeValue};
@@ -55,7 +54,7 @@ pub enum Error {
     },
     /// Something in it is wrong.
     #[error("{0}")]
-    Wrong(Diagnostic),
+    Invalid(Diagnostic),
 }
 
 /// Reads a job file.
@@ -74,19 +73,19 @@ pub fn read(path: &Path) -> Result<JobSpec, Error> {
     })?;
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     parse(text, directory)
-        .map_err(|wrong| Error::Wrong(Diagnostic::new(&path.display().to_string(), text, wrong)))
+        .map_err(|wrong| Error::Invalid(Diagnostic::new(&path.display().to_string(), text, wrong)))
 }
 
 /// Reads the text of a job file that came with this program; `name` is what it is called.
 pub fn read_text(name: &str, text: &str) -> Result<JobSpec, Error> {
-    parse(text, Path::new(".")).map_err(|wrong| Error::Wrong(Diagnostic::new(name, text, wrong)))
+    parse(text, Path::new(".")).map_err(|wrong| Error::Invalid(Diagnostic::new(name, text, wrong)))
 }
 
 /// Reads the text of a job file that lies in `directory`.
-pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, Wrong> {
+pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, SpannedError> {
     let document = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
-        Wrong::at(error.span().unwrap_or(0..0), message)
+        SpannedError::at(error.span().unwrap_or(0..0), message)
     })?;
     let job = Fields::new("the job", document.get_ref(), 0..0, JOB_KEYS)?;
     let (name, name_at) = job.text("name")?.ok_or_else(|| job.missing("name"))?;
@@ -97,24 +96,15 @@ pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, Wrong> {
     let tasks: u64 = stages.iter().map(|stage| u64::from(stage.tasks)).sum();
     if tasks > limits::TASKS_PER_JOB_MAX.into() {
         let message = format!("the job has {tasks} tasks; at most {} are taken", limits::TASKS_PER_JOB_MAX);
-        return Err(Wrong::at(job.key_place("stage"), message));
+        return Err(SpannedError::at(job.key_place("stage"), message));
     }
     let priority = priority.and_then(|(priority, _)| i32::try_from(priority).ok()).unwrap_or(0);
     Ok(JobSpec { name, priority, params, stages })
 }
 
-/// A name is not empty, not too long, and one line.
-fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Wrong> {
-    let most = limits::NAME_BYTES_MAX;
-    if name.is_empty() || name.len() > most || name.contains(char::is_control) {
-        return Err(Wrong::at(at, format!("`{key}` must be 1 to {most} bytes of text on one line")));
-    }
-    Ok(())
-}
-
-fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<Stage>, Wrong> {
+fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<ParsedStage>, SpannedError> {
     let value = job.get("stage").ok_or_else(|| {
-        Wrong::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`")
+        SpannedError::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`")
     })?;
     let array = value
         .get_ref()
@@ -122,19 +112,19 @@ fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<St
         .ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
     if array.is_empty() || array.len() > limits::STAGES_MAX {
         let message = format!("a job has 1 to {} stages, and this has {}", limits::STAGES_MAX, array.len());
-        return Err(Wrong::at(job.key_place("stage"), message));
+        return Err(SpannedError::at(job.key_place("stage"), message));
     }
-    let mut stages: Vec<Stage> = Vec::with_capacity(array.len());
+    let mut stages: Vec<ParsedStage> = Vec::with_capacity(array.len());
     for value in array.iter() {
         let DeValue::Table(table) = value.get_ref() else {
             return Err(type_error("stage", "an array of tables", value));
         };
-        let stage = Stage::read(table, value.span(), directory)?;
+        let stage = ParsedStage::read(table, value.span(), directory)?;
         if let Work::Builtin(work) = &stage.spec.work {
             executor::check(work, job, job_params, table)?;
         }
         if stages.iter().any(|earlier| earlier.spec.name == stage.spec.name) {
-            return Err(Wrong::at(
+            return Err(SpannedError::at(
                 stage.name_at,
                 format!("there is another stage named `{}`: names are unique in a job", stage.spec.name),
             ));
@@ -145,7 +135,7 @@ fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<St
 }
 
 /// Resolves the names of `needs`, and puts every stage after those it needs.
-fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
+fn in_order(stages: Vec<ParsedStage>) -> Result<Vec<StageSpec>, SpannedError> {
     let find = |name: &str| stages.iter().position(|stage| stage.spec.name == name);
     let mut needs = Vec::with_capacity(stages.len());
     for stage in &stages {
@@ -157,13 +147,13 @@ fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
                 let message = format!(
                     "`needs` of stage `{}` names `{name}`, which is no stage{}",
                     stage.spec.name,
-                    instead(name, others)
+                    suggestion(name, others)
                 );
-                Wrong::at(at.clone(), message)
+                SpannedError::at(at.clone(), message)
             };
             let position = find(name).ok_or_else(unknown)?;
             if positions.contains(&position) {
-                return Err(Wrong::at(
+                return Err(SpannedError::at(
                     at.clone(),
                     format!("`needs` of stage `{}` names `{name}` twice", stage.spec.name),
                 ));
@@ -172,13 +162,13 @@ fn in_order(stages: Vec<Stage>) -> Result<Vec<StageSpec>, Wrong> {
         }
         needs.push(positions);
     }
-    let order = order::order(&needs).map_err(|circle| {
-        let names: Vec<&str> = circle.iter().map(|at| stages[*at].spec.name.as_str()).collect();
-        let first = circle.first().map(|at| &stages[*at]);
+    let order = topology::sort(&needs).map_err(|cycle| {
+        let names: Vec<&str> = cycle.iter().map(|at| stages[*at].spec.name.as_str()).collect();
+        let first = cycle.first().map(|at| &stages[*at]);
         let at = first
             .and_then(|stage| stage.needs.iter().find(|(need, _)| Some(&need.as_str()) == names.get(1)))
             .map(|(_, at)| at.clone());
-        Wrong::at(at.unwrap_or(0..0), format!("`needs` goes round in a circle: {}", names.join(" needs ")))
+        SpannedError::at(at.unwrap_or(0..0), format!("`needs` form a cycle: {}", names.join(" needs ")))
     })?;
     let mut place = vec![StageIndex(0); order.len()];
     for (new, old) in order.iter().enumerate() {

@@ -1,9 +1,8 @@
 //! One `[[stage]]` of a job file.
 
-use super::check_name;
-use super::diagnostic::{Wrong, instead};
-use super::fields::{Fields, Placed};
-use crate::units;
+use super::diagnostic::{SpannedError, suggestion};
+use super::fields::{Fields, Located, check_name};
+use crate::quantities;
 use muster_protocol::limits;
 use muster_protocol::resources::Resources;
 use muster_protocol::spec::{
@@ -42,18 +41,22 @@ const STAGE_KEYS: &[&str] = &[
 ];
 
 /// A stage, and what is not resolved yet.
-pub struct Stage {
+pub struct ParsedStage {
     /// The stage; its `needs` are empty.
     pub spec: StageSpec,
     /// Where its name stands.
     pub name_at: Range<usize>,
     /// The names of the stages that it needs.
-    pub needs: Vec<Placed<String>>,
+    pub needs: Vec<Located<String>>,
 }
 
-impl Stage {
+impl ParsedStage {
     /// Reads a stage of a file in `directory`.
-    pub fn read(table: &DeTable<'_>, at: Range<usize>, directory: &Path) -> Result<Stage, Wrong> {
+    pub fn read(
+        table: &DeTable<'_>,
+        at: Range<usize>,
+        directory: &Path,
+    ) -> Result<ParsedStage, SpannedError> {
         let fields = Fields::new("a stage", table, at, STAGE_KEYS)?;
         let (name, name_at) = fields.text("name")?.ok_or_else(|| fields.missing("name"))?;
         check_name("name", &name, name_at.clone())?;
@@ -79,56 +82,67 @@ impl Stage {
             grace_ms: duration(&fields, "grace")?.unwrap_or(limits::KILL_GRACE_MS_DEFAULT),
             on_partition: word(&fields, "on_partition", OnPartition::WORDS, OnPartition::Stop)?,
         };
-        Ok(Stage { spec, name_at, needs })
+        Ok(ParsedStage { spec, name_at, needs })
     }
 }
 
-fn flag(fields: &Fields<'_>, key: &str) -> Result<bool, Wrong> {
+fn flag(fields: &Fields<'_>, key: &str) -> Result<bool, SpannedError> {
     Ok(fields.boolean(key)?.is_some_and(|(truth, _)| truth))
 }
 
-fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, Wrong> {
+fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, SpannedError> {
     let Some((text, at)) = fields.text_as(key, "a duration in quotes, as \"90s\"")? else { return Ok(None) };
-    units::duration_ms(&text).map(Some).map_err(|error| Wrong::at(at, format!("`{key}`: {error}")))
+    quantities::duration_ms(&text)
+        .map(Some)
+        .map_err(|error| SpannedError::at(at, format!("`{key}`: {error}")))
 }
 
 /// One of our words.
-fn word<T: FromStr>(fields: &Fields<'_>, key: &str, words: &[&str], default: T) -> Result<T, Wrong> {
+fn word<T: FromStr>(fields: &Fields<'_>, key: &str, words: &[&str], default: T) -> Result<T, SpannedError> {
     let Some((text, at)) = fields.text(key)? else { return Ok(default) };
-    let wrong =
-        || Wrong::at(at, format!("`{key}` cannot be `{text}`{}", instead(&text, words.iter().copied())));
+    let wrong = || {
+        SpannedError::at(
+            at,
+            format!("`{key}` cannot be `{text}`{}", suggestion(&text, words.iter().copied())),
+        )
+    };
     text.parse().map_err(|_| wrong())
 }
 
-fn indices(fields: &Fields<'_>, open: bool) -> Result<units::Array, Wrong> {
+fn indices(fields: &Fields<'_>, open: bool) -> Result<quantities::IndexRange, SpannedError> {
     let tasks_max = limits::TASKS_PER_JOB_MAX;
     let least = i64::from(!open);
     let tasks = fields.integer("tasks", least..=tasks_max.into())?;
     let array = fields.text_as("array", "a range in quotes, as \"0-99\"")?;
     match (tasks, array) {
         (Some(_), Some((_, at))) => {
-            Err(Wrong::at(at, "`array` says how many tasks there are; `tasks` must not say it too"))
+            Err(SpannedError::at(at, "`array` says how many tasks there are; `tasks` must not say it too"))
         }
-        (None, Some((text, at))) => {
-            units::array(&text, tasks_max).map_err(|error| Wrong::at(at, format!("`array`: {error}")))
-        }
+        (None, Some((text, at))) => quantities::index_range(&text, tasks_max)
+            .map_err(|error| SpannedError::at(at, format!("`array`: {error}"))),
         (tasks, None) => {
             let tasks = tasks.and_then(|(tasks, _)| u32::try_from(tasks).ok()).unwrap_or(u32::from(!open));
-            Ok(units::Array { first: 0, step: 1, tasks })
+            Ok(quantities::IndexRange { first: 0, step: 1, tasks })
         }
     }
 }
 
-fn check_gang(fields: &Fields<'_>, gang: bool, open: bool, kind: TaskKind, tasks: u32) -> Result<(), Wrong> {
+fn check_gang(
+    fields: &Fields<'_>,
+    gang: bool,
+    open: bool,
+    kind: TaskKind,
+    tasks: u32,
+) -> Result<(), SpannedError> {
     let at = fields.key_place("gang");
     if gang && open {
-        return Err(Wrong::at(at, "a `gang` starts whole: its stage cannot be `open` to more tasks"));
+        return Err(SpannedError::at(at, "a `gang` starts whole: its stage cannot be `open` to more tasks"));
     }
     if gang && kind == TaskKind::Service {
-        return Err(Wrong::at(at, "a `gang` ends: its `kind` cannot be `service`"));
+        return Err(SpannedError::at(at, "a `gang` ends: its `kind` cannot be `service`"));
     }
     if gang && tasks > limits::GANG_TASKS_MAX {
-        return Err(Wrong::at(
+        return Err(SpannedError::at(
             at,
             format!("a `gang` has at most {} tasks, and this has {tasks}", limits::GANG_TASKS_MAX),
         ));
@@ -136,16 +150,17 @@ fn check_gang(fields: &Fields<'_>, gang: bool, open: bool, kind: TaskKind, tasks
     Ok(())
 }
 
-fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, Wrong> {
+fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, SpannedError> {
     let cpu_milli = match fields.number("cpus")? {
-        Some((cpus, at)) => units::milli_of(cpus)
-            .ok_or_else(|| Wrong::at(at, format!("`cpus` must be from 0 to 1000000, and is {cpus}")))?,
+        Some((cpus, at)) => quantities::cpus_to_milli(cpus).ok_or_else(|| {
+            SpannedError::at(at, format!("`cpus` must be from 0 to 1000000, and is {cpus}"))
+        })?,
         None if matches!(work, Work::Noop(_)) => 0,
         None => 1000,
     };
     let memory_mib = match fields.text_as("memory", "a size in quotes, as \"2GiB\"")? {
         Some((text, at)) => {
-            units::size_mib(&text).map_err(|error| Wrong::at(at, format!("`memory`: {error}")))?
+            quantities::size_mib(&text).map_err(|error| SpannedError::at(at, format!("`memory`: {error}")))?
         }
         None => 0,
     };
@@ -157,20 +172,23 @@ fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, Wrong> {
     Ok(Resources { cpu_milli, memory_mib, gpus, counters })
 }
 
-fn retry(fields: &Fields<'_>) -> Result<RetryPolicy, Wrong> {
+fn retry(fields: &Fields<'_>) -> Result<RetryPolicy, SpannedError> {
     let default = RetryPolicy::default();
     let retries =
         fields.integer("retries", 0..=u32::MAX.into())?.and_then(|(retries, _)| u32::try_from(retries).ok());
     let backoff_ms = duration(fields, "backoff")?.unwrap_or(default.backoff_ms);
     let most = duration(fields, "backoff_max")?;
     if most.is_some_and(|most| most < backoff_ms) {
-        return Err(Wrong::at(fields.key_place("backoff_max"), "`backoff_max` is less than `backoff`"));
+        return Err(SpannedError::at(
+            fields.key_place("backoff_max"),
+            "`backoff_max` is less than `backoff`",
+        ));
     }
     let backoff_ms_max = most.unwrap_or(default.backoff_ms_max.max(backoff_ms));
     Ok(RetryPolicy { retries: retries.unwrap_or(default.retries), backoff_ms, backoff_ms_max })
 }
 
-fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, Wrong> {
+fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, SpannedError> {
     let noop = flag(fields, "noop")?;
     let named: Vec<&str> = ["command", "executor"]
         .into_iter()
@@ -182,16 +200,16 @@ fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, Wrong> {
         [] => {
             let message =
                 "missing key `command` of a stage: one of `command`, `executor` and `noop` says what it does";
-            return Err(Wrong::at(fields.place(), message));
+            return Err(SpannedError::at(fields.place(), message));
         }
         [first, second, ..] => {
             let message = format!("`{second}` beside `{first}`: a stage does one thing");
-            return Err(Wrong::at(fields.key_place(second), message));
+            return Err(SpannedError::at(fields.key_place(second), message));
         }
     }
     for (key, partner) in [("env", "command"), ("cwd", "command"), ("params", "executor")] {
         if fields.get(key).is_some() && !named.contains(&partner) {
-            return Err(Wrong::at(
+            return Err(SpannedError::at(
                 fields.key_place(key),
                 format!("`{key}` of a stage goes with `{partner}`, not with `{}`", named[0]),
             ));
@@ -208,23 +226,23 @@ fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, Wrong> {
     Ok(Work::Process(process(fields, directory)?))
 }
 
-fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> {
+fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, SpannedError> {
     let (command, at) = fields.texts("command")?.ok_or_else(|| fields.missing("command"))?;
     let mut argv: Vec<String> = Vec::with_capacity(command.len());
     for (argument, at) in &command {
         if argument.contains('\0') {
-            return Err(Wrong::at(at.clone(), "`command`: an argument cannot have a zero byte in it"));
+            return Err(SpannedError::at(at.clone(), "`command`: an argument cannot have a zero byte in it"));
         }
         argv.push(argument.clone());
     }
     let Some((program, program_at)) = command.first().filter(|(program, _)| !program.is_empty()) else {
-        return Err(Wrong::at(at, "`command` must begin with a program"));
+        return Err(SpannedError::at(at, "`command` must begin with a program"));
     };
     if program.starts_with("./") || program.starts_with("../") {
         let path = present(directory, program)
-            .map_err(|why| Wrong::at(program_at.clone(), format!("`command`: {why}")))?;
+            .map_err(|why| SpannedError::at(program_at.clone(), format!("`command`: {why}")))?;
         if path.is_dir() {
-            return Err(Wrong::at(
+            return Err(SpannedError::at(
                 program_at.clone(),
                 format!("`command`: {} is a directory", path.display()),
             ));
@@ -233,10 +251,10 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> 
     }
     let cwd = match fields.text("cwd")? {
         Some((cwd, at)) if Path::new(&cwd).is_relative() => {
-            let path =
-                present(directory, &cwd).map_err(|why| Wrong::at(at.clone(), format!("`cwd`: {why}")))?;
+            let path = present(directory, &cwd)
+                .map_err(|why| SpannedError::at(at.clone(), format!("`cwd`: {why}")))?;
             if !path.is_dir() {
-                return Err(Wrong::at(at, format!("`cwd`: {} is not a directory", path.display())));
+                return Err(SpannedError::at(at, format!("`cwd`: {} is not a directory", path.display())));
             }
             path.display().to_string()
         }
@@ -247,7 +265,7 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Wrong> 
     if let Some((name, _)) =
         env.iter().find(|(name, text)| name.is_empty() || name.contains(['=', '\0']) || text.contains('\0'))
     {
-        return Err(Wrong::at(
+        return Err(SpannedError::at(
             fields.key_place("env"),
             format!("`env.{name}` cannot be a variable of an environment"),
         ));

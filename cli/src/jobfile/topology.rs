@@ -1,9 +1,9 @@
-//! Puts stages into an order in which each comes after those it needs; finds circles.
+//! Topological order of stages, each after those it needs; finds cycles.
 
-/// Positions in the new order, or a circle: positions that need each other, the first again at the end.
+/// Positions in the new order, or a cycle: positions that need each other, the first again at the end.
 ///
 /// `needs[k]` holds positions that `k` needs. Of those that may come next, the first of the file does.
-pub fn order(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+pub fn sort(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     let mut order = Vec::with_capacity(needs.len());
     let mut placed = vec![false; needs.len()];
     while order.len() < needs.len() {
@@ -13,7 +13,7 @@ pub fn order(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
                 placed[next] = true;
                 order.push(next);
             }
-            None => return Err(circle(needs, &placed)),
+            None => return Err(cycle(needs, &placed)),
         }
     }
     Ok(order)
@@ -21,7 +21,7 @@ pub fn order(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
 
 /// Every position that is left needs another one that is left: following them comes to a place for the second
 /// time.
-fn circle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
+fn cycle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
     let mut next = placed.iter().position(|placed| !placed);
     while let Some(at) = next {
@@ -44,7 +44,7 @@ fn circle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// What each needs, and the order or the circle.
+    /// What each needs, and the order or the cycle.
     type Row = (&'static [&'static [usize]], Result<&'static [usize], &'static [usize]>);
 
     #[test]
@@ -60,11 +60,7 @@ mod tests {
         ];
         for (needs, expected) in table {
             let needs: Vec<Vec<usize>> = needs.iter().map(|needs| needs.to_vec()).collect();
-            assert_eq!(
-                order(&needs),
-                expected.map(<[usize]>::to_vec).map_err(<[usize]>::to_vec),
-                "{needs:?}"
-            );
+            assert_eq!(sort(&needs), expected.map(<[usize]>::to_vec).map_err(<[usize]>::to_vec), "{needs:?}");
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 /// A broker that takes no clients after so long is given up.
 const START_MS_MAX: u64 = 10_000;
-const LOOK_MS: u64 = 20;
+const POLL_INTERVAL_MS: u64 = 20;
 
 /// A running broker; it ends with this value.
 pub struct Bus {
@@ -45,10 +45,10 @@ impl Bus {
         let began = Instant::now();
         while let Err(error) = TcpStream::connect(address).await {
             if child.exit().is_some() || began.elapsed() > Duration::from_millis(START_MS_MAX) {
-                return Err(anyhow!("{error}; its last words: {}", child.last_words()))
+                return Err(anyhow!("{error}; its last words: {}", child.log_tail()))
                     .context("start nats-server");
             }
-            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
         }
         Ok(Bus { kind: Kind::NatsServer(child), port })
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// How much of a log is shown after a failure.
 const LOG_BYTES_SHOWN: u64 = 4_000;
 /// Between two looks whether it has ended.
-const LOOK_MS: u64 = 20;
+const POLL_INTERVAL_MS: u64 = 20;
 
 /// A running child process.
 ///
@@ -71,7 +71,7 @@ impl Child {
             if began.elapsed() > limit {
                 return false;
             }
-            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+            tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
         }
         true
     }
@@ -82,7 +82,7 @@ impl Child {
     }
 
     /// How its output ends.
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         end_of(&self.log).unwrap_or_else(|error| format!("({error})"))
     }
 }

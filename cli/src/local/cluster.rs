@@ -17,7 +17,7 @@ const RENDEZVOUS_PORTS: u16 = 32;
 const MEMORY_KEPT_MIB: u64 = 1_024;
 
 /// What is wanted.
-pub struct Shape {
+pub struct ClusterConfig {
     /// The cluster's name.
     pub name: &'static str,
     /// How many coordinators.
@@ -32,7 +32,7 @@ pub struct Shape {
 
 /// A cluster of child processes.
 pub struct Cluster {
-    shape: Shape,
+    shape: ClusterConfig,
     directory: PathBuf,
     program: PathBuf,
     http: Vec<u16>,
@@ -47,7 +47,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts a broker and the coordinators.
-    pub async fn start(shape: Shape, directory: &Path) -> Result<Cluster> {
+    pub async fn start(shape: ClusterConfig, directory: &Path) -> Result<Cluster> {
         fs::create_dir_all(directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
         let directory =
@@ -159,7 +159,7 @@ impl Cluster {
     }
 
     /// A child that ended although nobody told it to: its name, how it ended, and its last words.
-    pub fn fallen(&mut self) -> Option<String> {
+    pub fn exited(&mut self) -> Option<String> {
         let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
         for child in children {
             if let Some(exit) = child.exit() {
@@ -167,7 +167,7 @@ impl Cluster {
                     "{} ended ({exit})\nthe end of {}:\n{}",
                     child.name,
                     child.log().display(),
-                    child.last_words()
+                    child.log_tail()
                 ));
             }
         }

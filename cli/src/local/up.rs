@@ -1,9 +1,9 @@
 //! `muster up`: a cluster for one user on one machine, until Ctrl-C.
 
-use super::cluster::{Cluster, Shape};
+use super::cluster::{Cluster, ClusterConfig};
 use crate::args::UpArgs;
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render;
 use crate::render::style::Style;
 use crate::servers;
@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 /// A cluster that has no leader or worker after so long is given up.
 const START_MS_MAX: u64 = 60_000;
 /// Between two looks at the children.
-const LOOK_MS: u64 = 200;
+const POLL_INTERVAL_MS: u64 = 200;
 /// A child that fell is started again after so long.
 const RESTART_MS: u64 = 1_000;
 /// So often; then something is wrong with it.
 const RESTARTS_MAX: u32 = 20;
 
 /// Starts a cluster, and keeps it until it is told to end.
-pub async fn up(arguments: UpArgs) -> Result<(), Failure> {
+pub async fn up(arguments: UpArgs) -> Result<(), CliError> {
     if arguments.coordinators == 2 {
-        return Err(Failure::Input("two coordinators survive no failure: run one, or three".to_string()));
+        return Err(CliError::Input("two coordinators survive no failure: run one, or three".to_string()));
     }
-    let shape = Shape {
+    let shape = ClusterConfig {
         name: "local",
         coordinators: usize::from(arguments.coordinators),
         workers: usize::from(arguments.workers),
@@ -32,18 +32,18 @@ pub async fn up(arguments: UpArgs) -> Result<(), Failure> {
         port: Some(arguments.port),
     };
     let mut cluster = Cluster::start(shape, &arguments.data).await?;
-    let told = servers::told_to_end();
+    let told = servers::shutdown_signal();
     tokio::pin!(told);
     let ended = tokio::select! {
         ended = keep(&mut cluster, &arguments) => ended,
-        told = &mut told => told.map_err(Failure::from),
+        told = &mut told => told.map_err(CliError::from),
     };
     render::note("ending the cluster; what is in its directory stays");
     cluster.end().await;
     ended
 }
 
-async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), Failure> {
+async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError> {
     for place in 0..usize::from(arguments.workers) {
         cluster.start_worker(place)?;
     }
@@ -51,20 +51,20 @@ async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), Failure> 
     greet(cluster, arguments)?;
     let mut restarts = 0;
     loop {
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
-        let Some(fallen) = cluster.fallen() else { continue };
+        tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
+        let Some(exited) = cluster.exited() else { continue };
         restarts += 1;
         if restarts > RESTARTS_MAX || !cluster.bus.is_running() {
-            return Err(Failure::Broken(anyhow!("{fallen}")));
+            return Err(CliError::Other(anyhow!("{exited}")));
         }
-        render::note(&format!("{}; it is started again", fallen.lines().next().unwrap_or_default()));
+        render::note(&format!("{}; it is started again", exited.lines().next().unwrap_or_default()));
         tokio::time::sleep(Duration::from_millis(RESTART_MS)).await;
         restart(cluster)?;
     }
 }
 
 /// Starts again what has ended.
-fn restart(cluster: &mut Cluster) -> Result<(), Failure> {
+fn restart(cluster: &mut Cluster) -> Result<(), CliError> {
     for place in 0..cluster.coordinators.len() {
         if cluster.coordinators[place].as_mut().is_some_and(|child| child.exit().is_some()) {
             cluster.start_coordinator(place)?;
@@ -78,12 +78,12 @@ fn restart(cluster: &mut Cluster) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), Failure> {
-    let client = Client::new(&cluster.urls(), Duration::from_millis(LOOK_MS))?;
+async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), CliError> {
+    let client = Client::new(&cluster.urls(), Duration::from_millis(POLL_INTERVAL_MS))?;
     let began = Instant::now();
     loop {
-        if let Some(fallen) = cluster.fallen() {
-            return Err(Failure::Broken(anyhow!("{fallen}").context("start the cluster")));
+        if let Some(exited) = cluster.exited() {
+            return Err(CliError::Other(anyhow!("{exited}").context("start the cluster")));
         }
         let found = client.workers().await;
         if let Ok(found) = &found
@@ -94,22 +94,22 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), Failur
         if began.elapsed() > Duration::from_millis(START_MS_MAX) {
             let last =
                 found.err().map_or("its workers do not register".to_string(), |error| error.to_string());
-            return Err(Failure::Broken(
+            return Err(CliError::Other(
                 anyhow!(last)
                     .context(format!("start the cluster; its logs are in {}", cluster.directory().display())),
             ));
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
     }
 }
 
-fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), Failure> {
+fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), CliError> {
     let style = Style::of_stdout();
     let count =
         |number: u8, what: &str| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
     let urls = cluster.urls();
     let first = urls.split(',').next().context("find the first coordinator")?;
-    let mut text = format!("{}\n", style.good("the cluster is up"));
+    let mut text = format!("{}\n", style.success("the cluster is up"));
     let what = format!(
         "{} and {}",
         count(arguments.coordinators, "coordinator"),
@@ -117,7 +117,7 @@ fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), Failure> {
     );
     text.push_str(&format!("  runs      {what}, with {}\n", cluster.bus.name()));
     text.push_str(&format!("  data      {}\n", cluster.directory().display()));
-    text.push_str(&format!("  url       {}\n", style.strong(&urls)));
+    text.push_str(&format!("  url       {}\n", style.bold(&urls)));
     if urls != crate::client::URL_DEFAULT {
         text.push_str(&format!("  use it    export MUSTER_URL={urls}\n"));
     }

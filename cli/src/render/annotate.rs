@@ -1,6 +1,6 @@
 //! How far people are with their labels, and how they agree.
 
-use super::style::{harmless, short};
+use super::style::{sanitize, truncate};
 use serde_json::Value;
 
 const NAME_CHARS_MAX: usize = 32;
@@ -13,12 +13,12 @@ fn figure(value: &Value) -> String {
 }
 
 fn name(value: &Value) -> String {
-    short(&harmless(value.as_str().unwrap_or_default()), NAME_CHARS_MAX)
+    truncate(&sanitize(value.as_str().unwrap_or_default()), NAME_CHARS_MAX)
 }
 
 /// The end of an id, which may be a path: its beginning says little.
 fn end(value: &Value) -> String {
-    let id = harmless(value.as_str().unwrap_or_default());
+    let id = sanitize(value.as_str().unwrap_or_default());
     let cut = id.chars().count().saturating_sub(ID_CHARS_MAX);
     if cut == 0 { id } else { ['…'].into_iter().chain(id.chars().skip(cut + 1)).collect() }
 }
@@ -54,7 +54,7 @@ pub fn status(report: &Value) -> String {
     for (who, labels) in report["people"].as_object().into_iter().flatten() {
         text.push_str(&format!(
             "  {} {}\n",
-            short(&harmless(who), NAME_CHARS_MAX),
+            truncate(&sanitize(who), NAME_CHARS_MAX),
             labels.as_u64().unwrap_or(0)
         ));
     }
@@ -92,7 +92,7 @@ pub fn status(report: &Value) -> String {
 }
 
 fn name_of_artifact(value: &Value) -> String {
-    harmless(value.as_str().unwrap_or_default())
+    sanitize(value.as_str().unwrap_or_default())
 }
 
 /// What an import came to.

@@ -1,6 +1,6 @@
 //! What an audit found.
 
-use super::style::{Style, short};
+use super::style::{Style, truncate};
 use crate::audit::Audit;
 
 const TEXT_CHARS_MAX: usize = 160;
@@ -9,14 +9,14 @@ const TEXT_CHARS_MAX: usize = 160;
 pub fn samples(audit: &Audit, style: Style) -> String {
     let mut text = String::new();
     for stage in &audit.stages {
-        let set = |numbers: &crate::audit::Numbers| match numbers.count() {
+        let set = |numbers: &crate::audit::SampleSet| match numbers.count() {
             0 => "none".to_owned(),
-            count => format!("{count}: {}", short(&numbers.to_string(), TEXT_CHARS_MAX)),
+            count => format!("{count}: {}", truncate(&numbers.to_string(), TEXT_CHARS_MAX)),
         };
         let verdict = if stage.violations.is_empty() {
-            style.good("each consumed exactly once")
+            style.success("each consumed exactly once")
         } else {
-            style.bad("NOT exactly once")
+            style.error("NOT exactly once")
         };
         let rows = [
             ("rounds", stage.rounds.to_string()),
@@ -26,12 +26,12 @@ pub fn samples(audit: &Audit, style: Style) -> String {
             ("returned", format!("{} leased samples went back", stage.returned)),
             ("samples", verdict),
         ];
-        text.push_str(&format!("{}\n", style.strong(&short(&stage.stage, 32))));
+        text.push_str(&format!("{}\n", style.bold(&truncate(&stage.stage, 32))));
         for (name, value) in rows {
             text.push_str(&format!("  {name:<9} {value}\n"));
         }
         for violation in &stage.violations {
-            text.push_str(&format!("  {}\n", style.bad(&short(violation, TEXT_CHARS_MAX))));
+            text.push_str(&format!("  {}\n", style.error(&truncate(violation, TEXT_CHARS_MAX))));
         }
     }
     text

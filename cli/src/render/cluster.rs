@@ -1,6 +1,6 @@
 //! Workers and coordinators.
 
-use super::style::{Style, short};
+use super::style::{Style, truncate};
 use super::table::{Cell, Table};
 use super::time;
 use muster_protocol::view::{StatusView, WorkerView};
@@ -61,14 +61,14 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
         };
         table.row([
             worker.id.to_string().into(),
-            short(&worker.name, NAME_CHARS_MAX).into(),
+            truncate(&worker.name, NAME_CHARS_MAX).into(),
             Cell::state(state, style),
-            short(&worker.address, NAME_CHARS_MAX).into(),
+            truncate(&worker.address, NAME_CHARS_MAX).into(),
             format!("{}/{}", cpus(worker.free.cpu_milli), cpus(worker.capacity.cpu_milli)).into(),
             format!("{}/{}", memory(worker.free.memory_mib), memory(worker.capacity.memory_mib)).into(),
             gpus.into(),
-            short(&counters.collect::<Vec<_>>().join(" "), NAME_CHARS_MAX).into(),
-            short(&labels.collect::<Vec<_>>().join(" "), NAME_CHARS_MAX).into(),
+            truncate(&counters.collect::<Vec<_>>().join(" "), NAME_CHARS_MAX).into(),
+            truncate(&labels.collect::<Vec<_>>().join(" "), NAME_CHARS_MAX).into(),
             worker.attempts.len().to_string().into(),
             worker.queued.to_string().into(),
         ]);
@@ -79,18 +79,21 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
 /// The cluster as one coordinator sees it.
 pub fn status(status: &StatusView, style: Style) -> String {
     let leader = if status.leader.is_empty() {
-        style.bad("none")
+        style.error("none")
     } else {
-        style.strong(&short(&status.leader, NAME_CHARS_MAX))
+        style.bold(&truncate(&status.leader, NAME_CHARS_MAX))
     };
     let ledger = match status.ledger_first.0 {
         1 => "complete".to_string(),
-        first => style.between(&format!("incomplete: [1,{first}) is missing")),
+        first => style.warning(&format!("incomplete: [1,{first}) is missing")),
     };
     let rows = [
-        ("cluster", style.strong(&short(&status.cluster, NAME_CHARS_MAX))),
+        ("cluster", style.bold(&truncate(&status.cluster, NAME_CHARS_MAX))),
         ("leader", format!("{leader}, term {}", status.term)),
-        ("asked", format!("{} ({})", short(&status.coordinator, NAME_CHARS_MAX), style.state(&status.role))),
+        (
+            "asked",
+            format!("{} ({})", truncate(&status.coordinator, NAME_CHARS_MAX), style.state(&status.role)),
+        ),
         (
             "log",
             format!(
@@ -104,8 +107,8 @@ pub fn status(status: &StatusView, style: Style) -> String {
         ("chain", format!("{} at {}", status.chain.hash, status.chain.index)),
         ("jobs", format!("{} open", status.open_jobs)),
         ("workers", status.workers.to_string()),
-        ("bus", style.state(&short(&status.bus, 4 * NAME_CHARS_MAX))),
-        ("version", short(&status.version, NAME_CHARS_MAX)),
+        ("bus", style.state(&truncate(&status.bus, 4 * NAME_CHARS_MAX))),
+        ("version", truncate(&status.version, NAME_CHARS_MAX)),
     ];
     let mut text = String::new();
     for (name, value) in rows {
@@ -116,10 +119,10 @@ pub fn status(status: &StatusView, style: Style) -> String {
     for member in &status.members {
         let role = if member.name == status.leader { "leader" } else { "" };
         table.row([
-            short(&member.name, NAME_CHARS_MAX).into(),
+            truncate(&member.name, NAME_CHARS_MAX).into(),
             Cell::state(role, style),
-            short(&member.http, NAME_CHARS_MAX).into(),
-            short(&member.peer, NAME_CHARS_MAX).into(),
+            truncate(&member.http, NAME_CHARS_MAX).into(),
+            truncate(&member.peer, NAME_CHARS_MAX).into(),
             member.matched.map_or(String::new(), |matched| matched.to_string()).into(),
         ]);
     }

@@ -2,15 +2,15 @@
 
 use super::style::Style;
 use super::{chart, time};
-use crate::demo::Report;
+use crate::demo::DemoReport;
 use serde_json::Value;
 
 const CURVE_WIDTH: usize = 64;
 const CURVE_HEIGHT: usize = 8;
 
 /// The figures, and what had to be so.
-pub fn report(report: &Report, style: Style) -> String {
-    let mut text = format!("\n{}\n", style.strong("loss (nats per token) by step"));
+pub fn report(report: &DemoReport, style: Style) -> String {
+    let mut text = format!("\n{}\n", style.bold("loss (nats per token) by step"));
     text.push_str(&chart::curve(&report.loss_curve, CURVE_WIDTH, CURVE_HEIGHT));
     text.push('\n');
     let number = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
@@ -47,7 +47,7 @@ pub fn report(report: &Report, style: Style) -> String {
             "bits per byte",
             format!(
                 "model {}, unigram {:.3}, uniform {:.3}",
-                style.strong(&format!("{:.3}", bits("model"))),
+                style.bold(&format!("{:.3}", bits("model"))),
                 bits("unigram"),
                 bits("uniform")
             ),
@@ -95,21 +95,21 @@ pub fn report(report: &Report, style: Style) -> String {
     let sample = report.eval.get("sample").and_then(Value::as_str).unwrap_or_default();
     if !sample.is_empty() {
         let prompt = report.eval.get("prompt").and_then(Value::as_str).unwrap_or_default();
-        text.push_str(&format!("\n{}\n", style.strong("a sample of the model")));
+        text.push_str(&format!("\n{}\n", style.bold("a sample of the model")));
         for line in format!("{prompt}{sample}").lines() {
-            text.push_str(&format!("  {}\n", super::style::harmless(line)));
+            text.push_str(&format!("  {}\n", super::style::sanitize(line)));
         }
     }
     text.push('\n');
     for check in &report.checks {
-        let mark = if check.ok { style.good("✓") } else { style.bad("✗") };
-        text.push_str(&format!("{mark} {}: {}\n", check.what, super::style::harmless(&check.found)));
+        let mark = if check.ok { style.success("✓") } else { style.error("✗") };
+        text.push_str(&format!("{mark} {}: {}\n", check.what, super::style::sanitize(&check.found)));
     }
     let took = time::duration(report.seconds * 1000);
     let verdict = if report.ok {
-        style.good("everything is as it should be")
+        style.success("everything is as it should be")
     } else {
-        style.bad("NOT everything is as it should be")
+        style.error("NOT everything is as it should be")
     };
     text + &format!("\n{verdict}, after {took}\n")
 }

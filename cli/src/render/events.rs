@@ -1,6 +1,6 @@
 //! One event, one line.
 
-use super::style::{Style, short};
+use super::style::{Style, truncate};
 use super::{cluster, time};
 use muster_protocol::event::Event;
 use muster_protocol::view::EventView;
@@ -17,15 +17,15 @@ pub fn line(view: &EventView, style: Style) -> String {
     };
     let line = format!(
         "{}  {}  {what:<17}  {about}",
-        style.faint(&format!("{place:>9}")),
-        style.faint(&time::clock(view.wall_ms))
+        style.dim(&format!("{place:>9}")),
+        style.dim(&time::clock(view.wall_ms))
     );
     line.trim_end().to_string()
 }
 
 /// What happened, about what, and a state that is painted where `{}` stands.
 fn told(event: &Event) -> (&'static str, String, Option<&'static str>) {
-    let text = |text: &str| short(text, TEXT_CHARS_MAX);
+    let text = |text: &str| truncate(text, TEXT_CHARS_MAX);
     match event {
         Event::JobSubmitted(e) => {
             ("job submitted", format!("{} {} by {}", e.job, text(&e.spec.name), text(&e.actor)), None)

@@ -1,6 +1,6 @@
 //! Jobs, stages and tasks as tables.
 
-use super::style::{Style, short};
+use super::style::{Style, truncate};
 use super::table::{Cell, Table};
 use super::time;
 use muster_protocol::view::{JobDetail, JobView, ProgressView, TaskCounts, TaskPage, TaskView};
@@ -52,14 +52,14 @@ pub fn list(jobs: &[JobView], style: Style) -> String {
         let running = if job.tasks.running > 0 { job.tasks.running.to_string() } else { String::new() };
         table.row([
             job.id.to_string().into(),
-            short(&job.name, NAME_CHARS_MAX).into(),
+            truncate(&job.name, NAME_CHARS_MAX).into(),
             Cell::state(&job.state, style),
             done(&job.tasks).into(),
             running.into(),
             time::moment(job.submitted_wall_ms).into(),
             took(job).into(),
-            short(&job.actor, NAME_CHARS_MAX).into(),
-            short(&job.reason, REASON_CHARS_MAX).into(),
+            truncate(&job.actor, NAME_CHARS_MAX).into(),
+            truncate(&job.reason, REASON_CHARS_MAX).into(),
         ]);
     }
     table.render()
@@ -67,14 +67,14 @@ pub fn list(jobs: &[JobView], style: Style) -> String {
 
 /// How a job stands or ended, on one line: `job-42 code-model failed after 23.4 s: job-42.7 failed`.
 pub fn outcome(job: &JobView, style: Style) -> String {
-    let mut text = format!("{} {} {}", job.id, short(&job.name, NAME_CHARS_MAX), style.state(&job.state));
+    let mut text = format!("{} {} {}", job.id, truncate(&job.name, NAME_CHARS_MAX), style.state(&job.state));
     if job.ended_ms.is_some() {
         text.push_str(&format!(" after {}", took(job)));
     } else {
         text.push_str(&format!(", {}", counted(&job.tasks)));
     }
     if !job.reason.is_empty() {
-        text.push_str(&format!(": {}", short(&job.reason, 4 * REASON_CHARS_MAX)));
+        text.push_str(&format!(": {}", truncate(&job.reason, 4 * REASON_CHARS_MAX)));
     }
     text
 }
@@ -82,21 +82,22 @@ pub fn outcome(job: &JobView, style: Style) -> String {
 /// A job with its stages.
 pub fn show(detail: &JobDetail, style: Style) -> String {
     let job = &detail.job;
-    let mut text = format!(
-        "{} {}\n",
-        style.strong(&job.id.to_string()),
-        style.strong(&short(&job.name, NAME_CHARS_MAX))
-    );
+    let mut text =
+        format!("{} {}\n", style.bold(&job.id.to_string()), style.bold(&truncate(&job.name, NAME_CHARS_MAX)));
     let mut state = style.state(&job.state);
     if !job.reason.is_empty() {
-        state.push_str(&format!(": {}", short(&job.reason, 4 * REASON_CHARS_MAX)));
+        state.push_str(&format!(": {}", truncate(&job.reason, 4 * REASON_CHARS_MAX)));
     }
     let mut rows = vec![
         ("state", state),
         ("tasks", counted(&job.tasks)),
         (
             "submitted",
-            format!("{} UTC by {}", time::moment(job.submitted_wall_ms), short(&job.actor, NAME_CHARS_MAX)),
+            format!(
+                "{} UTC by {}",
+                time::moment(job.submitted_wall_ms),
+                truncate(&job.actor, NAME_CHARS_MAX)
+            ),
         ),
     ];
     if job.ended_ms.is_some() {
@@ -106,7 +107,7 @@ pub fn show(detail: &JobDetail, style: Style) -> String {
         rows.push(("priority", job.priority.to_string()));
     }
     if !detail.spec.params.is_empty() {
-        rows.push(("params", short(&detail.spec.params, 4 * REASON_CHARS_MAX)));
+        rows.push(("params", truncate(&detail.spec.params, 4 * REASON_CHARS_MAX)));
     }
     for (name, value) in rows {
         text.push_str(&format!("  {name:<10} {value}\n"));
@@ -126,12 +127,12 @@ pub fn show(detail: &JobDetail, style: Style) -> String {
             notes.push("open".to_string());
         }
         table.row([
-            short(&stage.name, NAME_CHARS_MAX).into(),
+            truncate(&stage.name, NAME_CHARS_MAX).into(),
             Cell::state(&stage.state, style),
             done(&stage.tasks).into(),
             some(stage.tasks.running).into(),
             some(stage.tasks.failed).into(),
-            short(&stage.needs.join(", "), REASON_CHARS_MAX).into(),
+            truncate(&stage.needs.join(", "), REASON_CHARS_MAX).into(),
             notes.join(", ").into(),
         ]);
     }
@@ -152,18 +153,18 @@ pub fn tasks(page: &TaskPage, style: Style) -> String {
         };
         table.row([
             task.id.to_string().into(),
-            short(&task.stage, NAME_CHARS_MAX).into(),
+            truncate(&task.stage, NAME_CHARS_MAX).into(),
             Cell::state(&task.state, style),
             task.attempt.map_or(String::new(), |attempt| format!("#{}", attempt.epoch)).into(),
-            short(task.worker_name.as_deref().unwrap_or_default(), NAME_CHARS_MAX).into(),
+            truncate(task.worker_name.as_deref().unwrap_or_default(), NAME_CHARS_MAX).into(),
             took.into(),
             if task.retries > 0 { task.retries.to_string() } else { String::new() }.into(),
-            short(&note(task), REASON_CHARS_MAX).into(),
+            truncate(&note(task), REASON_CHARS_MAX).into(),
         ]);
     }
     let mut text = table.render();
     if let Some(next) = page.next {
-        text.push_str(&style.faint(&format!("there are more: --from {next}")));
+        text.push_str(&style.dim(&format!("there are more: --from {next}")));
         text.push('\n');
     }
     text

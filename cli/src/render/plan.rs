@@ -1,6 +1,6 @@
 //! A job before it is submitted: the plan.
 
-use super::style::{Style, short};
+use super::style::{Style, truncate};
 use super::table::Table;
 use super::{cluster, time};
 use muster_protocol::resources::Resources;
@@ -13,7 +13,7 @@ const NAME_CHARS_MAX: usize = 32;
 pub fn plan(spec: &JobSpec, style: Style) -> String {
     let tasks: u64 = spec.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
     let open = spec.stages.iter().any(|stage| stage.open);
-    let mut text = format!("{}: ", style.strong(&short(&spec.name, NAME_CHARS_MAX)));
+    let mut text = format!("{}: ", style.bold(&truncate(&spec.name, NAME_CHARS_MAX)));
     text.push_str(&format!("{}, {}", count(spec.stages.len() as u64, "stage"), count(tasks, "task")));
     if open {
         text.push_str(" and those that join");
@@ -32,13 +32,14 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
             .collect();
         table.row([
             (place + 1).to_string().into(),
-            short(&stage.name, NAME_CHARS_MAX).into(),
+            truncate(&stage.name, NAME_CHARS_MAX).into(),
             (if stage.open { format!("{}+", stage.tasks) } else { stage.tasks.to_string() }).into(),
             holds(&stage.request).into(),
-            short(&needs.join(", "), WORK_CHARS_MAX).into(),
+            truncate(&needs.join(", "), WORK_CHARS_MAX).into(),
             rules(stage).into(),
             // A script of several lines is shown in one.
-            short(&does(&stage.work).split_whitespace().collect::<Vec<_>>().join(" "), WORK_CHARS_MAX).into(),
+            truncate(&does(&stage.work).split_whitespace().collect::<Vec<_>>().join(" "), WORK_CHARS_MAX)
+                .into(),
         ]);
     }
     text + &table.render()
@@ -60,7 +61,7 @@ fn holds(request: &Resources) -> String {
         parts.push(format!("{} gpu", request.gpus));
     }
     parts.extend(
-        request.counters.iter().map(|(name, amount)| format!("{amount} {}", short(name, NAME_CHARS_MAX))),
+        request.counters.iter().map(|(name, amount)| format!("{amount} {}", truncate(name, NAME_CHARS_MAX))),
     );
     if parts.is_empty() { "nothing".to_string() } else { parts.join(", ") }
 }

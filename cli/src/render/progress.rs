@@ -1,9 +1,9 @@
 //! How a job goes on: bars on a terminal, plain lines in a pipe.
 
 use super::jobs;
-use super::style::{Style, short};
-use super::training::Training;
-use crate::failure::Failure;
+use super::style::{Style, truncate};
+use super::training::TrainingView;
+use crate::error::CliError;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_protocol::event::Event;
 use muster_protocol::view::{EventView, JobDetail, StageView};
@@ -18,7 +18,7 @@ const TRAIN_CHARS_MAX: usize = 120;
 const NOTE_INTERVAL_MS: u64 = 5_000;
 
 /// Where the course of a job is shown.
-pub enum Board {
+pub enum ProgressDisplay {
     /// Bars, one for each stage.
     Bars {
         /// All of them.
@@ -42,89 +42,99 @@ pub enum Board {
     Silent,
 }
 
-impl Board {
+impl ProgressDisplay {
     /// Bars or lines on standard output.
-    pub fn of_stdout() -> Board {
+    pub fn of_stdout() -> ProgressDisplay {
         if io::stdout().is_terminal() {
-            Board::bars(ProgressDrawTarget::stdout())
+            ProgressDisplay::bars(ProgressDrawTarget::stdout())
         } else {
-            Board::lines(false)
+            ProgressDisplay::lines(false)
         }
     }
 
     /// Bars on standard error if it is a terminal, else nothing.
-    pub fn of_stderr() -> Board {
-        if io::stderr().is_terminal() { Board::bars(ProgressDrawTarget::stderr()) } else { Board::Silent }
+    pub fn of_stderr() -> ProgressDisplay {
+        if io::stderr().is_terminal() {
+            ProgressDisplay::bars(ProgressDrawTarget::stderr())
+        } else {
+            ProgressDisplay::Silent
+        }
     }
 
     /// Bars on standard error if it is a terminal, else lines there.
-    pub fn of_stderr_always() -> Board {
+    pub fn of_stderr_always() -> ProgressDisplay {
         if io::stderr().is_terminal() {
-            Board::bars(ProgressDrawTarget::stderr())
+            ProgressDisplay::bars(ProgressDrawTarget::stderr())
         } else {
-            Board::lines(true)
+            ProgressDisplay::lines(true)
         }
     }
 
     /// Lines.
-    pub fn lines(aside: bool) -> Board {
-        Board::Lines { said: BTreeMap::new(), aside }
+    pub fn lines(aside: bool) -> ProgressDisplay {
+        ProgressDisplay::Lines { said: BTreeMap::new(), aside }
     }
 
     /// JSON lines.
-    pub fn json() -> Board {
-        Board::Json { said: String::new() }
+    pub fn json() -> ProgressDisplay {
+        ProgressDisplay::Json { said: String::new() }
     }
 
     /// Nothing.
-    pub fn silent() -> Board {
-        Board::Silent
+    pub fn silent() -> ProgressDisplay {
+        ProgressDisplay::Silent
     }
 
     /// Bars.
-    pub fn bars(target: ProgressDrawTarget) -> Board {
-        Board::Bars { all: MultiProgress::with_draw_target(target), bars: Vec::new() }
+    pub fn bars(target: ProgressDrawTarget) -> ProgressDisplay {
+        ProgressDisplay::Bars { all: MultiProgress::with_draw_target(target), bars: Vec::new() }
     }
 
     /// Whether it shows what tasks say of themselves.
     pub fn wants_notes(&self) -> bool {
-        matches!(self, Board::Bars { .. } | Board::Lines { .. })
+        matches!(self, ProgressDisplay::Bars { .. } | ProgressDisplay::Lines { .. })
     }
 
     /// Shows a record: in a pipe as its line, as JSON with all that it has; bars show it with the rest.
-    pub fn record(&mut self, event: &EventView, line: Option<&str>) -> Result<(), Failure> {
+    pub fn record(&mut self, event: &EventView, line: Option<&str>) -> Result<(), CliError> {
         match (self, line) {
-            (Board::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => {
+            (ProgressDisplay::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => {
                 super::json_line(event)
             }
-            (Board::Lines { aside: false, .. }, Some(line)) => super::line(line),
-            (Board::Lines { aside: true, .. }, Some(line)) => {
+            (ProgressDisplay::Lines { aside: false, .. }, Some(line)) => super::line(line),
+            (ProgressDisplay::Lines { aside: true, .. }, Some(line)) => {
                 super::err(line);
                 Ok(())
             }
-            (Board::Json { .. } | Board::Lines { .. } | Board::Bars { .. } | Board::Silent, _) => Ok(()),
+            (
+                ProgressDisplay::Json { .. }
+                | ProgressDisplay::Lines { .. }
+                | ProgressDisplay::Bars { .. }
+                | ProgressDisplay::Silent,
+                _,
+            ) => Ok(()),
         }
     }
 
-    /// Shows how far the training stages are, over what [`Board::show`] said of them.
-    pub fn train(&mut self, detail: &JobDetail, training: &Training) {
-        let Board::Bars { bars, .. } = self else { return };
+    /// Shows how far the training stages are, over what [`ProgressDisplay::show`] said of them.
+    pub fn train(&mut self, detail: &JobDetail, training: &TrainingView) {
+        let ProgressDisplay::Bars { bars, .. } = self else { return };
         for (bar, stage) in bars.iter().zip(&detail.stages) {
             if let Some((step, steps, text)) =
-                training.stands(&stage.name).filter(|_| stage.state == "running")
+                training.position(&stage.name).filter(|_| stage.state == "running")
             {
                 bar.set_length(steps.max(1));
                 bar.set_position(step);
-                bar.set_message(short(&text, TRAIN_CHARS_MAX));
+                bar.set_message(truncate(&text, TRAIN_CHARS_MAX));
             }
         }
     }
 
     /// Shows how a job stands; `notes` by stage.
-    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), Failure> {
+    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), CliError> {
         match self {
-            Board::Silent => Ok(()),
-            Board::Json { said } => {
+            ProgressDisplay::Silent => Ok(()),
+            ProgressDisplay::Json { said } => {
                 let text = serde_json::to_string(detail).unwrap_or_default();
                 if *said != text {
                     said.clone_from(&text);
@@ -132,7 +142,7 @@ impl Board {
                 }
                 Ok(())
             }
-            Board::Bars { all, bars } => {
+            ProgressDisplay::Bars { all, bars } => {
                 while bars.len() < detail.stages.len() {
                     bars.push(all.add(ProgressBar::no_length().with_style(bar_style())));
                 }
@@ -140,16 +150,16 @@ impl Board {
                     let note = notes.get(&stage.name).map(String::as_str).unwrap_or_default();
                     bar.set_length(jobs::total(&stage.tasks).max(1));
                     bar.set_position(stage.tasks.succeeded);
-                    bar.set_prefix(format!("{:<NAME_CHARS_MAX$}", short(&stage.name, NAME_CHARS_MAX)));
+                    bar.set_prefix(format!("{:<NAME_CHARS_MAX$}", truncate(&stage.name, NAME_CHARS_MAX)));
                     bar.set_message(format!(
                         "{} {}",
                         Style::of_stdout().state(&stage.state),
-                        short(note, NOTE_CHARS_MAX)
+                        truncate(note, NOTE_CHARS_MAX)
                     ));
                 }
                 Ok(())
             }
-            Board::Lines { said, aside } => {
+            ProgressDisplay::Lines { said, aside } => {
                 for stage in detail.stages.iter().filter(|stage| stage.state != "waiting") {
                     let note = notes.get(&stage.name).cloned().unwrap_or_default();
                     let text = stage_line(detail, stage);
@@ -162,7 +172,7 @@ impl Board {
                     };
                     if again {
                         let gap = if note.is_empty() { "" } else { "; " };
-                        let line = format!("{text}{gap}{}", short(&note, NOTE_CHARS_MAX));
+                        let line = format!("{text}{gap}{}", truncate(&note, NOTE_CHARS_MAX));
                         if *aside {
                             super::err(&line)
                         } else {
@@ -178,7 +188,7 @@ impl Board {
 
     /// Takes the bars away.
     pub fn finish(&mut self) {
-        if let Board::Bars { all, bars } = self {
+        if let ProgressDisplay::Bars { all, bars } = self {
             for bar in bars.iter() {
                 bar.finish_and_clear();
             }
@@ -189,28 +199,28 @@ impl Board {
 }
 
 /// Bars or lines, and what is told in between.
-pub struct Narrator {
-    board: Board,
+pub struct DemoConsole {
+    board: ProgressDisplay,
     aside: bool,
     style: Style,
 }
 
-impl Narrator {
+impl DemoConsole {
     /// Tells on standard output, or `aside`: on standard error.
-    pub fn new(board: Board, aside: bool, style: Style) -> Narrator {
-        Narrator { board, aside, style }
+    pub fn new(board: ProgressDisplay, aside: bool, style: Style) -> DemoConsole {
+        DemoConsole { board, aside, style }
     }
 
-    /// As [`Board::show`].
-    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), Failure> {
+    /// As [`ProgressDisplay::show`].
+    pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), CliError> {
         self.board.show(detail, notes)
     }
 
     /// A line that stays, above the bars.
-    pub fn say(&self, text: &str) -> Result<(), Failure> {
-        if let Board::Bars { all, .. } = &self.board {
+    pub fn say(&self, text: &str) -> Result<(), CliError> {
+        if let ProgressDisplay::Bars { all, .. } = &self.board {
             // A terminal that is gone takes no lines.
-            let _ = all.println(self.style.strong(text));
+            let _ = all.println(self.style.bold(text));
             return Ok(());
         }
         if self.aside {
@@ -220,7 +230,7 @@ impl Narrator {
         super::line(text)
     }
 
-    /// As [`Board::finish`].
+    /// As [`ProgressDisplay::finish`].
     pub fn finish(&mut self) {
         self.board.finish();
     }
@@ -230,7 +240,7 @@ fn stage_line(detail: &JobDetail, stage: &StageView) -> String {
     format!(
         "{} {} {}: {}",
         detail.job.id,
-        short(&stage.name, NAME_CHARS_MAX),
+        truncate(&stage.name, NAME_CHARS_MAX),
         stage.state,
         jobs::counted(&stage.tasks)
     )

@@ -14,8 +14,8 @@ pub fn per_second(replay: &ReplayView) -> u64 {
 pub fn replay(replay: &ReplayView, with_jobs: bool, style: Style) -> String {
     let rate = per_second(replay);
     let verified = match replay.verified {
-        Some(true) => style.good("every command decided again, with the same events"),
-        Some(false) => style.bad("DIFFERENT events when decided again"),
+        Some(true) => style.success("every command decided again, with the same events"),
+        Some(false) => style.error("DIFFERENT events when decided again"),
         None => "events folded; decide again with --verify".to_string(),
     };
     let rows = [
@@ -32,7 +32,7 @@ pub fn replay(replay: &ReplayView, with_jobs: bool, style: Style) -> String {
         ),
         ("verified", verified),
         ("chain", format!("{} at {}", replay.chain.hash, replay.chain.index)),
-        ("state hash", style.strong(&replay.state_hash.to_string())),
+        ("state hash", style.bold(&replay.state_hash.to_string())),
     ];
     let mut text: String = rows.iter().map(|(name, value)| format!("{name:<11} {value}\n")).collect();
     if with_jobs {

@@ -23,44 +23,44 @@ impl Style {
     }
 
     /// Good: it succeeded, it is alive.
-    pub fn good(self, text: &str) -> String {
+    pub fn success(self, text: &str) -> String {
         self.paint("32", text)
     }
 
     /// Bad: it failed.
-    pub fn bad(self, text: &str) -> String {
+    pub fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
     /// Between: it is on its way, or somebody should look.
-    pub fn between(self, text: &str) -> String {
+    pub fn warning(self, text: &str) -> String {
         self.paint("33", text)
     }
 
     /// What moves.
-    pub fn moving(self, text: &str) -> String {
+    pub fn active(self, text: &str) -> String {
         self.paint("36", text)
     }
 
     /// What matters.
-    pub fn strong(self, text: &str) -> String {
+    pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
     /// What matters less.
-    pub fn faint(self, text: &str) -> String {
+    pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
     /// A state in its colour: of jobs, stages, tasks, workers, coordinators.
     pub fn state(self, word: &str) -> String {
         match word {
-            "succeeded" | "alive" | "leader" | "connected" => self.good(word),
-            "failed" | "lost" | "timed-out" | "not-started" => self.bad(word),
+            "succeeded" | "alive" | "leader" | "connected" => self.success(word),
+            "failed" | "lost" | "timed-out" | "not-started" => self.error(word),
             "cancelled" | "cancelling" | "suspect" | "backoff" | "stopping" | "draining" | "candidate" => {
-                self.between(word)
+                self.warning(word)
             }
-            "running" | "assigned" | "queued" => self.moving(word),
+            "running" | "assigned" | "queued" => self.active(word),
             _ => word.to_string(),
         }
     }
@@ -75,14 +75,14 @@ fn wanted(terminal: bool) -> bool {
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text of others, made harmless for a terminal: control characters are shown, not obeyed.
-pub fn harmless(text: &str) -> String {
+/// Text of others, made sanitize for a terminal: control characters are shown, not obeyed.
+pub fn sanitize(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// At most so many characters, with a mark where something is missing.
-pub fn short(text: &str, chars_max: usize) -> String {
-    let text = harmless(text);
+pub fn truncate(text: &str, chars_max: usize) -> String {
+    let text = sanitize(text);
     if text.chars().count() <= chars_max {
         return text;
     }
@@ -95,15 +95,15 @@ mod tests {
 
     #[test]
     fn what_others_wrote_cannot_move_the_cursor() {
-        assert_eq!(harmless("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
-        assert_eq!(short("abcdef", 4), "abc…");
-        assert_eq!(short("abcd", 4), "abcd");
+        assert_eq!(sanitize("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(truncate("abcdef", 4), "abc…");
+        assert_eq!(truncate("abcd", 4), "abcd");
     }
 
     #[test]
     fn plain_is_plain() {
         assert_eq!(Style::PLAIN.state("failed"), "failed");
-        assert_eq!(Style { colours: true }.good(""), "");
-        assert_eq!(Style { colours: true }.good("x"), "\x1b[32mx\x1b[0m");
+        assert_eq!(Style { colours: true }.success(""), "");
+        assert_eq!(Style { colours: true }.success("x"), "\x1b[32mx\x1b[0m");
     }
 }

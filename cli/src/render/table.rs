@@ -59,7 +59,7 @@ impl Table {
             let (heading, right) = &self.headings[*column];
             push(&mut line, heading, heading.chars().count(), *width, *right);
         }
-        text.push_str(&self.style.faint(line.trim_end()));
+        text.push_str(&self.style.dim(line.trim_end()));
         text.push('\n');
         for row in &self.rows {
             let mut line = String::new();

@@ -2,7 +2,7 @@
 //!
 //! A fold of a job's events, and pure: the time that is left comes from the log's own moments.
 
-use super::style::short;
+use super::style::truncate;
 use super::time;
 use muster_protocol::event::Event;
 use muster_protocol::spec::{JobSpec, Work};
@@ -72,7 +72,7 @@ impl Default for Other {
 
 /// A stage that trains.
 #[derive(Debug)]
-struct Stage {
+struct TrainingStage {
     name: String,
     tasks: Range<u32>,
     steps: u64,
@@ -84,19 +84,19 @@ struct Stage {
 
 /// What is known of a job's trainings.
 #[derive(Debug, Default)]
-pub struct Training {
-    stages: Vec<Stage>,
+pub struct TrainingView {
+    stages: Vec<TrainingStage>,
 }
 
-impl Training {
+impl TrainingView {
     /// Of which nothing has been seen yet.
-    pub fn of(spec: &JobSpec) -> Training {
+    pub fn of(spec: &JobSpec) -> TrainingView {
         let mut first = 0u32;
         let mut stages = Vec::new();
         for stage in &spec.stages {
             let next = first.saturating_add(stage.tasks);
             if matches!(&stage.work, Work::Builtin(builtin) if builtin.executor == "train") {
-                stages.push(Stage {
+                stages.push(TrainingStage {
                     name: stage.name.clone(),
                     tasks: first..next,
                     steps: 0,
@@ -107,7 +107,7 @@ impl Training {
             }
             first = next;
         }
-        Training { stages }
+        TrainingView { stages }
     }
 
     /// Takes the next event of the job; gives the line that it is worth, if any.
@@ -118,20 +118,20 @@ impl Training {
         Some(format!(
             "{} {}: {}",
             record.attempt.task.job,
-            short(&stage.name, 32),
-            short(&line, TEXT_CHARS_MAX)
+            truncate(&stage.name, 32),
+            truncate(&line, TEXT_CHARS_MAX)
         ))
     }
 
     /// How far a stage is, and what to say of it; `None` if it does not train or nothing has been heard.
-    pub fn stands(&self, stage: &str) -> Option<(u64, u64, String)> {
+    pub fn position(&self, stage: &str) -> Option<(u64, u64, String)> {
         let stage = self.stages.iter().find(|one| one.name == stage)?;
         let last = stage.last?;
         Some((last.step, stage.steps.max(last.step), stage.figures(&last)))
     }
 }
 
-impl Stage {
+impl TrainingStage {
     fn take(&mut self, key: &str, body: &str, now: LogMs) -> Option<String> {
         if key == "train" {
             let metrics: Metrics = serde_json::from_str(body).ok()?;
@@ -236,7 +236,7 @@ mod tests {
     fn records_become_lines() {
         let stage = |name: &str, tasks: u32, executor: &str| serde_json::json!({"name": name, "tasks": tasks, "work": {"type": "builtin", "executor": executor}});
         let spec = serde_json::json!({"name": "x", "stages": [stage("pack", 2, "data.pack"), stage("tune", 2, "train")]});
-        let mut training = Training::of(&serde_json::from_value(spec).unwrap());
+        let mut training = TrainingView::of(&serde_json::from_value(spec).unwrap());
         let full = r#"{"step":10,"steps":40,"loss":5.25,"lr":0.003,"grad_norm":1.5,"tokens_per_s":1200,"rss_mib":80.2,"data_wait":0.015}"#;
         let table = [
             (1, 0, "train", full, None),
@@ -290,9 +290,9 @@ mod tests {
                 None => assert_eq!(line, None),
             }
         }
-        let (step, steps, text) = training.stands("tune").unwrap();
+        let (step, steps, text) = training.position("tune").unwrap();
         assert_eq!((step, steps), (12, 40));
         assert!(text.ends_with("0 tokens/s, 42.0 s left"), "{text}");
-        assert_eq!(training.stands("pack"), None);
+        assert_eq!(training.position("pack"), None);
     }
 }

@@ -1,22 +1,22 @@
 //! `muster audit`: folds a job's events into a proof.
 
-use super::client;
+use super::connect::client;
 use crate::args::JobArgs;
 use crate::audit::Audit;
 use crate::client::EVENTS_PER_PAGE;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render;
 use crate::render::style::Style;
 use anyhow::anyhow;
 use muster_protocol::outcome::Terminal;
 
 /// Proves that a training consumed each of its samples exactly once, or says what is wrong.
-pub async fn samples(arguments: JobArgs) -> Result<(), Failure> {
+pub async fn samples(arguments: JobArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let detail = client.job(arguments.job).await?;
     let mut audit = Audit::of(&detail.spec);
     if audit.stages.is_empty() {
-        return Err(Failure::Input(format!(
+        return Err(CliError::Input(format!(
             "no stage of {} trains, so there is nothing to prove",
             arguments.job
         )));
@@ -37,6 +37,6 @@ pub async fn samples(arguments: JobArgs) -> Result<(), Failure> {
     if audit.holds() {
         Ok(())
     } else {
-        Err(Failure::Broken(anyhow!("the log does not prove that each sample was consumed exactly once")))
+        Err(CliError::Other(anyhow!("the log does not prove that each sample was consumed exactly once")))
     }
 }

@@ -1,14 +1,14 @@
 //! Verbs that change something: each is one request under one id, however often it has to be sent.
 
-use super::client;
+use super::connect::client;
 use crate::args::{CancelArgs, DrainArgs, JobArgs};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render;
 use muster_protocol::ids::WorkerId;
 
 /// Cancels jobs, one after the other.
-pub async fn cancel(arguments: CancelArgs) -> Result<(), Failure> {
+pub async fn cancel(arguments: CancelArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let mut accepted = Vec::new();
     for job in arguments.jobs {
@@ -27,7 +27,7 @@ pub async fn cancel(arguments: CancelArgs) -> Result<(), Failure> {
 }
 
 /// Runs the failed and cancelled tasks of a job again.
-pub async fn retry(arguments: JobArgs) -> Result<(), Failure> {
+pub async fn retry(arguments: JobArgs) -> Result<(), CliError> {
     let accepted = client(&arguments.server)?.retry(arguments.job).await?;
     if arguments.server.json {
         return render::json(&accepted);
@@ -36,7 +36,7 @@ pub async fn retry(arguments: JobArgs) -> Result<(), Failure> {
 }
 
 /// Gives a worker no new work, or does again.
-pub async fn drain(arguments: DrainArgs) -> Result<(), Failure> {
+pub async fn drain(arguments: DrainArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let worker = find(&client, &arguments.worker).await?;
     let accepted = client.drain(worker, !arguments.undo).await?;
@@ -48,7 +48,7 @@ pub async fn drain(arguments: DrainArgs) -> Result<(), Failure> {
 }
 
 /// A worker by id, or by a name that only one has.
-async fn find(client: &Client, text: &str) -> Result<WorkerId, Failure> {
+async fn find(client: &Client, text: &str) -> Result<WorkerId, CliError> {
     if let Ok(worker) = text.parse() {
         return Ok(worker);
     }
@@ -57,10 +57,10 @@ async fn find(client: &Client, text: &str) -> Result<WorkerId, Failure> {
         workers.iter().filter(|worker| worker.name == text).map(|worker| worker.id).collect();
     match named.as_slice() {
         [one] => Ok(*one),
-        [] => Err(Failure::Input(format!("there is no worker {text:?}: `muster workers` lists them"))),
+        [] => Err(CliError::Input(format!("there is no worker {text:?}: `muster workers` lists them"))),
         more => {
             let ids: Vec<String> = more.iter().map(ToString::to_string).collect();
-            Err(Failure::Input(format!(
+            Err(CliError::Input(format!(
                 "{} workers are named {text:?}: say which of {}",
                 more.len(),
                 ids.join(", ")

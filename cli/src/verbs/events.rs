@@ -1,16 +1,16 @@
 //! `muster events`.
 
-use super::client;
+use super::connect::client;
 use crate::args::EventsArgs;
 use crate::client::{EVENTS_PER_PAGE, EventTail};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render::style::Style;
 use crate::render::{self, events};
 use muster_protocol::event::Event;
 use muster_protocol::view::EventView;
 
 /// Shows what happened, and with `--follow` what happens.
-pub async fn events(arguments: EventsArgs) -> Result<(), Failure> {
+pub async fn events(arguments: EventsArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let mut shown = 0;
     let limit = arguments.limit.unwrap_or(u64::MAX);
@@ -42,7 +42,7 @@ pub async fn events(arguments: EventsArgs) -> Result<(), Failure> {
 }
 
 /// Shows an event; how many were shown.
-fn show(event: &EventView, arguments: &EventsArgs) -> Result<u64, Failure> {
+fn show(event: &EventView, arguments: &EventsArgs) -> Result<u64, CliError> {
     if arguments.server.json {
         render::json_line(event)?;
         return Ok(1);

@@ -1,9 +1,9 @@
 //! `muster logs`: what tasks printed, and what they print.
 
-use super::client;
-use crate::args::{LogsArgs, LogsOf};
+use super::connect::client;
+use crate::args::{LogSource, LogsArgs};
 use crate::client::{Client, LogTail};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render::{self, style};
 use anyhow::Context;
 use muster_protocol::bus::Stream;
@@ -20,35 +20,35 @@ const TASKS_MAX: u32 = 1_000;
 /// Streams that are open at a time.
 const STREAMS_MAX: usize = 32;
 /// Between two looks for new attempts, at first and at most.
-const LOOK_MS_MIN: u64 = 20;
-const LOOK_MS_MAX: u64 = 500;
+const POLL_MS_MIN: u64 = 20;
+const POLL_MS_MAX: u64 = 500;
 /// Pieces that wait to be printed.
 const PIECES_MAX: usize = 256;
 /// A line longer than this is printed in parts.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// Shows what tasks printed.
-pub async fn logs(arguments: LogsArgs) -> Result<(), Failure> {
+pub async fn logs(arguments: LogsArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let stream = if arguments.stderr { Stream::Stderr } else { Stream::Stdout };
-    let show = Show { json: arguments.server.json, stream, follow: arguments.follow };
+    let show = LogPrinter { json: arguments.server.json, stream, follow: arguments.follow };
     if arguments.follow {
         client.learn_members().await;
     }
     match arguments.of {
-        LogsOf::Attempt(attempt) => show.attempt(&client, attempt).await,
-        LogsOf::Task(task) => show.task(&client, task).await,
-        LogsOf::Job(job) => show.job(&client, job).await,
+        LogSource::Attempt(attempt) => show.attempt(&client, attempt).await,
+        LogSource::Task(task) => show.task(&client, task).await,
+        LogSource::Job(job) => show.job(&client, job).await,
     }
 }
 
 /// Shows what a job prints, until it has ended.
-pub async fn follow_job(client: &Arc<Client>, job: JobId) -> Result<(), Failure> {
-    Show { json: false, stream: Stream::Stdout, follow: true }.job(client, job).await
+pub async fn follow_job(client: &Arc<Client>, job: JobId) -> Result<(), CliError> {
+    LogPrinter { json: false, stream: Stream::Stdout, follow: true }.job(client, job).await
 }
 
 #[derive(Clone, Copy)]
-struct Show {
+struct LogPrinter {
     json: bool,
     stream: Stream,
     follow: bool,
@@ -63,15 +63,15 @@ fn has_ended(task: &TaskView) -> bool {
     ["succeeded", "failed", "cancelled"].contains(&task.state.as_str())
 }
 
-impl Show {
-    async fn attempt(self, client: &Client, attempt: AttemptId) -> Result<(), Failure> {
+impl LogPrinter {
+    async fn attempt(self, client: &Client, attempt: AttemptId) -> Result<(), CliError> {
         let mut tail = LogTail::new(client, attempt.to_string(), self.stream, self.follow);
         while let Some(piece) = tail.next().await? {
             self.print(&piece)?;
             if !piece.error.is_empty() {
-                return Err(Failure::Input(format!(
+                return Err(CliError::Input(format!(
                     "no output of {attempt}: {}",
-                    style::harmless(&piece.error)
+                    style::sanitize(&piece.error)
                 )));
             }
         }
@@ -79,20 +79,24 @@ impl Show {
     }
 
     /// The newest attempt, and with `--follow` the next ones too.
-    async fn task(self, client: &Client, task: TaskId) -> Result<(), Failure> {
+    async fn task(self, client: &Client, task: TaskId) -> Result<(), CliError> {
         let mut last = None;
-        let mut pause = Pause::new();
+        let mut pause = PollBackoff::new();
         loop {
-            let view =
-                client.task(task).await?.ok_or_else(|| Failure::Input(format!("there is no task {task}")))?;
+            let view = client
+                .task(task)
+                .await?
+                .ok_or_else(|| CliError::Input(format!("there is no task {task}")))?;
             if let Some(attempt) = view.attempt.filter(|attempt| has_run(&view) && last != Some(*attempt)) {
                 self.attempt(client, attempt).await?;
                 last = Some(attempt);
-                pause = Pause::new();
+                pause = PollBackoff::new();
             } else if !self.follow {
                 return match last {
                     Some(_) => Ok(()),
-                    None => Err(Failure::Input(format!("{task} has not started yet: --follow waits for it"))),
+                    None => {
+                        Err(CliError::Input(format!("{task} has not started yet: --follow waits for it")))
+                    }
                 };
             } else if has_ended(&view) {
                 return Ok(());
@@ -103,7 +107,7 @@ impl Show {
     }
 
     /// All tasks: the lines of each under its name, unless there is only one.
-    async fn job(self, client: &Arc<Client>, job: JobId) -> Result<(), Failure> {
+    async fn job(self, client: &Arc<Client>, job: JobId) -> Result<(), CliError> {
         let detail = client.job(job).await?;
         let one = detail.spec.stages.len() == 1
             && detail.spec.stages.iter().all(|stage| stage.tasks == 1 && !stage.open);
@@ -112,7 +116,7 @@ impl Show {
         }
         let (sender, mut pieces) = mpsc::channel(PIECES_MAX);
         let asked = tokio::spawn(self.ask_all(client.clone(), job, sender));
-        let mut lines = Lines::default();
+        let mut lines = LineBuffer::default();
         while let Some(piece) = pieces.recv().await {
             if self.json {
                 render::json_line(&piece)?;
@@ -130,10 +134,10 @@ impl Show {
         client: Arc<Client>,
         job: JobId,
         sender: mpsc::Sender<LogView>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let mut seen: BTreeSet<AttemptId> = BTreeSet::new();
-        let mut open: JoinSet<Result<(), Failure>> = JoinSet::new();
-        let mut pause = Pause::new();
+        let mut open: JoinSet<Result<(), CliError>> = JoinSet::new();
+        let mut pause = PollBackoff::new();
         // What has ended is shown task by task.
         let streams_max = if self.follow { STREAMS_MAX } else { 1 };
         loop {
@@ -150,7 +154,7 @@ impl Show {
                 while open.len() >= streams_max {
                     joined(open.join_next().await)?;
                 }
-                pause = Pause::new();
+                pause = PollBackoff::new();
                 open.spawn(self.ask(client.clone(), attempt, sender.clone()));
             }
             if ended || !self.follow {
@@ -171,7 +175,7 @@ impl Show {
         client: Arc<Client>,
         attempt: AttemptId,
         sender: mpsc::Sender<LogView>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), CliError> {
         let mut tail = LogTail::new(&client, attempt.to_string(), self.stream, self.follow);
         while let Some(piece) = tail.next().await? {
             if sender.send(piece).await.is_err() {
@@ -181,28 +185,28 @@ impl Show {
         Ok(())
     }
 
-    fn print(self, piece: &LogView) -> Result<(), Failure> {
+    fn print(self, piece: &LogView) -> Result<(), CliError> {
         if self.json { render::json_line(piece) } else { render::out(&piece.text) }
     }
 }
 
 /// Short at first: most attempts start and end soon.
-struct Pause {
+struct PollBackoff {
     ms: u64,
 }
 
-impl Pause {
-    fn new() -> Pause {
-        Pause { ms: LOOK_MS_MIN }
+impl PollBackoff {
+    fn new() -> PollBackoff {
+        PollBackoff { ms: POLL_MS_MIN }
     }
 
     async fn wait(&mut self) {
         tokio::time::sleep(Duration::from_millis(self.ms)).await;
-        self.ms = (self.ms * 2).min(LOOK_MS_MAX);
+        self.ms = (self.ms * 2).min(POLL_MS_MAX);
     }
 }
 
-fn joined(next: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> Result<(), Failure> {
+fn joined(next: Option<Result<Result<(), CliError>, tokio::task::JoinError>>) -> Result<(), CliError> {
     match next {
         Some(ended) => ended.context("read the output of an attempt")?,
         None => Ok(()),
@@ -211,16 +215,16 @@ fn joined(next: Option<Result<Result<(), Failure>, tokio::task::JoinError>>) -> 
 
 /// Pieces of many attempts as whole lines, each under the name of its task.
 #[derive(Default)]
-struct Lines {
+struct LineBuffer {
     begun: BTreeMap<AttemptId, String>,
 }
 
-impl Lines {
+impl LineBuffer {
     fn push(&mut self, piece: &LogView) -> String {
         let begun = self.begun.entry(piece.attempt).or_default();
         begun.push_str(&piece.text);
         if !piece.error.is_empty() {
-            begun.push_str(&format!("(no output: {})", style::harmless(&piece.error)));
+            begun.push_str(&format!("(no output: {})", style::sanitize(&piece.error)));
         }
         let last = piece.end || !piece.error.is_empty() || begun.len() > LINE_BYTES_MAX;
         let end = if last { begun.len() } else { begun.rfind('\n').map_or(0, |newline| newline + 1) };
@@ -250,7 +254,7 @@ mod tests {
             end,
             error: String::new(),
         };
-        let mut lines = Lines::default();
+        let mut lines = LineBuffer::default();
         assert_eq!(lines.push(&piece(0, "a", false)), "");
         assert_eq!(lines.push(&piece(1, "x\ny", false)), "job-1.1 | x\n");
         assert_eq!(lines.push(&piece(0, "b\n", false)), "job-1.0 | ab\n");

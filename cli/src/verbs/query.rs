@@ -1,14 +1,14 @@
 //! Verbs that look: one question, one table.
 
-use super::client;
+use super::connect::client;
 use crate::args::{ListArgs, ServerArgs, ShowArgs, TasksArgs};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render::style::Style;
 use crate::render::{self, cluster, jobs};
 use muster_protocol::view::TaskPage;
 
 /// The newest jobs.
-pub async fn list(arguments: ListArgs) -> Result<(), Failure> {
+pub async fn list(arguments: ListArgs) -> Result<(), CliError> {
     let found = client(&arguments.server)?.jobs(arguments.state.as_deref(), arguments.limit).await?;
     if arguments.server.json {
         render::json(&found)
@@ -18,7 +18,7 @@ pub async fn list(arguments: ListArgs) -> Result<(), Failure> {
 }
 
 /// A job with its stages.
-pub async fn show(arguments: ShowArgs) -> Result<(), Failure> {
+pub async fn show(arguments: ShowArgs) -> Result<(), CliError> {
     let detail = client(&arguments.server)?.job(arguments.job).await?;
     if arguments.server.json {
         render::json(&detail)
@@ -28,7 +28,7 @@ pub async fn show(arguments: ShowArgs) -> Result<(), Failure> {
 }
 
 /// Tasks of a job.
-pub async fn tasks(arguments: TasksArgs) -> Result<(), Failure> {
+pub async fn tasks(arguments: TasksArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let page: TaskPage = client.tasks(arguments.job, arguments.from, arguments.limit).await?;
     if arguments.server.json {
@@ -39,7 +39,7 @@ pub async fn tasks(arguments: TasksArgs) -> Result<(), Failure> {
 }
 
 /// All workers.
-pub async fn workers(arguments: ServerArgs) -> Result<(), Failure> {
+pub async fn workers(arguments: ServerArgs) -> Result<(), CliError> {
     let found = client(&arguments)?.workers().await?;
     if arguments.json {
         render::json(&found)
@@ -49,7 +49,7 @@ pub async fn workers(arguments: ServerArgs) -> Result<(), Failure> {
 }
 
 /// How a coordinator sees the cluster.
-pub async fn status(arguments: ServerArgs) -> Result<(), Failure> {
+pub async fn status(arguments: ServerArgs) -> Result<(), CliError> {
     let found = client(&arguments)?.status().await?;
     if arguments.json {
         render::json(&found)

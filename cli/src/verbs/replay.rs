@@ -1,8 +1,8 @@
 //! `muster replay`: through the API, or offline from a data directory.
 
-use super::client;
+use super::connect::client;
 use crate::args::ReplayArgs;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::offline;
 use crate::render::style::Style;
 use crate::render::{self, replay};
@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use muster_protocol::view::ReplayView;
 
 /// Folds a ledger, and shows what it comes to.
-pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
+pub async fn replay(arguments: ReplayArgs) -> Result<(), CliError> {
     let until = arguments.until.as_deref().map(offline::canonical).transpose()?;
     let view: ReplayView = match &arguments.data {
         Some(directory) => {
@@ -31,7 +31,7 @@ pub async fn replay(arguments: ReplayArgs) -> Result<(), Failure> {
     }
     match view.verified {
         Some(false) => {
-            Err(Failure::Broken(anyhow!("the events of the ledger are not those that its commands lead to")))
+            Err(CliError::Other(anyhow!("the events of the ledger are not those that its commands lead to")))
         }
         Some(true) | None => Ok(()),
     }

@@ -1,12 +1,13 @@
 //! `muster submit` and `muster run`.
 
-use super::{client, logs, wait};
+use super::connect::client;
+use super::{logs, wait};
 use crate::args::{RunArgs, ServerArgs, SubmitArgs};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render::style::Style;
 use crate::render::{self, plan};
-use crate::{jobfile, units};
+use crate::{jobfile, quantities};
 use anyhow::Context;
 use muster_protocol::limits;
 use muster_protocol::resources::Resources;
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Submits a job file.
-pub async fn submit(arguments: SubmitArgs) -> Result<(), Failure> {
+pub async fn submit(arguments: SubmitArgs) -> Result<(), CliError> {
     let spec = jobfile::read(&arguments.file)?;
     if arguments.dry_run {
         return dry_run(&spec, &arguments.server);
@@ -25,7 +26,7 @@ pub async fn submit(arguments: SubmitArgs) -> Result<(), Failure> {
 }
 
 /// Runs a command as a job.
-pub async fn run(arguments: RunArgs) -> Result<(), Failure> {
+pub async fn run(arguments: RunArgs) -> Result<(), CliError> {
     let spec = spec_of(&arguments)?;
     if arguments.dry_run {
         return dry_run(&spec, &arguments.server);
@@ -34,11 +35,11 @@ pub async fn run(arguments: RunArgs) -> Result<(), Failure> {
     send(spec, wait, wait && !arguments.server.json, &arguments.server).await
 }
 
-fn dry_run(spec: &JobSpec, server: &ServerArgs) -> Result<(), Failure> {
+fn dry_run(spec: &JobSpec, server: &ServerArgs) -> Result<(), CliError> {
     if server.json { render::json(spec) } else { render::out(&plan::plan(spec, Style::of_stdout())) }
 }
 
-async fn send(spec: JobSpec, wait: bool, with_output: bool, server: &ServerArgs) -> Result<(), Failure> {
+async fn send(spec: JobSpec, wait: bool, with_output: bool, server: &ServerArgs) -> Result<(), CliError> {
     let client: Arc<Client> = client(server)?;
     let accepted = client.submit(&spec).await?;
     let Some(job) = accepted.job.filter(|_| wait) else {
@@ -48,7 +49,7 @@ async fn send(spec: JobSpec, wait: bool, with_output: bool, server: &ServerArgs)
         };
     };
     if server.json {
-        let ended = wait::until_ended(&client, job, &mut render::bars::Board::silent()).await?;
+        let ended = wait::until_ended(&client, job, &mut render::progress::ProgressDisplay::silent()).await?;
         render::json(&client.job(job).await?)?;
         return wait::verdict([&ended]);
     }
@@ -61,8 +62,8 @@ async fn send(spec: JobSpec, wait: bool, with_output: bool, server: &ServerArgs)
     wait::wait_for_quietly(&client, job).await
 }
 
-fn spec_of(arguments: &RunArgs) -> Result<JobSpec, Failure> {
-    let input = |message: String| Failure::Input(message);
+fn spec_of(arguments: &RunArgs) -> Result<JobSpec, CliError> {
+    let input = |message: String| CliError::Input(message);
     let program = arguments.command.first().map(String::as_str).unwrap_or_default();
     if program.is_empty() {
         return Err(input("the command begins with a program".to_string()));
@@ -73,10 +74,9 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, Failure> {
     let name =
         arguments.name.clone().unwrap_or_else(|| base.chars().take(limits::NAME_BYTES_MAX / 4).collect());
     let indices = match &arguments.array {
-        Some(text) => {
-            units::array(text, limits::TASKS_PER_JOB_MAX).map_err(|error| input(error.to_string()))?
-        }
-        None => units::Array { first: 0, step: 1, tasks: 1 },
+        Some(text) => quantities::index_range(text, limits::TASKS_PER_JOB_MAX)
+            .map_err(|error| input(error.to_string()))?,
+        None => quantities::IndexRange { first: 0, step: 1, tasks: 1 },
     };
     let mut variables = Vec::with_capacity(arguments.env.len());
     for variable in &arguments.env {
@@ -111,7 +111,7 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, Failure> {
 }
 
 /// The directory of the command. On this machine it is where the user stands; elsewhere that need not exist.
-fn working_directory(arguments: &RunArgs) -> Result<String, Failure> {
+fn working_directory(arguments: &RunArgs) -> Result<String, CliError> {
     let here = || env::current_dir().context("find the current directory");
     let cwd = match &arguments.cwd {
         Some(cwd) => here()?.join(cwd),
@@ -120,7 +120,7 @@ fn working_directory(arguments: &RunArgs) -> Result<String, Failure> {
     };
     match cwd.to_str() {
         Some(cwd) => Ok(cwd.to_string()),
-        None => Err(Failure::Input(format!(
+        None => Err(CliError::Input(format!(
             "{} is no UTF-8, and cannot be a job's working directory",
             cwd.display()
         ))),

@@ -1,10 +1,10 @@
 //! `muster wait`: until jobs have ended.
 
-use super::client;
+use super::connect::client;
 use crate::args::WaitArgs;
 use crate::client::{Client, EventTail};
-use crate::failure::Failure;
-use crate::render::bars::Board;
+use crate::error::CliError;
+use crate::render::progress::ProgressDisplay;
 use crate::render::style::Style;
 use crate::render::{self, jobs};
 use muster_protocol::event::Event;
@@ -15,12 +15,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Looked at again after so long, whatever the events say.
-pub const LOOK_MS_MAX: u64 = 2_000;
+pub const POLL_MS_MAX: u64 = 2_000;
 /// Many events in a row are one reason to look.
-pub const LOOK_MS_MIN: u64 = 100;
+pub const POLL_MS_MIN: u64 = 100;
 
 /// Waits until all these jobs have ended.
-pub async fn wait(arguments: WaitArgs) -> Result<(), Failure> {
+pub async fn wait(arguments: WaitArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     if !arguments.server.json {
         return wait_for(&client, &arguments.jobs).await;
@@ -28,18 +28,18 @@ pub async fn wait(arguments: WaitArgs) -> Result<(), Failure> {
     client.learn_members().await;
     let mut ended = Vec::new();
     for job in arguments.jobs {
-        ended.push(until_ended(&client, job, &mut Board::silent()).await?);
+        ended.push(until_ended(&client, job, &mut ProgressDisplay::silent()).await?);
     }
     render::json(&ended)?;
     verdict(&ended)
 }
 
 /// Waits for jobs, with bars on a terminal, and says how each ended.
-pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), Failure> {
+pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), CliError> {
     client.learn_members().await;
     let mut ended = Vec::new();
     for job in jobs {
-        let view = until_ended(client, *job, &mut Board::of_stderr()).await?;
+        let view = until_ended(client, *job, &mut ProgressDisplay::of_stderr()).await?;
         render::line(&jobs::outcome(&view, Style::of_stdout()))?;
         ended.push(view);
     }
@@ -47,20 +47,24 @@ pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), Failure> {
 }
 
 /// Waits for a job whose output is shown: how it ended is said aside.
-pub async fn wait_for_quietly(client: &Client, job: JobId) -> Result<(), Failure> {
-    let view = until_ended(client, job, &mut Board::silent()).await?;
+pub async fn wait_for_quietly(client: &Client, job: JobId) -> Result<(), CliError> {
+    let view = until_ended(client, job, &mut ProgressDisplay::silent()).await?;
     render::note(&jobs::outcome(&view, Style::PLAIN));
     verdict([&view])
 }
 
 /// Whether all succeeded.
-pub fn verdict<'a>(jobs: impl IntoIterator<Item = &'a JobView>) -> Result<(), Failure> {
+pub fn verdict<'a>(jobs: impl IntoIterator<Item = &'a JobView>) -> Result<(), CliError> {
     let good = jobs.into_iter().all(|job| job.terminal == Some(Terminal::Succeeded));
-    if good { Ok(()) } else { Err(Failure::Job) }
+    if good { Ok(()) } else { Err(CliError::JobFailed) }
 }
 
 /// Waits until a job has ended, and shows on the way how it stands.
-pub async fn until_ended(client: &Client, job: JobId, board: &mut Board) -> Result<JobView, Failure> {
+pub async fn until_ended(
+    client: &Client,
+    job: JobId,
+    board: &mut ProgressDisplay,
+) -> Result<JobView, CliError> {
     // What this coordinator has not applied yet will come as an event; what it has applied, the leader has
     // too.
     let from = client.status().await?.applied.0 + 1;
@@ -79,22 +83,22 @@ pub async fn until_ended(client: &Client, job: JobId, board: &mut Board) -> Resu
 
 /// Returns at the end of the job at once; otherwise after a while in which something happened, or a longer
 /// one in which nothing did.
-async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), Failure> {
+async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), CliError> {
     let began = tokio::time::Instant::now();
-    let mut until = began + Duration::from_millis(LOOK_MS_MAX);
+    let mut until = began + Duration::from_millis(POLL_MS_MAX);
     while let Ok(event) = tokio::time::timeout_at(until, tail.next()).await {
         if matches!(event?.event, Event::JobEnded(_)) {
             return Ok(());
         }
         until = until
-            .min(tokio::time::Instant::now() + Duration::from_millis(LOOK_MS_MIN))
-            .max(began + Duration::from_millis(LOOK_MS_MIN));
+            .min(tokio::time::Instant::now() + Duration::from_millis(POLL_MS_MIN))
+            .max(began + Duration::from_millis(POLL_MS_MIN));
     }
     Ok(())
 }
 
 /// For each running stage, how far its first task says that it is.
-pub async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, Failure> {
+pub async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, CliError> {
     let mut notes = BTreeMap::new();
     let mut first = 0u32;
     for (stage, spec) in detail.stages.iter().zip(&detail.spec.stages) {

@@ -3,14 +3,14 @@
 //! It follows the events of the log, so that a watcher who comes late sees the curve from its beginning, and
 //! one whose coordinator falls misses nothing.
 
-use super::client;
-use super::wait::{LOOK_MS_MAX, LOOK_MS_MIN, notes, verdict};
+use super::connect::client;
+use super::wait::{POLL_MS_MAX, POLL_MS_MIN, notes, verdict};
 use crate::args::JobArgs;
 use crate::client::{Client, EventTail};
-use crate::failure::Failure;
-use crate::render::bars::Board;
+use crate::error::CliError;
+use crate::render::progress::ProgressDisplay;
 use crate::render::style::Style;
-use crate::render::training::Training;
+use crate::render::training::TrainingView;
 use crate::render::{self, jobs};
 use muster_protocol::event::Event;
 use muster_protocol::ids::JobId;
@@ -20,22 +20,22 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// Watches a job: bars on a terminal, lines in a pipe.
-pub async fn watch(arguments: JobArgs) -> Result<(), Failure> {
+pub async fn watch(arguments: JobArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     client.learn_members().await;
     if arguments.server.json {
-        let view = follow(&client, arguments.job, &mut Board::json()).await?;
+        let view = follow(&client, arguments.job, &mut ProgressDisplay::json()).await?;
         return verdict([&view]);
     }
-    let view = follow(&client, arguments.job, &mut Board::of_stdout()).await?;
+    let view = follow(&client, arguments.job, &mut ProgressDisplay::of_stdout()).await?;
     render::line(&jobs::outcome(&view, Style::of_stdout()))?;
     verdict([&view])
 }
 
 /// Shows all that is recorded, and how the job stands, until it has ended and its events have been told.
-async fn follow(client: &Client, job: JobId, board: &mut Board) -> Result<JobView, Failure> {
+async fn follow(client: &Client, job: JobId, board: &mut ProgressDisplay) -> Result<JobView, CliError> {
     let mut detail = client.job(job).await?;
-    let mut training = Training::of(&detail.spec);
+    let mut training = TrainingView::of(&detail.spec);
     let mut tail = EventTail::new(client, 1, Some(job));
     loop {
         let notes = if board.wants_notes() { notes(client, &detail).await? } else { BTreeMap::new() };
@@ -44,7 +44,7 @@ async fn follow(client: &Client, job: JobId, board: &mut Board) -> Result<JobVie
         let (mut heard, mut ended) = (false, false);
         let began = Instant::now();
         let (least, mut until) =
-            (began + Duration::from_millis(LOOK_MS_MIN), began + Duration::from_millis(LOOK_MS_MAX));
+            (began + Duration::from_millis(POLL_MS_MIN), began + Duration::from_millis(POLL_MS_MAX));
         while let Ok(event) = timeout_at(until, tail.next()).await {
             let event = event?;
             let line = training.take(&event);
@@ -54,7 +54,7 @@ async fn follow(client: &Client, job: JobId, board: &mut Board) -> Result<JobVie
                 ended = true;
                 break;
             }
-            until = until.min(Instant::now() + Duration::from_millis(LOOK_MS_MIN)).max(least);
+            until = until.min(Instant::now() + Duration::from_millis(POLL_MS_MIN)).max(least);
         }
         detail = client.job(job).await?;
         // A job that was retried has ended before; one that has ended tells all its events first.
