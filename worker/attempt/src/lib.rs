@@ -5,10 +5,12 @@
 //! attempts, and nothing knows executors.
 
 pub mod artifacts;
+mod attempt;
 mod client;
 pub mod frame;
 mod pen;
 
+pub use attempt::{Attempt, AttemptError};
 pub use client::{AttemptClient, ClientError, launch_from_env};
 pub use frame::{FRAME_BYTES_MAX, FrameError};
 pub use pen::{Pen, Receipt};
