@@ -5,17 +5,13 @@
 //! learns from is leased to it. It keeps nothing that counts: killed, it starts again somewhere, and trainers
 //! find it there.
 
-use crate::error::Error;
-use crate::model::{corpus, named_data_set};
-use crate::params::Params;
-use crate::wait_times::WaitTimes;
-use muster_attempt::Attempt;
+use super::attempt::Attempt;
+use super::error::Error;
+use super::model::{corpus, named_data_set};
 use muster_collective::loader::{Place, Recipe, Served, serve};
 use muster_llm::train::{Corpus, Packed, Samples, Windows};
 use muster_protocol::ids::Digest;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,39 +20,10 @@ use std::time::{Duration, Instant};
 
 /// The record that says where a loader listens: a [`Place`].
 pub const SERVE: &str = "serve";
+/// Between two looks at the stages that are fed.
+const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
 /// Between two records of what was served.
-const RECORD_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Samples can't be served.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    #[error("serve samples: listen on {bind}: {source}; set `bind` to a free address of this worker")]
-    Listen { bind: String, source: io::Error },
-}
-
-/// Parameters of `data.load`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct LoadParams {
-    /// Stages of `train` that take their samples from here, which ends when they have; empty: `train`.
-    pub feeds: Vec<String>,
-    /// Where it listens; empty: any port of the worker's address.
-    pub bind: String,
-    /// The stage that ran `data.manifest`.
-    pub manifest_stage: String,
-    /// Draws everything that is drawn.
-    #[schemars(range(max = 4_294_967_295_u64))]
-    pub seed: u64,
-}
-
-impl Default for LoadParams {
-    fn default() -> LoadParams {
-        let manifest_stage = "manifest".to_owned();
-        LoadParams { feeds: Vec::new(), bind: String::new(), manifest_stage, seed: 1 }
-    }
-}
-
-impl Params for LoadParams {}
+const TELL: Duration = Duration::from_secs(10);
 
 /// The record `load`, and the output: what was served.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,17 +36,17 @@ pub struct Loaded {
     pub bytes: u64,
 }
 
-/// Runs one task of the stage.
-pub fn run(attempt: &mut Attempt, params: &LoadParams, waits: &WaitTimes) -> Result<(), Error> {
-    let (hash, data) = named_data_set(attempt, &params.manifest_stage)?;
+/// Runs it.
+pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
+    let (hash, data) = named_data_set(attempt)?;
     let corpus = Arc::new(corpus(&attempt.artifacts, &data.train)?);
-    let bind = match params.bind.as_str() {
+    let bind = match attempt.params.text("bind") {
         "" => format!("{}:0", attempt.address),
         bind => bind.to_owned(),
     };
-    let failed = |source| LoadError::Listen { bind: bind.clone(), source };
-    let listener = TcpListener::bind(&bind).map_err(failed)?;
-    let port = listener.local_addr().map_err(failed)?.port();
+    let failed = |what: &str, error| Error::Unfit(format!("serve samples: {what} {bind}: {error}"));
+    let listener = TcpListener::bind(&bind).map_err(|e| failed("listen on", e))?;
+    let port = listener.local_addr().map_err(|e| failed("ask for the port of", e))?.port();
     let place =
         Place { address: format!("{}:{port}", attempt.address), token: uuid::Uuid::new_v4().to_string() };
     let number = u64::from(attempt.launch.attempt.epoch) << 32;
@@ -90,7 +57,7 @@ pub fn run(attempt: &mut Attempt, params: &LoadParams, waits: &WaitTimes) -> Res
     let open = |recipe: &Recipe| samples(&corpus, recipe).map_err(|error| error.to_string());
     thread::scope(|scope| {
         let server = scope.spawn(|| serve(&listener, &place.token, &hash.to_string(), &open, &served, &over));
-        let waited = wait(attempt, &params.feeds, waits.stage_poll, &served, number);
+        let waited = wait(attempt, &served, number);
         over.store(true, Ordering::Relaxed);
         match server.join() {
             Ok(ended) => waited.and(ended.map_err(Error::from)),
@@ -98,7 +65,7 @@ pub fn run(attempt: &mut Attempt, params: &LoadParams, waits: &WaitTimes) -> Res
         }
     })?;
     let loaded = so_far(&served);
-    Ok(attempt.output(&loaded)?)
+    attempt.output(&loaded)
 }
 
 fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Samples>, Error> {
@@ -111,22 +78,16 @@ fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Samples>, Er
 
 /// Returns once all tasks of the stages that are fed have succeeded; should one fail for good, the job ends,
 /// and so do we.
-fn wait(
-    attempt: &mut Attempt,
-    feeds: &[String],
-    poll: Duration,
-    served: &Served,
-    mut number: u64,
-) -> Result<(), Error> {
-    let default = ["train".to_owned()];
-    let feeds = if feeds.is_empty() { &default } else { feeds };
+fn wait(attempt: &mut Attempt, served: &Served, mut number: u64) -> Result<(), Error> {
+    let feeds = attempt.params.texts("feeds");
+    let feeds = if feeds.is_empty() { vec!["train".to_owned()] } else { feeds };
     let mut told = (Instant::now(), so_far(served));
     for stage in feeds {
-        let tasks = attempt.find_stage(stage)?.tasks as usize;
-        while attempt.succeeded(stage)? < tasks {
-            thread::sleep(poll);
+        let tasks = attempt.find_stage(&stage)?.tasks as usize;
+        while attempt.succeeded(&stage)? < tasks {
+            thread::sleep(LOOK);
             let loaded = so_far(served);
-            if told.0.elapsed() >= RECORD_INTERVAL && told.1 != loaded {
+            if told.0.elapsed() >= TELL && told.1 != loaded {
                 number += 1;
                 attempt.record("load", number, Digest::default(), &loaded, false)?;
                 told = (Instant::now(), loaded);

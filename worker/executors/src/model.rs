@@ -1,9 +1,9 @@
 //! What several executors open from the artifacts: a data set, its shards and tokenizer, and a trained model
 //! with what was learnt for it.
 
-use crate::error::Error;
-use crate::wire::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
-use muster_attempt::Attempt;
+use super::attempt::Attempt;
+use super::error::Error;
+use super::wire::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
 use muster_attempt::artifacts::Artifacts;
 use muster_data::megatron::Files;
 use muster_data::shard::Shard;
@@ -44,14 +44,15 @@ pub fn corpus(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Corpus, Error>
     Ok(Corpus::new(shards(artifacts, refs)?)?)
 }
 
-/// The data set that the stage `manifest_stage` made.
-pub fn data_set(attempt: &mut Attempt, manifest_stage: &str) -> Result<DataSet, Error> {
-    Ok(named_data_set(attempt, manifest_stage)?.1)
+/// The data set of our job.
+pub fn data_set(attempt: &mut Attempt) -> Result<DataSet, Error> {
+    Ok(named_data_set(attempt)?.1)
 }
 
-/// The same, and the artifact that it is.
-pub fn named_data_set(attempt: &mut Attempt, manifest_stage: &str) -> Result<(Digest, DataSet), Error> {
-    let output: ManifestOutput = attempt.output_of(manifest_stage)?;
+/// The data set of our job, and the artifact that it is.
+pub fn named_data_set(attempt: &mut Attempt) -> Result<(Digest, DataSet), Error> {
+    let stage = attempt.params.text("manifest_stage").to_owned();
+    let output: ManifestOutput = attempt.output_of(&stage)?;
     Ok((output.data, attempt.get_json(output.data)?))
 }
 
@@ -72,57 +73,43 @@ pub fn open_tokenizer(
     Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
 }
 
-/// A model can't be found or put together.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    #[error("find the base `{base}`: it is neither a directory on this worker nor an artifact (blake3:…)")]
-    NoBase { base: String },
-    #[error("find the model: stage `{stage}` has no rank 0")]
-    NoRank0 { stage: String },
-    #[error("find the base of the adapter in {place}: it was made from scratch, and kept nowhere")]
-    BaseNotKept { place: ModelModelPlace },
-    #[error("find the base of the adapter in {place}: more than {ADAPTERS_MAX} lie upon each other")]
-    TooManyAdapters { place: ModelModelPlace },
-    #[error("use the adapter in {place}: its base {base} has a prefix or a prompt of its own")]
-    BaseHasRows { place: ModelModelPlace, base: ModelModelPlace },
-    #[error("name the artifact of {file}: {reason}")]
-    FileHash { file: String, reason: String },
-}
-
 /// Where a model is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModelPlace {
+pub enum Place {
     /// A directory on this worker, in the Hugging Face layout.
     Directory(String),
     /// A checkpoint, or an artifact that lists the files of a model.
     Artifact(Digest),
 }
 
-impl ModelPlace {
+impl Place {
     /// What a parameter or an adapter names.
-    pub fn named(text: &str) -> Result<ModelPlace, ModelError> {
+    pub fn named(text: &str) -> Result<Place, Error> {
         match text.parse() {
-            Ok(hash) => Ok(ModelPlace::Artifact(hash)),
-            Err(_) if Path::new(text).is_dir() => Ok(ModelPlace::Directory(text.to_owned())),
-            Err(_) => Err(ModelError::NoBase { base: text.to_owned() }),
+            Ok(hash) => Ok(Place::Artifact(hash)),
+            Err(_) if Path::new(text).is_dir() => Ok(Place::Directory(text.to_owned())),
+            Err(_) => Err(Error::Unfit(format!(
+                "find the base `{text}`: it is neither a directory on this worker nor an artifact (blake3:…)"
+            ))),
         }
     }
 
     /// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if
     /// that is another artifact.
-    pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, ModelPlace), Error> {
+    pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, Place), Error> {
         let outputs: Vec<TrainOutput> = attempt.outputs_of(stage)?;
         let rank_0 = outputs.iter().find(|output| output.rank == 0);
-        let output = rank_0.ok_or_else(|| ModelError::NoRank0 { stage: stage.to_owned() })?;
-        Ok((output.checkpoint, ModelPlace::Artifact(output.model.unwrap_or(output.checkpoint))))
+        let output =
+            rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?;
+        Ok((output.checkpoint, Place::Artifact(output.model.unwrap_or(output.checkpoint))))
     }
 }
 
-impl fmt::Display for ModelPlace {
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ModelPlace::Directory(dir) => f.write_str(dir),
-            ModelPlace::Artifact(hash) => hash.fmt(f),
+            Place::Directory(dir) => f.write_str(dir),
+            Place::Artifact(hash) => hash.fmt(f),
         }
     }
 }
@@ -135,10 +122,10 @@ enum Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    fn open(artifacts: &'a Artifacts, place: &'a ModelPlace) -> Result<Opened<'a>, Error> {
+    fn open(artifacts: &'a Artifacts, place: &'a Place) -> Result<Opened<'a>, Error> {
         let hash = match place {
-            ModelPlace::Directory(dir) => return Ok(Opened::Directory(Path::new(dir))),
-            ModelPlace::Artifact(hash) => *hash,
+            Place::Directory(dir) => return Ok(Opened::Directory(Path::new(dir))),
+            Place::Artifact(hash) => *hash,
         };
         let bytes = artifacts.get(hash)?;
         match serde_json::from_slice::<BTreeMap<String, Digest>>(&bytes) {
@@ -147,7 +134,7 @@ impl<'a> Opened<'a> {
         }
     }
 
-    /// A file; `None` if none has that name.
+    /// A file; `None` if there is none of that name.
     fn file(&self, name: &str) -> Result<Option<Vec<u8>>, model::Error> {
         let failed = |reason: String| model::Error::File { what: "read", file: name.to_owned(), reason };
         match self {
@@ -174,7 +161,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// How many adapters may have been trained one upon the other.
+/// So many adapters may have been trained one upon the other.
 const ADAPTERS_MAX: usize = 16;
 
 /// A model, with what was learnt for it.
@@ -186,17 +173,17 @@ pub struct Model {
     /// A prefix or a prompt, which no weight can take in.
     pub adapter: Option<Adapter>,
     /// Where the weights are.
-    pub base: ModelPlace,
+    pub base: Place,
 }
 
 impl Model {
     /// Of a directory, a checkpoint, or an artifact that lists the files of a model. If a checkpoint holds an
     /// adapter only, its base is found by what the adapter says; low-rank additions are merged into it.
-    pub fn load(artifacts: &Artifacts, place: &ModelPlace) -> Result<Model, Error> {
+    pub fn load(artifacts: &Artifacts, place: &Place) -> Result<Model, Error> {
         Model::within(artifacts, place, ADAPTERS_MAX)
     }
 
-    fn within(artifacts: &Artifacts, place: &ModelPlace, depth: usize) -> Result<Model, Error> {
+    fn within(artifacts: &Artifacts, place: &Place, depth: usize) -> Result<Model, Error> {
         let opened = Opened::open(artifacts, place)?;
         let manifest = match &opened {
             Opened::Checkpoint(_, manifest) if manifest.holds == Holds::Trained => manifest,
@@ -207,15 +194,21 @@ impl Model {
         };
         let adapter = peft::load(&manifest.model, |name| opened.file(name))?;
         if adapter.base.is_empty() {
-            return Err(ModelError::BaseNotKept { place: place.clone() }.into());
+            return Err(Error::Unfit(format!(
+                "find the base of the adapter in {place}: it was made from scratch, and kept nowhere"
+            )));
         }
-        let base = ModelPlace::named(&adapter.base)?;
+        let base = Place::named(&adapter.base)?;
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(ModelError::TooManyAdapters { place: place.clone() }.into());
+            return Err(Error::Unfit(format!(
+                "find the base of the adapter in {place}: more than {ADAPTERS_MAX} lie upon each other"
+            )));
         };
         let below = Model::within(artifacts, &base, depth)?;
         if below.adapter.is_some() {
-            return Err(ModelError::BaseHasRows { place: place.clone(), base }.into());
+            return Err(Error::Unfit(format!(
+                "use the adapter in {place}: its base {base} has a prefix or a prompt of its own"
+            )));
         }
         match &adapter.method {
             MethodConfig::Full(_) | MethodConfig::Prefix(_) | MethodConfig::Prompt(_) => {
@@ -259,7 +252,7 @@ fn flat(model: &Decoder) -> Result<Vec<f32>, model::Error> {
 }
 
 /// The tokenizer that lies beside a model, if one does.
-pub fn tokenizer_of(artifacts: &Artifacts, place: &ModelPlace) -> Result<Option<Tokenizer>, Error> {
+pub fn tokenizer_of(artifacts: &Artifacts, place: &Place) -> Result<Option<Tokenizer>, Error> {
     let opened = Opened::open(artifacts, place)?;
     let Some(json) = opened.file(TOKENIZER)? else { return Ok(None) };
     let (config, map) = (opened.file(TOKENIZER_CONFIG)?, opened.file(SPECIAL_TOKENS)?);
@@ -270,21 +263,22 @@ pub fn tokenizer_of(artifacts: &Artifacts, place: &ModelPlace) -> Result<Option<
 pub struct Trained {
     /// The checkpoint that it is from.
     pub checkpoint: Digest,
-    /// That checkpoint, or a whole model that was made of it.
-    place: ModelPlace,
+    /// What holds the most of it: that checkpoint, or a whole model that was made of it.
+    most: Place,
 }
 
 impl Trained {
     /// Opens it: a whole model, or what was learnt on a base, on that base.
     pub fn open(&self, artifacts: &Artifacts) -> Result<Decoder, Error> {
-        Model::load(artifacts, &self.place)?.decoder()
+        Model::load(artifacts, &self.most)?.decoder()
     }
 }
 
-/// The model that the stage `train_stage` trained.
-pub fn trained(attempt: &mut Attempt, train_stage: &str) -> Result<Trained, Error> {
-    let (checkpoint, place) = ModelPlace::trained_by(attempt, train_stage)?;
-    Ok(Trained { checkpoint, place })
+/// The model that our job trained.
+pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
+    let stage = attempt.params.text("train_stage").to_owned();
+    let (checkpoint, most) = Place::trained_by(attempt, &stage)?;
+    Ok(Trained { checkpoint, most })
 }
 
 /// A file of a checkpoint, which is the artifact with the hash that its manifest says.
@@ -294,7 +288,8 @@ pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::File) -> Result
 }
 
 /// The artifact that a file of a checkpoint is.
-pub fn checkpoint_file_hash(file: &checkpoint::File) -> Result<Digest, ModelError> {
-    let failed = |reason| ModelError::FileHash { file: file.name.clone(), reason };
-    format!("blake3:{}", file.hash).parse().map_err(|e| failed(format!("{e}")))
+pub fn checkpoint_file_hash(file: &checkpoint::File) -> Result<Digest, Error> {
+    format!("blake3:{}", file.hash)
+        .parse()
+        .map_err(|e| Error::Unfit(format!("name the artifact of {}: {e}", file.name)))
 }

@@ -4,17 +4,19 @@
 //! trained.
 
 pub mod complete;
-mod error;
 pub mod join;
 mod lines;
 pub mod plan;
 pub mod verify;
 
-pub use error::AgentError;
-
+use super::attempt::Attempt;
+use super::error::Error;
 use muster_protocol::ids::Digest;
 
 /// The artifact of the line that the planner gave a subtask.
-fn line_hash(text: &str) -> Result<Digest, AgentError> {
-    text.parse().map_err(|e| AgentError::Line { text: text.to_owned(), reason: format!("{e}") })
+fn line_hash(attempt: &Attempt) -> Result<Digest, Error> {
+    let text = attempt.params.text("line");
+    text.parse().map_err(|e| {
+        Error::Unfit(format!("find the line to complete: `line` = {text:?} is {e}; agent.plan sets it"))
+    })
 }

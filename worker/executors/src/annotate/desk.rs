@@ -8,6 +8,7 @@
 use super::board::{Board, Draft, Label, Refusal};
 use super::chain::Chain;
 use super::import::{self, Complaint, Tally};
+use crate::attempt::Attempt;
 use crate::error::Error;
 use muster_protocol::attempt_call::KeyedRecord;
 use muster_protocol::ids::Digest;

@@ -5,7 +5,7 @@
 //! meant.
 
 use super::board::check_label;
-use super::AnnotateParams;
+use crate::attempt::Attempt;
 use crate::error::Error;
 use muster_data::documents::{Body, Document, Place, Scan, Turn};
 use muster_protocol::ids::Digest;
@@ -76,13 +76,14 @@ pub struct Fields<'a> {
 }
 
 /// Reads the items as the parameters say, with their proposals.
-pub fn gather(attempt: &mut Attempt, params: &AnnotateParams, labels: &[String]) -> Result<Vec<Item>, Error> {
-    let (path, stage) = (&params.items, &params.items_stage);
-    let fields =
-        Fields { id: &params.id_field, text: &params.text_field, proposal: &params.proposal_field };
+pub fn gather(attempt: &mut Attempt, labels: &[String]) -> Result<Vec<Item>, Error> {
+    let text = |attempt: &Attempt, key| attempt.params.text(key).to_owned();
+    let [path, stage, id, shown, proposal] =
+        ["items", "items_stage", "id_field", "text_field", "proposal_field"].map(|key| text(attempt, key));
+    let fields = Fields { id: &id, text: &shown, proposal: &proposal };
     let mut items = match (path.is_empty(), stage.is_empty()) {
-        (false, true) => from_lines(&read(path)?, path, "", fields)?,
-        (true, false) => from_stage(attempt, stage, fields)?,
+        (false, true) => from_lines(&read(&path)?, &path, "", fields)?,
+        (true, false) => from_stage(attempt, &stage, fields)?,
         (true, true) => {
             return Err(Error::Unfit(
                 "find the items: set `items`, a file, or `items_stage`, a stage".to_owned(),
@@ -94,13 +95,13 @@ pub fn gather(attempt: &mut Attempt, params: &AnnotateParams, labels: &[String])
             ));
         }
     };
-    let most = params.items_max;
+    let most = attempt.params.size("items_max");
     if most > 0 && items.len() > most {
         attempt.say(&format!("of {} items, the first {most} are to be labelled", items.len()));
         items.truncate(most);
     }
     check(&items)?;
-    let (file, stage) = (&params.proposals, &params.propose_stage);
+    let (file, stage) = (text(attempt, "proposals"), text(attempt, "propose_stage"));
     if !file.is_empty() {
         propose(&mut items, &read(&file)?, &file)?;
     }

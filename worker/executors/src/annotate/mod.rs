@@ -21,15 +21,13 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use crate::error::Error;
-use crate::params::Params;
+use super::attempt::Attempt;
+use super::error::Error;
 use board::{Board, Rules};
 use desk::{Desk, ERRANDS_MAX, confirm};
-use muster_attempt::Attempt;
 use muster_protocol::attempt_call::KeyedRecord;
 use muster_protocol::ids::Digest;
 use rustix::system::uname;
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use server::Office;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -41,69 +39,6 @@ use tokio::sync::oneshot;
 const ITEMS_KEY: &str = "items";
 /// The key under which each attempt says where its form is.
 const URL_KEY: &str = "url";
-
-/// Parameters of `data.annotate`.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AnnotateParams {
-    /// A file of JSON lines on the worker, one item each, by its absolute path; read once.
-    pub items: String,
-    /// Instead: the stage whose outputs name an artifact of JSON lines as `items` or `labelled`, or documents as
-    /// `scan`.
-    pub items_stage: String,
-    /// How many of the first items are labelled; 0: all.
-    #[schemars(range(max = 1_000_000))]
-    pub items_max: usize,
-    /// The member of a line that names the item; without it, its number does.
-    pub id_field: String,
-    /// The member of a line that is shown.
-    pub text_field: String,
-    /// The member of a line that a model proposes.
-    pub proposal_field: String,
-    /// A file of JSON lines with `item` and `label`: what a model proposes.
-    pub proposals: String,
-    /// The stage whose outputs name an artifact of such lines as `proposals`.
-    pub propose_stage: String,
-    /// The labels to choose from; empty: any text, beginning with the proposal or the item's.
-    pub labels: Vec<String>,
-    /// Labels of each item, each by another person.
-    #[schemars(range(min = 1, max = 16))]
-    pub per_item: usize,
-    /// Where those differ, one more person decides; else that is reported.
-    pub adjudicate: bool,
-    /// `POST /close`, or `muster annotate JOB close --who NAME`, may end it before every item has its labels.
-    pub allow_partial: bool,
-    /// What people are asked, above each item.
-    pub question: String,
-    /// Where the form is served; with port 0 a restart on the same host keeps the port if it can.
-    pub bind: String,
-    /// How people reach it, if that is another address.
-    pub url: String,
-}
-
-impl Default for AnnotateParams {
-    fn default() -> AnnotateParams {
-        AnnotateParams {
-            items: String::new(),
-            items_stage: String::new(),
-            items_max: 0,
-            id_field: "id".to_owned(),
-            text_field: "text".to_owned(),
-            proposal_field: "proposal".to_owned(),
-            proposals: String::new(),
-            propose_stage: String::new(),
-            labels: Vec::new(),
-            per_item: 1,
-            adjudicate: false,
-            allow_partial: false,
-            question: String::new(),
-            bind: "127.0.0.1:0".to_owned(),
-            url: String::new(),
-        }
-    }
-}
-
-impl Params for AnnotateParams {}
 
 /// The body of a record `items`; its payload is the artifact.
 #[derive(Debug, Serialize, Deserialize)]
@@ -122,30 +57,31 @@ struct Announced {
 }
 
 /// Runs it.
-pub fn run(attempt: &mut Attempt, params: &AnnotateParams) -> Result<(), Error> {
+pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     if attempt.launch.world != 1 {
         return Err(Error::Unfit(format!(
             "label in {} tasks: the stage is one task, and people share its form",
             attempt.launch.world
         )));
     }
-    let rules = rules(params)?;
+    let rules = rules(attempt)?;
     let records = attempt.progress(attempt.task(), "")?;
-    let items = items(attempt, params, &records, &rules.labels)?;
+    let items = items(attempt, &records, &rules.labels)?;
     let board = Arc::new(RwLock::new(Board::new(items, rules)));
     let mut desk = Desk::open(attempt, &board, &records)?;
     if !board.read().unwrap_or_else(PoisonError::into_inner).is_over() {
-        wait(&mut desk, params, &board, &records)?;
+        wait(&mut desk, &board, &records)?;
     }
     finish(attempt, &board.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn rules(params: &AnnotateParams) -> Result<Rules, Error> {
+fn rules(attempt: &Attempt) -> Result<Rules, Error> {
+    let params = &attempt.params;
     let rules = Rules {
-        labels: params.labels.clone(),
-        per_item: params.per_item,
-        adjudicate: params.adjudicate,
-        allow_partial: params.allow_partial,
+        labels: params.texts("labels"),
+        per_item: params.size("per_item"),
+        adjudicate: params.flag("adjudicate"),
+        allow_partial: params.flag("allow_partial"),
     };
     for (place, label) in rules.labels.iter().enumerate() {
         let fits = (1..=board::LABEL_BYTES_MAX).contains(&label.len())
@@ -169,14 +105,13 @@ fn rules(params: &AnnotateParams) -> Result<Rules, Error> {
 /// labels what has changed since.
 fn items(
     attempt: &mut Attempt,
-    params: &AnnotateParams,
     records: &[KeyedRecord],
     labels: &[String],
 ) -> Result<Vec<items::Item>, Error> {
     if let Some(record) = records.iter().find(|record| record.key == ITEMS_KEY) {
         return items::from_bytes(&attempt.artifacts.get(record.payload_hash)?);
     }
-    let items = items::gather(attempt, params, labels)?;
+    let items = items::gather(attempt, labels)?;
     let bytes = items::to_bytes(&items)?;
     let hash = attempt.artifacts.put(&bytes)?;
     let proposals = items.iter().filter(|item| item.proposal.is_some()).count() as u64;
@@ -188,23 +123,18 @@ fn items(
 }
 
 /// Serves people until nothing is awaited any more.
-fn wait(
-    desk: &mut Desk<'_>,
-    params: &AnnotateParams,
-    board: &Arc<RwLock<Board>>,
-    records: &[KeyedRecord],
-) -> Result<(), Error> {
+fn wait(desk: &mut Desk<'_>, board: &Arc<RwLock<Board>>, records: &[KeyedRecord]) -> Result<(), Error> {
     let attempt = desk.attempt();
-    let listener = bind(&params.bind, records)?;
+    let listener = bind(attempt.params.text("bind"), records)?;
     let failed = |what: &str, error: std::io::Error| Error::Unfit(format!("serve the form: {what}: {error}"));
     let listen = listener.local_addr().map_err(|error| failed("ask for its address", error))?;
-    let (host, url) = announced(&params.url, listen);
+    let (host, url) = announced(attempt.params.text("url"), listen);
     let (errands, waiting) = mpsc::sync_channel(ERRANDS_MAX);
     let office = Office {
         board: Arc::clone(board),
         errands,
         title: format!("{}: {}", attempt.launch.job_name, attempt.launch.stage_name),
-        question: params.question.clone(),
+        question: attempt.params.text("question").to_owned(),
         host,
         shown: Mutex::default(),
     };
@@ -287,5 +217,5 @@ fn finish(attempt: &mut Attempt, board: &Board) -> Result<(), Error> {
         figure(output.alpha),
         figure(output.confirmed)
     ));
-    Ok(attempt.output(&output)?)
+    attempt.output(&output)
 }
