@@ -11,8 +11,10 @@ pub const PROFILE: &str = "ci";
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
-    // The manifest's parent: xtask lies directly in the root.
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+    // `cargo run` sets the variable for the tree that it runs in. The path of the build may be another one, if
+    // two trees share a target folder.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    PathBuf::from(manifest).parent().map(PathBuf::from).unwrap_or_default()
 }
 
 /// What a bench, started in the workspace's root, finds: the one JSON object that it prints. What it says

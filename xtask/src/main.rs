@@ -1,4 +1,4 @@
-//! The project's own habits: `cargo xtask verify | test | sim | demo | bench | oracle`.
+//! The project's own habits: `cargo xtask verify | house | test | sim | demo | bench | oracle`.
 //!
 //! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything
 //! is built with the one profile `ci`, for the whole workspace, so that features are unified once and candle
@@ -42,6 +42,8 @@ struct Arguments {
 enum Task {
     /// Format, house rules, dependencies, clippy and docs; nothing is run.
     Verify,
+    /// The house rules alone: circles, sizes, names, imports.
+    House,
     /// Every test of the workspace, then 200 simulated clusters, the planted bugs, and the demo.
     Test {
         /// Leave the simulator out, and the planted bugs with it.
@@ -116,6 +118,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::Verify => verify::verify(),
+        Task::House => house::house(),
         Task::Test { no_sim, no_demo, filter } => suite::test(!no_sim, !no_demo, &filter),
         Task::Sim { planted: true, .. } => planted::planted(),
         Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),

@@ -21,6 +21,8 @@ pub struct Package {
     pub source: Option<String>,
     /// The names of the packages that it is built with, except in its tests.
     pub needs: Vec<String>,
+    /// The names of its libraries, programs, examples and tests.
+    pub targets: Vec<String>,
 }
 
 fn text(value: &Value, key: &str) -> String {
@@ -65,6 +67,7 @@ pub fn resolved() -> Result<Vec<Package>> {
                 license: text(package, "license"),
                 source: package.get("source").and_then(Value::as_str).map(str::to_string),
                 needs,
+                targets: list(package, "targets").iter().map(|target| text(target, "name")).collect(),
             });
         }
     }

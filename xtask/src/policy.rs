@@ -117,6 +117,7 @@ mod tests {
             license: license.to_string(),
             source,
             needs: Vec::new(),
+            targets: Vec::new(),
         }
     }
 

@@ -30,7 +30,7 @@ type Check = fn() -> Result<bool>;
 
 const CHECKS: &[(&str, Check)] = &[
     ("format", format),
-    ("house rules", house_rules),
+    ("house rules", house::house),
     ("dependencies", dependencies),
     ("clippy", clippy),
     ("docs", docs),
@@ -45,10 +45,6 @@ fn clean(complaints: Vec<String>) -> bool {
         println!("{complaint}");
     }
     complaints.is_empty()
-}
-
-fn house_rules() -> Result<bool> {
-    Ok(clean(house::complaints(&packages::resolved()?)?))
 }
 
 fn dependencies() -> Result<bool> {
