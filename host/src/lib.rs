@@ -2,6 +2,7 @@
 //! throttled logs.
 //!
 //! **Boundary**: nothing here knows jobs, models or messages.
+#![warn(missing_docs)]
 
 pub mod compute;
 pub mod durable;

@@ -1,13 +1,14 @@
-//! The vocabulary of Muster: what coordinators, workers and clients say to each other, and nothing that does
-//! anything.
+//! The types that coordinators, workers and clients exchange: ids, job specs, commands, events, messages.
 //!
-//! Everything here is plain data with two encodings: bincode for wire and log ([`codec`]), JSON for people
-//! ([`view`], serde). The crate is `no_std`, so that the pure core, which is built on it, cannot reach a
-//! clock, a socket or a thread.
+//! All of it is plain data with two encodings: bincode for the wire and the log ([`codec`]), JSON for people
+//! ([`view`], serde). The crate must never act: it is `no_std`, so that the core, which is built on it, can't
+//! reach a clock, a socket or a thread. It imports no other crate of the workspace.
 //!
-//! **Invariant**: every enum that is written to the log or the wire is made by [`tagged!`](crate::tagged!),
-//! so that its numeric tags are written down and never follow from the order of its variants.
+//! **Invariant**: every enum in the log or on the wire is declared with [`tagged!`](crate::tagged!) or
+//! [`words!`](crate::words!), which write down its numeric tags instead of taking them from the order of the
+//! variants.
 #![no_std]
+#![warn(missing_docs)]
 extern crate alloc;
 
 pub mod attempt_call;

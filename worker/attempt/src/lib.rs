@@ -3,6 +3,7 @@
 //!
 //! Programs of others reach all of it through the environment alone. **Boundary**: nothing here starts
 //! attempts, and nothing knows executors.
+#![warn(missing_docs)]
 
 pub mod artifacts;
 mod attempt;

@@ -13,6 +13,7 @@
 //!
 //! **Invariant.** A rank that dies or falls silent is an error for all others within the timeouts of
 //! [`Timing`]: they end, and the scheduler forms the gang again.
+#![warn(missing_docs)]
 
 mod beat;
 mod drive;

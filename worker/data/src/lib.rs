@@ -3,6 +3,7 @@
 //! `scan` (one task per split: `read`, `normalise`, `filters`, `decontaminate`) → `dedup` (any number of
 //! tasks, then one, over all scans) → `tokenizer` (one task) → `pack` (one task per split) → `manifest` (one
 //! task). Each step's result is bytes that the next one reads; nothing is shared but those.
+#![warn(missing_docs)]
 
 pub mod chat;
 pub mod decontaminate;

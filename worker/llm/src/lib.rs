@@ -16,6 +16,7 @@
 //!
 //! **Invariant.** The same inputs, parameters and thread count give the same bytes: every order is fixed,
 //! every generator is seeded, and no clock is read.
+#![warn(missing_docs)]
 
 pub mod autograd;
 pub mod compute;
