@@ -1,25 +1,29 @@
-//! Bugs that the simulator must catch: `tests/planted/*.patch`, one by one, in a copy of what git tracks.
+//! Bugs that the simulator must catch: each `tests/planted/*.patch`, applied to a copy of the tree.
 //!
-//! Its one job is to prove that the simulator sees what it is there to see. A patch says in its first lines,
-//! each behind `# `, what the bug is, and in the last of them by which invariants it must be caught; any
-//! other counts as a failure of the product, not as a proof. It must never touch the working tree, nor what
-//! cargo has built from it. The copy and its own target directory are kept between runs: the price is one
-//! more build of the simulator's dependencies on a new machine, and of each changed crate per patch.
+//! Its one job is to prove that the simulator catches what it is there to catch. The first lines of a patch
+//! begin with `# `: they describe the bug, and the last of them names the invariants that may catch it. If
+//! another invariant fails, that is a bug of the product and not a proof. This must never change the working
+//! tree or what cargo has built from it. The copy borrows the dependencies of the main build, so the cost is
+//! one build of the simulator's own crates, and of the changed crates per patch.
+
+mod dependencies;
+mod tree;
 
 use crate::cargo::{self, PROFILE};
+use crate::packages;
 use anyhow::{Context, Result, bail, ensure};
-use std::collections::BTreeSet;
+use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// A bug that is not caught by these is too well hidden.
+/// One of these seeds must catch each bug.
 const SEEDS: &str = "0..400";
-/// The line of a patch that says what must catch its bug.
+/// The line of a patch that names the invariants which may catch its bug.
 const CAUGHT_BY: &str = "# Caught by:";
 
-/// What a seed breaks that leaves another trace when it is run again.
+/// The invariant that fails if a second run of a seed leaves another trace.
 const DETERMINISM: &str = "determinism";
 
 /// A planted bug.
@@ -29,25 +33,30 @@ struct Planted {
     path: PathBuf,
     /// Invariants, any of which may catch it.
     caught_by: Vec<String>,
-    /// What it changes.
+    /// The files that it changes.
     files: Vec<PathBuf>,
 }
 
-/// Plants every bug in turn, and lets simulated clusters find it. `false`: one was not caught.
+/// Plants every bug in turn and runs simulated clusters. Returns `false` if one was not caught.
 pub fn planted() -> Result<bool> {
     let began = Instant::now();
     let place = cargo::target_directory().join("planted");
     let tree = place.join("tree");
-    let tracked = copy(&cargo::root(), &tree)?;
+    let tracked = tree::copy(&cargo::root(), &tree)?;
+    dependencies::borrow(
+        &cargo::target_directory().join(PROFILE),
+        &place.join(PROFILE),
+        &packages::resolved()?,
+    )?;
     let bugs = patches(&cargo::root().join("tests/planted"))?;
-    ensure!(!bugs.is_empty(), "find any patch in tests/planted");
+    ensure!(!bugs.is_empty(), "find a patch in tests/planted");
     let mut uncaught = 0;
     for bug in &bugs {
         let caught = plant(bug, &place, &tree);
-        // Put back at once, whatever came of it: cargo sees by a file's time that it changed, so it must be
-        // later than the build.
+        // Restored at once, even after an error. Cargo notices a change by a file's time, which must be later
+        // than the build.
         for file in bug.files.iter().filter(|file| tracked.contains(*file)) {
-            put(&cargo::root().join(file), &tree.join(file))?;
+            tree::put(&cargo::root().join(file), &tree.join(file))?;
         }
         match caught {
             Ok(true) => {}
@@ -67,7 +76,7 @@ pub fn planted() -> Result<bool> {
     Ok(uncaught == 0)
 }
 
-/// Plants a bug; whether it is caught as it must be.
+/// Plants a bug and returns whether one of its invariants caught it.
 fn plant(bug: &Planted, place: &Path, tree: &Path) -> Result<bool> {
     let began = Instant::now();
     apply(bug, tree)?;
@@ -82,7 +91,7 @@ fn plant(bug: &Planted, place: &Path, tree: &Path) -> Result<bool> {
     Ok(right)
 }
 
-/// Every patch, in the order that changes the fewest crates from one to the next.
+/// Every patch, ordered so that few crates change from one to the next.
 fn patches(directory: &Path) -> Result<Vec<Planted>> {
     let mut bugs = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
@@ -109,54 +118,9 @@ fn read(path: &Path, text: &str) -> Result<Planted> {
     Ok(Planted { name, path: path.to_path_buf(), caught_by, files })
 }
 
-/// Makes `tree` what git tracks in `root`, as it lies there. Files that are the same already are left alone,
-/// and keep their times.
-fn copy(root: &Path, tree: &Path) -> Result<BTreeSet<PathBuf>> {
-    let listed = Command::new("git")
-        .current_dir(root)
-        .args(["ls-files", "-z"])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("start git")?;
-    ensure!(listed.status.success(), "list what git tracks in {}", root.display());
-    let names = String::from_utf8(listed.stdout).context("read what git tracks")?;
-    let tracked = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
-    // What was deleted and not yet committed is tracked still.
-    let tracked: BTreeSet<PathBuf> = tracked.filter(|name| root.join(name).is_file()).collect();
-    for name in &tracked {
-        put(&root.join(name), &tree.join(name))?;
-    }
-    remove_others(tree, tree, &tracked)?;
-    Ok(tracked)
-}
-
-fn put(from: &Path, to: &Path) -> Result<()> {
-    let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
-    if fs::read(to).is_ok_and(|there| there == bytes) {
-        return Ok(());
-    }
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
-    }
-    fs::write(to, bytes).with_context(|| format!("write {}", to.display()))
-}
-
-fn remove_others(tree: &Path, directory: &Path, tracked: &BTreeSet<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_others(tree, &path, tracked)?;
-        } else if !path.strip_prefix(tree).is_ok_and(|name| tracked.contains(name)) {
-            fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
 fn apply(bug: &Planted, tree: &Path) -> Result<()> {
     let before: Vec<_> = bug.files.iter().map(|file| fs::read(tree.join(file)).ok()).collect();
-    // The copy lies within another tree of git, which must not be taken for its own: git would silently apply
-    // nothing.
+    // The copy lies within the main repository. If git found that one, it would silently apply nothing.
     let ceiling = tree.parent().unwrap_or(tree);
     let mut command = Command::new("git");
     command
@@ -167,42 +131,58 @@ fn apply(bug: &Planted, tree: &Path) -> Result<()> {
         .arg(&bug.path);
     ensure!(
         cargo::status(&mut command)?.success(),
-        "apply {}: make it anew for the present tree",
+        "apply {}: the patch must be made again for this tree",
         bug.path.display()
     );
     for (file, before) in bug.files.iter().zip(before) {
         if fs::read(tree.join(file)).ok() == before {
-            bail!("apply {}: {} is what it was", bug.path.display(), file.display());
+            bail!("apply {}: {} did not change", bug.path.display(), file.display());
         }
     }
     Ok(())
 }
 
 fn build(place: &Path, tree: &Path) -> Result<PathBuf> {
-    let mut command = cargo::cargo(&[
+    // With `--workspace` the features of dependencies unify as in the main build.
+    let arguments = [
         "build",
         "--quiet",
         "--locked",
-        "-p",
-        "muster-tests",
+        "--workspace",
         "--bin",
         "sim",
         "--profile",
         PROFILE,
-    ]);
-    // A planted bug may leave a name unused.
-    command
-        .current_dir(tree)
-        .env("CARGO_TARGET_DIR", place)
-        .env("CARGO_INCREMENTAL", "1")
-        .env("RUSTFLAGS", "-A warnings");
-    ensure!(cargo::status(&mut command)?.success(), "build the simulator");
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    let mut command = cargo::cargo(&arguments);
+    command.current_dir(tree).env("CARGO_TARGET_DIR", place).env("CARGO_INCREMENTAL", "1");
+    let output = command.output().context("start cargo")?;
+    // Warnings are not shown: a planted bug may leave a name unused.
+    ensure!(
+        output.status.success(),
+        "build the simulator:\n{}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
+    let compiled = compiled_dependencies(&String::from_utf8_lossy(&output.stdout));
+    if !compiled.is_empty() {
+        println!("planted: compiled {} dependencies again: {}", compiled.len(), compiled.join(", "));
+    }
     Ok(place.join(PROFILE).join("sim"))
 }
 
-/// What the simulator says, and whether one of the invariants that must catch the bug does.
+/// The registry's packages that cargo's messages report as compiled.
+fn compiled_dependencies(messages: &str) -> Vec<String> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let compiled = messages.filter(|message| message["fresh"] == Value::Bool(false));
+    let packages = compiled.filter_map(|message| message["package_id"].as_str().map(str::to_owned));
+    packages.filter(|package| package.starts_with("registry+")).collect()
+}
+
+/// The simulator's first line, and whether it names one of the invariants that may catch the bug.
 fn run(bug: &Planted, sim: &Path) -> Result<(String, bool)> {
-    // To run every seed twice takes twice as long; else only the first and the one that catches it are.
+    // Running every seed twice takes twice as long, and only determinism needs it.
     let twice_every = if bug.caught_by.iter().any(|name| name == DETERMINISM) { "1" } else { "1000" };
     let mut command = Command::new(sim);
     command
@@ -236,6 +216,21 @@ mod tests {
         );
         assert!(read(Path::new("bug.patch"), "# A bug.\n\n+++ b/x").is_err(), "nothing is to catch it");
         assert!(read(Path::new("bug.patch"), "# Caught by: x\n").is_err(), "nothing is changed");
+    }
+
+    #[test]
+    fn compiled_dependencies_are_named() {
+        let line = |package: &str, fresh| {
+            format!("{{\"reason\":\"compiler-artifact\",\"package_id\":\"{package}\",\"fresh\":{fresh}}}\n")
+        };
+        let registry = "registry+https://example.org/index#";
+        let messages = [
+            line("path+file:///tree/protocol#muster-protocol@0.1.0", false),
+            line(&format!("{registry}fresh@1.0.0"), true),
+            line(&format!("{registry}stale@1.0.0"), false),
+            "{\"reason\":\"build-finished\",\"success\":true}\n".to_owned(),
+        ];
+        assert_eq!(compiled_dependencies(&messages.concat()), [format!("{registry}stale@1.0.0")]);
     }
 
     #[test]
