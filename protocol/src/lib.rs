@@ -18,6 +18,7 @@ pub mod command;
 pub mod envelope;
 pub mod event;
 pub mod ids;
+pub mod interval_set;
 pub mod limits;
 pub mod outcome;
 pub mod rejection;

@@ -13,7 +13,6 @@ mod decide;
 mod evolve;
 pub mod invariants;
 mod outcomes;
-mod range_set;
 mod room;
 mod schedule;
 mod state;
@@ -21,7 +20,6 @@ pub mod views;
 
 pub use answer::answer;
 pub use decide::{Decision, check_spec, decide, fault};
-pub use range_set::RangeSet;
 pub use schedule::schedule;
 pub use state::{Moment, State, Usage, Worker};
 

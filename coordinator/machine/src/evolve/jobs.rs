@@ -1,12 +1,12 @@
 //! How events about jobs and stages change the state.
 
-use crate::range_set::RangeSet;
 use crate::state::{Child, Index, Job, Phase, Stage, State, TaskState};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::mem;
 use muster_protocol::event::{JobCancelled, JobEnded, JobSubmitted, StageEvent, TasksAddedEvent};
 use muster_protocol::ids::JobId;
+use muster_protocol::interval_set::IntervalSet;
 use muster_protocol::limits;
 use muster_protocol::outcome::Terminal;
 use muster_protocol::spec::{StageSpec, TaskRef};
@@ -59,7 +59,7 @@ impl State {
         // Tasks that never started are cancelled with their job: ranges, not events of their own.
         for stage in &mut job.stages {
             let never = [mem::take(&mut stage.waiting), mem::take(&mut stage.placeable)];
-            never.into_iter().for_each(|set| stage.cancelled.absorb(set));
+            never.into_iter().for_each(|set| stage.cancelled.union_with(set));
         }
         self.index.open_jobs -= 1;
         self.core.ended.push_back(event.job);
@@ -89,7 +89,7 @@ impl State {
         }
         for stage in &mut job.stages {
             let again = [mem::take(&mut stage.failed), mem::take(&mut stage.cancelled)];
-            again.into_iter().for_each(|set| stage.waiting.absorb(set));
+            again.into_iter().for_each(|set| stage.waiting.union_with(set));
             if stage.ready {
                 make_placeable(stage, &job.blocked);
             }
@@ -158,10 +158,10 @@ fn new_stage(first: u32, spec: &StageSpec) -> Stage {
         sealed: !spec.open,
         ready: false,
         succeeded: false,
-        waiting: RangeSet::of(first, first.saturating_add(spec.tasks)),
-        placeable: RangeSet::default(),
-        failed: RangeSet::default(),
-        cancelled: RangeSet::default(),
+        waiting: IntervalSet::from_range(first, first.saturating_add(spec.tasks)),
+        placeable: IntervalSet::default(),
+        failed: IntervalSet::default(),
+        cancelled: IntervalSet::default(),
         successes: 0,
         assigned: 0,
         running: 0,
@@ -180,7 +180,7 @@ fn make_placeable(stage: &mut Stage, blocked: &BTreeMap<u32, u32>) {
             stage.waiting.insert(*number);
         }
     }
-    stage.placeable.absorb(free);
+    stage.placeable.union_with(free);
 }
 
 pub(super) fn note_all(index: &mut Index, job: &Job) {

@@ -1,12 +1,12 @@
 //! A job: its stages, its tasks, and where each of them stands.
 
-use crate::range_set::RangeSet;
 use crate::state::{Task, TaskState};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use muster_protocol::ids::{JobId, RequestId, StageIndex, WorkerId};
+use muster_protocol::interval_set::IntervalSet;
 use muster_protocol::outcome::Terminal;
 use muster_protocol::spec::{JobSpec, StageSpec, Work};
 use muster_protocol::time::{LogMs, WallMs};
@@ -68,11 +68,11 @@ pub(crate) struct Stage {
     pub ready: bool,
     pub succeeded: bool,
     /// Tasks that may not start yet: the stage waits, or they wait for others.
-    pub waiting: RangeSet,
+    pub waiting: IntervalSet<u32>,
     /// Tasks that may start.
-    pub placeable: RangeSet,
-    pub failed: RangeSet,
-    pub cancelled: RangeSet,
+    pub placeable: IntervalSet<u32>,
+    pub failed: IntervalSet<u32>,
+    pub cancelled: IntervalSet<u32>,
     pub successes: u32,
     /// Live attempts that have not started.
     pub assigned: u32,
