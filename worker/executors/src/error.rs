@@ -3,7 +3,8 @@
 use super::params;
 use muster_attempt::ClientError;
 use muster_attempt::artifacts;
-use muster_collective::{self as collective, loader};
+use muster_collective as collective;
+use muster_collective::loader;
 use muster_protocol::rejection::Rejection;
 
 /// An executor could not do its work.
@@ -49,9 +50,12 @@ pub enum Error {
     /// What several ranks do together failed.
     #[error(transparent)]
     Parallel(#[from] muster_llm::parallel::Error),
+    /// A round of DiLoCo failed.
+    #[error(transparent)]
+    Diloco(#[from] muster_llm::diloco::Error),
     /// What is trained of a model could not be made or kept.
     #[error(transparent)]
-    Tune(#[from] muster_llm::tune::Error),
+    Peft(#[from] muster_llm::peft::Error),
     /// Measuring failed.
     #[error(transparent)]
     Eval(#[from] muster_llm::eval::Error),

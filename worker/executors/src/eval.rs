@@ -6,7 +6,7 @@ use super::error::Error;
 use super::model::{corpus, data_set, tokenizer, trained};
 use muster_data::shard::Sequence;
 use muster_data::tokenizer::Tokenizer;
-use muster_llm::eval::{Evaluation, Measured, evaluate};
+use muster_llm::eval::{Evaluation, MeasuredTokens, evaluate};
 use muster_llm::generate::{Completion, Generator, Sampling};
 use muster_llm::train::Corpus;
 use muster_protocol::ids::Digest;
@@ -63,8 +63,8 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let tokens_max = attempt.params.whole("tokens_max");
     let evaluation = evaluate(&model, &held_out, tokens_max, &counts, tokenizer.byte_lengths(), &compute)?;
     let of = match evaluation.measured {
-        Measured::Text => "tokens",
-        Measured::Answers => "tokens of answers, given their questions",
+        MeasuredTokens::Text => "tokens",
+        MeasuredTokens::Answers => "tokens of answers, given their questions",
     };
     attempt.say(&format!(
         "held out: {} {of}; {} bytes; in bits per byte: model {:.3}, unigram {:.3}, uniform {:.3}",
@@ -84,7 +84,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     };
     let generator = Generator::of(model)?;
     let prompt = attempt.params.text("prompt").to_owned();
-    let samples = if prompt.is_empty() && evaluation.measured == Measured::Answers {
+    let samples = if prompt.is_empty() && evaluation.measured == MeasuredTokens::Answers {
         compute.run(|| answers(&generator, &tokenizer, &held_out, &sampling))?
     } else {
         let prompt = if prompt.is_empty() { PROMPT.to_owned() } else { prompt };

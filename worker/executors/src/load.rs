@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::error::Error;
 use super::model::{corpus, named_data_set};
 use muster_collective::loader::{Place, Recipe, Served, serve};
-use muster_llm::train::{Corpus, Packed, Samples, Windows};
+use muster_llm::train::{Corpus, Dataset, PackedSequences, TextWindows};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::net::TcpListener;
@@ -68,11 +68,13 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     attempt.output(&loaded)
 }
 
-fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Samples>, Error> {
+fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Dataset>, Error> {
     let corpus = Arc::clone(corpus);
     Ok(match recipe {
-        Recipe::Text { context, cut } => Arc::new(Windows::new(corpus, *context, *cut)?),
-        Recipe::Conversations { context, too_long } => Arc::new(Packed::new(corpus, *context, 0, *too_long)?),
+        Recipe::Text { context, cut } => Arc::new(TextWindows::new(corpus, *context, *cut)?),
+        Recipe::Conversations { context, too_long } => {
+            Arc::new(PackedSequences::new(corpus, *context, 0, *too_long)?)
+        }
     })
 }
 

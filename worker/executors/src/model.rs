@@ -8,12 +8,12 @@ use muster_attempt::artifacts::Artifacts;
 use muster_data::megatron::Files;
 use muster_data::shard::Shard;
 use muster_data::tokenizer::{Specials, Tokenizer};
-use muster_llm::compute::Device;
+use muster_llm::device::Device;
 use muster_llm::model::{self, Decoder, ModelConfig, Precision, hub};
-use muster_llm::train::checkpoint::{self, Holds};
-use muster_llm::train::{Corpus, Manifest};
-use muster_llm::tune::peft::{self, Adapter};
-use muster_llm::tune::{self, MethodConfig};
+use muster_llm::peft::adapter::{self, Adapter};
+use muster_llm::peft::{self, MethodConfig};
+use muster_llm::train::checkpoint::{self, CheckpointContents};
+use muster_llm::train::{CheckpointManifest, Corpus};
 use muster_protocol::ids::Digest;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -118,7 +118,7 @@ impl fmt::Display for Place {
 enum Opened<'a> {
     Directory(&'a Path),
     Listed(&'a Artifacts, BTreeMap<String, Digest>),
-    Checkpoint(&'a Artifacts, Box<Manifest>),
+    Checkpoint(&'a Artifacts, Box<CheckpointManifest>),
 }
 
 impl<'a> Opened<'a> {
@@ -130,7 +130,7 @@ impl<'a> Opened<'a> {
         let bytes = artifacts.get(hash)?;
         match serde_json::from_slice::<BTreeMap<String, Digest>>(&bytes) {
             Ok(files) => Ok(Opened::Listed(artifacts, files)),
-            Err(_) => Ok(Opened::Checkpoint(artifacts, Box::new(Manifest::from_bytes(&bytes)?))),
+            Err(_) => Ok(Opened::Checkpoint(artifacts, Box::new(CheckpointManifest::from_bytes(&bytes)?))),
         }
     }
 
@@ -186,13 +186,13 @@ impl Model {
     fn within(artifacts: &Artifacts, place: &Place, depth: usize) -> Result<Model, Error> {
         let opened = Opened::open(artifacts, place)?;
         let manifest = match &opened {
-            Opened::Checkpoint(_, manifest) if manifest.holds == Holds::Trained => manifest,
+            Opened::Checkpoint(_, manifest) if manifest.holds == CheckpointContents::Trained => manifest,
             Opened::Checkpoint(..) | Opened::Directory(_) | Opened::Listed(..) => {
                 let (config, weights) = opened.whole()?;
                 return Ok(Model { config, weights, adapter: None, base: place.clone() });
             }
         };
-        let adapter = peft::load(&manifest.model, |name| opened.file(name))?;
+        let adapter = adapter::load(&manifest.model, |name| opened.file(name))?;
         if adapter.base.is_empty() {
             return Err(Error::Unfit(format!(
                 "find the base of the adapter in {place}: it was made from scratch, and kept nowhere"
@@ -215,7 +215,7 @@ impl Model {
                 Ok(Model { adapter: Some(adapter), ..below })
             }
             MethodConfig::Lora(_) | MethodConfig::Qlora(_) => {
-                let merged = tune::merge(&adapter.build(
+                let merged = peft::merge(&adapter.build(
                     below.config,
                     below.weights,
                     Precision::F32,
@@ -282,13 +282,13 @@ pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
 }
 
 /// A file of a checkpoint, which is the artifact with the hash that its manifest says.
-pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::File) -> Result<Vec<u8>, String> {
+pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::CheckpointFile) -> Result<Vec<u8>, String> {
     let hash = checkpoint_file_hash(file).map_err(|e| e.to_string())?;
     artifacts.get(hash).map_err(|e| e.to_string())
 }
 
 /// The artifact that a file of a checkpoint is.
-pub fn checkpoint_file_hash(file: &checkpoint::File) -> Result<Digest, Error> {
+pub fn checkpoint_file_hash(file: &checkpoint::CheckpointFile) -> Result<Digest, Error> {
     format!("blake3:{}", file.hash)
         .parse()
         .map_err(|e| Error::Unfit(format!("name the artifact of {}: {e}", file.name)))

@@ -1,11 +1,11 @@
 //! What one executor leaves for another: outputs, which hold hashes and figures, and JSON artifacts.
 
+use crate::agent::rust_line::LineVerdict;
 use muster_data::documents::Tally;
 use muster_data::filters::DropReason;
 use muster_data::manifest::Manifest;
 use muster_data::pack::PackConfig;
 use muster_llm::generate::Completion;
-use muster_llm::verify::Verdict;
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -220,7 +220,7 @@ pub struct CompleteOutput {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Verdicts {
     /// For each candidate, against the real line.
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: Vec<LineVerdict>,
     /// The candidate that the verifier picks without a look at the real line.
     pub picked: usize,
     /// The candidate that is most like the real line.

@@ -16,11 +16,11 @@ use muster_data::pack::{PackConfig, pack};
 use muster_data::scan::{ScanConfig, Split, scan};
 use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
 use muster_host::compute::Compute;
+use muster_llm::diloco::{OuterConfig, OuterOptimizer, ReplicaState, mean_delta};
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, ModelConfig};
-use muster_llm::parallel::{Feedback, Outer, OuterConfig, Replica, mean_delta};
 use muster_llm::train::adamw::Moments;
-use muster_llm::train::{Corpus, Samples, State, TrainConfig, Trainer, Windows, order};
+use muster_llm::train::{Corpus, Dataset, TextWindows, TrainConfig, TrainState, Trainer, order};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::error::Error;
@@ -83,8 +83,8 @@ struct Common {
     model: ModelConfig,
     weights: Vec<f32>,
     config: TrainConfig,
-    train: Arc<dyn Samples>,
-    held_out: Arc<dyn Samples>,
+    train: Arc<dyn Dataset>,
+    held_out: Arc<dyn Dataset>,
 }
 
 fn main() -> Result<()> {
@@ -195,8 +195,8 @@ fn common(options: &Options, compute: &Compute) -> Result<Common> {
         TokenizerConfig { vocab_size: VOCAB, sample_bytes: SAMPLE_BYTES, ..TokenizerConfig::default() };
     let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, compute)?;
     let packed = pack(&scan, &choice.keep[0], "0", &PackConfig::default(), &tokenizer, compute)?;
-    let windows = |shard| -> Result<Arc<dyn Samples>> {
-        Ok(Arc::new(Windows::new(Arc::new(Corpus::new(vec![shard])?), CONTEXT, false)?))
+    let windows = |shard| -> Result<Arc<dyn Dataset>> {
+        Ok(Arc::new(TextWindows::new(Arc::new(Corpus::new(vec![shard])?), CONTEXT, false)?))
     };
     let (train, held_out) = (windows(packed.train)?, windows(packed.held_out)?);
     let model = ModelConfig {
@@ -235,13 +235,13 @@ fn common(options: &Options, compute: &Compute) -> Result<Common> {
     common.weights = trainer.weights()?;
     say(&format!(
         "{} windows to train on, {} held out; {} parameters, warmed up from {before:.4} to {:.4}",
-        common.train.about().samples,
-        common.held_out.about().samples,
+        common.train.info().samples,
+        common.held_out.info().samples,
         trainer.parameter_count(),
         common.measure(&trainer)?
     ))?;
     let needed = steps * REPLICAS as u64 * SEQUENCES as u64;
-    if needed > common.train.about().samples {
+    if needed > common.train.info().samples {
         say(&format!("{needed} windows are wanted: some will come again"))?;
     }
     Ok(common)
@@ -254,7 +254,7 @@ impl Common {
     }
 
     fn held_out_windows(&self) -> u64 {
-        HELD_OUT.min(self.held_out.about().samples)
+        HELD_OUT.min(self.held_out.info().samples)
     }
 
     /// The mean held-out loss in nats per token.
@@ -299,9 +299,9 @@ impl Common {
     ) -> Result<f64> {
         let mut trainer = self.trainer(TrainConfig { microbatches: 1, ..self.config.clone() }, compute)?;
         let (mut global, count) = (self.weights.clone(), self.weights.len());
-        let mut outer = Outer::new(outer, count)?;
-        let mut replicas: Vec<Replica> =
-            (0..REPLICAS as u32).map(|replica| Replica::new(replica, &global, Feedback::Off)).collect();
+        let mut outer = OuterOptimizer::new(outer, count)?;
+        let mut replicas: Vec<ReplicaState> =
+            (0..REPLICAS as u32).map(|replica| ReplicaState::new(replica, &global)).collect();
         let (mut returned, mut cursor) = (Vec::new(), 0);
         let (each, turn) = (SEQUENCES as u64, (REPLICAS * SEQUENCES) as u64);
         for round in 0..self.config.steps / inner_steps {
@@ -316,7 +316,7 @@ impl Common {
                 let before = replica.moments.clone();
                 let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
                 trainer.put(
-                    State { step: round * inner_steps, ..State::default() },
+                    TrainState { step: round * inner_steps, ..TrainState::default() },
                     &replica.weights,
                     moments,
                 )?;
@@ -359,11 +359,14 @@ impl Common {
             };
             outer.step(&mut global, &mean)?;
             for replica in &mut replicas {
-                let merged = merged.contains(&replica.replica);
-                replica.adopt(&global, merged)?;
+                replica.start_round(&global)?;
             }
         }
-        trainer.put(State { step: self.config.steps, ..State::default() }, &global, Moments::zero(count))?;
+        trainer.put(
+            TrainState { step: self.config.steps, ..TrainState::default() },
+            &global,
+            Moments::zero(count),
+        )?;
         self.measure(&trainer)
     }
 }

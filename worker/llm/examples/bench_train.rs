@@ -11,12 +11,12 @@
 //! `bench_train serve SIZE`, run in the workspace's root.
 
 use muster_host::compute::Compute;
-use muster_llm::compute;
-use muster_llm::model::weights::{arrays, initial};
-use muster_llm::model::{Decoder, Hold, ModelConfig, Precision, Store};
-use muster_llm::ops::matrix::{Into, Spread, View, ViewMut, product};
-use muster_llm::ops::profile::{self, PARTS};
-use muster_llm::train::{About, Batch, Samples, Schedule, TrainConfig, Trainer};
+use muster_llm::cpu::matmul::{MatrixView, MatrixViewMut, Threads, WriteMode, matmul};
+use muster_llm::cpu::profile::{self, OP_KINDS};
+use muster_llm::device;
+use muster_llm::model::weights::{initial, split_flat};
+use muster_llm::model::{Decoder, ModelConfig, Precision, WeightRole, WeightStore};
+use muster_llm::train::{Dataset, DatasetInfo, Schedule, TokenBatch, TrainConfig, Trainer};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
@@ -69,9 +69,12 @@ impl Run {
             ..TrainConfig::default()
         };
         let drawn = Drawn::new(model.vocab_size, whole(&size["context"])?);
-        let device = compute::device(size["device"].as_str().unwrap_or("cpu"))?;
-        let store =
-            Store::new(arrays(&model, &initial(&model, 1), Hold::Trained)?, config.precision, &device)?;
+        let device = device::open(size["device"].as_str().unwrap_or("cpu"))?;
+        let store = WeightStore::new(
+            split_flat(&model, &initial(&model, 1), WeightRole::Trained)?,
+            config.precision,
+            &device,
+        )?;
         let decoder = Decoder::new(model, store)?;
         Ok(Self { trainer: Trainer::new(config, decoder, Arc::new(drawn), compute.clone())? })
     }
@@ -102,7 +105,7 @@ impl Run {
         )
     }
 
-    fn device(&self) -> &compute::Device {
+    fn device(&self) -> &device::Device {
         self.trainer.model().store().device()
     }
 
@@ -118,12 +121,12 @@ impl Run {
         }
         let counted = profile::take();
         let seconds = |nanoseconds: u64| nanoseconds as f64 * 1e-9;
-        let mut parts: serde_json::Map<_, _> = PARTS
+        let mut parts: serde_json::Map<_, _> = OP_KINDS
             .iter()
-            .zip(counted.parts_ns)
+            .zip(counted.op_ns)
             .map(|(part, ns)| (format!("{part:?}").to_lowercase(), json!(seconds(ns))))
             .collect();
-        let named: u64 = counted.parts_ns.iter().sum();
+        let named: u64 = counted.op_ns.iter().sum();
         parts.insert("clip and update".to_owned(), json!(update));
         parts.insert("other".to_owned(), json!((gradients - seconds(named)).max(0.0)));
         Ok(json!({
@@ -141,7 +144,7 @@ fn nanoseconds() -> u64 {
 
 /// Sequences of drawn tokens.
 struct Drawn {
-    about: About,
+    info: DatasetInfo,
     windows: Vec<Vec<u32>>,
 }
 
@@ -150,24 +153,30 @@ impl Drawn {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut window = || (0..=context).map(|_| random.next_u32() % vocab_size as u32).collect();
         let about =
-            About { samples: WINDOWS as u64, positions: context, vocab_size, hash: "drawn".to_owned() };
+            DatasetInfo { samples: WINDOWS as u64, positions: context, vocab_size, hash: "drawn".to_owned() };
         Self { about, windows: (0..WINDOWS).map(|_| window()).collect() }
     }
 }
 
-impl Samples for Drawn {
-    fn about(&self) -> &About {
-        &self.about
+impl Dataset for Drawn {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, muster_llm::train::Error> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, muster_llm::train::Error> {
         let windows = places.iter().map(|place| &self.windows[*place as usize % WINDOWS]);
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
         for window in windows {
-            tokens.extend_from_slice(&window[..self.about.positions]);
+            tokens.extend_from_slice(&window[..self.info.positions]);
             targets.extend_from_slice(&window[1..]);
         }
-        Ok(Batch { sequences: places.len(), time: self.about.positions, tokens, targets, ..Batch::default() })
+        Ok(TokenBatch {
+            sequences: places.len(),
+            time: self.info.positions,
+            tokens,
+            targets,
+            ..TokenBatch::default()
+        })
     }
 }
 
@@ -190,17 +199,17 @@ fn gemm(compute: &Compute) -> Value {
     let (a, b, mut c) = (numbers(1), numbers(2), numbers(3));
     let mut best = f64::INFINITY;
     for _ in 0..GEMM_REPEATS {
-        let [left, right] = [&a, &b].map(|numbers| View::dense(numbers, GEMM_SIDE, GEMM_SIDE));
-        let out = ViewMut::dense(&mut c, GEMM_SIDE, GEMM_SIDE);
+        let [left, right] = [&a, &b].map(|numbers| MatrixView::dense(numbers, GEMM_SIDE, GEMM_SIDE));
+        let out = MatrixViewMut::dense(&mut c, GEMM_SIDE, GEMM_SIDE);
         let begun = Instant::now();
-        compute.run(|| product(out, Into::Replace, 1.0, left, right, Spread::Pool));
+        compute.run(|| matmul(out, WriteMode::Overwrite, 1.0, left, right, Threads::Pool));
         best = best.min(begun.elapsed().as_secs_f64());
     }
     json!({"gflops": 2.0 * (GEMM_SIDE as f64).powi(3) / best / 1e9})
 }
 
 fn main() -> Outcome<()> {
-    compute::keep_memory();
+    device::keep_freed_memory();
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [verb, name] = arguments.as_slice() else { return Err("usage: bench_train serve SIZE".into()) };
     let plan: Value = serde_json::from_slice(&fs::read(PLAN)?)?;
@@ -227,7 +236,7 @@ fn main() -> Outcome<()> {
         let answer = match verb {
             "run" => {
                 let mut answer = run.steps(count.parse()?)?;
-                let held = compute::memory(run.device()).map(|[free, all]| (all - free) as u64);
+                let held = device::free_and_total_memory(run.device()).map(|[free, all]| (all - free) as u64);
                 answer["peak_bytes"] = json!(held.unwrap_or_else(|| status("VmHWM").saturating_sub(base)));
                 answer
             }

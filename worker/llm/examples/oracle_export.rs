@@ -9,9 +9,9 @@
 
 use candle_core::{DType, Device};
 use muster_llm::model::{Decoder, ModelConfig, Precision, hub};
-use muster_llm::ops::Rows;
-use muster_llm::ops::head_loss::{IGNORED, Targets};
-use muster_llm::tune::{self, MethodConfig, peft};
+use muster_llm::ops::BatchLayout;
+use muster_llm::ops::linear_cross_entropy::{IGNORE_INDEX, LossTargets};
+use muster_llm::peft::{self, MethodConfig, adapter};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::error::Error;
 use std::fs;
@@ -63,7 +63,7 @@ fn export(theirs: &Path, ours: &Path, base: &str) -> Outcome<()> {
     let [batch, time] = *given.shape() else { return Err("tokens have rows".into()) };
     let tokens: Vec<u32> =
         given.data().as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b) as u32).collect();
-    let given = (tokens.as_slice(), Rows::new(batch, time));
+    let given = (tokens.as_slice(), BatchLayout::new(batch, time));
     measure(&model, &MethodConfig::default(), given.clone(), &ours.join("ours.safetensors"))?;
     for (name, method) in METHODS {
         adapter(
@@ -82,20 +82,20 @@ fn export(theirs: &Path, ours: &Path, base: &str) -> Outcome<()> {
 fn measure(
     model: &Decoder,
     method: &MethodConfig,
-    (tokens, rows): (&[u32], Rows),
+    (tokens, rows): (&[u32], BatchLayout),
     path: &Path,
 ) -> Outcome<()> {
     let targets =
-        tokens.chunks(rows.time).flat_map(|row| row[1..].iter().copied().chain([IGNORED])).collect();
+        tokens.chunks(rows.time).flat_map(|row| row[1..].iter().copied().chain([IGNORE_INDEX])).collect();
     let logits = model.logits(tokens, &rows)?.flatten_all()?.to_vec1::<f32>()?;
-    let (loss, gradients) = model.gradients(tokens, &Targets::mean(targets), &rows, None, Vec::new())?;
+    let (loss, gradients) = model.gradients(tokens, &LossTargets::mean(targets), &rows, None, Vec::new())?;
 
     let mut arrays = Arrays::default();
     let ids = tokens.iter().flat_map(|token| i64::from(*token).to_le_bytes()).collect();
     arrays.0.push(("tokens".to_owned(), Dtype::I64, vec![rows.batch, rows.time], ids));
     arrays.floats("logits", vec![rows.batch, rows.time, model.config().vocab_size], &logits);
     arrays.floats("loss", Vec::new(), &[loss as f32]);
-    for found in method.method().to_peft(model.config(), model.store().slots(), &gradients.into_flat()?) {
+    for found in method.method().to_peft(model.config(), model.store().slots(), &gradients.into_vec()?) {
         arrays.floats(&format!("grad.{}", found.name), found.shape, &found.numbers);
     }
     arrays.write(path)
@@ -121,19 +121,19 @@ fn adapter(
     config: &ModelConfig,
     flat: &[f32],
     method: &str,
-    given: (&[u32], Rows),
+    given: (&[u32], BatchLayout),
     ours: &Path,
     base: &str,
 ) -> Outcome<()> {
     let method: MethodConfig = serde_json::from_str(method)?;
-    let model = tune::build(config.clone(), flat.to_vec(), &method, Precision::F32, &Device::Cpu, 5)?;
+    let model = peft::build(config.clone(), flat.to_vec(), &method, Precision::F32, &Device::Cpu, 5)?;
     // LoRA's B begins as zeros, which would hide what is added.
     model.store().edit(|flat| {
         flat.iter_mut().enumerate().for_each(|(place, x)| *x += 0.2 * (place as f32 * 0.9).sin())
     })?;
     fs::create_dir_all(ours)?;
     for (file, bytes) in
-        peft::save(&method, &model, &model.store().trained()?, &format!("../../models/{base}"))?
+        adapter::save(&method, &model, &model.store().trained()?, &format!("../../models/{base}"))?
     {
         fs::write(ours.join(file), bytes)?;
     }

@@ -1,14 +1,14 @@
-//! Held-out bits per byte, of a model and of two baselines over the very same tokens.
+//! Bits per byte of held-out text, of a model and of two baselines over the same tokens.
 //!
-//! Bytes are those of the decoded text, so tokenizers can be compared; boundaries and marks cost bits and
-//! give no bytes. What is measured is what is learnt: of running text every token; of data with masks, the
-//! tokens that the masks name, each given all that comes before it in its own sequence (as
-//! lm-evaluation-harness's `loglikelihood` of a continuation). A question is never measured, nor is a
-//! rejected answer.
+//! Bytes are those of the decoded text, so that tokenizers can be compared; boundaries and special tokens
+//! cost bits but have no bytes. Measured is what is learnt: of running text every token; of masked data the
+//! tokens that the masks name, each given all tokens before it in its own sequence (as
+//! lm-evaluation-harness's `loglikelihood` of a continuation). Questions and rejected answers are never
+//! measured.
 
 use crate::model::Decoder;
-use crate::ops::Rows;
-use crate::ops::head_loss::IGNORED;
+use crate::ops::BatchLayout;
+use crate::ops::linear_cross_entropy::IGNORE_INDEX;
 use crate::train::Corpus;
 use muster_host::compute::Compute;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub enum Error {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] crate::model::Error),
-    /// The data don't fit each other or the model.
+    /// The data do not fit each other or the model.
     #[error("use the held-out data: {0}")]
     Data(String),
 }
@@ -27,11 +27,11 @@ pub enum Error {
 /// Which tokens were measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Measured {
+pub enum MeasuredTokens {
     /// Every token of the running text but the first.
     #[default]
     Text,
-    /// Those that the masks say are learnt from: answers, given their questions.
+    /// The tokens that the masks name: answers, given their questions.
     Answers,
 }
 
@@ -40,25 +40,25 @@ pub enum Measured {
 pub struct Evaluation {
     /// Which tokens were measured.
     #[serde(default)]
-    pub measured: Measured,
-    /// Tokens predicted.
+    pub measured: MeasuredTokens,
+    /// Number of tokens predicted.
     pub tokens: u64,
-    /// Bytes of text that they stand for.
+    /// Bytes of text that these tokens decode to.
     pub bytes: u64,
     /// The model's bits per byte.
     pub model_bits_per_byte: f64,
-    /// Those of a uniform guess over the vocabulary.
+    /// Bits per byte of a uniform distribution over the vocabulary.
     pub uniform_bits_per_byte: f64,
-    /// Those of the training tokens' frequencies, with one added to each count.
+    /// Bits per byte of the training tokens' frequencies, with one added to each count.
     pub unigram_bits_per_byte: f64,
     /// The model's mean loss in nats per token.
     pub model_loss: f64,
-    /// How much lower than the unigram's the model's bits per byte are, as a part of the unigram's.
+    /// `1 - model_bits_per_byte / unigram_bits_per_byte`.
     pub gain_over_unigram: f64,
 }
 
-/// Measures `model` on the first `tokens_max` tokens of `held_out`, or, if it has masks, on the first so many
-/// that they name.
+/// Measures `model` on the first `tokens_max` tokens of `held_out`; if it has masks, on the first
+/// `tokens_max` tokens that they name.
 ///
 /// `training_counts` is [`Corpus::counts`] of the training tokens, `byte_lengths` the tokenizer's.
 ///
@@ -84,20 +84,20 @@ pub fn evaluate(
     }
     let meter = Meter { model, compute, byte_lengths, surprise: unigram(training_counts) };
     if held_out.is_masked() {
-        meter.answers(held_out, tokens_max)?.conclude(Measured::Answers, known)
+        meter.answers(held_out, tokens_max)?.conclude(MeasuredTokens::Answers, known)
     } else {
-        meter.text(held_out, tokens_max)?.conclude(Measured::Text, known)
+        meter.text(held_out, tokens_max)?.conclude(MeasuredTokens::Text, known)
     }
 }
 
-/// Sequences whose activations exist at the same time.
+/// Sequences that are computed at a time.
 const SEQUENCES_PER_BATCH: usize = 16;
 
 struct Meter<'a> {
     model: &'a Decoder,
     compute: &'a Compute,
     byte_lengths: &'a [u32],
-    /// What each token costs, in nats, by frequency alone.
+    /// Each token's cost in nats by its frequency alone.
     surprise: Vec<f64>,
 }
 
@@ -118,9 +118,9 @@ impl Meter<'_> {
         while start + 1 < tokens_all {
             let left = usize::try_from(tokens_all - start - 1).unwrap_or(usize::MAX);
             let rows = if left < context {
-                Rows::new(1, left)
+                BatchLayout::new(1, left)
             } else {
-                Rows::new((left / context).min(SEQUENCES_PER_BATCH), context)
+                BatchLayout::new((left / context).min(SEQUENCES_PER_BATCH), context)
             };
             let count = rows.batch * rows.time;
             let window = held_out.tokens(start, count + 1);
@@ -142,9 +142,9 @@ impl Meter<'_> {
                 let end = count.min(start + self.context());
                 let answers = sequence.tokens[start + 1..=end].iter().zip(&sequence.learnt[start + 1..=end]);
                 let targets: Vec<u32> = answers
-                    .map(|(token, learnt)| if *learnt && spend(&mut left) { *token } else { IGNORED })
+                    .map(|(token, learnt)| if *learnt && spend(&mut left) { *token } else { IGNORE_INDEX })
                     .collect();
-                if targets.iter().any(|target| *target != IGNORED) {
+                if targets.iter().any(|target| *target != IGNORE_INDEX) {
                     batch.push((sequence.tokens[start..end].to_vec(), targets));
                 }
                 if batch.len() == SEQUENCES_PER_BATCH {
@@ -163,8 +163,7 @@ impl Meter<'_> {
         Ok(totals)
     }
 
-    /// Sequences of unequal length; what fills the shorter ones stands behind them, where nothing looks back
-    /// at it.
+    /// Sequences of unequal length; padding follows the shorter ones, where nothing attends to it.
     fn add_padded(&self, totals: &mut Totals, batch: &[(Vec<u32>, Vec<u32>)]) -> Result<(), Error> {
         let Some(time) = batch.iter().map(|(inputs, _)| inputs.len()).max() else { return Ok(()) };
         let (mut tokens, mut targets) = (Vec::new(), Vec::new());
@@ -172,14 +171,20 @@ impl Meter<'_> {
             tokens.extend_from_slice(inputs);
             tokens.resize(number * time, 0);
             targets.extend_from_slice(wanted);
-            targets.resize(number * time, IGNORED);
+            targets.resize(number * time, IGNORE_INDEX);
         }
-        self.add(totals, &tokens, &targets, &Rows::new(batch.len(), time))
+        self.add(totals, &tokens, &targets, &BatchLayout::new(batch.len(), time))
     }
 
-    fn add(&self, totals: &mut Totals, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<(), Error> {
-        let losses = crate::compute::run(&self.compute, || self.model.token_losses(tokens, targets, rows))?;
-        for (target, loss) in targets.iter().zip(losses).filter(|(target, _)| **target != IGNORED) {
+    fn add(
+        &self,
+        totals: &mut Totals,
+        tokens: &[u32],
+        targets: &[u32],
+        rows: &BatchLayout,
+    ) -> Result<(), Error> {
+        let losses = self.compute.run(|| self.model.token_losses(tokens, targets, rows))?;
+        for (target, loss) in targets.iter().zip(losses).filter(|(target, _)| **target != IGNORE_INDEX) {
             totals.model += f64::from(loss);
             totals.unigram += self.surprise[*target as usize];
             totals.bytes += u64::from(self.byte_lengths[*target as usize]);
@@ -189,7 +194,7 @@ impl Meter<'_> {
     }
 }
 
-/// Whether there was one left.
+/// Takes one, if any is left.
 fn spend(left: &mut u64) -> bool {
     let before = *left;
     *left = before.saturating_sub(1);
@@ -200,13 +205,13 @@ fn spend(left: &mut u64) -> bool {
 struct Totals {
     tokens: u64,
     bytes: u64,
-    /// In nats, as all of these.
+    /// In nats, as `unigram`.
     model: f64,
     unigram: f64,
 }
 
 impl Totals {
-    fn conclude(&self, measured: Measured, vocab: usize) -> Result<Evaluation, Error> {
+    fn conclude(&self, measured: MeasuredTokens, vocab: usize) -> Result<Evaluation, Error> {
         if self.bytes == 0 {
             return Err(Error::Data("the tokens stand for no text".to_owned()));
         }
@@ -228,7 +233,7 @@ impl Totals {
     }
 }
 
-/// What each token costs, in nats, when its frequency (one added to each count) is all that is known.
+/// Each token's cost in nats by its frequency, with one added to each count.
 fn unigram(counts: &[u64]) -> Vec<f64> {
     let total = counts.iter().sum::<u64>() + counts.len() as u64;
     counts.iter().map(|count| ((total as f64) / (*count + 1) as f64).ln()).collect()
@@ -288,7 +293,7 @@ mod tests {
             let window = held_out.tokens(start, 4);
             let time = window.len() - 1;
             let losses =
-                model.token_losses(&window[..time], &window[1..], &Rows::new(1, time)).expect("runs");
+                model.token_losses(&window[..time], &window[1..], &BatchLayout::new(1, time)).expect("runs");
             nats += losses.iter().map(|x| f64::from(*x)).sum::<f64>();
         }
         assert_eq!(found.tokens, 199);
@@ -323,16 +328,19 @@ mod tests {
         let found =
             evaluate(&model, &held_out, 99, &[1, 5, 2, 0], &[0, 1, 2, 3], &compute).expect("measures");
         // 3 and 0 of the first, 1 of the chosen, 2, 3 and 1 of the last.
-        assert_eq!((found.measured, found.tokens, found.bytes), (Measured::Answers, 6, 3 + 1 + 2 + 3 + 1));
+        assert_eq!(
+            (found.measured, found.tokens, found.bytes),
+            (MeasuredTokens::Answers, 6, 3 + 1 + 2 + 3 + 1)
+        );
         let mut nats = 0f64;
         for (given, wanted) in
             [(&[1, 2][..], 3), (&[1, 2, 3], 0), (&[2], 1), (&[0, 1, 1], 2), (&[2], 3), (&[2, 3], 1)]
         {
-            let mut targets = vec![IGNORED; given.len() - 1];
+            let mut targets = vec![IGNORE_INDEX; given.len() - 1];
             targets.push(wanted);
             nats += f64::from(
                 *model
-                    .token_losses(given, &targets, &Rows::new(1, given.len()))
+                    .token_losses(given, &targets, &BatchLayout::new(1, given.len()))
                     .expect("runs")
                     .last()
                     .expect("is one"),

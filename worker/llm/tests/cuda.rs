@@ -7,13 +7,15 @@
 #![cfg(feature = "cuda")]
 
 use muster_host::compute::Compute;
-use muster_llm::compute::{Device, device, is_out_of_memory};
+use muster_llm::device::{self, Device, is_out_of_memory};
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, Family, ModelConfig, Precision};
-use muster_llm::ops::Rows;
-use muster_llm::ops::head_loss::Targets;
-use muster_llm::train::{About, Batch, Error, Manifest, Samples, TrainConfig, Trainer, checkpoint};
-use muster_llm::tune::{self, MethodConfig};
+use muster_llm::ops::BatchLayout;
+use muster_llm::ops::linear_cross_entropy::LossTargets;
+use muster_llm::peft::{self, MethodConfig};
+use muster_llm::train::{
+    CheckpointManifest, Dataset, DatasetInfo, Error, TokenBatch, TrainConfig, Trainer, checkpoint,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -21,7 +23,7 @@ use std::sync::Arc;
 
 /// The first GPU; `None`, which is said, where there is none.
 fn gpu() -> Option<Device> {
-    device("cuda:0").map_err(|reason| drop(writeln!(io::stdout(), "skipped: failed to {reason}"))).ok()
+    device::open("cuda:0").map_err(|reason| drop(writeln!(io::stdout(), "skipped: failed to {reason}"))).ok()
 }
 
 fn config(model_type: Family) -> ModelConfig {
@@ -42,7 +44,7 @@ fn config(model_type: Family) -> ModelConfig {
 fn model(config: &ModelConfig, method: &Value, precision: Precision, device: &Device) -> Decoder {
     let flat = initial(config, 5).iter().enumerate().map(|(i, x)| x + 0.02 * (i as f32).sin()).collect();
     let method: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
-    let model = tune::build(config.clone(), flat, &method, precision, device, 5).expect("builds");
+    let model = peft::build(config.clone(), flat, &method, precision, device, 5).expect("builds");
     // Low-rank additions begin as zeros: moved, they have gradients on both sides.
     let moved: Vec<f32> = model
         .store()
@@ -67,16 +69,16 @@ fn off(a: &[f32], b: &[f32]) -> f32 {
 
 fn gradients(model: &Decoder, time: usize, packed: bool) -> (f64, Vec<f32>) {
     let count = 2 * time;
-    let mut rows = Rows::new(2, time);
+    let mut rows = BatchLayout::new(2, time);
     if packed {
         rows.starts =
             Some((0..count as u32).map(|row| if row % (time as u32) < 23 { 0 } else { 23 }).collect());
     }
-    let targets = Targets::mean(tokens(count as u32, 5));
+    let targets = LossTargets::mean(tokens(count as u32, 5));
     let (loss, gradients) =
         model.gradients(&tokens(count as u32, 1), &targets, &rows, Some(7), Vec::new()).expect("runs");
     assert_eq!(gradients.untouched().count(), 0);
-    (loss, gradients.into_flat().expect("reads"))
+    (loss, gradients.into_vec().expect("reads"))
 }
 
 #[test]
@@ -122,23 +124,29 @@ fn a_gpu_gives_the_losses_and_gradients_of_the_cpu() {
 }
 
 /// Sequences of drawn tokens.
-struct Drawn(About);
+struct Drawn(DatasetInfo);
 
-impl Samples for Drawn {
-    fn about(&self) -> &About {
+impl Dataset for Drawn {
+    fn info(&self) -> &DatasetInfo {
         &self.0
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, Error> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, Error> {
         let time = self.0.positions;
         let of =
             |salt: u32| places.iter().flat_map(|place| tokens(time as u32, *place as u32 + salt)).collect();
-        Ok(Batch { sequences: places.len(), time, tokens: of(1), targets: of(2), ..Batch::default() })
+        Ok(TokenBatch {
+            sequences: places.len(),
+            time,
+            tokens: of(1),
+            targets: of(2),
+            ..TokenBatch::default()
+        })
     }
 }
 
 fn trainer(precision: Precision, sequences: usize, device: &Device) -> Trainer {
-    let about = About { samples: 64, positions: 64, vocab_size: 61, hash: "drawn".to_owned() };
+    let info = DatasetInfo { samples: 64, positions: 64, vocab_size: 61, hash: "drawn".to_owned() };
     let train = TrainConfig {
         steps: 9,
         microbatches: 2,
@@ -189,8 +197,8 @@ fn steps_on_a_gpu_are_those_on_the_cpu_and_checkpoints_go_both_ways() {
             Ok(())
         };
         let (manifest, bytes) = there.snapshot(None).expect("is taken").write(put).expect("writes");
-        assert_eq!(Manifest::from_bytes(&bytes).expect("reads"), manifest);
-        let read = |file: &checkpoint::File| {
+        assert_eq!(CheckpointManifest::from_bytes(&bytes).expect("reads"), manifest);
+        let read = |file: &checkpoint::CheckpointFile| {
             files.get(&file.name).cloned().ok_or_else(|| "there is no such file".to_owned())
         };
         let all = |trainer: &Trainer| (trainer.weights().expect("reads"), trainer.moments().expect("reads"));

@@ -1,15 +1,15 @@
 //! What the methods cost in memory, counted by the allocator: the greatest number of bytes that were held at
-//! once in two steps of training with AdamW's moments, what the base of each takes, and what was foretold.
+//! once in two steps of training with AdamW's moments, what the base of each takes, and what was estimated.
 //! One test, since all tests of a process share the count.
 
 use candle_core::Device;
 use muster_host::compute::Compute;
 use muster_llm::model::weights::initial;
 use muster_llm::model::{ModelConfig, Precision};
-use muster_llm::ops::Rows;
-use muster_llm::ops::head_loss::Targets;
-use muster_llm::train::budget;
-use muster_llm::tune::{self, MethodConfig, Resident};
+use muster_llm::ops::BatchLayout;
+use muster_llm::ops::linear_cross_entropy::LossTargets;
+use muster_llm::peft::{self, BaseFootprint, MethodConfig};
+use muster_llm::train::memory;
 use serde_json::{Value, json};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Write, stderr};
@@ -69,27 +69,28 @@ fn config() -> ModelConfig {
 }
 
 /// The greatest number of bytes above those before, of training from the base on, what the base takes, and
-/// what was foretold.
-fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
+/// what was estimated.
+fn measure(method: &Value, checkpointing: bool) -> (usize, BaseFootprint, usize) {
     let method: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
     let config = config();
     let flat = initial(&config, 1);
     let start = HELD.load(Ordering::Relaxed) - flat.len() * size_of::<f32>();
-    let mut model = tune::build(config, flat, &method, Precision::F32, &Device::Cpu, 1).expect("builds");
+    let mut model = peft::build(config, flat, &method, Precision::F32, &Device::Cpu, 1).expect("builds");
     // The flat vector that weights are read from is gone by now; what counts is training.
     PEAK.store(HELD.load(Ordering::Relaxed), Ordering::Relaxed);
     let count = model.store().trained_count();
     let (mut first, mut second) = (vec![0f32; count], vec![0f32; count]);
     model.set_checkpointing(checkpointing);
-    let rows = Rows::new(2, 128);
-    let foretold = budget::resident(&model, false) + budget::activations(&model, &rows, checkpointing);
+    let rows = BatchLayout::new(2, 128);
+    let estimated =
+        memory::training_bytes(&model, false) + memory::activation_bytes(&model, &rows, checkpointing);
     let tokens: Vec<u32> = (0..rows.count()).map(|i| (i * i * 31 % 8192) as u32).collect();
     let mut space = Vec::new();
     for step in 0..2 {
         let (_, gradients) =
-            model.gradients(&tokens, &Targets::mean(tokens.clone()), &rows, None, space).expect("runs");
-        space = gradients.into_flat().expect("reads");
-        tune::check(&method, &model, &space, step).expect("all learn");
+            model.gradients(&tokens, &LossTargets::mean(tokens.clone()), &rows, None, space).expect("runs");
+        space = gradients.into_vec().expect("reads");
+        peft::check_trainable(&method, &model, &space, step).expect("all learn");
         model
             .store()
             .edit(|weights| {
@@ -105,8 +106,8 @@ fn measure(method: &Value, checkpointing: bool) -> (usize, Resident, usize) {
     }
     (
         PEAK.load(Ordering::Relaxed) - start,
-        tune::resident(&method, &model).expect("counts"),
-        foretold as usize,
+        peft::base_footprint(&method, &model).expect("counts"),
+        estimated as usize,
     )
 }
 
@@ -139,20 +140,20 @@ fn a_frozen_base_costs_no_gradient_memory_and_a_quantised_one_a_third() {
         );
     }
     for (name, each) in &both {
-        for (peak, _, foretold) in each {
+        for (peak, _, estimated) in each {
             table += &format!(
-                "{name:10} peak {peak:11} bytes, foretold {:.3} of it\n",
-                *foretold as f64 / *peak as f64
+                "{name:10} peak {peak:11} bytes, estimated {:.3} of it\n",
+                *estimated as f64 / *peak as f64
             );
         }
     }
     write!(stderr(), "{table}").expect("writes");
     // What is refused would not have fitted, and what is not refused hardly ever doesn't fit.
     for (name, each) in &both {
-        for (peak, _, foretold) in each {
+        for (peak, _, estimated) in each {
             assert!(
-                *foretold <= *peak && *foretold * 10 >= *peak * 8,
-                "{name}: {foretold} bytes foretold, {peak} taken"
+                *estimated <= *peak && *estimated * 10 >= *peak * 8,
+                "{name}: {estimated} bytes estimated, {peak} taken"
             );
         }
     }

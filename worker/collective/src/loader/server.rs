@@ -6,7 +6,7 @@
 
 use super::wire::{self, ASK_BYTES_MAX, Hello, PLACES_MAX, SHORT_BYTES_MAX, Within, Word};
 use super::{Error, Reader, Recipe};
-use muster_llm::train::Samples;
+use muster_llm::train::Dataset;
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ pub struct Served {
 }
 
 /// Makes the samples of a recipe, or says why not.
-pub type Open<'a> = &'a (dyn Fn(&Recipe) -> Result<Arc<dyn Samples>, String> + Sync);
+pub type Open<'a> = &'a (dyn Fn(&Recipe) -> Result<Arc<dyn Dataset>, String> + Sync);
 
 /// What all connections share.
 struct Desk<'a> {
@@ -48,7 +48,7 @@ struct Desk<'a> {
     served: &'a Served,
     /// The newest life of each stage's gang.
     formations: Mutex<BTreeMap<u16, u32>>,
-    sources: Mutex<Vec<(Recipe, Arc<dyn Samples>)>>,
+    sources: Mutex<Vec<(Recipe, Arc<dyn Dataset>)>>,
     connections: AtomicUsize,
 }
 
@@ -103,7 +103,7 @@ impl Desk<'_> {
                 Ok(admitted) => admitted,
                 Err(no) => return wire::write(&mut word(), &no),
             };
-        wire::write(&mut word(), &Word::About(samples.about().clone()))?;
+        wire::write(&mut word(), &Word::About(samples.info().clone()))?;
         while self.awaits(stream, &reader)? {
             let answer = match wire::read(&mut word(), ASK_BYTES_MAX)? {
                 Word::Ask(places) => self.answer(&reader, samples.as_ref(), &places),
@@ -131,7 +131,7 @@ impl Desk<'_> {
         Ok(false)
     }
 
-    fn admit(&self, word: Word) -> Result<(Reader, Arc<dyn Samples>), Word> {
+    fn admit(&self, word: Word) -> Result<(Reader, Arc<dyn Dataset>), Word> {
         let Word::Hello(Hello { token, reader }) = word else {
             return Err(Word::Refused(format!("{} where a hello was expected", word.name())));
         };
@@ -168,11 +168,11 @@ impl Desk<'_> {
         Ok(())
     }
 
-    fn answer(&self, reader: &Reader, samples: &dyn Samples, places: &[u64]) -> Word {
+    fn answer(&self, reader: &Reader, samples: &dyn Dataset, places: &[u64]) -> Word {
         if let Err(reason) = self.fence(reader) {
             return Word::Refused(reason);
         }
-        let end = samples.about().samples;
+        let end = samples.info().samples;
         if places.is_empty() || places.len() > PLACES_MAX {
             return Word::Refused(format!("{} places: from 1 to {PLACES_MAX} make a batch", places.len()));
         }

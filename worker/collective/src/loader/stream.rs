@@ -6,7 +6,7 @@
 
 use super::wire::{self, BATCH_BYTES_MAX, Hello, Within, Word};
 use super::{Error, Reader};
-use muster_llm::train::{About, Batch, Error as TrainError, Samples};
+use muster_llm::train::{Dataset, DatasetInfo, Error as TrainError, TokenBatch};
 use std::collections::VecDeque;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ type Upcoming = Box<dyn Iterator<Item = Vec<u64>> + Send>;
 /// Samples that loaders make.
 pub struct Stream {
     open: Open,
-    about: About,
+    about: DatasetInfo,
     patience: Duration,
 }
 
@@ -56,7 +56,7 @@ struct Desk {
     wanted: VecDeque<Wanted>,
     upcoming: Upcoming,
     /// What samples are like, as the first loader says.
-    about: Option<About>,
+    about: Option<DatasetInfo>,
     /// What the last failure was.
     failure: String,
     /// Who refused what was asked, and why: another loader would say the same.
@@ -75,7 +75,7 @@ struct Wanted {
 enum State {
     Open,
     OnItsWay,
-    Here(Batch),
+    Here(TokenBatch),
 }
 
 impl Stream {
@@ -126,19 +126,19 @@ impl Drop for Open {
     }
 }
 
-impl Samples for Stream {
-    fn about(&self) -> &About {
+impl Dataset for Stream {
+    fn info(&self) -> &DatasetInfo {
         &self.about
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, TrainError> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, TrainError> {
         let ticket = self.open.0.want(places);
         let taken = self.open.0.wait(self.patience, |desk| desk.take(ticket));
         self.open.0.changed.notify_all();
         taken.map_err(|error| TrainError::Data(error.to_string()))
     }
 
-    fn expect(&self, upcoming: Upcoming) {
+    fn prefetch(&self, upcoming: Upcoming) {
         let mut desk = self.open.0.lock();
         desk.wanted.clear();
         desk.upcoming = upcoming;
@@ -171,7 +171,7 @@ impl Desk {
         self.wanted.iter_mut().find(|wanted| wanted.ticket == ticket)
     }
 
-    fn take(&mut self, ticket: u64) -> Option<Batch> {
+    fn take(&mut self, ticket: u64) -> Option<TokenBatch> {
         let place = self.wanted.iter().position(|wanted| wanted.ticket == ticket)?;
         if !matches!(self.wanted.get(place)?.state, State::Here(_)) {
             return None;
@@ -280,7 +280,7 @@ impl Shared {
     }
 
     /// All loaders must have the same samples.
-    fn hear(&self, about: About) -> Result<(), String> {
+    fn hear(&self, about: DatasetInfo) -> Result<(), String> {
         let mut desk = self.lock();
         match &desk.about {
             Some(known) if *known != about => {
@@ -311,7 +311,7 @@ impl Shared {
         }
     }
 
-    fn brought(&self, ticket: u64, batch: Batch) {
+    fn brought(&self, ticket: u64, batch: TokenBatch) {
         // If nobody wants it any more, it is dropped.
         if let Some(wanted) = self.lock().of(ticket) {
             wanted.state = State::Here(batch);

@@ -3,7 +3,7 @@
 
 use super::wire::{self, Word};
 use super::*;
-use muster_llm::train::{About, Batch, Error as TrainError, Samples};
+use muster_llm::train::{Dataset, DatasetInfo, Error as TrainError, TokenBatch};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,22 +15,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SAMPLES: u64 = 1000;
 
 /// Samples of three positions that tell their places.
-struct Counted(About);
+struct Counted(DatasetInfo);
 
-impl Samples for Counted {
-    fn about(&self) -> &About {
+impl Dataset for Counted {
+    fn info(&self) -> &DatasetInfo {
         &self.0
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, TrainError> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, TrainError> {
         let tokens: Vec<u32> = places.iter().flat_map(|place| [*place as u32, 1, 2]).collect();
         let targets = tokens.iter().map(|token| token + 1).collect();
-        Ok(Batch { sequences: places.len(), time: 3, tokens, targets, ..Batch::default() })
+        Ok(TokenBatch { sequences: places.len(), time: 3, tokens, targets, ..TokenBatch::default() })
     }
 }
 
-fn counted() -> Arc<dyn Samples> {
-    Arc::new(Counted(About { samples: SAMPLES, positions: 3, vocab_size: 2000, hash: "counted".to_owned() }))
+fn counted() -> Arc<dyn Dataset> {
+    Arc::new(Counted(DatasetInfo {
+        samples: SAMPLES,
+        positions: 3,
+        vocab_size: 2000,
+        hash: "counted".to_owned(),
+    }))
 }
 
 struct Running {
@@ -113,8 +118,8 @@ fn nth(n: u64) -> Vec<u64> {
 fn no_more_is_made_than_was_asked_for_ahead() {
     let (one, two) = (Running::start("a"), Running::start("b"));
     let stream = stream(reader(1), &known(&[&one, &two]), 3, PATIENCE).unwrap();
-    assert_eq!(stream.about(), counted().about());
-    stream.expect(Box::new((0..100).map(nth)));
+    assert_eq!(stream.info(), counted().info());
+    stream.prefetch(Box::new((0..100).map(nth)));
     for n in 0..100 {
         assert_eq!(stream.batch(&nth(n)).unwrap(), counted().batch(&nth(n)).unwrap());
         let made = one.batches() + two.batches();
@@ -122,14 +127,14 @@ fn no_more_is_made_than_was_asked_for_ahead() {
     }
     assert_eq!(one.batches() + two.batches(), 100, "each once");
     // What was not expected is given all the same, and what is expected next is not lost by it.
-    stream.expect(Box::new((100..104).map(nth)));
+    stream.prefetch(Box::new((100..104).map(nth)));
     assert_eq!(stream.batch(&[5]).unwrap().tokens, [5, 1, 2]);
     assert_eq!(stream.batch(&nth(100)).unwrap(), counted().batch(&nth(100)).unwrap());
     // Some are left out: those after them are not fetched again.
     assert_eq!(stream.batch(&nth(103)).unwrap(), counted().batch(&nth(103)).unwrap());
     assert!(one.batches() + two.batches() <= 100 + 1 + 4);
     // A rollback: other samples are expected, and the old ones are forgotten.
-    stream.expect(Box::new((50..52).map(nth)));
+    stream.prefetch(Box::new((50..52).map(nth)));
     assert_eq!(stream.batch(&nth(50)).unwrap(), counted().batch(&nth(50)).unwrap());
     let refused = stream.batch(&[SAMPLES]).unwrap_err().to_string();
     assert!(refused.contains(&format!("there is no sample {SAMPLES}")), "{refused}");
@@ -140,7 +145,7 @@ fn a_loader_that_dies_is_replaced() {
     let (mut one, mut two) = (Running::start("a"), Running::start("b"));
     let places = known(&[&one, &two]);
     let stream = stream(reader(1), &places, 4, PATIENCE).unwrap();
-    stream.expect(Box::new((0..300).map(nth)));
+    stream.prefetch(Box::new((0..300).map(nth)));
     for n in 0..300 {
         match n {
             100 => one.end(),

@@ -5,7 +5,7 @@
 //! be.
 
 use super::Reader;
-use muster_llm::train::{About, Batch};
+use muster_llm::train::{DatasetInfo, TokenBatch};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
@@ -38,11 +38,11 @@ pub enum Word {
     /// The first word of a stream.
     Hello(Hello),
     /// The loader's answer: what all samples are like.
-    About(About),
+    About(DatasetInfo),
     /// The samples at these places, please.
     Ask(Vec<u64>),
     /// Here they are.
-    Batch(Batch),
+    Batch(TokenBatch),
     /// No, and why: nor will another loader.
     Refused(String),
     /// Whoever asks is not known here: where the loader listens should be looked up again.
@@ -180,7 +180,7 @@ pub fn read(stream: &mut impl Read, limit: usize) -> io::Result<Word> {
             }
             Ok(Word::Ask(places.iter().map(|place| u64::from_le_bytes(*place)).collect()))
         }
-        4 => Batch::from_bytes(&body).map(Word::Batch).map_err(|e| bad(e.to_string())),
+        4 => TokenBatch::from_bytes(&body).map(Word::Batch).map_err(|e| bad(e.to_string())),
         5 => Ok(Word::Refused(String::from_utf8_lossy(&body).into_owned())),
         6 => Ok(Word::NotYou(String::from_utf8_lossy(&body).into_owned())),
         other => Err(bad(format!("a word of the unknown kind {other}"))),

@@ -5,26 +5,27 @@ use muster_host::compute::Compute;
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, ModelConfig};
 use muster_llm::train::{
-    About, Batch, Error as TrainError, Gradients, Samples, Sums as TrainSums, TrainConfig, Trainer,
+    Dataset, DatasetInfo, Error as TrainError, GradientSum, LossSums as TrainSums, TokenBatch, TrainConfig,
+    Trainer,
 };
 
 const CONTEXT: usize = 12;
 
 /// Sequences that are made when they are asked for.
-struct Made(About);
+struct Made(DatasetInfo);
 
 impl Made {
     fn new() -> Made {
-        Made(About { samples: 64, positions: CONTEXT, vocab_size: 16, hash: "made".to_owned() })
+        Made(DatasetInfo { samples: 64, positions: CONTEXT, vocab_size: 16, hash: "made".to_owned() })
     }
 }
 
-impl Samples for Made {
-    fn about(&self) -> &About {
+impl Dataset for Made {
+    fn info(&self) -> &DatasetInfo {
         &self.0
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, TrainError> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, TrainError> {
         let token = |place: u64, i: usize| ((place * 5 + (i * i) as u64 + place * i as u64) % 16) as u32;
         let tokens = |from: usize| {
             places
@@ -33,7 +34,13 @@ impl Samples for Made {
                 .collect()
         };
         let (inputs, targets) = (tokens(0), tokens(1));
-        Ok(Batch { sequences: places.len(), time: CONTEXT, tokens: inputs, targets, ..Batch::default() })
+        Ok(TokenBatch {
+            sequences: places.len(),
+            time: CONTEXT,
+            tokens: inputs,
+            targets,
+            ..TokenBatch::default()
+        })
     }
 }
 
@@ -57,13 +64,16 @@ fn train(gang: &mut Gang, microbatches: usize, share: Range<usize>) -> (Vec<u64>
     let mut trainer = trainer(microbatches);
     let mut losses = Vec::new();
     for step in 0..4 {
-        let sums =
-            |g: Gradients| Sums { vector: g.flat.into_host().unwrap(), scalars: g.sums.to_array().to_vec() };
+        let sums = |g: GradientSum| Sums {
+            vector: g.flat.into_host().unwrap(),
+            scalars: g.sums.to_array().to_vec(),
+        };
         let own = trainer.loss_and_gradients(step, share.clone()).unwrap();
         let sum = gang
             .all_reduce(microbatches, own.into_iter().map(|partial| partial.map(sums)).collect())
             .unwrap();
-        let total = Gradients { sums: TrainSums::from_slice(&sum.scalars).unwrap(), flat: sum.vector.into() };
+        let total =
+            GradientSum { sums: TrainSums::from_slice(&sum.scalars).unwrap(), flat: sum.vector.into() };
         losses.push(trainer.apply(step, total).unwrap().loss.to_bits());
         gang.agree(trainer.weights_hash().unwrap().as_bytes()).unwrap();
     }

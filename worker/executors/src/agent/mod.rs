@@ -7,6 +7,7 @@ pub mod complete;
 pub mod join;
 mod lines;
 pub mod plan;
+pub mod rust_line;
 pub mod verify;
 
 use super::attempt::Attempt;

@@ -4,11 +4,11 @@
 //! one that agrees most with all the others, since what a model says again and again it is surest of. Then it
 //! measures every candidate against the real line, so that the joiner can say what picking is worth.
 
+use super::rust_line::{LineVerdict, judge_line};
 use crate::attempt::Attempt;
 use crate::error::Error;
 use crate::wire::{Candidates, CompleteOutput, Judged, Line, Verdicts, VerifyOutput};
 use muster_llm::generate::Completion;
-use muster_llm::verify::{Verdict, judge};
 
 /// Runs it.
 pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
@@ -22,9 +22,9 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     })?;
     let Candidates { completions } = attempt.get_json(output.candidates)?;
 
-    let verdicts: Vec<Verdict> = completions
+    let verdicts: Vec<LineVerdict> = completions
         .iter()
-        .map(|completion| judge(&line.prefix, &completion.text, Some(&line.rest)))
+        .map(|completion| judge_line(&line.prefix, &completion.text, Some(&line.rest)))
         .collect();
     for (completion, verdict) in completions.iter().zip(&verdicts) {
         let complaint = verdict.complaint.as_deref().unwrap_or("well formed");
@@ -54,16 +54,17 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     attempt.output(&output)
 }
 
-fn well_formed(verdict: &Verdict) -> bool {
+fn well_formed(verdict: &LineVerdict) -> bool {
     verdict.lexes && verdict.balances
 }
 
 /// What the pick goes by: form first, then the mean agreement with the other candidates. The real line has no
 /// part in it.
-fn preference(prefix: &str, completions: &[Completion], index: usize, verdict: &Verdict) -> f64 {
+fn preference(prefix: &str, completions: &[Completion], index: usize, verdict: &LineVerdict) -> f64 {
     let others = completions.iter().enumerate().filter(|(other, _)| *other != index);
-    let sum: f64 =
-        others.map(|(_, other)| judge(prefix, &completions[index].text, Some(&other.text)).agreement).sum();
+    let sum: f64 = others
+        .map(|(_, other)| judge_line(prefix, &completions[index].text, Some(&other.text)).agreement)
+        .sum();
     // An agreement is at most 1.
     let form = if well_formed(verdict) { 2.0 } else { 0.0 };
     form + sum / completions.len().max(2).saturating_sub(1) as f64
@@ -78,7 +79,7 @@ fn greatest(numbers: impl Iterator<Item = f64>) -> Result<usize, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_llm::generate::Ended;
+    use muster_llm::generate::FinishReason;
 
     #[test]
     fn the_pick_is_well_formed_and_most_like_the_others() {
@@ -93,10 +94,11 @@ mod tests {
                 tokens: vec![1],
                 text: (*text).to_owned(),
                 logprob: -1.0,
-                ended: Ended::Line,
+                ended: FinishReason::Line,
             };
             let completions: Vec<Completion> = texts.iter().map(complete).collect();
-            let verdicts: Vec<Verdict> = texts.iter().map(|text| judge("let x = ", text, None)).collect();
+            let verdicts: Vec<LineVerdict> =
+                texts.iter().map(|text| judge_line("let x = ", text, None)).collect();
             let preferences =
                 (0..texts.len()).map(|index| preference("let x = ", &completions, index, &verdicts[index]));
             assert_eq!(greatest(preferences).unwrap(), expected, "{texts:?}");

@@ -8,14 +8,14 @@ use muster_data::dedup::Choice;
 use muster_data::documents::{Body, Document, Place, Scan};
 use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
 use muster_host::compute::Compute;
-use muster_llm::model::hub::Named;
+use muster_llm::model::hub::NamedTensor;
 use std::fs;
 use std::path::Path;
 
 const FEW: &str = r#""steps": 2, "microbatches": 1, "sequences": 2, "checkpoint_every": 2"#;
 
 /// The tensor whose name ends so.
-fn tensor<'a>(tensors: &'a mut [Named], end: &str) -> &'a mut Named {
+fn tensor<'a>(tensors: &'a mut [NamedTensor], end: &str) -> &'a mut NamedTensor {
     tensors.iter_mut().find(|tensor| tensor.name.ends_with(end)).unwrap()
 }
 
@@ -36,12 +36,13 @@ fn a_base_that_does_not_fit_is_named_with_what_would() {
     let measured = cluster.succeed("measured");
 
     let config = shape(vocab);
-    let base = |name: &str, change: fn(&mut Vec<Named>)| model_dir(dir.path().join(name), &config, change);
+    let base =
+        |name: &str, change: fn(&mut Vec<NamedTensor>)| model_dir(dir.path().join(name), &config, change);
     let whole = base("whole", |_| {});
     let absent = base("absent", |tensors| tensors.retain(|tensor| !tensor.name.ends_with("k_proj.weight")));
     let misshapen = base("misshapen", |tensors| tensor(tensors, "k_proj.weight").shape = vec![32, 16]);
     let stranger = base("stranger", |tensors| {
-        let more = Named {
+        let more = NamedTensor {
             name: "model.layers.1.self_attn.q_proj.weight".to_owned(),
             shape: vec![2],
             numbers: vec![0.0; 2],
@@ -73,7 +74,7 @@ fn a_base_that_does_not_fit_is_named_with_what_would() {
             "stranger",
             &stranger,
             "",
-            &["a tensor model.layers.1.self_attn.q_proj.weight of shape [2], which is none of the model's"],
+            &["a tensor model.layers.1.self_attn.q_proj.weight of shape [2], which the model does not have"],
         ),
         ("nan", &not_a_number, "", &["model.safetensors", "model.layers.0.mlp.down_proj.weight", "NaN"]),
         ("torn", &torn, "", &["read model.safetensors"]),

@@ -4,9 +4,9 @@
 use super::fake::Cluster;
 use super::train::{SHAPE, bodies, cluster, killed, weights};
 use muster_collective::{Gang, Member, Timing};
+use muster_llm::diloco::Runs;
 use muster_llm::model::weights::{initial, slots};
 use muster_llm::model::{Decoder, ModelConfig, hub};
-use muster_llm::parallel::Runs;
 use muster_protocol::bus::Launch;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ fn account(cluster: &Cluster, stage: usize) -> (Runs, Runs) {
     }
     assert!(leases.is_empty(), "{leases:?} are still open");
     let all = union(&[consumed.clone(), skipped.clone()].concat());
-    assert!(all.runs().len() == 1 && all.runs()[0].first == 0, "{all}: some are missing");
+    assert!(all.ranges().eq([0..all.count()]), "{all}: some are missing");
     (union(&consumed), union(&skipped))
 }
 

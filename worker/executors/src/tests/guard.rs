@@ -8,9 +8,9 @@ use super::made::{
 };
 use crate::model::{Model, Place, tokenizer};
 use muster_data::documents::Body;
+use muster_llm::diloco::Runs;
 use muster_llm::model::ModelConfig;
-use muster_llm::model::hub::Named;
-use muster_llm::parallel::Runs;
+use muster_llm::model::hub::NamedTensor;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
@@ -149,7 +149,7 @@ fn broken_base(dir: &Path, vocab: usize, token: usize) -> String {
     let config = ModelConfig { tie_word_embeddings: false, ..shape(vocab) };
     let base = model_dir(dir.join("base"), &config, |tensors| {
         let rows =
-            |tensors: &mut Vec<Named>, end: &str, of: fn(usize, usize) -> Option<f32>, token: usize| {
+            |tensors: &mut Vec<NamedTensor>, end: &str, of: fn(usize, usize) -> Option<f32>, token: usize| {
                 let tensor = tensors.iter_mut().find(|tensor| tensor.name.ends_with(end)).unwrap();
                 let width = tensor.shape.get(1).copied().unwrap_or(1);
                 for (row, numbers) in tensor.numbers.chunks_exact_mut(width).enumerate() {

@@ -5,7 +5,7 @@ use super::fake::Cluster;
 use crate::wire::{DataSet, ScanOutput};
 use muster_attempt::artifacts::Artifacts;
 use muster_data::documents::{Body, Document, Place, Scan, ScanReport, Tally, Turn};
-use muster_llm::model::hub::{self, Named};
+use muster_llm::model::hub::{self, NamedTensor};
 use muster_llm::model::weights::{initial, slots};
 use muster_llm::model::{Decoder, ModelConfig};
 use muster_protocol::ids::Digest;
@@ -148,16 +148,16 @@ pub fn shape(vocab_size: usize) -> ModelConfig {
 }
 
 /// A model in the Hugging Face layout, whose tensors were changed.
-pub fn model_dir(dir: PathBuf, config: &ModelConfig, change: impl FnOnce(&mut Vec<Named>)) -> PathBuf {
+pub fn model_dir(dir: PathBuf, config: &ModelConfig, change: impl FnOnce(&mut Vec<NamedTensor>)) -> PathBuf {
     fs::create_dir_all(&dir).unwrap();
     let flat = initial(config, 3);
     let dtype = Decoder::trained(config.clone(), &flat).unwrap().store().dtype();
-    let named = |slot: &muster_llm::autograd::Slot| Named {
+    let named = |slot: &muster_llm::autograd::Slot| NamedTensor {
         name: slot.name.clone(),
         shape: slot.shape.clone(),
         numbers: flat[slot.range()].to_vec(),
     };
-    let mut tensors: Vec<Named> = slots(config).iter().map(named).collect();
+    let mut tensors: Vec<NamedTensor> = slots(config).iter().map(named).collect();
     change(&mut tensors);
     fs::write(dir.join("config.json"), hub::write_config(config, dtype).unwrap()).unwrap();
     for (name, bytes) in hub::shards(tensors, dtype, usize::MAX).unwrap() {

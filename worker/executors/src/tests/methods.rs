@@ -5,8 +5,8 @@ use super::fake::Cluster;
 use super::made::{answers, artifacts, bodies, eval, hash, prepared, refused, texts, train, weights};
 use crate::model::{Model, Place};
 use muster_llm::model::Precision;
-use muster_llm::ops::Rows;
-use muster_llm::tune::peft::{self, Adapter};
+use muster_llm::ops::BatchLayout;
+use muster_llm::peft::adapter::{self, Adapter};
 use serde_json::Value;
 use std::f64::consts::LN_2;
 use std::path::Path;
@@ -43,14 +43,15 @@ fn tuned(cluster: &Cluster, name: &'static str, ranks: u32, base: &str, method: 
 /// The adapter of a stage's checkpoint, read as PEFT lays it out.
 fn adapter(cluster: &Cluster, output: &Value) -> Adapter {
     let artifacts = artifacts(cluster);
-    let manifest =
-        muster_llm::train::Manifest::from_bytes(&artifacts.get(hash(&output["checkpoint"])).unwrap())
-            .unwrap();
-    let read = |file: &muster_llm::train::checkpoint::File| {
+    let manifest = muster_llm::train::CheckpointManifest::from_bytes(
+        &artifacts.get(hash(&output["checkpoint"])).unwrap(),
+    )
+    .unwrap();
+    let read = |file: &muster_llm::train::checkpoint::CheckpointFile| {
         artifacts.get(format!("blake3:{}", file.hash).parse().unwrap()).map_err(|error| error.to_string())
     };
     assert!(manifest.files.iter().any(|file| file.name == "tokenizer.json"), "{:?}", manifest.files);
-    peft::load(&manifest.model, |name| Ok(manifest.file(name, &read).unwrap())).unwrap()
+    adapter::load(&manifest.model, |name| Ok(manifest.file(name, &read).unwrap())).unwrap()
 }
 
 fn load(cluster: &Cluster, value: &Value) -> Model {
@@ -58,7 +59,13 @@ fn load(cluster: &Cluster, value: &Value) -> Model {
 }
 
 fn logits(model: &muster_llm::model::Decoder) -> Vec<f32> {
-    model.logits(&TOKENS, &Rows::new(1, TOKENS.len())).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    model
+        .logits(&TOKENS, &BatchLayout::new(1, TOKENS.len()))
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap()
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f32 {
@@ -104,7 +111,7 @@ fn every_method_with_every_objective_leaves_what_loads_again() {
                     whole.config.clone(),
                     whole.weights.clone(),
                     Precision::F32,
-                    &muster_llm::compute::Device::Cpu,
+                    &muster_llm::device::Device::Cpu,
                 );
                 let off = distance(&logits(&built.unwrap()), &found);
                 // The merged model of qlora has the base as it was held in few bits.

@@ -11,12 +11,12 @@ use muster_attempt::artifacts::Artifacts;
 use muster_collective::loader::Stream;
 use muster_data::tokenizer::Tokenizer;
 use muster_host::compute::Compute;
-use muster_llm::compute::{Device, device};
+use muster_llm::device::{self, Device};
 use muster_llm::model::weights::initial;
 use muster_llm::model::{Decoder, ModelConfig};
-use muster_llm::train::{Corpus, Packed, Pairs, Samples, Trainer, Windows};
-use muster_llm::tune::peft::Adapter;
-use muster_llm::tune::{self, MethodConfig};
+use muster_llm::peft::adapter::Adapter;
+use muster_llm::peft::{self, MethodConfig};
+use muster_llm::train::{Corpus, Dataset, PackedSequences, PreferencePairs, TextWindows, Trainer};
 use muster_protocol::ids::Digest;
 use std::sync::{Arc, OnceLock};
 
@@ -63,7 +63,7 @@ impl Source {
             Feed::Loaders(None)
         };
         let place = if attempt.launch.request.gpus > 0 { "cuda:0" } else { "cpu" };
-        let device = device(place).map_err(Error::Unfit)?;
+        let device = device::open(place).map_err(Error::Unfit)?;
         let request = &attempt.launch.request;
         // Nothing was said: nothing is known. On a GPU its own memory counts, and its driver speaks.
         let memory =
@@ -121,22 +121,22 @@ impl Source {
             model.store().set(&adapter.flat())?;
         }
         let prompt = matches!(setting.method, MethodConfig::Prompt(_));
-        let samples: Arc<dyn Samples> = match (&self.feed, setting.learning) {
-            (Feed::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Samples>,
+        let samples: Arc<dyn Dataset> = match (&self.feed, setting.learning) {
+            (Feed::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Dataset>,
             (Feed::Loaders(None), _) => {
                 return Err(Error::Unfit("make a trainer before its loaders were found".to_owned()));
             }
             (Feed::Corpus(corpus), Learning::Text { cut }) => {
-                Arc::new(Windows::new(Arc::clone(corpus), context, cut)?)
+                Arc::new(TextWindows::new(Arc::clone(corpus), context, cut)?)
             }
             // A learnt prompt stands before a window, and so before its first sequence only.
             (Feed::Corpus(corpus), Learning::Conversations(too_long)) if prompt => {
-                Arc::new(Packed::alone(Arc::clone(corpus), context, 0, too_long)?)
+                Arc::new(PackedSequences::alone(Arc::clone(corpus), context, 0, too_long)?)
             }
             (Feed::Corpus(corpus), Learning::Conversations(too_long)) => {
-                Arc::new(Packed::new(Arc::clone(corpus), context, 0, too_long)?)
+                Arc::new(PackedSequences::new(Arc::clone(corpus), context, 0, too_long)?)
             }
-            (Feed::Corpus(corpus), Learning::Preferences) => Arc::new(Pairs::against(
+            (Feed::Corpus(corpus), Learning::Preferences) => Arc::new(PreferencePairs::against(
                 Arc::clone(corpus),
                 context,
                 reference.as_ref().unwrap_or(&model),
@@ -149,7 +149,7 @@ impl Source {
 
     fn build(&self, config: ModelConfig, weights: Vec<f32>, method: &MethodConfig) -> Result<Decoder, Error> {
         let train = &self.setting.train;
-        Ok(tune::build(config, weights, method, train.precision, &self.device, train.seed)?)
+        Ok(peft::build(config, weights, method, train.precision, &self.device, train.seed)?)
     }
 
     /// What an adapter says of its base.

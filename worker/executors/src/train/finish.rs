@@ -6,8 +6,8 @@ use super::setting::Setting;
 use crate::attempt::Attempt;
 use crate::error::Error;
 use muster_llm::model::hub;
+use muster_llm::peft::{self, MethodConfig, adapter};
 use muster_llm::train::Trainer;
-use muster_llm::tune::{self, MethodConfig, peft};
 use muster_protocol::ids::Digest;
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub fn beside(
         | MethodConfig::Qlora(_)
         | MethodConfig::Prefix(_)
         | MethodConfig::Prompt(_) => {
-            files.extend(peft::save(
+            files.extend(adapter::save(
                 &setting.method,
                 trainer.model(),
                 &trainer.weights()?,
@@ -50,7 +50,7 @@ pub fn merged(
     match &setting.method {
         MethodConfig::Full(_) | MethodConfig::Prefix(_) | MethodConfig::Prompt(_) => Ok(None),
         MethodConfig::Lora(_) | MethodConfig::Qlora(_) => {
-            let merged = tune::merge(trainer.model())?;
+            let merged = peft::merge(trainer.model())?;
             let mut files = BTreeMap::new();
             let mut all = hub::save(merged.config(), merged.store(), merged.store().dtype(), FILE_BYTES)?;
             all.extend(source.tokenizer_files());

@@ -13,9 +13,9 @@ use super::saver::{Saved, Saver, remove};
 use crate::attempt::Attempt;
 use crate::error::Error;
 use muster_attempt::{Pen, Receipt};
-use muster_llm::parallel::{Commit, Contribution, Runs};
-use muster_llm::train::guard::Point;
-use muster_llm::train::{InFlight, Retention, Snapshot, StepReport, TrainConfig};
+use muster_llm::diloco::{Contribution, RoundCommit, Runs};
+use muster_llm::train::guard::LossPoint;
+use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport, TrainConfig};
 use muster_protocol::ids::Digest;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -81,8 +81,8 @@ pub struct Journal {
     started: Instant,
     tokens: u64,
     loss: f64,
-    writing: InFlight<Result<Saved, Error>>,
-    removing: InFlight<Result<(), Error>>,
+    writing: BackgroundTask<Result<Saved, Error>>,
+    removing: BackgroundTask<Result<(), Error>>,
     retention: Retention,
     owner: String,
 }
@@ -121,7 +121,7 @@ impl Journal {
         let every = attempt.params.whole("metrics_every");
         let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
         let (window, started, writing, steps) =
-            (Window::new(), Instant::now(), InFlight::default(), config.steps);
+            (Window::new(), Instant::now(), BackgroundTask::default(), config.steps);
         let mut journal = Journal {
             pen: attempt.pen()?,
             asked: VecDeque::new(),
@@ -137,7 +137,7 @@ impl Journal {
             tokens: 0,
             loss,
             writing,
-            removing: InFlight::default(),
+            removing: BackgroundTask::default(),
             retention,
             owner: attempt.task().to_string(),
         };
@@ -288,8 +288,8 @@ impl Journal {
         &mut self,
         attempt: &Attempt,
         snapshot: Snapshot,
-        commit: Commit,
-        history: &[Point],
+        commit: RoundCommit,
+        history: &[LossPoint],
         loss: f64,
         with: Vec<Digest>,
     ) -> Result<(), Error> {

@@ -69,7 +69,7 @@ struct Rank<'a> {
 type Ended = (Trainer, Option<Journal>, Option<Digest>);
 
 fn train(attempt: &mut Attempt) -> Result<(), Error> {
-    muster_llm::compute::keep_memory();
+    muster_llm::device::keep_freed_memory();
     let (rank, world) = (attempt.launch.rank, attempt.launch.world);
     let setting = Setting::of(&attempt.params)?;
     let replicas =
@@ -160,7 +160,7 @@ impl Rank<'_> {
     /// their place among all of them.
     fn expect(&self, samples: &[Range<u64>], microbatches: impl Iterator<Item = u64> + Send + 'static) {
         let (samples, each) = (samples.to_vec(), self.setting.train.sequences as u64);
-        self.trainer.expect(microbatches.map(move |place| order::part(&samples, place * each, each)));
+        self.trainer.prefetch(microbatches.map(move |place| order::part(&samples, place * each, each)));
     }
 
     /// How many times in 1,000 s these samples could be learnt from, by some tries that change nothing; 0 if

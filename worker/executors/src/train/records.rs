@@ -5,9 +5,9 @@
 //! the numbers of a lease are dealt in turns, `each` to every replica from 0 on, again and again; so one set
 //! says it for all replicas, and no number is leased twice.
 
-use muster_llm::parallel::{self, Runs};
-use muster_llm::train::checkpoint::Kept;
-use muster_llm::train::guard::Point;
+use muster_llm::diloco::{self, Runs};
+use muster_llm::train::checkpoint::CheckpointInfo;
+use muster_llm::train::guard::LossPoint;
 use muster_protocol::ids::Digest;
 use muster_protocol::limits::PROGRESS_BODY_BYTES_MAX;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ pub struct Pending {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Account {
     /// Who gave what.
-    pub commit: parallel::Commit,
+    pub commit: diloco::RoundCommit,
     /// The last steps, as the guard sees them: a restart judges the next as this life would have.
     pub history: Vec<Past>,
     /// Checkpoints that are kept, with this one.
@@ -104,15 +104,15 @@ pub struct Account {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Past(u64, u64, u64, u64, u64);
 
-impl From<&Point> for Past {
-    fn from(point: &Point) -> Past {
+impl From<&LossPoint> for Past {
+    fn from(point: &LossPoint) -> Past {
         Past(point.step, point.loss.to_bits(), point.gradient_norm.to_bits(), point.from, point.to)
     }
 }
 
-impl From<Past> for Point {
-    fn from(Past(step, loss, norm, from, to): Past) -> Point {
-        Point { step, loss: f64::from_bits(loss), gradient_norm: f64::from_bits(norm), from, to }
+impl From<Past> for LossPoint {
+    fn from(Past(step, loss, norm, from, to): Past) -> LossPoint {
+        LossPoint { step, loss: f64::from_bits(loss), gradient_norm: f64::from_bits(norm), from, to }
     }
 }
 
@@ -121,7 +121,7 @@ impl From<Past> for Point {
 pub struct Stored {
     /// What rules look at.
     #[serde(flatten)]
-    pub about: Kept,
+    pub about: CheckpointInfo,
     /// Its manifest.
     pub checkpoint: Digest,
 }
@@ -133,16 +133,16 @@ impl Round {
         formation: u32,
         checkpoint: Digest,
         bytes: u64,
-    ) -> Result<Round, parallel::Error> {
+    ) -> Result<Round, diloco::Error> {
         let commit = &pending.account.commit;
-        let torn = || parallel::Error::Commit {
+        let torn = || diloco::Error::Commit {
             round: commit.round,
             reason: "a replica contributes twice".to_owned(),
         };
         let replicas =
             Runs::of(commit.contributions.iter().map(|c| u64::from(c.replica)..u64::from(c.replica) + 1))
                 .ok_or_else(torn)?;
-        let word = |c: &parallel::Contribution| format!("{}:{}:{:.16}", c.replica, c.samples, c.delta);
+        let word = |c: &diloco::Contribution| format!("{}:{}:{:.16}", c.replica, c.samples, c.delta);
         let whole = Round {
             round: commit.round,
             step: pending.step,
@@ -168,7 +168,7 @@ impl Round {
         if fits(&short) {
             Ok(short)
         } else {
-            Err(parallel::Error::Commit { round: short.round, reason: reason() })
+            Err(diloco::Error::Commit { round: short.round, reason: reason() })
         }
     }
 }
@@ -258,12 +258,12 @@ mod tests {
             }))
             .unwrap()
         };
-        let contributions = (0..replicas).map(|replica| parallel::Contribution {
+        let contributions = (0..replicas).map(|replica| diloco::Contribution {
             replica,
             samples: dealt(u64::from(replica)),
             delta: "ab".repeat(32),
         });
-        let commit = parallel::Commit {
+        let commit = diloco::RoundCommit {
             round: 3,
             epoch: 2,
             base: "cd".repeat(32),

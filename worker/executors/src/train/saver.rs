@@ -4,8 +4,8 @@ use super::records::{Pending, Round, Stored};
 use crate::error::Error;
 use crate::model::{checkpoint_file, checkpoint_file_hash};
 use muster_attempt::artifacts::{self, Artifacts};
-use muster_llm::train::checkpoint::{self, Kept};
-use muster_llm::train::{Manifest, Retention, Snapshot};
+use muster_llm::train::checkpoint::{self, CheckpointInfo};
+use muster_llm::train::{CheckpointManifest, Retention, Snapshot};
 use muster_protocol::ids::Digest;
 use std::collections::BTreeSet;
 
@@ -52,11 +52,11 @@ impl Saver {
             bytes += content.len() as u64;
             kept.map(drop).map_err(|e| e.to_string())
         })?;
-        let about = Kept { step: pending.step, loss: pending.loss };
+        let about = CheckpointInfo { step: pending.step, loss: pending.loss };
         let mut all = std::mem::take(&mut pending.account.kept);
         all.retain(|one| one.about.step != pending.step);
         all.push(Stored { about, checkpoint });
-        let wanted = self.retention.kept(&all.iter().map(|one| one.about).collect::<Vec<Kept>>());
+        let wanted = self.retention.kept(&all.iter().map(|one| one.about).collect::<Vec<CheckpointInfo>>());
         let (kept, gone): (Vec<Stored>, Vec<Stored>) =
             all.into_iter().partition(|one| wanted.contains(&one.about.step));
         pending.account.kept.clone_from(&kept);
@@ -75,9 +75,9 @@ pub fn remove(
     owner: &str,
     gone: &[Digest],
     stay: &[Digest],
-    with: impl Fn(&Manifest) -> Result<Vec<Digest>, Error>,
+    with: impl Fn(&CheckpointManifest) -> Result<Vec<Digest>, Error>,
 ) -> Result<(), Error> {
-    let files = |manifest: &Manifest| {
+    let files = |manifest: &CheckpointManifest| {
         manifest.files.iter().map(checkpoint_file_hash).collect::<Result<Vec<Digest>, Error>>()
     };
     let mut needed = BTreeSet::new();
@@ -114,20 +114,20 @@ fn still_there<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
 }
 
 /// The files of a checkpoint, from the artifacts.
-pub fn reader(artifacts: &Artifacts) -> impl Fn(&checkpoint::File) -> Result<Vec<u8>, String> + '_ {
+pub fn reader(artifacts: &Artifacts) -> impl Fn(&checkpoint::CheckpointFile) -> Result<Vec<u8>, String> + '_ {
     |file| checkpoint_file(artifacts, file)
 }
 
 /// The manifest of a checkpoint.
-pub fn manifest(artifacts: &Artifacts, checkpoint: Digest) -> Result<Manifest, Error> {
-    Ok(Manifest::from_bytes(&artifacts.get(checkpoint)?)?)
+pub fn manifest(artifacts: &Artifacts, checkpoint: Digest) -> Result<CheckpointManifest, Error> {
+    Ok(CheckpointManifest::from_bytes(&artifacts.get(checkpoint)?)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use muster_llm::model::ModelConfig;
-    use muster_llm::train::{State, TrainConfig};
+    use muster_llm::train::{TrainConfig, TrainState};
 
     /// A checkpoint of these files.
     fn checkpoint(artifacts: &Artifacts, step: u64, files: &[&str]) -> Digest {
@@ -135,15 +135,15 @@ mod tests {
             let hash = artifacts.put(name.as_bytes()).unwrap();
             artifacts.pin(hash, "owner").unwrap();
             let hash = hash.to_string().trim_start_matches("blake3:").to_owned();
-            checkpoint::File { name: (*name).to_owned(), bytes: name.len() as u64, hash }
+            checkpoint::CheckpointFile { name: (*name).to_owned(), bytes: name.len() as u64, hash }
         };
-        let manifest = Manifest {
+        let manifest = CheckpointManifest {
             version: 2,
-            state: State { step, ..State::default() },
+            state: TrainState { step, ..TrainState::default() },
             loss: None,
             config: TrainConfig::default(),
             model: ModelConfig::default(),
-            holds: checkpoint::Holds::Model,
+            holds: checkpoint::CheckpointContents::Model,
             config_hash: String::new(),
             data_hash: String::new(),
             parent: None,
@@ -161,7 +161,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let artifacts = Artifacts::open(dir.path()).unwrap();
         let there = |text: &str| artifacts.get(Digest::of(text.as_bytes())).is_ok();
-        let states = |manifest: &Manifest| {
+        let states = |manifest: &CheckpointManifest| {
             Ok(manifest.files.iter().filter(|f| f.name == "named").map(|_| Digest::of(b"state")).collect())
         };
         for killed_after in 0..4 {

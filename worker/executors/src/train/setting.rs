@@ -3,15 +3,15 @@
 use crate::error::Error;
 use crate::params::Params;
 use muster_data::pack::TooLong;
+use muster_llm::diloco::OuterConfig;
 use muster_llm::model::{ModelConfig, Precision};
-use muster_llm::parallel::OuterConfig;
-use muster_llm::train::{Guard, Objective, Retention, TrainConfig};
-use muster_llm::tune::MethodConfig;
-use muster_llm::tune::full::Full;
-use muster_llm::tune::lora::{ALL_LINEAR, Lora, Targets};
-use muster_llm::tune::prefix::Prefix;
-use muster_llm::tune::prompt::Prompt;
-use muster_llm::tune::qlora::Qlora;
+use muster_llm::peft::MethodConfig;
+use muster_llm::peft::full::FullConfig;
+use muster_llm::peft::lora::{ALL_LINEAR, LoraConfig, TargetModules};
+use muster_llm::peft::prefix::PrefixTuningConfig;
+use muster_llm::peft::prompt::PromptTuningConfig;
+use muster_llm::peft::qlora::QloraConfig;
+use muster_llm::train::{Objective, Retention, SpikeGuard, TrainConfig};
 use std::time::Duration;
 
 /// How ranks work together.
@@ -76,7 +76,7 @@ pub struct Setting {
     /// Which checkpoints are kept.
     pub retention: Retention,
     /// When a step is a spike.
-    pub guard: Guard,
+    pub guard: SpikeGuard,
     /// How often a run may go back.
     pub guard_max: u64,
     /// Whether shares follow measured speeds.
@@ -151,7 +151,7 @@ impl Setting {
                 every: params.whole("keep_every"),
                 best: params.size("keep_best"),
             },
-            guard: Guard { deviations: params.number("guard_deviations"), ..Guard::default() },
+            guard: SpikeGuard { deviations: params.number("guard_deviations"), ..SpikeGuard::default() },
             guard_max: params.whole("guard_max"),
             measured: params.text("shares") == "measured",
             allow_accumulation: params.flag("allow_accumulation"),
@@ -178,18 +178,29 @@ pub fn shape(params: &Params, vocab_size: usize) -> ModelConfig {
 fn method(params: &Params) -> Result<MethodConfig, Error> {
     let lora = || {
         let named = params.texts("targets");
-        let targets =
-            if named.is_empty() { Targets::All(ALL_LINEAR.to_owned()) } else { Targets::Named(named) };
+        let targets = if named.is_empty() {
+            TargetModules::All(ALL_LINEAR.to_owned())
+        } else {
+            TargetModules::Named(named)
+        };
         let (r, alpha, dropout) = (params.size("rank"), params.number("alpha"), params.number("dropout"));
-        Lora { targets, r, alpha, dropout, rslora: params.flag("rslora"), base: None }
+        LoraConfig { targets, r, alpha, dropout, rslora: params.flag("rslora"), base: None }
     };
     let virtual_tokens = params.size("virtual_tokens");
     Ok(match params.text("method") {
         "lora" => MethodConfig::Lora(lora()),
-        "qlora" => MethodConfig::Qlora(Qlora { base: quantised(params), lora: lora(), ..Qlora::default() }),
-        "prefix" => MethodConfig::Prefix(Prefix { virtual_tokens, ..Prefix::default() }),
-        "prompt" => MethodConfig::Prompt(Prompt { virtual_tokens, ..Prompt::default() }),
-        _ => MethodConfig::Full(Full {}),
+        "qlora" => MethodConfig::Qlora(QloraConfig {
+            base: quantised(params),
+            lora: lora(),
+            ..QloraConfig::default()
+        }),
+        "prefix" => {
+            MethodConfig::Prefix(PrefixTuningConfig { virtual_tokens, ..PrefixTuningConfig::default() })
+        }
+        "prompt" => {
+            MethodConfig::Prompt(PromptTuningConfig { virtual_tokens, ..PromptTuningConfig::default() })
+        }
+        _ => MethodConfig::Full(FullConfig {}),
     })
 }
 

@@ -11,9 +11,9 @@ use super::saver::{manifest, reader};
 use super::work::{Work, sums, total};
 use super::{Ended, Rank};
 use crate::error::Error;
-use muster_llm::parallel::{Commit, Runs};
-use muster_llm::train::guard::{Point, Reason};
-use muster_llm::train::{State, StepReport, Verdict, order};
+use muster_llm::diloco::{RoundCommit, Runs};
+use muster_llm::train::guard::{GuardReason, LossPoint};
+use muster_llm::train::{GuardVerdict, StepReport, TrainState, order};
 use muster_protocol::ids::Digest;
 use std::ops::Range;
 use std::time::Duration;
@@ -47,8 +47,8 @@ impl Sync<'_> {
         for guard in &guards {
             self.leave_out(guard.skipped.ranges())?;
         }
-        let mut history: Vec<Point> =
-            std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect();
+        let mut history: Vec<LossPoint> =
+            std::mem::take(&mut self.0.resume.history).into_iter().map(LossPoint::from).collect();
         let steps = self.0.trainer.config().steps;
         let planned = steps * self.0.trainer.config().samples_per_step();
         if let Some(journal) = &mut self.0.journal {
@@ -107,7 +107,7 @@ impl Sync<'_> {
     }
 
     /// The steps from where a run stands to its next checkpoint.
-    fn window(&self, round: u64, state: &State) -> Window {
+    fn window(&self, round: u64, state: &TrainState) -> Window {
         let (config, every) = (self.0.trainer.config(), self.0.setting.checkpoint_every);
         let end = config.steps.min((state.step / every + 1) * every);
         let samples =
@@ -118,9 +118,9 @@ impl Sync<'_> {
     /// No rank uses a sample before the log has its lease. The next window's is asked for now, so that nobody
     /// waits for it then.
     fn lease(&mut self, window: &Window) -> Result<(), Error> {
-        let State { skipped, .. } = self.0.trainer.state().clone();
+        let TrainState { skipped, .. } = self.0.trainer.state().clone();
         let cursor = window.samples.last().map_or(0, |range| range.end);
-        let next = self.window(window.round + 1, &State { step: window.steps.end, cursor, skipped });
+        let next = self.window(window.round + 1, &TrainState { step: window.steps.end, cursor, skipped });
         let (replicas, each) =
             (self.0.trainer.config().microbatches, self.0.trainer.config().sequences as u64);
         if let Some(journal) = &mut self.0.journal {
@@ -138,7 +138,7 @@ impl Sync<'_> {
         window: &Window,
         base: String,
         aggregate: String,
-        history: &[Point],
+        history: &[LossPoint],
     ) -> Result<(), Error> {
         let Rank { attempt, journal: Some(journal), trainer, setting, source, .. } = &mut self.0 else {
             return Ok(());
@@ -150,7 +150,7 @@ impl Sync<'_> {
         let (replicas, each) = (trainer.config().microbatches, trainer.config().sequences as u64);
         let contributions = super::journal::contributions(&window.samples, replicas, each, |_| String::new());
         let epoch = u64::from(attempt.launch.attempt.epoch);
-        let commit = Commit { round: window.round, epoch, base, contributions, aggregate };
+        let commit = RoundCommit { round: window.round, epoch, base, contributions, aggregate };
         journal.keep(attempt, snapshot, commit, history, trainer.last_loss().unwrap_or(f64::NAN), Vec::new())
     }
 
@@ -159,7 +159,7 @@ impl Sync<'_> {
         &mut self,
         steps: &Range<u64>,
         share: Range<usize>,
-        history: &mut Vec<Point>,
+        history: &mut Vec<LossPoint>,
     ) -> Result<Went, Error> {
         for step in steps.clone() {
             let from = self.0.trainer.state().cursor;
@@ -175,15 +175,21 @@ impl Sync<'_> {
                 }
             };
             let to = self.0.trainer.state().cursor;
-            history.push(Point { step, loss: report.loss, gradient_norm: report.gradient_norm, from, to });
+            history.push(LossPoint {
+                step,
+                loss: report.loss,
+                gradient_norm: report.gradient_norm,
+                from,
+                to,
+            });
             let guard = self.0.setting.guard;
             // It may not leave out what an earlier round has consumed.
-            let guard = muster_llm::train::Guard {
+            let guard = muster_llm::train::SpikeGuard {
                 steps_before: guard.steps_before.min(step - steps.start),
                 ..guard
             };
-            if let Verdict::RollBack { skip, reason, .. } = guard.judge(history, &[steps.start]) {
-                let (Reason::NotFinite | Reason::Spike { .. }) = &reason;
+            if let GuardVerdict::RollBack { skip, reason, .. } = guard.judge(history, &[steps.start]) {
+                let (GuardReason::NotFinite | GuardReason::Spike { .. }) = &reason;
                 return Ok(Went::Wrong { at: step, skip, why: reason.to_string() });
             }
             if let Some(journal) = &mut self.0.journal {

@@ -4,7 +4,7 @@
 use crate::error::Error;
 use muster_collective as collective;
 use muster_llm::parallel::{Partial, Tree};
-use muster_llm::train::{self, Gradients, Sums, Trainer, order};
+use muster_llm::train::{self, GradientSum, LossSums, Trainer, order};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -33,7 +33,7 @@ impl Work<'_> {
         share: Range<usize>,
         replicas: usize,
         samples: impl Fn(usize) -> Vec<Range<u64>> + Sync,
-    ) -> Result<Vec<Partial<Gradients>>, Error> {
+    ) -> Result<Vec<Partial<GradientSum>>, Error> {
         let trainer = self.trainer;
         // Sums, too, are made by the threads that were granted, and no others.
         trainer.compute().run(|| {
@@ -47,7 +47,7 @@ impl Work<'_> {
     }
 
     /// The gradients of the samples with these numbers.
-    pub fn of(&mut self, numbers: &[Range<u64>]) -> Result<Gradients, Error> {
+    pub fn of(&mut self, numbers: &[Range<u64>]) -> Result<GradientSum, Error> {
         let began = Instant::now();
         let batch = self.trainer.batch(numbers)?;
         self.waited += began.elapsed();
@@ -83,7 +83,7 @@ fn is_short(error: &train::Error) -> bool {
 }
 
 /// A partial sum as the gang takes it: on the CPU, whatever device it was computed on.
-pub fn sums(partial: Partial<Gradients>) -> Result<Partial<collective::Sums>, Error> {
+pub fn sums(partial: Partial<GradientSum>) -> Result<Partial<collective::Sums>, Error> {
     let Partial { first, len, values } = partial;
     let vector =
         values.flat.into_host().map_err(|e| Error::Unfit(format!("read the gradients of a device: {e}")))?;
@@ -91,6 +91,6 @@ pub fn sums(partial: Partial<Gradients>) -> Result<Partial<collective::Sums>, Er
 }
 
 /// What the gang has summed.
-pub fn total(sums: collective::Sums) -> Result<Gradients, Error> {
-    Ok(Gradients { sums: Sums::from_slice(&sums.scalars)?, flat: sums.vector.into() })
+pub fn total(sums: collective::Sums) -> Result<GradientSum, Error> {
+    Ok(GradientSum { sums: LossSums::from_slice(&sums.scalars)?, flat: sums.vector.into() })
 }

@@ -1,47 +1,49 @@
-//! One number for each trained weight, in order of slots, where the model is: a vector on the CPU, a tensor
-//! on a device.
+//! One f32 per trained parameter, in order of slots, where the model is: a vector on the CPU, a tensor on a
+//! device.
 //!
-//! What is done to all of them on a device is done in pieces, so that a result needs little room beside what
-//! it replaces.
+//! On a device, whatever is done to all of them is done piece by piece, so that a result needs little memory
+//! beside what it replaces.
 
 use super::weight::Slot;
-use crate::ops::host::CHUNK;
+use crate::cpu::slices::CHUNK;
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// The numbers.
+/// A flat vector of f32.
 #[derive(Clone, Debug)]
-pub enum Flat {
+pub enum FlatVector {
     /// On the CPU.
     Host(Vec<f32>),
-    /// f32 on a device. Clones share it: only what is not shared may be added to.
-    Device(Tensor),
-    /// They were to be added up on a device, which could not: why. Whoever takes the sum is told.
+    /// On a device.
+    Device {
+        /// The elements, in f32. Clones share it: only what is not shared may be added to.
+        tensor: Tensor,
+        /// How many elements are worked on at a time; see [`crate::device::BlockSizes::flat`].
+        piece: usize,
+    },
+    /// A device failed to add them up, for this reason. Reading the sum returns the error.
     Failed(String),
 }
 
-impl From<Vec<f32>> for Flat {
+impl From<Vec<f32>> for FlatVector {
     fn from(numbers: Vec<f32>) -> Self {
         Self::Host(numbers)
     }
 }
 
-impl PartialEq for Flat {
+impl PartialEq for FlatVector {
     fn eq(&self, other: &Self) -> bool {
         matches!((self.clone().into_host(), other.clone().into_host()), (Ok(a), Ok(b)) if a == b)
     }
 }
 
-/// How many numbers are worked on at a time on a device: enough to keep it busy, few beside its memory.
-pub const PIECE: usize = if cfg!(test) { 1 << 10 } else { 1 << 24 };
-
-/// The pieces of a vector.
-pub fn pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..len).step_by(PIECE).map(move |start| start..(start + PIECE).min(len))
+/// The ranges of at most `piece` elements that make up a vector of `len`.
+pub fn pieces(len: usize, piece: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(piece).map(move |start| start..(start + piece).min(len))
 }
 
-/// The numbers of a range of a flat tensor, without a copy.
+/// A range of a flat tensor, without a copy.
 ///
 /// # Errors
 /// When the range is outside.
@@ -49,49 +51,49 @@ pub fn part(flat: &Tensor, range: &Range<usize>) -> Result<Tensor> {
     flat.narrow(0, range.start, range.len())
 }
 
-impl Flat {
-    /// How many numbers; none where they failed.
+impl FlatVector {
+    /// Number of elements; 0 if adding them up failed.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::Host(numbers) => numbers.len(),
-            Self::Device(tensor) => tensor.elem_count(),
+            Self::Device { tensor, .. } => tensor.elem_count(),
             Self::Failed(_) => 0,
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no elements.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// On the CPU: itself, or a copy.
+    /// The elements on the CPU; a copy if they are on a device.
     ///
     /// # Errors
-    /// When the device can't be read, or could not add.
+    /// When the device can't be read, or failed to add.
     pub fn into_host(self) -> Result<Vec<f32>> {
         match self {
             Self::Host(numbers) => Ok(numbers),
-            Self::Device(tensor) => tensor.to_device(&Device::Cpu)?.to_vec1::<f32>(),
+            Self::Device { tensor, .. } => tensor.to_device(&Device::Cpu)?.to_vec1::<f32>(),
             Self::Failed(reason) => candle_core::bail!("{reason}"),
         }
     }
 
-    /// On `device`: itself, or a copy.
+    /// The elements as a tensor on `device`; a copy unless they are there.
     ///
     /// # Errors
-    /// When there is no room, or a device could not add.
+    /// When the device has too little memory, or failed to add.
     pub fn on(&self, device: &Device) -> Result<Tensor> {
         match self {
             Self::Host(numbers) => Tensor::from_slice(numbers, numbers.len(), device),
-            Self::Device(tensor) => tensor.to_device(device),
+            Self::Device { tensor, .. } => tensor.to_device(device),
             Self::Failed(reason) => candle_core::bail!("{reason}"),
         }
     }
 
-    /// Adds others, number by number, where the sum is; in place, so the sum must not be shared. What a
-    /// device fails at is kept.
+    /// Adds `other`, element by element and in place, so this vector must not be shared. If a device fails,
+    /// the vector becomes [`FlatVector::Failed`].
     ///
     /// # Panics
     /// When the lengths differ.
@@ -111,11 +113,11 @@ impl Flat {
                 add(sum, &other);
                 Ok(())
             }
-            Self::Device(sum) => {
+            Self::Device { tensor: sum, piece } => {
                 let other = other.on(sum.device())?;
                 assert_eq!(sum.elem_count(), other.elem_count(), "parts of a sum have one length");
-                for piece in pieces(other.elem_count()) {
-                    sum.slice_set(&(part(sum, &piece)? + part(&other, &piece)?)?, 0, piece.start)?;
+                for range in pieces(other.elem_count(), *piece) {
+                    sum.slice_set(&(part(sum, &range)? + part(&other, &range)?)?, 0, range.start)?;
                 }
                 Ok(())
             }
@@ -123,17 +125,17 @@ impl Flat {
         }
     }
 
-    /// The first slot whose numbers are all zeros.
+    /// The first slot whose elements are all zero.
     ///
     /// # Errors
-    /// As [`Flat::into_host`].
+    /// As [`FlatVector::into_host`].
     pub fn all_zeros<'a>(&self, slots: &'a [Slot]) -> Result<Option<&'a Slot>> {
         match self {
             Self::Host(numbers) => {
                 Ok(slots.iter().find(|slot| numbers[slot.range()].iter().all(|x| *x == 0.0)))
             }
-            Self::Device(tensor) => {
-                // One number of each travels, not all.
+            Self::Device { tensor, .. } => {
+                // One number per slot leaves the device, not all.
                 let greatest = slots
                     .iter()
                     .map(|slot| part(tensor, &slot.range())?.abs()?.max(0))
@@ -149,7 +151,7 @@ impl Flat {
     }
 }
 
-/// Adds `other` to `sum`, number by number, on all threads.
+/// Adds `other` to `sum`, element by element, on all threads.
 ///
 /// # Panics
 /// When the lengths differ.
@@ -162,10 +164,10 @@ pub fn add(sum: &mut [f32], other: &[f32]) {
     });
 }
 
-/// Zeros on a device.
+/// A flat tensor of zeros on a device.
 ///
 /// # Errors
-/// When there is no room.
+/// When the device has too little memory.
 pub fn zeros(len: usize, device: &Device) -> Result<Tensor> {
     Tensor::zeros(len, DType::F32, device)
 }

@@ -1,61 +1,61 @@
-//! A named array of a model: how it is held, and where its gradient belongs if it is trained.
+//! A named array of a model: how it is stored, and where its gradient belongs if it is trained.
 
-use crate::ops::host::{self, Floats};
+use crate::cpu::slices::{self, FloatSlice};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
 
-/// Where the gradient and the optimizer's state of a trained weight lie in flat vectors.
+/// Where a trained weight's gradient and optimizer state lie in flat vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The weight's name.
     pub name: String,
-    /// Its dimensions.
+    /// The weight's dimensions.
     pub shape: Vec<usize>,
-    /// Its place among the trained weights, which are ordered by name.
+    /// Its index among the trained weights, which are ordered by name.
     pub index: usize,
-    /// Its first number.
+    /// Offset of its first element.
     pub start: usize,
-    /// How many numbers it has.
+    /// Number of elements.
     pub len: usize,
 }
 
 impl Slot {
-    /// Its numbers in a flat vector.
+    /// Its elements in a flat vector.
     #[must_use]
-    pub fn range(&self) -> std::ops::Range<usize> {
+    pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.len
     }
 }
 
-/// The numbers of a weight.
+/// How a weight's elements are stored.
 #[derive(Clone)]
-pub enum Held {
+pub enum WeightData {
     /// f32 or bf16, on any device.
     Dense(Tensor),
     /// Blocks of few bits, as GGUF has them (`Q4_K`, `Q8_0`); frozen.
-    Quantised(Arc<QTensor>),
+    Quantized(Arc<QTensor>),
 }
 
-/// A weight, as operations see it; clones share the numbers.
+/// A weight, as operations see it; clones share the elements.
 #[derive(Clone)]
 pub struct Weight {
-    held: Held,
+    data: WeightData,
     slot: Option<Slot>,
 }
 
 impl Weight {
-    /// One that stays as it is.
+    /// A weight that is not trained.
     #[must_use]
-    pub fn frozen(held: Held) -> Self {
-        Self { held, slot: None }
+    pub fn frozen(data: WeightData) -> Self {
+        Self { data, slot: None }
     }
 
-    /// One that learns.
+    /// A weight that is trained.
     #[must_use]
     pub fn trained(tensor: Tensor, slot: Slot) -> Self {
-        Self { held: Held::Dense(tensor), slot: Some(slot) }
+        Self { data: WeightData::Dense(tensor), slot: Some(slot) }
     }
 
     /// Where its gradient belongs; `None` if it is frozen.
@@ -64,72 +64,77 @@ impl Weight {
         self.slot.as_ref()
     }
 
-    /// How it is held.
+    /// How it is stored.
     #[must_use]
-    pub fn held(&self) -> &Held {
-        &self.held
+    pub fn data(&self) -> &WeightData {
+        &self.data
     }
 
     /// Its dimensions.
     #[must_use]
     pub fn shape(&self) -> &Shape {
-        match &self.held {
-            Held::Dense(tensor) => tensor.shape(),
-            Held::Quantised(tensor) => tensor.shape(),
+        match &self.data {
+            WeightData::Dense(tensor) => tensor.shape(),
+            WeightData::Quantized(tensor) => tensor.shape(),
         }
     }
 
-    /// Bytes that the numbers take.
+    /// Bytes that its elements take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        match &self.held {
-            Held::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
-            Held::Quantised(tensor) => tensor.storage_size_in_bytes(),
+        match &self.data {
+            WeightData::Dense(tensor) => tensor.elem_count() * tensor.dtype().size_in_bytes(),
+            WeightData::Quantized(tensor) => tensor.storage_size_in_bytes(),
         }
     }
 
-    /// As a dense tensor of `dtype` on `device`: itself if it is one, else a copy.
+    /// The weight as a dense tensor of `dtype`: itself if it is one, otherwise a copy. A quantized weight is
+    /// dequantized on `device`.
     ///
     /// # Errors
-    /// When the tensor library refuses.
+    /// When the tensor library fails.
     pub fn dense(&self, dtype: DType, device: &Device) -> Result<Tensor> {
-        match &self.held {
-            Held::Dense(tensor) => tensor.to_dtype(dtype),
-            Held::Quantised(tensor) => tensor.dequantize(device)?.to_dtype(dtype),
+        match &self.data {
+            WeightData::Dense(tensor) => tensor.to_dtype(dtype),
+            WeightData::Quantized(tensor) => tensor.dequantize(device)?.to_dtype(dtype),
         }
     }
 
-    /// Its numbers as f32 on the CPU: borrowed if they are so held, else a copy that lives as long as the
-    /// answer.
+    /// Its elements as f32 on the CPU: borrowed if they are stored so, otherwise a copy that lives as long as
+    /// the result.
     ///
     /// # Errors
     /// When it is on another device.
-    pub fn numbers(&self) -> Result<Numbers<'_>> {
-        match &self.held {
-            Held::Dense(tensor) if tensor.dtype() == DType::F32 => {
-                Ok(Numbers::Borrowed(host::floats(tensor)?))
+    pub fn numbers(&self) -> Result<WeightSlice<'_>> {
+        match &self.data {
+            WeightData::Dense(tensor) if tensor.dtype() == DType::F32 => {
+                Ok(WeightSlice::Borrowed(slices::floats(tensor)?))
             }
-            Held::Dense(tensor) => Ok(Numbers::Owned(host::to_vec(&tensor.to_dtype(DType::F32)?)?)),
-            Held::Quantised(tensor) => Ok(Numbers::Owned(host::to_vec(&tensor.dequantize(&Device::Cpu)?)?)),
+            WeightData::Dense(tensor) => {
+                Ok(WeightSlice::Owned(slices::to_vec(&tensor.to_dtype(DType::F32)?)?))
+            }
+            WeightData::Quantized(tensor) => {
+                Ok(WeightSlice::Owned(slices::to_vec(&tensor.dequantize(&Device::Cpu)?)?))
+            }
         }
     }
 }
 
-/// What [`Weight::numbers`] gives.
-pub enum Numbers<'a> {
-    /// The weight's own.
-    Borrowed(Floats<'a>),
+/// A weight's elements as f32 on the CPU; see [`Weight::numbers`].
+pub enum WeightSlice<'a> {
+    /// The weight's own elements.
+    Borrowed(FloatSlice<'a>),
     /// A copy.
     Owned(Vec<f32>),
 }
 
-impl Deref for Numbers<'_> {
+impl Deref for WeightSlice<'_> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
         match self {
-            Numbers::Borrowed(floats) => floats,
-            Numbers::Owned(floats) => floats,
+            WeightSlice::Borrowed(floats) => floats,
+            WeightSlice::Owned(floats) => floats,
         }
     }
 }

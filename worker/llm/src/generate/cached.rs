@@ -1,25 +1,25 @@
-//! A model one token at a time, with the keys and values of those before kept.
+//! A model one token at a time, with the keys and values of earlier tokens cached.
 //!
-//! This is the arithmetic of `model` on single rows, without candle: nothing is learnt here, and a row is too
-//! little work to be worth a graph. Tests hold it against the model. It reads any decoder on the CPU, with
-//! whatever a method added to it. Weights that are not held in f32 are turned into it one at a time, for each
-//! token again: slow, and as small as they are held.
+//! This is the arithmetic of [`crate::model`] on single rows, without candle: nothing is trained here, and a
+//! row is too little work to be worth a graph. Tests compare it with the model. It takes any decoder on the
+//! CPU, with its adapters. Weights that are not f32 are converted one at a time, again for each token: slow,
+//! but they need no more memory.
 
-use crate::autograd::{Held, Weight};
-use crate::model::block::Projection;
+use crate::autograd::{Weight, WeightData};
+use crate::cpu::math::{dot, softmax};
+use crate::model::layer::Projection;
 use crate::model::{Decoder, Error, ModelConfig};
-use crate::ops::numeric::{dot, softmax};
 use crate::ops::{rms_norm, swiglu};
 use candle_core::DType;
 
-/// A model, ready for single rows.
-pub struct Cached {
+/// A model that is applied to single rows.
+pub struct CachedModel {
     decoder: Decoder,
     before: usize,
 }
 
-/// The keys and values of the tokens seen, by block.
-pub struct Cache {
+/// The keys and values of earlier tokens, by layer.
+pub struct KvCache {
     seen: usize,
     keys: Vec<Vec<f32>>,
     values: Vec<Vec<f32>>,
@@ -37,7 +37,7 @@ fn add(x: &mut [f32], other: &[f32]) {
     }
 }
 
-/// A projection of one row with all that is added to it.
+/// A projection of one row, with bias and LoRA.
 fn apply(x: &[f32], projection: &Projection) -> Result<Vec<f32>, Error> {
     let mut y = project(x, &projection.weight)?;
     if let Some(bias) = &projection.bias {
@@ -53,14 +53,16 @@ fn apply(x: &[f32], projection: &Projection) -> Result<Vec<f32>, Error> {
 
 /// One row of a weight.
 fn row(weight: &Weight, at: usize, width: usize) -> Result<Vec<f32>, Error> {
-    match weight.held() {
-        Held::Dense(tensor) => Ok(tensor.narrow(0, at, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),
-        Held::Quantised(_) => Ok(weight.numbers()?[at * width..][..width].to_vec()),
+    match weight.data() {
+        WeightData::Dense(tensor) => {
+            Ok(tensor.narrow(0, at, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+        }
+        WeightData::Quantized(_) => Ok(weight.numbers()?[at * width..][..width].to_vec()),
     }
 }
 
-impl Cached {
-    /// Takes a model, which must be on the CPU.
+impl CachedModel {
+    /// Fails unless the model is on the CPU.
     pub fn new(decoder: Decoder) -> Result<Self, Error> {
         if !decoder.store().device().is_cpu() {
             let place = decoder.store().device().location();
@@ -68,7 +70,7 @@ impl Cached {
                 "weights on {place:?} can't be read row by row; build the model on the CPU"
             )));
         }
-        Ok(Self { before: decoder.before(), decoder })
+        Ok(Self { before: decoder.virtual_tokens(), decoder })
     }
 
     /// The model's shape.
@@ -76,16 +78,16 @@ impl Cached {
         self.decoder.config()
     }
 
-    /// How many tokens it can see: the context, without what a method put before them.
+    /// Tokens that fit: the context without virtual tokens.
     pub fn context(&self) -> usize {
         self.config().max_position_embeddings.saturating_sub(self.before)
     }
 
-    /// A cache that has seen what comes before every sequence, and no token.
-    pub fn start(&self) -> Result<Cache, Error> {
+    /// A cache of the learnt prefix or prompt, before any token.
+    pub fn start(&self) -> Result<KvCache, Error> {
         let empty = || vec![Vec::new(); self.config().num_hidden_layers];
-        let mut cache = Cache { seen: 0, keys: empty(), values: empty() };
-        for ((block, keys), values) in self.decoder.blocks().zip(&mut cache.keys).zip(&mut cache.values) {
+        let mut cache = KvCache { seen: 0, keys: empty(), values: empty() };
+        for ((block, keys), values) in self.decoder.layers().zip(&mut cache.keys).zip(&mut cache.values) {
             if let Some(prefix) = block.prefix() {
                 keys.extend_from_slice(&prefix.keys.numbers()?);
                 values.extend_from_slice(&prefix.values.numbers()?);
@@ -101,24 +103,24 @@ impl Cached {
         Ok(cache)
     }
 
-    /// Sees one more token, and gives the logits of the next.
-    pub fn advance(&self, cache: &mut Cache, token: u32) -> Result<Vec<f32>, Error> {
+    /// Appends a token, and returns the logits of the next.
+    pub fn advance(&self, cache: &mut KvCache, token: u32) -> Result<Vec<f32>, Error> {
         let vocab = self.config().vocab_size;
         if token as usize >= vocab {
             return Err(Error::Tokens(format!("token {token} is outside the vocabulary of {vocab}")));
         }
-        let (embedding, norm, head) = self.decoder.ends();
+        let (embedding, norm, head) = self.decoder.embedding_norm_head();
         let x = self.see(cache, row(embedding, token as usize, self.config().hidden_size)?)?;
         project(&self.normed(&x, norm)?, head)
     }
 
-    /// Sees one more row, and gives what comes of it before the final norm.
-    fn see(&self, cache: &mut Cache, mut x: Vec<f32>) -> Result<Vec<f32>, Error> {
+    /// Appends an embedded row, and returns its hidden state before the final norm.
+    fn see(&self, cache: &mut KvCache, mut x: Vec<f32>) -> Result<Vec<f32>, Error> {
         let position = cache.seen;
         if position >= self.config().max_position_embeddings {
             return Err(Error::Tokens(format!("the context of {} is full", self.context())));
         }
-        for ((block, keys), values) in self.decoder.blocks().zip(&mut cache.keys).zip(&mut cache.values) {
+        for ((block, keys), values) in self.decoder.layers().zip(&mut cache.keys).zip(&mut cache.values) {
             let [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj] = block.projections();
             let (input_norm, post_norm, head_norms) = block.norms();
             let h = self.normed(&x, input_norm)?;
@@ -182,8 +184,8 @@ mod tests {
     use super::*;
     use crate::model::weights::initial;
     use crate::model::{Family, Precision};
-    use crate::ops::Rows;
-    use crate::tune::{self, MethodConfig};
+    use crate::ops::BatchLayout;
+    use crate::peft::{self, MethodConfig};
     use candle_core::Device;
     use serde_json::json;
 
@@ -226,7 +228,7 @@ mod tests {
                 .collect();
             let of: MethodConfig = serde_json::from_value(method.clone()).expect("a method");
             let model =
-                tune::build(config.clone(), flat, &of, Precision::F32, &Device::Cpu, 7).expect("builds");
+                peft::build(config.clone(), flat, &of, Precision::F32, &Device::Cpu, 7).expect("builds");
             // B begins as zeros, which would hide all that is added.
             model
                 .store()
@@ -234,10 +236,10 @@ mod tests {
                 .expect("edits");
             let tokens: Vec<u32> = (0..context as u32).map(|i| i * i * 5 % 29).collect();
             let logits = model
-                .logits(&tokens, &Rows::new(1, context))
+                .logits(&tokens, &BatchLayout::new(1, context))
                 .and_then(|l| Ok(l.to_vec2::<f32>()?))
                 .expect("runs");
-            let cached = Cached::new(model).expect("builds");
+            let cached = CachedModel::new(model).expect("builds");
             assert_eq!(cached.context(), context, "{method}");
             let mut cache = cached.start().expect("starts");
             for (token, expected) in tokens.iter().zip(logits) {

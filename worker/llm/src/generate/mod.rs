@@ -1,13 +1,16 @@
-//! Seeded sampling from a model.
+//! Seeded sampling from a model, one token at a time, with cached keys and values.
 
 mod cached;
-mod choose;
+mod sampling;
+
+pub use sampling::Sampling;
 
 use crate::model::{Decoder, ModelConfig};
-use cached::{Cache, Cached};
+use cached::{CachedModel, KvCache};
 use muster_data::tokenizer::Tokenizer;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
+use sampling::sample_token;
 use serde::{Deserialize, Serialize};
 
 /// What can fail in sampling.
@@ -24,58 +27,36 @@ pub enum Error {
     Parameters(String),
 }
 
-/// How to sample.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sampling {
-    /// 0 takes the likeliest token; higher is wilder.
-    pub temperature: f64,
-    /// Only this many of the likeliest tokens are drawn from; 0: all.
-    pub top_k: usize,
-    /// Most tokens.
-    pub tokens_max: usize,
-    /// Whether to stop at the end of a line.
-    pub one_line: bool,
-    /// Draws the tokens.
-    pub seed: u64,
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        Self { temperature: 0.8, top_k: 40, tokens_max: 48, one_line: true, seed: 0 }
-    }
-}
-
 /// What was sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Completion {
-    /// The tokens, without the prompt and without what ended them.
+    /// The tokens, without the prompt and without the token that ended them.
     pub tokens: Vec<u32>,
-    /// Their text; if `one_line`, without the line's end and what follows it.
+    /// Their text; if `one_line`, up to the end of the line.
     pub text: String,
     /// Sum of the tokens' log-probabilities in nats, by the model itself (at temperature 1, over all tokens).
     pub logprob: f64,
     /// Why it ended.
-    pub ended: Ended,
+    pub ended: FinishReason,
 }
 
 /// Why a completion ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ended {
-    /// At a line's end.
+pub enum FinishReason {
+    /// At the end of a line.
     Line,
-    /// At a document's end.
+    /// At the end of a document.
     Boundary,
-    /// At the mark that ends an answer.
+    /// At the token that ends an answer.
     Answer,
-    /// At the most tokens.
+    /// At `tokens_max`.
     Limit,
 }
 
 /// A model ready to sample from.
 pub struct Generator {
-    model: Cached,
+    model: CachedModel,
 }
 
 impl Generator {
@@ -83,24 +64,24 @@ impl Generator {
     /// [`crate::train::checkpoint::model`].
     ///
     /// # Errors
-    /// When the configuration contradicts itself or the vector does not fit it.
+    /// When the configuration is inconsistent or the vector does not fit it.
     pub fn new(config: ModelConfig, flat: &[f32]) -> Result<Self, Error> {
         Self::of(Decoder::trained(config, flat)?)
     }
 
-    /// Any model on the CPU, with the adapters that it has: one of [`crate::tune::build`], or of an adapter
-    /// that was read.
+    /// Any model on the CPU, with its adapters: one of [`crate::peft::build`], or of an adapter that was
+    /// read.
     ///
     /// # Errors
-    /// When the model is elsewhere.
+    /// When the model is on another device.
     pub fn of(model: Decoder) -> Result<Self, Error> {
-        Ok(Self { model: Cached::new(model)? })
+        Ok(Self { model: CachedModel::new(model)? })
     }
 
-    /// Continues `prompt`, on the calling thread. Of a long prompt, the last tokens that leave room for
-    /// `tokens_max` are seen.
+    /// Continues `prompt`, on the calling thread. A prompt that leaves no room for `tokens_max` tokens is cut
+    /// at its start.
     ///
-    /// A prompt should not end in a space: the tokenizer gives a word the space before it.
+    /// A prompt should not end in a space: a token includes the space before its word.
     ///
     /// # Errors
     /// When the tokenizer is not the model's, or the context has no room.
@@ -110,14 +91,13 @@ impl Generator {
         prompt: &str,
         sampling: &Sampling,
     ) -> Result<Completion, Error> {
-        // A document follows a boundary, so the model has seen its beginnings behind one.
+        // In training, documents follow a boundary.
         let mut seen = vec![tokenizer.boundary()];
         seen.extend(tokenizer.encode(prompt)?);
         self.go_on(tokenizer, &seen, None, sampling)
     }
 
-    /// As [`Generator::complete`], from tokens, which no boundary is put before, to the token `end`, which
-    /// ends an answer of its data.
+    /// As [`Generator::complete`], from tokens, without a boundary before them, and up to the token `end`.
     ///
     /// # Errors
     /// As [`Generator::complete`], and when there are no tokens.
@@ -170,32 +150,32 @@ impl Generator {
     fn sample(
         &self,
         tokenizer: &Tokenizer,
-        mut cache: Cache,
+        mut cache: KvCache,
         (mut last, end): (u32, Option<u32>),
         sampling: &Sampling,
     ) -> Result<Completion, Error> {
         let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
         let mut completion =
-            Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: Ended::Limit };
+            Completion { tokens: Vec::new(), text: String::new(), logprob: 0.0, ended: FinishReason::Limit };
         let mut bytes = Vec::new();
         while completion.tokens.len() < sampling.tokens_max {
             let mut logits = self.model.advance(&mut cache, last)?;
             // A model may have more tokens than its tokenizer; those have no text.
             logits.truncate(tokenizer.vocab_size());
-            let (token, logprob) = choose::token(&logits, sampling, &mut rng);
+            let (token, logprob) = sample_token(&logits, sampling, &mut rng);
             completion.logprob += logprob;
             if token == tokenizer.boundary() {
-                completion.ended = Ended::Boundary;
+                completion.ended = FinishReason::Boundary;
                 break;
             }
             if Some(token) == end {
-                completion.ended = Ended::Answer;
+                completion.ended = FinishReason::Answer;
                 break;
             }
             completion.tokens.push(token);
             bytes.extend(tokenizer.decode_bytes(&[token])?);
             if sampling.one_line && bytes.contains(&b'\n') {
-                completion.ended = Ended::Line;
+                completion.ended = FinishReason::Line;
                 break;
             }
             last = token;
@@ -273,7 +253,7 @@ mod tests {
         let end = whole.tokens[5];
         let first = whole.tokens.iter().position(|token| *token == end).expect("is there");
         let answer = generator.answer(&tokenizer, &prompt, end, &sampling).expect("samples");
-        assert_eq!((&answer.tokens[..], answer.ended), (&whole.tokens[..first], Ended::Answer));
+        assert_eq!((&answer.tokens[..], answer.ended), (&whole.tokens[..first], FinishReason::Answer));
         assert!(
             generator
                 .answer(&tokenizer, &[], end, &sampling)
@@ -295,9 +275,9 @@ mod tests {
         for completion in lines {
             assert!(!completion.text.contains('\n'));
             let all = tokenizer.decode(&completion.tokens).expect("decodes");
-            assert_eq!(completion.ended == Ended::Line, all.contains('\n'));
+            assert_eq!(completion.ended == FinishReason::Line, all.contains('\n'));
             assert!(all.starts_with(&completion.text));
-            ended += usize::from(completion.ended == Ended::Line);
+            ended += usize::from(completion.ended == FinishReason::Line);
         }
         assert!(ended > 0);
     }

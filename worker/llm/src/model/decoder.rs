@@ -1,30 +1,31 @@
 //! The forward pass: embedding, blocks, a final norm, and the output layer.
 
-use super::block::{Block, Pass};
+use super::layer::{DecoderLayer, ForwardContext};
 use super::rope_scaling::frequencies;
-use super::weights::arrays;
-use super::{Error, Hold, ModelConfig, Precision, Store};
-use crate::autograd::{Gradients, Tape, Value, Weight};
-use crate::ops::Rows;
-use crate::ops::attention::Shape;
+use super::weights::split_flat;
+use super::{Error, ModelConfig, Precision, WeightRole, WeightStore};
+use crate::autograd::{GradientBuffer, Tape, Value, Weight};
+use crate::device::Backend;
+use crate::ops::BatchLayout;
+use crate::ops::attention::AttentionShape;
 use crate::ops::embedding::embedding;
-use crate::ops::head_loss::{self, Targets, head_loss};
 use crate::ops::linear::linear;
+use crate::ops::linear_cross_entropy::{self, LossTargets, linear_cross_entropy};
 use crate::ops::prompt;
 use crate::ops::rms_norm::rms_norm;
-use crate::ops::rope::Rotation;
+use crate::ops::rope::RotaryEmbedding;
 use candle_core::{Device, Tensor, bail};
 use std::sync::Arc;
 
-/// A model: its configuration, its weights, and how they are put together.
+/// A model: its configuration, its weights and its layers.
 pub struct Decoder {
     config: ModelConfig,
-    store: Store,
+    store: WeightStore,
     embedding: Weight,
     head: Weight,
     norm: Weight,
-    blocks: Vec<Arc<Block>>,
-    rotation: Arc<Rotation>,
+    layers: Vec<Arc<DecoderLayer>>,
+    rotation: Arc<RotaryEmbedding>,
     prompt: Option<Weight>,
     checkpointing: bool,
 }
@@ -33,8 +34,8 @@ impl Decoder {
     /// A model of `config` with the weights of `store`, which may hold more than those of the configuration.
     ///
     /// # Errors
-    /// When the configuration contradicts itself, or a weight is absent or misshapen.
-    pub fn new(config: ModelConfig, store: Store) -> Result<Self, Error> {
+    /// When the configuration is inconsistent, or a weight is absent or misshapen.
+    pub fn new(config: ModelConfig, store: WeightStore) -> Result<Self, Error> {
         config.validate()?;
         for (name, shape) in config.weight_shapes() {
             let found = store.get(&name)?.shape().dims().to_vec();
@@ -50,13 +51,13 @@ impl Decoder {
             config.max_position_embeddings,
             config.rope_scaling.as_ref(),
         );
-        let rotation = Arc::new(Rotation::new(&frequencies, config.max_position_embeddings, factor));
+        let rotation = Arc::new(RotaryEmbedding::new(&frequencies, config.max_position_embeddings, factor));
         let embedding = store.get("model.embed_tokens.weight")?;
         let head =
             if config.tie_word_embeddings { embedding.clone() } else { store.get("lm_head.weight")? };
-        let blocks =
-            (0..config.num_hidden_layers).map(|layer| Block::new(&config, &store, layer).map(Arc::new));
-        let blocks = blocks.collect::<Result<_, _>>()?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|layer| DecoderLayer::new(&config, &store, layer).map(Arc::new));
+        let layers = layers.collect::<Result<_, _>>()?;
         let norm = store.get("model.norm.weight")?;
         Ok(Self {
             config,
@@ -64,7 +65,7 @@ impl Decoder {
             embedding,
             head,
             norm,
-            blocks,
+            layers,
             rotation,
             prompt: None,
             checkpointing: false,
@@ -77,7 +78,8 @@ impl Decoder {
     /// As [`Decoder::new`], and when the vector's length is not the model's.
     pub fn trained(config: ModelConfig, flat: &[f32]) -> Result<Self, Error> {
         config.validate()?;
-        let store = Store::new(arrays(&config, flat, Hold::Trained)?, Precision::F32, &Device::Cpu)?;
+        let store =
+            WeightStore::new(split_flat(&config, flat, WeightRole::Trained)?, Precision::F32, &Device::Cpu)?;
         Self::new(config, store)
     }
 
@@ -87,67 +89,80 @@ impl Decoder {
         &self.config
     }
 
-    /// The model's numbers.
+    /// The model's weights.
     #[must_use]
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &WeightStore {
         &self.store
     }
 
-    /// Its blocks.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
-        self.blocks.iter().map(AsRef::as_ref)
+    /// Its layers.
+    pub fn layers(&self) -> impl Iterator<Item = &DecoderLayer> {
+        self.layers.iter().map(AsRef::as_ref)
     }
 
-    /// Its blocks, to add to.
-    pub fn blocks_mut(&mut self) -> impl Iterator<Item = &mut Block> {
-        self.blocks.iter_mut().map(Arc::make_mut)
+    /// Its layers, to modify.
+    pub fn layers_mut(&mut self) -> impl Iterator<Item = &mut DecoderLayer> {
+        self.layers.iter_mut().map(Arc::make_mut)
     }
 
     /// Embedding, final norm and output layer.
     #[must_use]
-    pub fn ends(&self) -> (&Weight, &Weight, &Weight) {
+    pub fn embedding_norm_head(&self) -> (&Weight, &Weight, &Weight) {
         (&self.embedding, &self.norm, &self.head)
     }
 
-    /// The turns of its positions.
+    /// Its rotary position embedding.
     #[must_use]
-    pub fn rotation(&self) -> &Arc<Rotation> {
+    pub fn rotation(&self) -> &Arc<RotaryEmbedding> {
         &self.rotation
     }
 
-    /// Rows before each sequence, if any.
+    /// Learnt embeddings `[positions, hidden]` before each sequence, if any (prompt tuning).
     #[must_use]
     pub fn prompt(&self) -> Option<&Weight> {
         self.prompt.as_ref()
     }
 
-    /// Positions of the context that learnt rows, or learnt keys and values, take before each sequence.
+    /// Positions of the context that learnt embeddings, or learnt keys and values, take before each sequence
+    /// (PEFT's virtual tokens).
     #[must_use]
-    pub fn before(&self) -> usize {
+    pub fn virtual_tokens(&self) -> usize {
         let rows = |weight: &Weight| weight.shape().dims().first().copied().unwrap_or(0);
-        let prefix = self.blocks().next().and_then(Block::prefix).map_or(0, |prefix| rows(&prefix.keys));
+        let prefix =
+            self.layers().next().and_then(DecoderLayer::prefix).map_or(0, |prefix| rows(&prefix.keys));
         self.prompt.as_ref().map_or(0, rows) + prefix
     }
 
-    /// Puts rows `[positions, hidden]` before each sequence.
+    /// Puts learnt embeddings `[positions, hidden]` before each sequence.
     pub fn set_prompt(&mut self, prompt: Weight) {
         self.prompt = Some(prompt);
     }
 
-    /// How many tokens it can see: the context, without what a method put before them.
+    /// Tokens that fit: the context without virtual tokens.
     #[must_use]
     pub fn context(&self) -> usize {
-        self.config.max_position_embeddings.saturating_sub(self.before())
+        self.config.max_position_embeddings.saturating_sub(self.virtual_tokens())
     }
 
-    /// Whether each block keeps only its input for backward, and is done again there: less memory, a third
-    /// more work.
+    /// Gradient checkpointing: each layer keeps only its input, and is computed again in the backward pass.
+    /// Less memory, a third more work.
     pub fn set_checkpointing(&mut self, checkpointing: bool) {
         self.checkpointing = checkpointing;
     }
 
-    /// The final hidden states `[batch * time, hidden]` of `tokens`, row by row. Dropout is drawn from
-    /// `dropout`; `None`: none.
+    /// Sets how its operations are computed; see [`WeightStore::set_backend`].
+    pub fn set_backend(&mut self, backend: Backend) {
+        self.store.set_backend(backend);
+    }
+
+    /// A tape for a forward pass alone.
+    #[must_use]
+    pub fn no_grad(&self) -> Tape {
+        Tape::no_grad(self.store.backend())
+    }
+
+    /// The final hidden states `[batch * time, hidden]` of `tokens`, row by row. `dropout` is the seed of
+    /// dropout; `None` for no dropout.
     ///
     /// # Errors
     /// When a token is outside the vocabulary or a sequence longer than the context.
@@ -155,7 +170,7 @@ impl Decoder {
         &self,
         tape: &mut Tape,
         tokens: &[u32],
-        rows: &Rows,
+        rows: &BatchLayout,
         dropout: Option<u64>,
     ) -> Result<Value, Error> {
         if tokens.len() != rows.count() || tokens.is_empty() {
@@ -189,12 +204,13 @@ impl Decoder {
                     "a learnt prompt needs sequences of one document each, not packed ones".to_owned(),
                 ));
             }
-            x = prompt::precede(tape, &x, prompt, rows)?;
-            all = Rows::new(rows.batch, before + rows.time);
+            x = prompt::prepend(tape, &x, prompt, rows)?;
+            all = BatchLayout::new(rows.batch, before + rows.time);
         }
-        let shape = Shape { heads: self.config.heads(), rows: all, rotation: Arc::clone(&self.rotation) };
-        let pass = Pass { shape, dropout };
-        for block in &self.blocks {
+        let shape =
+            AttentionShape { heads: self.config.heads(), rows: all, rotation: Arc::clone(&self.rotation) };
+        let pass = ForwardContext { shape, dropout };
+        for block in &self.layers {
             x = if self.checkpointing {
                 let (block, pass) = (Arc::clone(block), pass.clone());
                 tape.checkpointed(&x, move |tape, x| match block.forward(tape, x, &pass) {
@@ -207,11 +223,11 @@ impl Decoder {
             };
         }
         let x = rms_norm(tape, &x, &self.norm, self.config.rms_norm_eps)?;
-        Ok(if before > 0 { prompt::without(tape, &x, before, rows)? } else { x })
+        Ok(if before > 0 { prompt::drop_prefix(tape, &x, before, rows)? } else { x })
     }
 
-    /// The cross-entropies in nats of predicting `targets`, times what each counts: their sum, and a value
-    /// that backward can start from, with a gradient of 1.
+    /// The weighted sum of the cross-entropies in nats of predicting `targets`, and a value that the backward
+    /// pass can start from, with a gradient of 1.
     ///
     /// # Errors
     /// As [`Decoder::hidden`]; also when a target is outside the vocabulary.
@@ -219,48 +235,54 @@ impl Decoder {
         &self,
         tape: &mut Tape,
         tokens: &[u32],
-        targets: &Targets,
-        rows: &Rows,
+        targets: &LossTargets,
+        rows: &BatchLayout,
         dropout: Option<u64>,
     ) -> Result<(Value, f64), Error> {
         let hidden = self.hidden(tape, tokens, rows, dropout)?;
-        Ok(head_loss(tape, &hidden, &self.head, targets)?)
+        Ok(linear_cross_entropy(tape, &hidden, &self.head, targets)?)
     }
 
-    /// As [`Decoder::loss`], and all the way back: the loss, and the gradients of the trained weights.
-    /// `space` is a vector to use again.
+    /// The loss of [`Decoder::loss`], and the gradients of the trained weights. `space` is a vector to use
+    /// again.
     ///
     /// # Errors
     /// As [`Decoder::loss`].
     pub fn gradients(
         &self,
         tokens: &[u32],
-        targets: &Targets,
-        rows: &Rows,
+        targets: &LossTargets,
+        rows: &BatchLayout,
         dropout: Option<u64>,
         space: Vec<f32>,
-    ) -> Result<(f64, Gradients), Error> {
-        let mut tape = Tape::recording(self.store.gradients(space)?);
+    ) -> Result<(f64, GradientBuffer), Error> {
+        let mut tape = Tape::recording(self.store.gradients(space)?, self.store.backend());
         let (value, loss) = self.loss(&mut tape, tokens, targets, rows, dropout)?;
         let one = Tensor::new(1f32, self.store.device())?;
         Ok((loss, tape.backward(&value, one)?))
     }
 
-    /// The cross-entropy in nats of each target; 0 where it is ignored. Computes no gradients.
+    /// The cross-entropy in nats of each target; 0 where it is [`linear_cross_entropy::IGNORE_INDEX`].
+    /// Computes no gradients.
     ///
     /// # Errors
     /// As [`Decoder::loss`].
-    pub fn token_losses(&self, tokens: &[u32], targets: &[u32], rows: &Rows) -> Result<Vec<f32>, Error> {
-        let hidden = self.hidden(&mut Tape::forgetful(), tokens, rows, None)?;
-        Ok(head_loss::losses(hidden.data(), &self.head, targets)?)
+    pub fn token_losses(
+        &self,
+        tokens: &[u32],
+        targets: &[u32],
+        rows: &BatchLayout,
+    ) -> Result<Vec<f32>, Error> {
+        let hidden = self.hidden(&mut self.no_grad(), tokens, rows, None)?;
+        Ok(linear_cross_entropy::losses(hidden.data(), &self.head, targets, self.store.backend())?)
     }
 
     /// The logits `[batch * time, vocab]`.
     ///
     /// # Errors
     /// As [`Decoder::hidden`].
-    pub fn logits(&self, tokens: &[u32], rows: &Rows) -> Result<Tensor, Error> {
-        let mut tape = Tape::forgetful();
+    pub fn logits(&self, tokens: &[u32], rows: &BatchLayout) -> Result<Tensor, Error> {
+        let mut tape = self.no_grad();
         let hidden = self.hidden(&mut tape, tokens, rows, None)?;
         Ok(linear(&mut tape, &hidden, &self.head, None, None)?.data().clone())
     }

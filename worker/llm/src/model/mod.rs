@@ -1,16 +1,17 @@
-//! Decoders of the llama kind whose every weight can be trained.
+//! Decoders of the Llama family whose every weight can be trained.
 //!
-//! candle's own models (`rms_norm`, `softmax_last_dim`, `rope`, `sdpa`) have no backward and drop the graph
-//! in silence, so ours are built from [`crate::ops`]. Names of weights and configuration follow the Hugging
-//! Face layout, so that other tools open what we write, and we what they wrote.
+//! candle's own models use operations without a backward pass (`rms_norm`, `softmax_last_dim`, `rope`,
+//! `sdpa`) that silently drop the graph, so these are built from [`crate::ops`]. Names of weights and
+//! configuration follow the Hugging Face layout, so that other tools can read what is written here, and the
+//! reverse.
 //!
-//! - [`config`], [`rope_scaling`]: the shape. [`store`]: the numbers. [`weights`]: what they start from.
-//! - [`block`], [`decoder`]: the forward pass. [`hub`]: directories in the Hugging Face layout.
+//! - [`config`], [`rope_scaling`]: the shape. [`store`]: the weights. [`weights`]: their initial values.
+//! - [`layer`], [`decoder`]: the forward pass. [`hub`]: directories in the Hugging Face layout.
 
-pub mod block;
 pub mod config;
 pub mod decoder;
 pub mod hub;
+pub mod layer;
 pub mod rope_scaling;
 pub mod store;
 pub mod weights;
@@ -20,7 +21,9 @@ mod reference;
 
 pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;
-pub use store::{Hold, Precision, Store};
+pub use store::{Precision, WeightRole, WeightStore};
+
+use crate::device::is_out_of_memory;
 
 /// What can fail in a model.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +34,12 @@ pub enum Error {
     /// A device's memory is too small for the weights.
     #[error("find memory on the device for weights of {:.2} GB: out of memory ({reason})", *bytes as f64 / 1e9)]
     Memory {
-        /// What the weights take.
+        /// Bytes that the weights take.
         bytes: usize,
-        /// What the device's driver said.
+        /// The driver's error.
         reason: String,
     },
-    /// The configuration contradicts itself.
+    /// The configuration is inconsistent.
     #[error("use the model configuration: {0}")]
     Config(String),
     /// A weight is absent, has another shape, or is not expected.
@@ -47,12 +50,12 @@ pub enum Error {
     File {
         /// `read` or `write`.
         what: &'static str,
-        /// Which.
+        /// The file.
         file: String,
-        /// Why it failed.
+        /// The reason.
         reason: String,
     },
-    /// A trainable weight got no gradient, which would leave it untrained in silence.
+    /// A trainable weight got no gradient, and would silently stay untrained.
     #[error("find a gradient for {0}")]
     NoGradient(String),
     /// The tokens given don't fit the model.
@@ -61,9 +64,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same, but where memory was short it names the bytes that were to be placed.
-    pub(crate) fn for_want_of(self, bytes: usize) -> Self {
+    /// The same error; if a device ran out of memory, one that names the `bytes` to be placed.
+    pub(crate) fn explain_memory(self, bytes: usize) -> Self {
         let reason = self.to_string();
-        if crate::compute::is_out_of_memory(&reason) { Self::Memory { bytes, reason } } else { self }
+        if is_out_of_memory(&reason) { Self::Memory { bytes, reason } } else { self }
     }
 }

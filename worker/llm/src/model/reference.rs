@@ -2,9 +2,10 @@
 
 use super::weights::{initial, slots};
 use super::{Decoder, Family, ModelConfig};
-use crate::ops::Rows;
-use crate::ops::head_loss::{IGNORED, Targets};
-use crate::ops::host::COMPOSED;
+use crate::device::Backend;
+use crate::device::tests::small_blocks;
+use crate::ops::BatchLayout;
+use crate::ops::linear_cross_entropy::{IGNORE_INDEX, LossTargets};
 use candle_core::{D, Device, Result, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
 }
 
 /// `[batch * time, heads * dim]` to `[batch, heads, time, dim]`, turned by position.
-fn heads(x: &Tensor, rows: &Rows, dim: usize, theta: Option<f64>) -> Result<Tensor> {
+fn heads(x: &Tensor, rows: &BatchLayout, dim: usize, theta: Option<f64>) -> Result<Tensor> {
     let count = x.dim(1)? / dim;
     let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
     let Some(theta) = theta else { return Ok(x) };
@@ -40,7 +41,7 @@ fn loss(
     vars: &BTreeMap<String, Var>,
     tokens: &[u32],
     targets: &[u32],
-    rows: &Rows,
+    rows: &BatchLayout,
 ) -> Result<Tensor> {
     let weight = |name: String| vars.get(&name).expect("the model has it").as_tensor().clone();
     let layer_weight = |layer: usize, part: &str| weight(format!("model.layers.{layer}.{part}.weight"));
@@ -116,10 +117,10 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
     for (query, key_value, dim, inner, batch, time) in table {
         let (config, flat) = small(query, key_value, dim, inner);
         let model = Decoder::trained(config.clone(), &flat).expect("builds");
-        let rows = Rows::new(batch, time);
+        let rows = BatchLayout::new(batch, time);
         let (inputs, targets) = (tokens(batch * time, 61, 1), tokens(batch * time, 61, 5));
         let (ours, gradients) = model
-            .gradients(&inputs, &Targets::mean(targets.clone()), &rows, None, vec![f32::NAN; 7])
+            .gradients(&inputs, &LossTargets::mean(targets.clone()), &rows, None, vec![f32::NAN; 7])
             .expect("runs");
         let slots = slots(&config);
         let var = |slot: &crate::autograd::Slot| {
@@ -135,7 +136,7 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
         assert!((mean - b).abs() < 1e-5 * b.abs(), "{mean} against {b}");
 
         assert_eq!(gradients.untouched().count(), 0);
-        let ours = gradients.into_flat().expect("reads");
+        let ours = gradients.into_vec().expect("reads");
         let plain = plain.backward().expect("backward");
         for slot in &slots {
             let gradient =
@@ -157,25 +158,24 @@ fn composed_operations_agree_with_those_on_slices() {
         let flat: Vec<f32> =
             initial(&config, 5).iter().enumerate().map(|(i, x)| x + 0.1 * (i as f32).sin()).collect();
         let mut model = Decoder::trained(config.clone(), &flat).expect("builds");
-        let mut rows = Rows::new(2, 70);
+        let mut rows = BatchLayout::new(2, 70);
         if packed {
             rows.starts = Some((0..140).map(|row| if row % 70 < 23 { 0 } else { 23 }).collect());
         }
-        let mut targets = Targets::mean(tokens(140, 61, 5));
-        targets.tokens[4] = IGNORED;
+        let mut targets = LossTargets::mean(tokens(140, 61, 5));
+        targets.tokens[4] = IGNORE_INDEX;
         let inputs = tokens(140, 61, 1);
-        let mut run = |composed, checkpointing| {
-            COMPOSED.set(composed);
+        let mut run = |backend, checkpointing| {
+            model.set_backend(backend);
             model.set_checkpointing(checkpointing);
             let (loss, gradients) =
                 model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
             let losses = model.token_losses(&inputs, &targets.tokens, &rows).expect("runs");
-            COMPOSED.set(false);
-            (loss, losses, gradients.into_flat().expect("reads"))
+            (loss, losses, gradients.into_vec().expect("reads"))
         };
-        let (loss, losses, gradients) = run(false, false);
+        let (loss, losses, gradients) = run(Backend::Fused, false);
         for checkpointing in [false, true] {
-            let composed = run(true, checkpointing);
+            let composed = run(small_blocks(), checkpointing);
             assert!((loss - composed.0).abs() < 1e-5 * loss, "{loss} against {}", composed.0);
             close("losses", &losses, &composed.1, 1e-5);
             for slot in slots(&config) {
@@ -189,12 +189,12 @@ fn composed_operations_agree_with_those_on_slices() {
 fn blocks_that_are_done_again_give_the_same_bits() {
     let (config, flat) = small(4, 2, 8, 40);
     let mut model = Decoder::trained(config, &flat).expect("builds");
-    let rows = Rows::new(2, 70);
-    let (inputs, targets) = (tokens(140, 61, 1), Targets::mean(tokens(140, 61, 5)));
+    let rows = BatchLayout::new(2, 70);
+    let (inputs, targets) = (tokens(140, 61, 1), LossTargets::mean(tokens(140, 61, 5)));
     let mut run = |checkpointing| {
         model.set_checkpointing(checkpointing);
         let (loss, gradients) = model.gradients(&inputs, &targets, &rows, None, Vec::new()).expect("runs");
-        (loss, gradients.into_flat().expect("reads"))
+        (loss, gradients.into_vec().expect("reads"))
     };
     assert!(run(true) == run(false));
 }
@@ -213,30 +213,37 @@ fn packed_documents_are_as_good_as_alone() {
         starts.extend(vec![at as u32; length]);
         alone.extend(
             model
-                .token_losses(&inputs[at..at + length], &targets[at..at + length], &Rows::new(1, length))
+                .token_losses(
+                    &inputs[at..at + length],
+                    &targets[at..at + length],
+                    &BatchLayout::new(1, length),
+                )
                 .expect("runs"),
         );
         at += length;
     }
-    let packed = Rows { batch: 1, time: count, starts: Some(starts.into()) };
+    let packed = BatchLayout { batch: 1, time: count, starts: Some(starts.into()) };
     let found = model.token_losses(&inputs, &targets, &packed).expect("runs");
     close("losses", &found, &alone, 1e-5);
 
     // Backward, too: gradients of the packed are the sums of those of the documents.
-    let ones = |targets: &[u32]| Targets { tokens: targets.to_vec(), weights: vec![1.0; targets.len()] };
-    let flat_of = |tokens: &[u32], targets: Targets, rows: &Rows| {
+    let ones = |targets: &[u32]| LossTargets { tokens: targets.to_vec(), weights: vec![1.0; targets.len()] };
+    let flat_of = |tokens: &[u32], targets: LossTargets, rows: &BatchLayout| {
         let (_, gradients) = model.gradients(tokens, &targets, rows, None, Vec::new()).expect("runs");
-        gradients.into_flat().expect("reads")
+        gradients.into_vec().expect("reads")
     };
     let mut masked = targets.clone();
-    masked[3..78].fill(IGNORED);
+    masked[3..78].fill(IGNORE_INDEX);
     let together = flat_of(&inputs, ones(&masked), &packed);
     let mut sum = vec![0f32; together.len()];
     let mut at = 0;
     for length in lengths {
         if length != 75 {
-            let part =
-                flat_of(&inputs[at..at + length], ones(&targets[at..at + length]), &Rows::new(1, length));
+            let part = flat_of(
+                &inputs[at..at + length],
+                ones(&targets[at..at + length]),
+                &BatchLayout::new(1, length),
+            );
             sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
         }
         at += length;
@@ -248,11 +255,11 @@ fn packed_documents_are_as_good_as_alone() {
 fn what_does_not_fit_the_model_is_refused_by_name() {
     let config = ModelConfig { vocab_size: 16, hidden_size: 16, ..ModelConfig::default() };
     let model = Decoder::trained(config.clone(), &initial(&config, 0)).expect("builds");
-    let refused = |tokens: &[u32], rows: Rows| {
+    let refused = |tokens: &[u32], rows: BatchLayout| {
         let targets = tokens.to_vec();
         model.token_losses(tokens, &targets, &rows).expect_err("refused").to_string()
     };
-    assert!(refused(&[16], Rows::new(1, 1)).contains("outside the vocabulary"));
-    assert!(refused(&[0; 129], Rows::new(1, 129)).contains("longer than the context"));
-    assert!(refused(&[0; 3], Rows::new(1, 2)).contains("3 tokens"));
+    assert!(refused(&[16], BatchLayout::new(1, 1)).contains("outside the vocabulary"));
+    assert!(refused(&[0; 129], BatchLayout::new(1, 129)).contains("longer than the context"));
+    assert!(refused(&[0; 3], BatchLayout::new(1, 2)).contains("3 tokens"));
 }

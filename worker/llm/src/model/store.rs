@@ -1,60 +1,61 @@
-//! All weights of a model: the trained ones as views of one flat tensor, the frozen ones each in the form
-//! that it is held in.
+//! All weights of a model: the trained ones as views of one flat tensor, the frozen ones each in its own
+//! precision.
 //!
-//! One flat vector in order of names is what the optimizer, the collective and the checkpoint see.
+//! The optimizer, the collective and the checkpoint see one flat vector in order of names.
 
 use super::Error;
-use crate::autograd::{Gradients, Held, Slot, Weight};
-use crate::ops::host;
+use crate::autograd::{GradientBuffer, Slot, Weight, WeightData};
+use crate::cpu::slices;
+use crate::device::Backend;
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// In which numbers a weight is held.
+/// The precision in which a weight is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
-    /// Four bytes.
+    /// 32-bit floats.
     #[default]
     F32,
-    /// Two bytes, the range of f32.
+    /// bfloat16: two bytes, with the range of f32.
     Bf16,
-    /// Blocks of 32 with 8 bits each and a scale (GGUF).
+    /// GGUF's `Q8_0`: blocks of 32 with 8 bits each and a scale.
     Q8_0,
-    /// Blocks of 256 with 4 bits each, and scales of scales (GGUF). Not NF4.
+    /// GGUF's `Q4_K`: blocks of 256 with 4 bits each, and quantised scales. Not NF4.
     Q4K,
 }
 
-/// What becomes of a weight.
+/// Whether a weight is trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// It learns.
+pub enum WeightRole {
+    /// It is trained.
     Trained,
-    /// It stays, held so.
+    /// It stays as it is, in this precision.
     Frozen(Precision),
 }
 
-/// A named array, on its way into a store.
+/// A weight to be put into a store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Array {
+pub struct InitialWeight {
     /// Its name.
     pub name: String,
     /// Its dimensions.
     pub shape: Vec<usize>,
-    /// Its numbers, row by row.
+    /// Its elements, row by row.
     pub numbers: Vec<f32>,
-    /// What becomes of it.
-    pub hold: Hold,
+    /// Whether it is trained.
+    pub role: WeightRole,
 }
 
-impl Array {
-    /// Bytes that it takes once it is held, where trained ones are in `trained`.
+impl InitialWeight {
+    /// Bytes that it takes in the store; trained weights are stored in `trained`.
     fn bytes(&self, trained: Precision) -> usize {
-        let precision = match self.hold {
-            Hold::Trained => trained,
-            Hold::Frozen(precision) => precision,
+        let precision = match self.role {
+            WeightRole::Trained => trained,
+            WeightRole::Frozen(precision) => precision,
         };
         let (bytes, numbers) = match precision {
             Precision::F32 => (4, 1),
@@ -67,30 +68,31 @@ impl Array {
 }
 
 /// All weights.
-pub struct Store {
+pub struct WeightStore {
     device: Device,
+    backend: Backend,
     weights: BTreeMap<String, Weight>,
     slots: Arc<[Slot]>,
-    /// The trained ones, in order of slots: f32, or bf16 if the masters are elsewhere.
+    /// The trained weights, in order of slots: f32, or bf16 if the optimizer keeps masters.
     flat: Tensor,
 }
 
-/// A flat tensor has at least one number, so that a model without trained weights has one, too.
+/// A flat tensor has at least one element, also in a model without trained weights.
 const FLAT_MIN: usize = 1;
 
-impl Store {
-    /// Takes all arrays. `trained` is the precision that the trained ones are computed with: f32, or bf16,
-    /// whose f32 masters the caller keeps.
+impl WeightStore {
+    /// A store of these weights. `trained` is the precision of the trained ones: f32, or bf16, whose f32
+    /// masters the caller keeps.
     ///
     /// # Errors
     /// When a name occurs twice, a shape does not fit its numbers, or a precision does not fit the shape or
     /// the use; [`Error::Memory`] when the device is too small.
-    pub fn new(arrays: Vec<Array>, trained: Precision, device: &Device) -> Result<Self, Error> {
+    pub fn new(arrays: Vec<InitialWeight>, trained: Precision, device: &Device) -> Result<Self, Error> {
         let bytes = arrays.iter().map(|array| array.bytes(trained)).sum();
-        Self::place(arrays, trained, device).map_err(|error| error.for_want_of(bytes))
+        Self::place(arrays, trained, device).map_err(|error| error.explain_memory(bytes))
     }
 
-    fn place(arrays: Vec<Array>, trained: Precision, device: &Device) -> Result<Self, Error> {
+    fn place(arrays: Vec<InitialWeight>, trained: Precision, device: &Device) -> Result<Self, Error> {
         let dtype = match trained {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
@@ -113,7 +115,7 @@ impl Store {
             }
         }
         let (mut slots, mut flat) = (Vec::new(), Vec::new());
-        for array in by_name.values_mut().filter(|array| array.hold == Hold::Trained) {
+        for array in by_name.values_mut().filter(|array| array.role == WeightRole::Trained) {
             let slot = Slot {
                 name: array.name.clone(),
                 shape: array.shape.clone(),
@@ -126,28 +128,29 @@ impl Store {
         }
         flat.resize(flat.len().max(FLAT_MIN), 0.0);
         let count = flat.len();
-        // Rounded first: a device never holds more than it will.
+        // Rounded before it is sent, so that the device never holds more than the result.
         let flat = Tensor::from_vec(flat, count, &Device::Cpu)?.to_dtype(dtype)?.to_device(device)?;
         let mut weights = BTreeMap::new();
         let mut next = slots.iter();
         for (name, array) in by_name {
-            let weight = match array.hold {
-                Hold::Trained => {
+            let weight = match array.role {
+                WeightRole::Trained => {
                     let slot = next.next().ok_or_else(|| Error::Weights(format!("{name} has no slot")))?;
                     let view = flat.narrow(0, slot.start, slot.len)?.reshape(slot.shape.as_slice())?;
                     Weight::trained(view, slot.clone())
                 }
-                Hold::Frozen(precision) => Weight::frozen(held(array, precision, device)?),
+                WeightRole::Frozen(precision) => Weight::frozen(held(array, precision, device)?),
             };
             weights.insert(name, weight);
         }
-        Ok(Self { device: device.clone(), weights, slots: slots.into(), flat })
+        let backend = Backend::of(device);
+        Ok(Self { device: device.clone(), backend, weights, slots: slots.into(), flat })
     }
 
     /// One weight.
     ///
     /// # Errors
-    /// When there is none of that name.
+    /// When there is no weight of that name.
     pub fn get(&self, name: &str) -> Result<Weight, Error> {
         self.weights.get(name).cloned().ok_or_else(|| Error::Weights(format!("there is no {name}")))
     }
@@ -157,17 +160,31 @@ impl Store {
         self.weights.iter().map(|(name, weight)| (name.as_str(), weight))
     }
 
-    /// Where they are.
+    /// The device that the weights are on.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device
     }
 
-    /// The float type that activations have.
+    /// How operations on the weights are computed.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Sets how operations on the weights are computed, where the device's own choice is not wanted.
+    pub fn set_backend(&mut self, backend: Backend) {
+        self.backend = backend;
+    }
+
+    /// The float type of activations.
     #[must_use]
     pub fn dtype(&self) -> DType {
-        // On the CPU products are made in f32 whatever the weights are held in.
-        if host::slices(&self.device) { DType::F32 } else { self.flat.dtype() }
+        // On the CPU products are made in f32, however the weights are stored.
+        match self.backend {
+            Backend::Fused => DType::F32,
+            Backend::Composed(_) => self.flat.dtype(),
+        }
     }
 
     /// The slots of the trained weights, in order.
@@ -176,7 +193,7 @@ impl Store {
         &self.slots
     }
 
-    /// How many numbers are trained.
+    /// Number of trained parameters.
     #[must_use]
     pub fn trained_count(&self) -> usize {
         self.slots.last().map_or(0, |slot| slot.start + slot.len)
@@ -188,7 +205,7 @@ impl Store {
         self.weights.values().map(Weight::bytes).sum()
     }
 
-    /// A copy of the trained numbers.
+    /// A copy of the trained weights, flat, in f32.
     ///
     /// # Errors
     /// When the device can't be read.
@@ -198,22 +215,21 @@ impl Store {
         Ok(flat)
     }
 
-    /// The trained numbers themselves, where they are and as they are held: whoever writes to them changes
-    /// the model.
+    /// The trained weights themselves, flat, in their own precision: writing to the tensor changes the model.
     pub(crate) fn flat(&self) -> Result<Tensor, Error> {
         Ok(self.flat.narrow(0, 0, self.trained_count())?)
     }
 
-    /// Writes to the trained numbers in place; for f32 on the CPU.
+    /// Writes to the trained weights in place; for f32 on the CPU.
     ///
     /// # Errors
-    /// When they are held otherwise.
+    /// When they are stored otherwise.
     pub fn edit(&self, edit: impl FnOnce(&mut [f32])) -> Result<(), Error> {
         let count = self.trained_count();
-        Ok(host::edit(&self.flat, |flat| edit(&mut flat[..count]))?)
+        Ok(slices::edit(&self.flat, |flat| edit(&mut flat[..count]))?)
     }
 
-    /// Overwrites the trained numbers, rounding them to the precision that they are held in.
+    /// Overwrites the trained weights, rounding to their precision.
     ///
     /// # Errors
     /// When the length differs.
@@ -234,22 +250,21 @@ impl Store {
         Ok(self.flat.slice_set(&given, 0, 0)?)
     }
 
-    /// Room for the gradients of one backward. `space` is a vector to use again, for a model on the CPU.
+    /// An empty buffer for the gradients of one backward pass. `space` is a vector to use again, on the CPU.
     ///
     /// # Errors
-    /// When a device has no room.
-    pub fn gradients(&self, space: Vec<f32>) -> Result<Gradients, Error> {
+    /// When a device has too little memory.
+    pub fn gradients(&self, space: Vec<f32>) -> Result<GradientBuffer, Error> {
         let slots = Arc::clone(&self.slots);
-        if host::slices(&self.device) {
-            Ok(Gradients::on_host(slots, space))
-        } else {
-            Ok(Gradients::on_device(slots, &self.device)?)
+        match self.backend {
+            Backend::Fused => Ok(GradientBuffer::on_host(slots, space)),
+            Backend::Composed(sizes) => Ok(GradientBuffer::on_device(slots, &self.device, sizes.flat)?),
         }
     }
 }
 
-fn held(array: Array, precision: Precision, device: &Device) -> Result<Held, Error> {
-    let quantise = |kind: GgmlDType| -> Result<Held, Error> {
+fn held(array: InitialWeight, precision: Precision, device: &Device) -> Result<WeightData, Error> {
+    let quantise = |kind: GgmlDType| -> Result<WeightData, Error> {
         let width = array.shape.last().copied().unwrap_or(0);
         if array.shape.len() != 2 || !width.is_multiple_of(kind.block_size()) {
             let block = kind.block_size();
@@ -259,7 +274,7 @@ fn held(array: Array, precision: Precision, device: &Device) -> Result<Held, Err
             )));
         }
         let dense = Tensor::from_slice(&array.numbers, array.shape.as_slice(), device)?;
-        Ok(Held::Quantised(Arc::new(QTensor::quantize(&dense, kind)?)))
+        Ok(WeightData::Quantized(Arc::new(QTensor::quantize(&dense, kind)?)))
     };
     match precision {
         Precision::Q8_0 => quantise(GgmlDType::Q8_0),
@@ -267,7 +282,7 @@ fn held(array: Array, precision: Precision, device: &Device) -> Result<Held, Err
         Precision::F32 | Precision::Bf16 => {
             let dtype = if precision == Precision::F32 { DType::F32 } else { DType::BF16 };
             let dense = Tensor::from_vec(array.numbers, array.shape, &Device::Cpu)?;
-            Ok(Held::Dense(dense.to_dtype(dtype)?.to_device(device)?))
+            Ok(WeightData::Dense(dense.to_dtype(dtype)?.to_device(device)?))
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The numbers that a model starts from, and flat vectors as safetensors.
+//! Initial weights, and flat vectors as safetensors.
 //!
-//! candle's CPU generator can't be seeded; two workers that start from one seed must not differ. A flat
+//! candle's CPU generator can't be seeded, and workers that start from one seed must not differ. A flat
 //! vector is always in order of names.
 
-use super::store::{Array, Hold};
+use super::store::{InitialWeight, WeightRole};
 use super::{Error, ModelConfig};
 use crate::autograd::Slot;
 use rand_chacha::ChaCha8Rng;
@@ -11,7 +11,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::HashMap;
 
-/// The slots of all weights of `config`, in order of name: those of a model whose every weight is trained.
+/// The slots of all weights of `config`, in order of name, as in a model whose every weight is trained.
 #[must_use]
 pub fn slots(config: &ModelConfig) -> Vec<Slot> {
     let mut start = 0;
@@ -26,7 +26,7 @@ pub fn slots(config: &ModelConfig) -> Vec<Slot> {
         .collect()
 }
 
-/// Nearly normal numbers around zero, drawn from a seed and a name alone.
+/// Nearly normal numbers with mean 0 and this standard deviation; a function of the seed and the name.
 #[must_use]
 pub fn drawn(seed: u64, name: &str, count: usize, spread: f64) -> Vec<f32> {
     let mut key = blake3::Hasher::new();
@@ -42,7 +42,8 @@ pub fn drawn(seed: u64, name: &str, count: usize, spread: f64) -> Vec<f32> {
 #[must_use]
 pub fn initial(config: &ModelConfig, seed: u64) -> Vec<f32> {
     let mut flat = Vec::with_capacity(config.parameter_count());
-    // Layers that write to the residual stream start smaller, so that its spread doesn't grow with depth.
+    // Projections that write to the residual stream start smaller, so that its variance doesn't grow with
+    // depth (GPT-2).
     let residual_scale = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
     for slot in slots(config) {
         if slot.name.ends_with(".bias") {
@@ -58,11 +59,11 @@ pub fn initial(config: &ModelConfig, seed: u64) -> Vec<f32> {
     flat
 }
 
-/// A flat vector of all weights as arrays that all have one fate.
+/// Splits a flat vector of all weights; all get one role.
 ///
 /// # Errors
 /// When the vector's length is not the model's.
-pub fn arrays(config: &ModelConfig, flat: &[f32], hold: Hold) -> Result<Vec<Array>, Error> {
+pub fn split_flat(config: &ModelConfig, flat: &[f32], role: WeightRole) -> Result<Vec<InitialWeight>, Error> {
     if flat.len() != config.parameter_count() {
         return Err(Error::Weights(format!(
             "{} numbers for a model of {}",
@@ -70,23 +71,27 @@ pub fn arrays(config: &ModelConfig, flat: &[f32], hold: Hold) -> Result<Vec<Arra
             config.parameter_count()
         )));
     }
-    let array =
-        |slot: Slot| Array { numbers: flat[slot.range()].to_vec(), name: slot.name, shape: slot.shape, hold };
+    let array = |slot: Slot| InitialWeight {
+        numbers: flat[slot.range()].to_vec(),
+        name: slot.name,
+        shape: slot.shape,
+        role,
+    };
     Ok(slots(config).into_iter().map(array).collect())
 }
 
-/// A nearly normal number: twelve uniforms summed. Unlike a logarithm or cosine, this has the same bits
-/// everywhere.
+/// A nearly normal number: the sum of twelve uniforms (Irwin-Hall). Unlike a logarithm or cosine, it has the
+/// same bits on every platform.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let total: u64 = (0..12).map(|_| u64::from(rng.next_u32())).sum();
     total as f64 / f64::from(u32::MAX) - 6.0
 }
 
-/// The key of the one line of metadata: with several, their order would differ from run to run.
+/// The only key of the metadata: with several, their order would differ from run to run.
 const ABOUT: &str = "muster";
 
-/// Writes flat vectors as a safetensors file's bytes, each name preceded by its part's prefix, with a text
-/// about them.
+/// Flat vectors as the bytes of a safetensors file. Each name gets its part's prefix; `about` is stored as
+/// metadata.
 ///
 /// # Errors
 /// When the format refuses a tensor.
@@ -141,10 +146,10 @@ pub fn from_safetensors(slots: &[Slot], bytes: &[u8], prefix: &str) -> Result<Ve
     Ok(flat)
 }
 
-/// The text that [`to_safetensors`] was given about the vectors.
+/// The metadata that [`to_safetensors`] was given.
 ///
 /// # Errors
-/// When the bytes are no safetensors file, or it has no such text.
+/// When the bytes are not a safetensors file, or it has no such metadata.
 pub fn about(bytes: &[u8]) -> Result<String, Error> {
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|e| Error::Weights(e.to_string()))?;
     let about = metadata.metadata().as_ref().and_then(|about| about.get(ABOUT).cloned());

@@ -1,13 +1,14 @@
-//! The rows of the embedding that tokens name.
+//! The embedding of tokens.
 
-use super::host;
-use super::matrix::Into;
-use super::profile::{Part, count};
-use crate::autograd::{Flow, Held, Slot, Tape, Value, Weight};
+use crate::autograd::{BackwardContext, Slot, Tape, Value, Weight, WeightData};
+use crate::cpu::matmul::WriteMode;
+use crate::cpu::profile::{OpKind, timed};
+use crate::cpu::slices;
+use crate::device::Backend;
 use candle_core::{DType, Device, Result, Tensor};
 use std::collections::BTreeMap;
 
-/// The rows `[tokens, width]` of `weight [vocab, width]`, as `dtype` on `device`.
+/// The rows `[tokens, width]` of `weight [vocab, width]` that `tokens` name, as `dtype` on `device`.
 ///
 /// # Errors
 /// When a token is outside the vocabulary.
@@ -22,24 +23,25 @@ pub fn embedding(
     if let Some(token) = tokens.iter().find(|token| **token as usize >= vocab) {
         candle_core::bail!("token {token} is outside the vocabulary of {vocab}");
     }
-    let out = if host::slices(device) {
+    let backend = tape.backend();
+    let out = if backend == Backend::Fused {
         let weight = weight.numbers()?;
         let rows: Vec<f32> =
             tokens.iter().flat_map(|token| &weight[*token as usize * width..][..width]).copied().collect();
-        host::tensor(rows, (tokens.len(), width))?
+        slices::tensor(rows, (tokens.len(), width))?
     } else {
         let ids = Tensor::from_slice(tokens, tokens.len(), device)?;
-        match weight.held() {
-            Held::Dense(tensor) => tensor.index_select(&ids, 0)?.to_dtype(dtype)?,
-            Held::Quantised(_) => weight.dense(dtype, device)?.index_select(&ids, 0)?,
+        match weight.data() {
+            WeightData::Dense(tensor) => tensor.index_select(&ids, 0)?.to_dtype(dtype)?,
+            WeightData::Quantized(_) => weight.dense(dtype, device)?.index_select(&ids, 0)?,
         }
     };
-    let Some(slot) = weight.slot().cloned().filter(|_| tape.follows(&[], true)) else {
+    let Some(slot) = weight.slot().cloned().filter(|_| tape.needs_backward(&[], true)) else {
         return Ok(Value::constant(out));
     };
     let tokens = tokens.to_vec();
-    Ok(tape.push(out, move |gradient, flow| {
-        count(Part::Embedding, || backward(&gradient, &tokens, &slot, [vocab, width], flow))
+    Ok(tape.push(out, move |gradient, ctx| {
+        timed(OpKind::Embedding, || backward(&gradient, &tokens, &slot, [vocab, width], backend, ctx))
     }))
 }
 
@@ -48,14 +50,15 @@ fn backward(
     tokens: &[u32],
     slot: &Slot,
     [vocab, width]: [usize; 2],
-    flow: &mut Flow<'_>,
+    backend: Backend,
+    ctx: &mut BackwardContext<'_>,
 ) -> Result<()> {
-    if !host::on_slices(gradient) {
-        return flow.weights().give(slot, &composed(gradient, tokens, [vocab, width])?);
+    if backend != Backend::Fused {
+        return ctx.weights().accumulate(slot, &composed(gradient, tokens, [vocab, width])?);
     }
-    let g = host::floats(gradient)?;
-    flow.weights().write(slot, |dw, into| {
-        if into == Into::Replace {
+    let g = slices::floats(gradient)?;
+    ctx.weights().write(slot, |dw, mode| {
+        if mode == WriteMode::Overwrite {
             dw.fill(0.0);
         }
         for (token, g) in tokens.iter().zip(g.chunks_exact(width)) {

@@ -1,16 +1,16 @@
-//! `y = x W^T + b + r`: a projection, with the gradients that are wanted and no others.
+//! A linear layer with a residual, `y = x W^T + b + r`, which computes only the gradients that are needed.
 //!
-//! A frozen weight costs no gradient, and then `x` is not kept; a residual is added in the product itself.
+//! A frozen weight gets no gradient, and then `x` is not kept. The residual is added by the product itself.
 
-use super::host;
-use super::matrix::{Into, Spread, View, ViewMut, product};
-use super::profile::{Part, count};
-use crate::autograd::tape::Id;
-use crate::autograd::{Flow, Tape, Value, Weight};
+use crate::autograd::tape::ValueId;
+use crate::autograd::{BackwardContext, Tape, Value, Weight};
+use crate::cpu::matmul::{MatrixView, MatrixViewMut, Threads, WriteMode, matmul};
+use crate::cpu::profile::{OpKind, timed};
+use crate::cpu::slices;
+use crate::device::Backend;
 use candle_core::{DType, Result, Tensor};
 
-/// Applies `weight [out, in]` to each row of `x [rows, in]`, adds `bias [out]` to each, and `residual [rows,
-/// out]`.
+/// `x [rows, in]` times the transpose of `weight [out, in]`, plus `bias [out]`, plus `residual [rows, out]`.
 ///
 /// # Errors
 /// When the shapes don't match.
@@ -25,44 +25,53 @@ pub fn linear(
     if inner != w_inner {
         candle_core::bail!("a linear layer of width {w_inner} was given rows of width {inner}");
     }
-    let out = count(Part::Linear, || {
-        forward(x.data(), weight, bias, residual.map(Value::data), [rows, inner, outer])
-    })?;
+    let shape = LinearShape { rows, inner, outer, backend: tape.backend() };
+    let out = timed(OpKind::Linear, || forward(x.data(), weight, bias, residual.map(Value::data), shape))?;
     let trained = weight.slot().is_some() || bias.is_some_and(|bias| bias.slot().is_some());
     let mut given = vec![x];
     given.extend(residual);
-    if !tape.follows(&given, trained) {
+    if !tape.needs_backward(&given, trained) {
         return Ok(Value::constant(out));
     }
     let (to, to_residual) = (x.id(), residual.and_then(Value::id));
-    let kept = weight.slot().is_some().then(|| x.data().clone());
+    let saved = weight.slot().is_some().then(|| x.data().clone());
     let (weight, bias) = (weight.clone(), bias.cloned());
-    Ok(tape.push(out, move |gradient, flow| {
-        let sizes = [rows, inner, outer];
-        count(Part::Linear, || backward(&gradient, kept.as_ref(), &weight, bias.as_ref(), to, sizes, flow))?;
-        flow.give(to_residual, gradient)
+    Ok(tape.push(out, move |gradient, ctx| {
+        timed(OpKind::Linear, || {
+            backward(&gradient, saved.as_ref(), &weight, bias.as_ref(), to, shape, ctx)
+        })?;
+        ctx.accumulate(to_residual, gradient)
     }))
+}
+
+/// `x [rows, inner]` times the transpose of `weight [outer, inner]`, and how it is computed.
+#[derive(Clone, Copy)]
+struct LinearShape {
+    rows: usize,
+    inner: usize,
+    outer: usize,
+    backend: Backend,
 }
 
 fn backward(
     gradient: &Tensor,
-    kept: Option<&Tensor>,
+    saved: Option<&Tensor>,
     weight: &Weight,
     bias: Option<&Weight>,
-    to: Option<Id>,
-    sizes: [usize; 3],
-    flow: &mut Flow<'_>,
+    to: Option<ValueId>,
+    shape: LinearShape,
+    ctx: &mut BackwardContext<'_>,
 ) -> Result<()> {
     if let Some(bias) = bias.filter(|bias| bias.slot().is_some()) {
-        bias_gradient(gradient, bias, sizes[2], flow)?;
+        bias_gradient(gradient, bias, shape, ctx)?;
     }
-    if let Some(x) = kept {
-        weight_gradient(gradient, x, weight, sizes, flow)?;
+    if let Some(x) = saved {
+        weight_gradient(gradient, x, weight, shape, ctx)?;
     }
     if to.is_some() {
-        let before = flow.take(to);
-        let dx = input_gradient(gradient, weight, before, sizes)?;
-        flow.give(to, dx)?;
+        let before = ctx.take(to);
+        let dx = input_gradient(gradient, weight, before, shape)?;
+        ctx.accumulate(to, dx)?;
     }
     Ok(())
 }
@@ -72,9 +81,9 @@ fn forward(
     weight: &Weight,
     bias: Option<&Weight>,
     residual: Option<&Tensor>,
-    [rows, inner, outer]: [usize; 3],
+    LinearShape { rows, inner, outer, backend }: LinearShape,
 ) -> Result<Tensor> {
-    if !host::on_slices(x) {
+    if backend != Backend::Fused {
         let mut out = x.matmul(&weight.dense(x.dtype(), x.device())?.t()?)?;
         if let Some(bias) = bias {
             out = out.broadcast_add(&bias.dense(x.dtype(), x.device())?)?;
@@ -84,11 +93,12 @@ fn forward(
             None => Ok(out),
         };
     }
-    let (numbers, weight) = (host::floats(x)?, weight.numbers()?);
+    let (numbers, weight) = (slices::floats(x)?, weight.numbers()?);
     let bias = bias.map(Weight::numbers).transpose()?;
-    let residual = residual.map(host::floats).transpose()?;
-    let into = if bias.is_some() || residual.is_some() { Into::Add } else { Into::Replace };
-    let out = host::written(rows * outer, |out| {
+    let residual = residual.map(slices::floats).transpose()?;
+    let mode =
+        if bias.is_some() || residual.is_some() { WriteMode::Accumulate } else { WriteMode::Overwrite };
+    let out = slices::new_vec(rows * outer, |out| {
         match (&residual, &bias) {
             (Some(residual), None) => out.copy_from_slice(residual),
             (Some(residual), Some(bias)) => {
@@ -101,40 +111,55 @@ fn forward(
             (None, Some(bias)) => out.chunks_exact_mut(outer).for_each(|out| out.copy_from_slice(bias)),
             (None, None) => {}
         }
-        let (x, weight) = (View::dense(&numbers, rows, inner), View::dense(&weight, outer, inner).t());
-        product(ViewMut::dense(out, rows, outer), into, 1.0, x, weight, Spread::Pool);
+        let (x, weight) =
+            (MatrixView::dense(&numbers, rows, inner), MatrixView::dense(&weight, outer, inner).t());
+        matmul(MatrixViewMut::dense(out, rows, outer), mode, 1.0, x, weight, Threads::Pool);
     });
-    host::tensor(out, (rows, outer))
+    slices::tensor(out, (rows, outer))
 }
 
-/// `dx = g W`, added to what `before` holds.
+/// `dx = g W`, added to `before`.
 fn input_gradient(
     gradient: &Tensor,
     weight: &Weight,
     before: Option<Tensor>,
-    [rows, inner, outer]: [usize; 3],
+    LinearShape { rows, inner, outer, backend }: LinearShape,
 ) -> Result<Tensor> {
-    if !host::on_slices(gradient) {
+    if backend != Backend::Fused {
         let dx = gradient.matmul(&weight.dense(gradient.dtype(), gradient.device())?)?;
         return match before {
             Some(before) => before + dx,
             None => Ok(dx),
         };
     }
-    let (g, weight) = (host::floats(gradient)?, weight.numbers()?);
-    let (g, weight) = (View::dense(&g, rows, outer), View::dense(&weight, outer, inner));
+    let (g, weight) = (slices::floats(gradient)?, weight.numbers()?);
+    let (g, weight) = (MatrixView::dense(&g, rows, outer), MatrixView::dense(&weight, outer, inner));
     match before {
         Some(before) => {
-            host::edit(&before, |dx| {
-                product(ViewMut::dense(dx, rows, inner), Into::Add, 1.0, g, weight, Spread::Pool)
+            slices::edit(&before, |dx| {
+                matmul(
+                    MatrixViewMut::dense(dx, rows, inner),
+                    WriteMode::Accumulate,
+                    1.0,
+                    g,
+                    weight,
+                    Threads::Pool,
+                )
             })?;
             Ok(before)
         }
         None => {
-            let dx = host::written(rows * inner, |dx| {
-                product(ViewMut::dense(dx, rows, inner), Into::Replace, 1.0, g, weight, Spread::Pool);
+            let dx = slices::new_vec(rows * inner, |dx| {
+                matmul(
+                    MatrixViewMut::dense(dx, rows, inner),
+                    WriteMode::Overwrite,
+                    1.0,
+                    g,
+                    weight,
+                    Threads::Pool,
+                );
             });
-            host::tensor(dx, (rows, inner))
+            slices::tensor(dx, (rows, inner))
         }
     }
 }
@@ -144,29 +169,34 @@ fn weight_gradient(
     gradient: &Tensor,
     x: &Tensor,
     weight: &Weight,
-    [rows, inner, outer]: [usize; 3],
-    flow: &mut Flow<'_>,
+    LinearShape { rows, inner, outer, backend }: LinearShape,
+    ctx: &mut BackwardContext<'_>,
 ) -> Result<()> {
     let Some(slot) = weight.slot() else { return Ok(()) };
-    if !host::on_slices(gradient) {
-        return flow.weights().give(slot, &gradient.t()?.matmul(x)?);
+    if backend != Backend::Fused {
+        return ctx.weights().accumulate(slot, &gradient.t()?.matmul(x)?);
     }
-    let (g, x) = (host::floats(gradient)?, host::floats(x)?);
-    flow.weights().write(slot, |dw, into| {
-        let (g, x) = (View::dense(&g, rows, outer).t(), View::dense(&x, rows, inner));
-        product(ViewMut::dense(dw, outer, inner), into, 1.0, g, x, Spread::Pool);
+    let (g, x) = (slices::floats(gradient)?, slices::floats(x)?);
+    ctx.weights().write(slot, |dw, mode| {
+        let (g, x) = (MatrixView::dense(&g, rows, outer).t(), MatrixView::dense(&x, rows, inner));
+        matmul(MatrixViewMut::dense(dw, outer, inner), mode, 1.0, g, x, Threads::Pool);
         Ok(())
     })
 }
 
-fn bias_gradient(gradient: &Tensor, bias: &Weight, outer: usize, flow: &mut Flow<'_>) -> Result<()> {
+fn bias_gradient(
+    gradient: &Tensor,
+    bias: &Weight,
+    LinearShape { outer, backend, .. }: LinearShape,
+    ctx: &mut BackwardContext<'_>,
+) -> Result<()> {
     let Some(slot) = bias.slot() else { return Ok(()) };
-    if !host::on_slices(gradient) {
-        return flow.weights().give(slot, &gradient.to_dtype(DType::F32)?.sum(0)?);
+    if backend != Backend::Fused {
+        return ctx.weights().accumulate(slot, &gradient.to_dtype(DType::F32)?.sum(0)?);
     }
-    let g = host::floats(gradient)?;
-    flow.weights().write(slot, |db, into| {
-        if into == Into::Replace {
+    let g = slices::floats(gradient)?;
+    ctx.weights().write(slot, |db, mode| {
+        if mode == WriteMode::Overwrite {
             db.fill(0.0);
         }
         for row in g.chunks_exact(outer) {

@@ -1,20 +1,21 @@
-//! Root-mean-square normalisation of each row, times a weight per column (Zhang and Sennrich 2019).
+//! RMSNorm (Zhang and Sennrich 2019): each row divided by its root mean square, times a weight per column.
 
-use super::host;
-use super::matrix::Into;
-use super::numeric::dot;
-use super::profile::{Part, count};
-use super::simd::wide;
 use crate::autograd::{Tape, Value, Weight};
+use crate::cpu::math::dot;
+use crate::cpu::matmul::WriteMode;
+use crate::cpu::profile::{OpKind, timed};
+use crate::cpu::simd::with_simd;
+use crate::cpu::slices;
+use crate::device::Backend;
 use candle_core::{D, DType, Result, Tensor};
 use rayon::prelude::*;
 
-/// Rows per unit of parallel work. It also fixes the order in which the weight's gradient is summed, so
-/// it must not depend on the number of threads.
+/// Rows per unit of parallel work. It fixes the order in which the weight's gradient is summed, so it must
+/// not depend on the number of threads.
 const ROWS_PER_CHUNK: usize = 64;
 
-/// Normalises each group of as many numbers as `weight` has in each row of `x`, and scales it by `weight`:
-/// whole rows, or the heads of a row.
+/// Normalises `x [rows, n * width]` in groups as wide as `weight [width]`, and multiplies each group with it.
+/// Groups are whole rows, or the heads of a row.
 ///
 /// # Errors
 /// When a row does not divide into such groups.
@@ -25,50 +26,51 @@ pub fn rms_norm(tape: &mut Tape, x: &Value, weight: &Weight, eps: f64) -> Result
         candle_core::bail!("a norm of width {width} was given rows of width {row}");
     }
     let eps32 = eps as f32;
-    let out = count(Part::Norm, || forward(x.data(), weight, width, eps))?;
-    if !tape.follows(&[x], weight.slot().is_some()) {
+    let backend = tape.backend();
+    let out = timed(OpKind::Norm, || forward(x.data(), weight, width, eps, backend))?;
+    if !tape.needs_backward(&[x], weight.slot().is_some()) {
         return Ok(Value::constant(out));
     }
     let to = x.id();
     let (x, weight) = (x.data().clone(), weight.clone());
-    Ok(tape.push(out, move |gradient, flow| {
-        if !host::on_slices(&gradient) {
+    Ok(tape.push(out, move |gradient, ctx| {
+        if backend != Backend::Fused {
             let (dx, dw) = composed_backward(&x, &weight, &gradient, width, eps)?;
             if let Some(slot) = weight.slot() {
-                flow.weights().give(slot, &dw)?;
+                ctx.weights().accumulate(slot, &dw)?;
             }
-            return flow.give(to, dx);
+            return ctx.accumulate(to, dx);
         }
-        let before = flow.take(to);
-        let (dx, dw) = count(Part::Norm, || backward(&x, &weight, &gradient, before, eps32))?;
+        let before = ctx.take(to);
+        let (dx, dw) = timed(OpKind::Norm, || backward(&x, &weight, &gradient, before, eps32))?;
         if let Some(slot) = weight.slot() {
-            flow.weights().write(slot, |held, into| {
-                match into {
-                    Into::Replace => held.copy_from_slice(&dw),
-                    Into::Add => held.iter_mut().zip(&dw).for_each(|(held, dw)| *held += dw),
+            ctx.weights().write(slot, |held, mode| {
+                match mode {
+                    WriteMode::Overwrite => held.copy_from_slice(&dw),
+                    WriteMode::Accumulate => held.iter_mut().zip(&dw).for_each(|(held, dw)| *held += dw),
                 }
                 Ok(())
             })?;
         }
-        flow.give(to, dx)
+        ctx.accumulate(to, dx)
     }))
 }
 
-fn forward(x: &Tensor, weight: &Weight, width: usize, eps: f64) -> Result<Tensor> {
-    if !host::on_slices(x) {
+fn forward(x: &Tensor, weight: &Weight, width: usize, eps: f64, backend: Backend) -> Result<Tensor> {
+    if backend != Backend::Fused {
         return composed_forward(x, weight, width, eps);
     }
-    let (numbers, w) = (host::floats(x)?, weight.numbers()?);
+    let (numbers, w) = (slices::floats(x)?, weight.numbers()?);
     let chunk = ROWS_PER_CHUNK * width;
-    let out = host::filled(numbers.len(), chunk, |part, out| {
+    let out = slices::new_vec_chunked(numbers.len(), chunk, |part, out| {
         let x = &numbers[part * chunk..part * chunk + out.len()];
-        wide(|| {
+        with_simd(|| {
             for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
                 row_forward(x, &w, eps as f32, out);
             }
         });
     });
-    host::tensor(out, x.shape())
+    slices::tensor(out, x.shape())
 }
 
 #[inline(always)]
@@ -84,7 +86,7 @@ fn row_forward(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     }
 }
 
-/// The arithmetic for one group.
+/// Normalises one group.
 pub fn row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     row_forward(x, weight, eps, out);
 }
@@ -97,7 +99,7 @@ fn backward(
     before: Option<Tensor>,
     eps: f32,
 ) -> Result<(Tensor, Vec<f32>)> {
-    let (xs, ws, gs) = (host::floats(x)?, weight.numbers()?, host::floats(gradient)?);
+    let (xs, ws, gs) = (slices::floats(x)?, weight.numbers()?, slices::floats(gradient)?);
     let width = ws.len();
     let chunk = ROWS_PER_CHUNK * width;
     let add = before.is_some();
@@ -106,17 +108,17 @@ fn backward(
         partial = dx
             .par_chunks_mut(chunk)
             .zip(xs.par_chunks(chunk).zip(gs.par_chunks(chunk)))
-            .map(|(dx, (x, g))| wide(|| chunk_backward(x, &ws, g, eps, add, dx)))
+            .map(|(dx, (x, g))| with_simd(|| chunk_backward(x, &ws, g, eps, add, dx)))
             .collect::<Vec<_>>();
     };
     let dx = match before {
         Some(before) => {
-            host::edit(&before, fill)?;
+            slices::edit(&before, fill)?;
             before
         }
         None => {
-            let dx = host::written(xs.len(), |dx| fill(dx));
-            host::tensor(dx, x.shape())?
+            let dx = slices::new_vec(xs.len(), |dx| fill(dx));
+            slices::tensor(dx, x.shape())?
         }
     };
     let mut dw = vec![0f32; width];
@@ -156,7 +158,7 @@ fn chunk_backward(x: &[f32], w: &[f32], g: &[f32], eps: f32, add: bool, dx: &mut
     dw
 }
 
-/// `(normalised x, 1 / root)` in f32, as `[groups, width]` and `[groups, 1]`.
+/// Normalised `x` and `1 / root mean square`, in f32, as `[groups, width]` and `[groups, 1]`.
 fn normalised(x: &Tensor, width: usize, eps: f64) -> Result<(Tensor, Tensor)> {
     let x = x.reshape(((), width))?.to_dtype(DType::F32)?;
     let scale = (x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?.recip()?;

@@ -1,29 +1,29 @@
-//! Rotary positions (Su et al. 2021), in the half-split pairing of the Hugging Face models.
+//! Rotary position embedding (RoPE, Su et al. 2021), with the half-split pairing of the Hugging Face models.
 
-use super::simd::wide;
+use crate::cpu::simd::with_simd;
 use candle_core::{Device, Result, Tensor};
 use parking_lot::Mutex;
 
-/// Cosines and sines of every position and pair.
+/// Cosines and sines of every position and pair of elements.
 #[derive(Debug)]
-pub struct Rotation {
+pub struct RotaryEmbedding {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
-    /// The whole tables where they were last wanted as tensors.
-    placed: Mutex<Option<Placed>>,
+    /// The tables on the device where they were last used.
+    placed: Mutex<Option<DeviceTables>>,
 }
 
 /// Tables on a device, of all positions.
 #[derive(Clone, Debug)]
-struct Placed {
+struct DeviceTables {
     cos: Tensor,
     sin: Tensor,
     /// The positions themselves, as u32.
     positions: Tensor,
 }
 
-impl Rotation {
+impl RotaryEmbedding {
     /// Tables for `positions` positions: one frequency (radians per position) for each pair of a head's
     /// numbers. Cosines and sines are multiplied with `attention_factor` (1 but for YaRN).
     #[must_use]
@@ -37,13 +37,13 @@ impl Rotation {
         Self { half, cos, sin, placed: Mutex::default() }
     }
 
-    /// How many positions the tables cover.
+    /// Number of positions in the tables.
     #[must_use]
     pub fn positions(&self) -> usize {
         self.cos.len() / self.half.max(1)
     }
 
-    /// Turns one head by its position; `direction` is 1 forward and -1 back.
+    /// Rotates one head by its position; `direction` is 1 forward and -1 in the backward pass.
     #[inline(always)]
     pub(super) fn head(&self, x: &[f32], position: usize, direction: f32, out: &mut [f32]) {
         let table = position * self.half..(position + 1) * self.half;
@@ -58,9 +58,9 @@ impl Rotation {
         }
     }
 
-    /// Turns all heads of one row by its position.
+    /// Rotates all heads of one row by its position.
     pub fn row(&self, x: &[f32], position: usize, out: &mut [f32]) {
-        wide(|| {
+        with_simd(|| {
             for (x, out) in x.chunks_exact(2 * self.half).zip(out.chunks_exact_mut(2 * self.half)) {
                 self.head(x, position, 1.0, out);
             }
@@ -69,7 +69,7 @@ impl Rotation {
 
     /// The tables `[time, half]` from `position` on, as tensors: cosines and sines.
     pub(super) fn tensors(&self, position: usize, time: usize, device: &Device) -> Result<(Tensor, Tensor)> {
-        let Placed { cos, sin, .. } = self.placed(device)?;
+        let DeviceTables { cos, sin, .. } = self.placed(device)?;
         Ok((cos.narrow(0, position, time)?, sin.narrow(0, position, time)?))
     }
 
@@ -78,8 +78,8 @@ impl Rotation {
         Ok(self.placed(device)?.positions)
     }
 
-    /// All tables; they are sent to a device once.
-    fn placed(&self, device: &Device) -> Result<Placed> {
+    /// All tables; they are copied to a device once.
+    fn placed(&self, device: &Device) -> Result<DeviceTables> {
         let mut placed = self.placed.lock();
         if let Some(placed) = placed.as_ref().filter(|placed| placed.cos.device().same_device(device)) {
             return Ok(placed.clone());
@@ -87,6 +87,6 @@ impl Rotation {
         let table = |numbers: &[f32]| Tensor::from_slice(numbers, (self.positions(), self.half), device);
         let (cos, sin) = (table(&self.cos)?, table(&self.sin)?);
         let positions = Tensor::arange(0, self.positions() as u32, device)?;
-        Ok(placed.insert(Placed { cos, sin, positions }).clone())
+        Ok(placed.insert(DeviceTables { cos, sin, positions }).clone())
     }
 }

@@ -1,31 +1,33 @@
-//! `y = s x`.
+//! Multiplication with a constant: `y = s x`.
 
-use super::host::{self, CHUNK};
 use crate::autograd::{Tape, Value};
+use crate::cpu::slices::{self, CHUNK};
+use crate::device::Backend;
 use candle_core::{Result, Tensor};
 
-/// Multiplies all numbers of `x` with `factor`.
+/// `factor * x`, for `x` of any shape.
 ///
 /// # Errors
-/// When the tensor library refuses.
+/// When the tensor library fails.
 pub fn scale(tape: &mut Tape, x: &Value, factor: f64) -> Result<Value> {
-    let out = scaled(x.data(), factor)?;
-    if !tape.follows(&[x], false) {
+    let backend = tape.backend();
+    let out = scaled(x.data(), factor, backend)?;
+    if !tape.needs_backward(&[x], false) {
         return Ok(Value::constant(out));
     }
     let to = x.id();
-    Ok(tape.push(out, move |gradient, flow| flow.give(to, scaled(&gradient, factor)?)))
+    Ok(tape.push(out, move |gradient, ctx| ctx.accumulate(to, scaled(&gradient, factor, backend)?)))
 }
 
-fn scaled(x: &Tensor, factor: f64) -> Result<Tensor> {
-    if !host::on_slices(x) {
+fn scaled(x: &Tensor, factor: f64, backend: Backend) -> Result<Tensor> {
+    if backend != Backend::Fused {
         return x * factor;
     }
-    let (numbers, factor) = (host::floats(x)?, factor as f32);
-    let out = host::filled(numbers.len(), CHUNK, |part, out| {
+    let (numbers, factor) = (slices::floats(x)?, factor as f32);
+    let out = slices::new_vec_chunked(numbers.len(), CHUNK, |part, out| {
         for (out, x) in out.iter_mut().zip(&numbers[part * CHUNK..]) {
             *out = x * factor;
         }
     });
-    host::tensor(out, x.shape())
+    slices::tensor(out, x.shape())
 }

@@ -1,6 +1,6 @@
-//! Which logical replicas each rank holds: contiguous ranges, as many as its speed deserves.
+//! Which logical replicas each rank holds: contiguous ranges in proportion to its speed.
 //!
-//! Integer arithmetic only, so that every rank on every machine comes to the same answer.
+//! Integer arithmetic only, so that every rank on every machine gets the same answer.
 
 use super::Error;
 use std::cmp::Reverse;
@@ -9,12 +9,12 @@ use std::ops::Range;
 /// Shares out `replicas` among the ranks, in proportion to `speeds` (measured throughput in thousandths of
 /// any unit, in order of rank).
 ///
-/// By largest remainder, of equal ones the lower rank's; a rank that would get none takes one of the rank
-/// that has most. Speeds that are all 0 count as equal. The ranges follow each other from 0 and cover all
-/// replicas.
+/// The method of largest remainders; of equal remainders the lower rank wins. A rank that would get no
+/// replica takes one from the rank that has most. Speeds that are all 0 count as equal. The ranges follow
+/// each other from 0 and cover all replicas.
 ///
 /// # Errors
-/// When there is no rank, or there are more ranks than replicas.
+/// When there are no ranks, or more ranks than replicas.
 pub fn shares(replicas: usize, speeds: &[u64]) -> Result<Vec<Range<usize>>, Error> {
     let world = speeds.len();
     if world == 0 || replicas < world {
@@ -23,7 +23,7 @@ pub fn shares(replicas: usize, speeds: &[u64]) -> Result<Vec<Range<usize>>, Erro
     let equal = vec![1; world];
     let speeds = if speeds.iter().all(|speed| *speed == 0) { &equal } else { speeds };
     let total: u128 = speeds.iter().map(|speed| u128::from(*speed)).sum();
-    // Below 2^64 replicas of 2^64 speeds fit.
+    // Products of two 64-bit numbers fit in 128 bits.
     let due = speeds.iter().map(|speed| u128::from(*speed) * replicas as u128);
     let (mut counts, remainders): (Vec<usize>, Vec<u128>) =
         due.map(|due| ((due / total) as usize, due % total)).unzip();

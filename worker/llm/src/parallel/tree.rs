@@ -1,13 +1,13 @@
-//! Sums over logical replicas in an order that their positions alone decide.
+//! Sums over logical replicas in an order that depends only on their positions.
 //!
-//! The tree: halve `0..P`, where `P` is the number of replicas rounded up to a power of two, down to single
-//! replicas, and skip those that are absent. Every rank sums its range as far as the tree allows and is left
-//! with a few partial sums, each of a whole node; whoever has all of them goes on along the same tree. So any
-//! contiguous partition of the replicas gives the same bits, for any number of them.
+//! The tree halves `0..P`, where `P` is the number of replicas rounded up to a power of two, down to single
+//! replicas, and skips those that are absent. Every rank sums its range as far as the tree allows and is left
+//! with a few partial sums, each of a whole node; the remaining additions follow the same tree. So any
+//! contiguous partition of the replicas gives the same bits.
 //!
-//! Memory: while leaves are pushed one after the other, at most about log2 of their number are alive (twice
-//! that for a range that begins and ends in the middle). Cost: a rank whose range is no node of the tree
-//! hands on up to 2 log2 partial sums where one would do.
+//! Memory: while n leaves are pushed one after the other, at most about log2(n) sums are alive (twice that
+//! for a range that begins and ends inside nodes). Cost: a rank whose range is not a node passes on up to 2
+//! log2(n) partial sums instead of one.
 
 use super::Error;
 use std::ops::Range;
@@ -40,7 +40,7 @@ impl<T> Partial<T> {
     }
 }
 
-/// A sum that is being made: partial sums are pushed in order, and join as soon as the tree allows.
+/// A sum in progress: partial sums are pushed in order, and are joined as soon as the tree allows.
 #[derive(Debug)]
 pub struct Tree<T> {
     replicas: usize,
@@ -48,13 +48,13 @@ pub struct Tree<T> {
 }
 
 impl<T> Tree<T> {
-    /// A sum over some of `replicas` replicas, of which nothing is there yet.
+    /// An empty sum over `replicas` replicas.
     #[must_use]
     pub fn new(replicas: usize) -> Self {
         Self { replicas, stack: Vec::new() }
     }
 
-    /// Adds the node that follows the last one. `join` adds its second argument to its first.
+    /// Pushes the node that follows the last one. `join` adds its second argument to its first.
     ///
     /// # Errors
     /// When `partial` is no node of the tree, or does not follow what was pushed last; nothing is then
@@ -87,7 +87,7 @@ impl<T> Tree<T> {
         Ok(())
     }
 
-    /// What is there: the fewest nodes, in order.
+    /// The partial sums so far: the fewest nodes, in order.
     #[must_use]
     pub fn partials(self) -> Vec<Partial<T>> {
         self.stack
@@ -114,7 +114,7 @@ impl<T> Tree<T> {
     }
 }
 
-/// Makes the leaves of `range` in order and sums them as far as the tree over `replicas` allows.
+/// Computes the leaves of `range` in order and sums them as far as the tree over `replicas` allows.
 ///
 /// # Errors
 /// When a leaf can't be made, or the range is empty or goes past the end.
@@ -140,7 +140,7 @@ pub fn sum<T, E: From<Error>>(
     Ok(tree.partials())
 }
 
-/// Adds `other` to `sum`, number by number. IEEE addition commutes, so either side may be the one that is
+/// Adds `other` to `sum`, element by element. IEEE addition commutes, so either side may be the one that is
 /// kept.
 pub fn add(sum: &mut [f32], other: &[f32]) {
     assert_eq!(sum.len(), other.len(), "parts of a sum have one length");
@@ -149,7 +149,7 @@ pub fn add(sum: &mut [f32], other: &[f32]) {
     }
 }
 
-/// Whether `first..first + len` is what a node holds: a power of two that is aligned, or its rest at the end.
+/// Whether `first..first + len` is a node: an aligned power of two, or what is left of one at the end.
 fn is_node(first: usize, len: usize, replicas: usize) -> bool {
     let left = replicas.saturating_sub(first);
     let whole = len.is_power_of_two() && first.is_multiple_of(len);
@@ -168,5 +168,4 @@ fn siblings<T>(left: &Partial<T>, right: &Partial<T>, replicas: usize) -> bool {
 }
 
 #[cfg(test)]
-#[path = "tree_tests.rs"]
 mod tests;

@@ -2,11 +2,10 @@
 //! them.
 
 use super::Error;
-use super::schedule::Schedule;
 use crate::model::Precision;
 use serde::{Deserialize, Serialize};
 
-/// What is to become small.
+/// What training minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Objective {
@@ -16,51 +15,68 @@ pub enum Objective {
     NextToken,
     /// Direct preference optimisation (Rafailov et al. 2023), as a mean over the pairs of the global batch.
     Preference {
-        /// How dearly it costs to leave the reference.
+        /// How strongly the policy is held to the reference.
         beta: f64,
-        /// The part of the labels that is taken to be wrong (conservative DPO, Mitchell 2023); 0: none.
+        /// The part of the labels that is assumed to be wrong (conservative DPO, Mitchell 2023); 0 for none.
         label_smoothing: f64,
     },
 }
 
-/// A run.
+/// The shape of the learning rate after the warm-up, from the peak to `final_rate` of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Half a cosine over the remaining steps (Loshchilov & Hutter 2017).
+    #[default]
+    Cosine,
+    /// A straight line over the remaining steps.
+    Linear,
+    /// Constant, then over the last `decay_steps` a straight line down (warmup-stable-decay; Hu et al. 2024,
+    /// MiniCPM). A checkpoint from before the decay can be trained on for any number of steps.
+    Wsd,
+    /// Constant.
+    Constant,
+}
+
+/// The parameters of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Draws the order of the data and what is dropped.
+    /// Seed of the order of the data and of dropout.
     pub seed: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Microbatches of a step, over all ranks, at least one for each: what is computed at a time, and the
-    /// leaves of the sum.
+    /// Microbatches of a step, over all ranks, at least one per rank. A microbatch is computed at a time, and
+    /// is a leaf of the sum's tree.
     pub microbatches: usize,
     /// Samples of a microbatch: sequences, or pairs of them.
     pub sequences: usize,
-    /// What is to become small.
+    /// What is minimised.
     pub objective: Objective,
-    /// Greatest learning rate.
+    /// Peak learning rate.
     pub learning_rate: f64,
-    /// The course of the learning rate after the warm-up.
+    /// The shape of the learning rate after the warm-up.
     pub schedule: Schedule,
-    /// Steps until the greatest rate is reached.
+    /// Steps until the peak is reached.
     pub warmup_steps: u64,
-    /// Steps of the fall at the end, where the schedule has one of its own.
+    /// Steps of the decay at the end, for [`Schedule::Wsd`].
     pub decay_steps: u64,
-    /// The last learning rate, as a part of the greatest.
+    /// The final learning rate, as a fraction of the peak.
     pub final_rate: f64,
-    /// Decay of the first moment.
+    /// AdamW's decay of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// AdamW's decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// AdamW's epsilon, added to the root of the second moment.
     pub epsilon: f64,
-    /// Pull towards zero, on matrices only.
+    /// AdamW's decoupled weight decay; of matrices only.
     pub weight_decay: f64,
-    /// Greatest norm of the gradient.
+    /// The gradient is scaled down to this norm if it is greater.
     pub clip_norm: f64,
-    /// What trained weights are computed with: f32, or bf16 with masters in f32.
+    /// The precision of trained weights: f32, or bf16 with f32 masters.
     pub precision: Precision,
-    /// Whether blocks are done again on the way back instead of kept: less memory, a third more work.
+    /// Gradient checkpointing: layers are computed again in the backward pass instead of kept. Less memory, a
+    /// third more work.
     pub gradient_checkpointing: bool,
 }
 
@@ -88,9 +104,9 @@ impl Default for TrainConfig {
     }
 }
 
-/// Most microbatches of a step.
+/// Microbatches of a step, at most.
 const MICROBATCHES_MAX: usize = 4096;
-/// Most samples of a microbatch: their activations exist at the same time.
+/// Samples of a microbatch, at most: their activations exist at the same time.
 const SEQUENCES_MAX: usize = 1 << 16;
 
 impl TrainConfig {
@@ -100,7 +116,7 @@ impl TrainConfig {
         (self.microbatches * self.sequences) as u64
     }
 
-    /// Checks that the numbers make sense together.
+    /// Checks that the parameters are consistent.
     ///
     /// # Errors
     /// [`Error::Parameters`] naming the first that does not.

@@ -1,7 +1,7 @@
-//! All training tokens, as one sequence over the shards, and as the sequences that their documents are.
+//! All training tokens: as one sequence over all shards, and as one or two sequences per document.
 //!
-//! Pretraining reads windows of the one sequence, and may cut attention where a document begins; fine-tuning
-//! reads whole sequences.
+//! Pre-training reads windows of the one sequence, and may cut attention where a document begins; fine-tuning
+//! reads the documents' sequences.
 
 use super::Error;
 use muster_data::shard::{DocumentKind, Sequence, Shard};
@@ -9,9 +9,9 @@ use muster_data::shard::{DocumentKind, Sequence, Shard};
 /// Tokens of several shards in a row.
 pub struct Corpus {
     shards: Vec<Shard>,
-    /// How many sequences come before each shard's, and the sum.
+    /// Number of sequences before each shard, and the total.
     sequences: Vec<u64>,
-    /// How many preferences come before each shard's, and the sum.
+    /// Number of preferences before each shard, and the total.
     preferences: Vec<u64>,
     vocab_size: usize,
     len: u64,
@@ -22,7 +22,7 @@ impl Corpus {
     /// Joins shards, in this order.
     ///
     /// # Errors
-    /// When there is none, or they come from different tokenizers.
+    /// When there are no shards, or they come from different tokenizers.
     pub fn new(shards: Vec<Shard>) -> Result<Self, Error> {
         let Some(first) = shards.first().map(|shard| shard.index().clone()) else {
             return Err(Error::Parameters("there are no shards".to_owned()));
@@ -87,20 +87,19 @@ impl Corpus {
         self.vocab_size
     }
 
-    /// Names the tokens and their order.
+    /// Hash of the tokens and their order.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
     }
 
-    /// Whether some of its tokens are not learnt from.
+    /// Whether it has masks: some tokens are not learnt from.
     #[must_use]
     pub fn is_masked(&self) -> bool {
         self.shards.iter().any(|shard| shard.index().mask_files.is_some())
     }
 
-    /// The sequences that a model should give: that of each document in order; of a preference the chosen
-    /// one.
+    /// The sequences that a model should produce: one per document, in order; of a preference the chosen one.
     pub fn wanted(&self) -> impl Iterator<Item = Sequence> {
         self.shards.iter().flat_map(|shard| {
             let first = shard.index().documents.iter().scan(0, |next, span| {
@@ -112,7 +111,7 @@ impl Corpus {
         })
     }
 
-    /// How often each token occurs; where some are not learnt from, how often it is to be given.
+    /// How often each token occurs; of masked data, how often among the tokens that are learnt from.
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
         let mut counts = vec![0; self.vocab_size];
@@ -171,7 +170,8 @@ impl Corpus {
         learnt
     }
 
-    /// Where sequences begin among the `count` tokens from `start` on, counted from `start`; 0 is always one.
+    /// Where sequences begin among the `count` tokens from `start` on, relative to `start`; 0 is always
+    /// included.
     #[must_use]
     pub fn starts(&self, start: u64, count: usize) -> Vec<u32> {
         let mut found = vec![0];
@@ -226,7 +226,7 @@ impl Corpus {
     }
 }
 
-/// The sequence at a place of a shard, which is there.
+/// The sequence at a place of a shard, which must exist.
 fn sequence(shard: &Shard, at: usize) -> Sequence {
     let (start, end) = (shard.starts()[at], shard.starts()[at + 1]);
     let count = (end - start) as usize;
@@ -235,4 +235,56 @@ fn sequence(shard: &Shard, at: usize) -> Sequence {
         None => vec![true; count],
     };
     Sequence { tokens: shard.tokens_from(start).take(count).collect(), learnt }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use muster_data::chat::ChatTemplate;
+    use muster_data::dedup::Choice;
+    use muster_data::documents::{Body, Document, Place, Scan, Turn};
+    use muster_data::pack::{PackConfig, TooLong, pack};
+    use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
+    use muster_host::compute::Compute;
+
+    /// Running text, chats and a preference, packed: four documents of 1, 1, 2 and 1 sequences.
+    fn shard() -> Shard {
+        let compute = Compute::new(1).expect("starts");
+        let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
+        let talk = |answer: &str| Body::Chat(vec![turn("user", "Why?"), turn("assistant", answer)]);
+        let pair = Body::Preference {
+            prompt: vec![turn("user", "Why?")],
+            chosen: "So.".to_owned(),
+            rejected: "No, never.".to_owned(),
+        };
+        let text = Body::Text("Why so? Why not? So. ".repeat(50));
+        let bodies =
+            [text, talk("So."), pair, talk(&"So. ".repeat(90)), Body::Chat(vec![turn("user", "Why?")])];
+        let documents: Vec<_> = (0..)
+            .zip(bodies)
+            .map(|(row, body)| Document::new("x".to_owned(), Place::Row(row), body, false))
+            .collect();
+        let scan = Scan { documents, ..Scan::default() };
+        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let special_tokens =
+            ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()).collect();
+        let config = TokenizerConfig { vocab_size: 300, special_tokens, ..TokenizerConfig::default() };
+        let tokenizer =
+            Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &compute).expect("trains");
+        let config = PackConfig { template: ChatTemplate::Chatml, context: 40, too_long: TooLong::Truncate };
+        pack(&scan, &[0, 1, 2, 3, 4], "0", &config, &tokenizer, &compute).expect("packs").train
+    }
+
+    #[test]
+    fn preferences_are_found_across_shards_and_share_their_prompt() {
+        let shard = shard();
+        let corpus = Corpus::new(vec![shard.clone(), shard]).expect("joins");
+        let [chosen, rejected] = corpus.preference(1).expect("is there");
+        let shared = chosen.learnt.iter().position(|learnt| *learnt).expect("is learnt from");
+        assert_eq!(
+            (chosen.tokens[..shared] == rejected.tokens[..shared], rejected.learnt[shared]),
+            (true, true)
+        );
+        assert_eq!((corpus.preferences(), corpus.sequences(), corpus.preference(2)), (2, 10, None));
+    }
 }

@@ -1,49 +1,48 @@
-//! The numbers that the optimizer changes and keeps, and the one place that writes them: masters and moments,
-//! where the model is.
+//! The optimizer's state, masters and moments, on the model's device; the only file that writes it.
 //!
-//! In f32 the masters are the model's own: the update is made in place, and no second copy of the weights
-//! exists. Held otherwise (bf16), the model has them rounded, and f32 masters are kept here: without them,
-//! small updates would be rounded away. On a device all of them stay there, and of the gradients only their
-//! norm comes back; what a checkpoint holds is a copy, bit for bit.
+//! In f32 the masters are the model's own weights: the update is in place, and no second copy exists. In bf16
+//! the model has rounded weights, and f32 masters are kept here (mixed precision, Micikevicius et al. 2018):
+//! without them, small updates would be rounded away. On a device, all of it stays there, and of the
+//! gradients only the norm leaves it; a checkpoint holds a bit-exact copy.
 
-use super::adamw::{self, Decay, Moments, Numbers, composed};
+use super::adamw::{self, Moments, StepFactors, WeightDecayMask, composed};
 use super::{Error, TrainConfig};
-use crate::autograd::{Flat, Held as WeightHeld, Slot, flat};
-use crate::model::{self, Precision, Store};
-use crate::ops::host;
-use candle_core::{DType, Tensor};
+use crate::autograd::{FlatVector, Slot, WeightData, flat};
+use crate::device::Backend;
+use crate::model::{self, Precision, WeightStore};
+use candle_core::{DType, Device, Tensor};
 
 /// Masters and moments.
 pub(super) struct Optimizer {
-    decay: Decay,
-    held: Held,
+    decay: WeightDecayMask,
+    state: OptimizerState,
 }
 
-enum Held {
-    /// On the CPU; no masters where they are the model's own numbers.
+enum OptimizerState {
+    /// On the CPU; no masters where the model's own weights are f32.
     Host { masters: Option<Vec<f32>>, moments: Moments },
     /// On the model's device.
-    Device { masters: Option<Tensor>, first: Tensor, second: Tensor },
+    Device { masters: Option<Tensor>, first: Tensor, second: Tensor, piece: usize },
 }
 
 /// One update.
-pub(super) struct Update<'a> {
+pub(super) struct OptimizerStep<'a> {
     pub config: &'a TrainConfig,
     pub step: u64,
-    pub gradients: &'a Flat,
+    pub gradients: &'a FlatVector,
     /// What the gradients are multiplied with.
     pub scale: f64,
 }
 
 impl Optimizer {
-    /// That of a model at step 0. Checks that its weights are held as the parameters say.
-    pub fn of(store: &Store, config: &TrainConfig) -> Result<Self, Error> {
+    /// The state at step 0. Checks that the model's weights have the precision of the parameters.
+    pub fn of(store: &WeightStore, config: &TrainConfig) -> Result<Self, Error> {
         let Some(slot) = store.slots().first() else {
             return Err(Error::Parameters("no weight of the model is trained".to_owned()));
         };
-        let dtype = match store.get(&slot.name)?.held() {
-            WeightHeld::Dense(tensor) => tensor.dtype(),
-            WeightHeld::Quantised(_) => {
+        let dtype = match store.get(&slot.name)?.data() {
+            WeightData::Dense(tensor) => tensor.dtype(),
+            WeightData::Quantized(_) => {
                 return Err(Error::Parameters(format!("{} is trained and held in few bits", slot.name)));
             }
         };
@@ -54,56 +53,64 @@ impl Optimizer {
             )));
         }
         let (count, apart) = (store.trained_count(), dtype != DType::F32);
-        let held = if host::slices(store.device()) {
-            Held::Host { masters: apart.then(|| store.trained()).transpose()?, moments: Moments::zero(count) }
-        } else {
-            let zeros = || flat::zeros(count, store.device()).map_err(model::Error::from);
-            let masters =
-                apart.then(|| Ok::<_, model::Error>(store.flat()?.to_dtype(DType::F32)?)).transpose()?;
-            Held::Device { masters, first: zeros()?, second: zeros()? }
+        let state = match store.backend() {
+            Backend::Fused => OptimizerState::Host {
+                masters: apart.then(|| store.trained()).transpose()?,
+                moments: Moments::zero(count),
+            },
+            Backend::Composed(sizes) => {
+                let zeros = || flat::zeros(count, store.device()).map_err(model::Error::from);
+                let masters =
+                    apart.then(|| Ok::<_, model::Error>(store.flat()?.to_dtype(DType::F32)?)).transpose()?;
+                OptimizerState::Device { masters, first: zeros()?, second: zeros()?, piece: sizes.flat }
+            }
         };
-        Ok(Self { decay: Decay::of(store.slots()), held })
+        Ok(Self { decay: WeightDecayMask::of(store.slots()), state })
     }
 
     /// A copy of the masters.
-    pub fn weights(&self, store: &Store) -> Result<Vec<f32>, Error> {
-        match &self.held {
-            Held::Host { masters: None, .. } | Held::Device { masters: None, .. } => Ok(store.trained()?),
-            Held::Host { masters: Some(masters), .. } => Ok(masters.clone()),
-            Held::Device { masters: Some(masters), .. } => read(masters),
+    pub fn weights(&self, store: &WeightStore) -> Result<Vec<f32>, Error> {
+        match &self.state {
+            OptimizerState::Host { masters: None, .. } | OptimizerState::Device { masters: None, .. } => {
+                Ok(store.trained()?)
+            }
+            OptimizerState::Host { masters: Some(masters), .. } => Ok(masters.clone()),
+            OptimizerState::Device { masters: Some(masters), .. } => read(masters),
         }
     }
 
     /// A copy of the moments.
     pub fn moments(&self) -> Result<Moments, Error> {
-        match &self.held {
-            Held::Host { moments, .. } => Ok(moments.clone()),
-            Held::Device { first, second, .. } => Ok(Moments { first: read(first)?, second: read(second)? }),
+        match &self.state {
+            OptimizerState::Host { moments, .. } => Ok(moments.clone()),
+            OptimizerState::Device { first, second, .. } => {
+                Ok(Moments { first: read(first)?, second: read(second)? })
+            }
         }
     }
 
-    /// The moments, which are then gone here: [`Optimizer::put`] must follow.
+    /// Moves the moments out: [`Optimizer::put`] must follow.
     pub fn take_moments(&mut self) -> Result<Moments, Error> {
-        match &mut self.held {
-            Held::Host { moments, .. } => {
+        match &mut self.state {
+            OptimizerState::Host { moments, .. } => {
                 Ok(std::mem::replace(moments, Moments { first: Vec::new(), second: Vec::new() }))
             }
-            Held::Device { .. } => self.moments(),
+            OptimizerState::Device { .. } => self.moments(),
         }
     }
 
-    /// Replaces all numbers by as many.
-    pub fn put(&mut self, store: &Store, weights: &[f32], given: Moments) -> Result<(), Error> {
+    /// Replaces weights and moments.
+    pub fn put(&mut self, store: &WeightStore, weights: &[f32], given: Moments) -> Result<(), Error> {
         store.set(weights)?;
-        match &mut self.held {
-            Held::Host { masters, moments } => {
+        match &mut self.state {
+            OptimizerState::Host { masters, moments } => {
                 if let Some(masters) = masters {
                     masters.copy_from_slice(weights);
                 }
                 *moments = given;
                 Ok(())
             }
-            Held::Device { masters, first, second } => {
+            OptimizerState::Device { masters, first, second, .. } => {
                 let given = [
                     (Some(&*first), given.first.as_slice()),
                     (Some(&*second), &given.second),
@@ -118,49 +125,57 @@ impl Optimizer {
         }
     }
 
-    /// Gradients where the masters are: those that came from other ranks are sent to the device, once a step.
-    pub fn place(&self, store: &Store, gradients: Flat) -> Result<Flat, Error> {
-        match (&self.held, gradients) {
-            (_, Flat::Failed(reason)) => Err(failed(&reason)),
-            (Held::Device { .. }, Flat::Host(numbers)) => {
-                Ok(Flat::Device(Flat::Host(numbers).on(store.device()).map_err(model::Error::from)?))
+    /// Moves gradients to where the masters are: those from other ranks are sent to the device once a step.
+    pub fn place(&self, store: &WeightStore, gradients: FlatVector) -> Result<FlatVector, Error> {
+        match (&self.state, gradients) {
+            (_, FlatVector::Failed(reason)) => Err(failed(&reason)),
+            (OptimizerState::Device { piece, .. }, FlatVector::Host(numbers)) => {
+                let tensor = FlatVector::Host(numbers).on(store.device()).map_err(model::Error::from)?;
+                Ok(FlatVector::Device { tensor, piece: *piece })
             }
-            (Held::Host { .. }, Flat::Device(_)) => Err(elsewhere()),
-            (Held::Host { .. }, there @ Flat::Host(_)) | (Held::Device { .. }, there @ Flat::Device(_)) => {
-                Ok(there)
-            }
+            (OptimizerState::Host { .. }, FlatVector::Device { .. }) => Err(elsewhere()),
+            (OptimizerState::Host { .. }, there @ FlatVector::Host(_))
+            | (OptimizerState::Device { .. }, there @ FlatVector::Device { .. }) => Ok(there),
         }
     }
 
-    /// Whether any step was made that counted: the first moments are not all zeros.
+    /// Whether any update was made: the first moments are not all zero.
     pub fn has_moved(&self) -> Result<bool, Error> {
-        match &self.held {
-            Held::Host { moments, .. } => Ok(moments.first.iter().any(|moment| *moment != 0.0)),
-            Held::Device { first, .. } => Ok(composed::norm(first).map_err(model::Error::from)? > 0.0),
+        match &self.state {
+            OptimizerState::Host { moments, .. } => Ok(moments.first.iter().any(|moment| *moment != 0.0)),
+            OptimizerState::Device { first, piece, .. } => {
+                Ok(composed::norm(first, *piece).map_err(model::Error::from)? > 0.0)
+            }
         }
     }
 
-    /// The norm of the gradients, times `scale`, on the calling thread's pool.
-    pub fn norm(&self, gradients: &Flat, scale: f64) -> Result<f64, Error> {
+    /// The L2 norm of the gradients, times `scale`.
+    pub fn norm(&self, gradients: &FlatVector, scale: f64) -> Result<f64, Error> {
         match gradients {
-            Flat::Host(gradients) => Ok(adamw::norm(gradients, scale)),
-            Flat::Device(gradients) => Ok(composed::norm(gradients).map_err(model::Error::from)? * scale),
-            Flat::Failed(reason) => Err(failed(reason)),
+            FlatVector::Host(gradients) => Ok(adamw::norm(gradients, scale)),
+            FlatVector::Device { tensor, piece } => {
+                Ok(composed::norm(tensor, *piece).map_err(model::Error::from)? * scale)
+            }
+            FlatVector::Failed(reason) => Err(failed(reason)),
         }
     }
 
     /// The first trained weight whose gradient is all zeros.
-    pub fn unmoved<'a>(&self, store: &'a Store, gradients: &Flat) -> Result<Option<&'a Slot>, Error> {
+    pub fn unmoved<'a>(
+        &self,
+        store: &'a WeightStore,
+        gradients: &FlatVector,
+    ) -> Result<Option<&'a Slot>, Error> {
         Ok(gradients.all_zeros(store.slots()).map_err(model::Error::from)?)
     }
 
-    /// Makes an update, on the calling thread's pool.
-    pub fn update(&mut self, store: &Store, update: &Update<'_>) -> Result<(), Error> {
-        let Update { config, step, gradients, scale } = *update;
+    /// Makes an update.
+    pub fn update(&mut self, store: &WeightStore, update: &OptimizerStep<'_>) -> Result<(), Error> {
+        let OptimizerStep { config, step, gradients, scale } = *update;
         let decay = &self.decay;
-        match &mut self.held {
-            Held::Host { masters, moments } => {
-                let Flat::Host(gradients) = gradients else { return Err(elsewhere()) };
+        match &mut self.state {
+            OptimizerState::Host { masters, moments } => {
+                let FlatVector::Host(gradients) = gradients else { return Err(elsewhere()) };
                 match masters {
                     None => Ok(store.edit(|weights| {
                         adamw::update(config, decay, step, weights, moments, gradients, scale)
@@ -171,25 +186,25 @@ impl Optimizer {
                     }
                 }
             }
-            Held::Device { masters, first, second } => {
+            OptimizerState::Device { masters, first, second, piece } => {
                 let own = store.flat()?;
                 let (weights, rounded) = match masters {
                     Some(masters) => (&*masters, Some(&own)),
                     None => (&own, None),
                 };
-                let held = composed::Held { weights, rounded, first, second };
-                let Flat::Device(gradients) = gradients else { return Err(elsewhere()) };
-                Ok(composed::update(Numbers::of(config, step, scale), decay, &held, gradients)
+                let held = composed::DeviceState { weights, rounded, first, second };
+                let FlatVector::Device { tensor: gradients, .. } = gradients else { return Err(elsewhere()) };
+                Ok(composed::update(StepFactors::of(config, step, scale), decay, &held, gradients, *piece)
                     .map_err(model::Error::from)?)
             }
         }
     }
 
     /// Hash of the masters.
-    pub fn hash(&self, store: &Store) -> Result<String, Error> {
-        match &self.held {
-            Held::Host { masters: Some(masters), .. } => Ok(hash(masters)),
-            Held::Host { .. } | Held::Device { .. } => Ok(hash(&self.weights(store)?)),
+    pub fn hash(&self, store: &WeightStore) -> Result<String, Error> {
+        match &self.state {
+            OptimizerState::Host { masters: Some(masters), .. } => Ok(hash(masters)),
+            OptimizerState::Host { .. } | OptimizerState::Device { .. } => Ok(hash(&self.weights(store)?)),
         }
     }
 }
@@ -198,13 +213,14 @@ fn elsewhere() -> Error {
     Error::Parameters("the gradients and the model are on different devices".to_owned())
 }
 
-/// What a device failed at before.
+/// A device failed earlier, for this reason.
 fn failed(reason: &str) -> Error {
     Error::Model(model::Error::Tensor(candle_core::Error::Msg(reason.to_owned())))
 }
 
 fn read(tensor: &Tensor) -> Result<Vec<f32>, Error> {
-    Ok(Flat::Device(tensor.clone()).into_host().map_err(model::Error::from)?)
+    let read = || tensor.to_device(&Device::Cpu)?.to_vec1::<f32>();
+    Ok(read().map_err(model::Error::from)?)
 }
 
 fn write(tensor: &Tensor, numbers: &[f32]) -> Result<(), Error> {
@@ -212,7 +228,7 @@ fn write(tensor: &Tensor, numbers: &[f32]) -> Result<(), Error> {
     Ok(tensor.slice_set(&given, 0, 0).map_err(model::Error::from)?)
 }
 
-/// Numbers that are turned to bytes at a time.
+/// Elements that are converted to bytes at a time.
 const HASHED_AT_A_TIME: usize = 1 << 16;
 
 fn hash(numbers: &[f32]) -> String {

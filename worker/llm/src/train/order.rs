@@ -1,41 +1,42 @@
-//! Which samples a step reads: a pure function of the seed and of a number that counts the run's samples on.
+//! Which samples a step reads: a pure function of the seed and of a counter over the run's samples.
 //!
-//! Each pass over the samples takes every one once, in an order of its own; there is no state, so a run can
-//! start at any number, on any number of ranks. What a guard has decided to skip is left out of the count.
+//! Each pass (epoch) takes every sample once, in its own order. There is no state, so a run can start at any
+//! number, on any number of ranks. Samples that a guard has decided to skip are left out.
 
 use std::ops::Range;
 
 /// The order of one run.
 #[derive(Clone, Copy, Debug)]
-pub struct Order {
+pub struct SampleOrder {
     seed: u64,
     samples: u64,
 }
 
-/// Rounds of the permutation. Four are enough for an order that looks drawn.
+/// Rounds of the Feistel network. Four give an order that looks random.
 const ROUNDS: u64 = 4;
 
-impl Order {
-    /// An order of `samples` samples; `None` when there is none.
+impl SampleOrder {
+    /// An order of `samples` samples; `None` when there are no samples.
     #[must_use]
     pub fn new(seed: u64, samples: u64) -> Option<Self> {
         (samples > 0).then_some(Self { seed, samples })
     }
 
-    /// Which sample the run's `number`th is.
+    /// The place in the data set of the run's `number`th sample.
     #[must_use]
     pub fn place(&self, number: u64) -> u64 {
         let (pass, place) = (number / self.samples, number % self.samples);
         self.permuted(pass, place)
     }
 
-    /// Which samples these are.
+    /// The places of the samples with these numbers.
     #[must_use]
     pub fn places(&self, numbers: &[Range<u64>]) -> Vec<u64> {
         numbers.iter().cloned().flatten().map(|number| self.place(number)).collect()
     }
 
-    /// A permutation of the samples by a Feistel network, walked until it falls inside.
+    /// A permutation of the samples: a Feistel network over a power of two, repeated until the result is a
+    /// sample (cycle walking; Black and Rogaway 2002).
     fn permuted(&self, pass: u64, place: u64) -> u64 {
         let half = u64::BITS.saturating_sub((self.samples - 1).leading_zeros()).div_ceil(2).max(1);
         let mask = (1 << half) - 1;
@@ -47,7 +48,7 @@ impl Order {
                 (left, right) = (right, left ^ (mix(key ^ right) & mask));
             }
             value = left << half | right;
-            // A permutation's cycle comes back to where it began, which is inside, so this ends.
+            // The cycle of a permutation returns to its start, which is a sample, so this ends.
             if value < self.samples {
                 return value;
             }
@@ -55,7 +56,7 @@ impl Order {
     }
 }
 
-/// A number that looks unlike its origin (splitmix64).
+/// splitmix64: a hash of one number.
 pub(super) fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -87,7 +88,7 @@ pub fn take(mut cursor: u64, mut count: u64, skipped: &[Range<u64>]) -> Vec<Rang
     taken
 }
 
-/// Of numbers in ranges, `count` from the `first`th on.
+/// Of the numbers in `ranges`, `count` from the `first`th on.
 #[must_use]
 pub fn part(ranges: &[Range<u64>], mut first: u64, mut count: u64) -> Vec<Range<u64>> {
     let mut found = Vec::new();
@@ -104,7 +105,7 @@ pub fn part(ranges: &[Range<u64>], mut first: u64, mut count: u64) -> Vec<Range<
     found
 }
 
-/// Adds a range to those that are skipped, and joins what touches.
+/// Adds a range to the skipped ones, and joins ranges that touch.
 pub fn skip(skipped: &mut Vec<Range<u64>>, range: Range<u64>) {
     skipped.push(range);
     skipped.sort_by_key(|range| range.start);
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn each_pass_takes_each_sample_once_in_its_own_order() {
         for samples in [1u64, 2, 12, 100, 125, 512] {
-            let order = Order::new(3, samples).expect("has samples");
+            let order = SampleOrder::new(3, samples).expect("has samples");
             let pass = |pass: u64| (0..samples).map(|i| order.place(pass * samples + i)).collect::<Vec<_>>();
             let (first, second) = (pass(0), pass(1));
             let every: BTreeSet<_> = (0..samples).collect();
@@ -135,11 +136,11 @@ mod tests {
             if samples > 20 {
                 assert_ne!(first, second);
                 assert!(!first.is_sorted());
-                let other = Order::new(4, samples).expect("has samples");
+                let other = SampleOrder::new(4, samples).expect("has samples");
                 assert_ne!(first, (0..samples).map(|i| other.place(i)).collect::<Vec<_>>());
             }
         }
-        assert!(Order::new(0, 0).is_none());
+        assert!(SampleOrder::new(0, 0).is_none());
     }
 
     fn ranges(pairs: &[(u64, u64)]) -> Vec<Range<u64>> {

@@ -1,9 +1,9 @@
 //! Whole sequences packed into windows, so that fine-tuning wastes few positions and splits no example.
 //!
-//! First fit in order (as Hugging Face TRL's `bfd` without the sorting): each sequence goes into the first
-//! window with room, found by a tree over the windows' room, so that the cost is `n log n` and the result
-//! depends on nothing but the lengths. A sequence of `n` tokens takes `n - 1` positions: its last token is
-//! only predicted. Attention must be cut at [`Window::starts`].
+//! First fit in order (as Hugging Face TRL's `bfd`, without sorting): each sequence goes into the first
+//! window with room, found by a tree over the windows' free space. The cost is `n log n`, and the result
+//! depends on the lengths only. A sequence of `n` tokens takes `n - 1` positions: its last token is only
+//! predicted. Attention must be cut at [`Window::starts`].
 
 use super::{Corpus, Error};
 use muster_data::pack::TooLong;
@@ -11,9 +11,9 @@ use muster_data::pack::TooLong;
 /// One row of a batch: as many inputs as targets and flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
-    /// What the model sees.
+    /// Input tokens.
     pub inputs: Vec<u32>,
-    /// What it should say next, position by position.
+    /// The next token at each position.
     pub targets: Vec<u32>,
     /// Whether the loss counts each target.
     pub learnt: Vec<bool>,
@@ -46,7 +46,7 @@ pub struct Packing {
     windows: Vec<Vec<u64>>,
     /// Sequences that are cut to the context.
     pub truncated: u64,
-    /// Sequences that are left out since they are longer than the context.
+    /// Sequences that are left out because they are longer than the context.
     pub dropped: u64,
     /// Positions that hold padding.
     pub padded: u64,
@@ -61,7 +61,8 @@ impl Packing {
         Self::pack(corpus, context, padding, too_long, false)
     }
 
-    /// As [`Packing::new`], with a window for each sequence: for what must stand before each of them.
+    /// As [`Packing::new`], with one sequence per window: for methods that put learnt tokens before each
+    /// sequence.
     ///
     /// # Errors
     /// As [`Packing::new`].
@@ -83,7 +84,7 @@ impl Packing {
             return Err(Error::Parameters("the corpus is empty: no document of it was kept".to_owned()));
         }
         let mut packing = Self { context, padding, windows: Vec::new(), truncated: 0, dropped: 0, padded: 0 };
-        let mut room = Room::default();
+        let mut room = FreeSpace::default();
         for (number, length) in (0u64..).zip(corpus.lengths()) {
             // A single token predicts nothing.
             let Some(wanted @ 1..) = length.checked_sub(1) else { continue };
@@ -124,7 +125,7 @@ impl Packing {
         Ok(packing)
     }
 
-    /// Positions of a window.
+    /// Positions per window.
     #[must_use]
     pub fn context(&self) -> usize {
         self.context
@@ -136,7 +137,7 @@ impl Packing {
         self.windows.len() as u64
     }
 
-    /// The sequences of a window; none past the last.
+    /// The sequences of a window; empty past the last.
     #[must_use]
     pub fn sequences(&self, window: u64) -> &[u64] {
         usize::try_from(window).ok().and_then(|window| self.windows.get(window)).map_or(&[], Vec::as_slice)
@@ -183,16 +184,16 @@ impl Corpus {
     }
 }
 
-/// The room left in each window, as a tree of greatest rooms: node `i` has the children `2i` and `2i + 1`.
+/// The free positions of each window, as a tree of maxima: node `i` has the children `2i` and `2i + 1`.
 #[derive(Default)]
-struct Room {
+struct FreeSpace {
     tree: Vec<usize>,
     leaves: usize,
     used: usize,
 }
 
-impl Room {
-    /// The first window with so much room.
+impl FreeSpace {
+    /// The first window with `needed` free positions.
     fn first(&self, needed: usize) -> Option<usize> {
         if self.tree.get(1).is_none_or(|room| *room < needed) {
             return None;
@@ -205,7 +206,7 @@ impl Room {
         Some(node - self.leaves)
     }
 
-    /// A new window's number.
+    /// Adds a window and returns its number.
     fn push(&mut self, room: usize) -> usize {
         if self.used == self.leaves {
             let leaves = (self.leaves * 2).max(64);
@@ -246,7 +247,7 @@ mod tests {
     use muster_data::documents::Entry;
     use muster_data::shard::{DocumentKind, Sequence, Shard, ShardIndex, ShardWriter};
 
-    /// Chats of so many tokens, numbered on, of which the second half is learnt from.
+    /// Chats of these lengths with consecutive tokens; the second half of each is learnt from.
     fn shard(lengths: &[usize], from: u32) -> Shard {
         let index = ShardIndex {
             name: "s".to_owned(),

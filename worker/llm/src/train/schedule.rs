@@ -1,27 +1,10 @@
-//! The learning rate of each step: a rise, and then a course of one of four shapes. A pure function of the
+//! The learning rate of each step: a linear warm-up, then one of four shapes. A pure function of the
 //! configuration and the step.
 
-use super::TrainConfig;
-use serde::{Deserialize, Serialize};
+use super::config::{Schedule, TrainConfig};
 use std::f64::consts::PI;
 
-/// The course of the learning rate after the warm-up, from the greatest to `final_rate` of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// Half a cosine over all that is left (Loshchilov & Hutter 2017).
-    #[default]
-    Cosine,
-    /// A straight line over all that is left.
-    Linear,
-    /// Level, and over the last `decay_steps` a straight line down (warm-up, stable, decay; Hu et al. 2024,
-    /// MiniCPM): what was learnt before the fall can be gone on with, whatever number of steps was planned.
-    Wsd,
-    /// Level to the end.
-    Constant,
-}
-
-/// The learning rate of a step, counted from 0. Past the last step it stays what it was there.
+/// The learning rate of a step, counted from 0. After the last step it stays constant.
 #[must_use]
 pub fn learning_rate(config: &TrainConfig, step: u64) -> f64 {
     if step < config.warmup_steps {

@@ -1,23 +1,23 @@
-//! Where a run stands, and what a step did: plain data for checkpoints, records and guards.
+//! A run's progress, and what a step did: plain data for checkpoints, records and guards.
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Where a run stands, beside its numbers.
+/// A run's progress, without weights and moments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {
+pub struct TrainState {
     /// Steps done.
     pub step: u64,
-    /// The number of the sample that is next; see [`super::order`].
+    /// The number of the next sample; see [`super::order`].
     pub cursor: u64,
-    /// Numbers of samples that are left out, disjoint and in order.
+    /// Numbers of skipped samples, disjoint and in order.
     pub skipped: Vec<Range<u64>>,
 }
 
 /// What a step did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Which, counted from 0.
+    /// The step, counted from 0.
     pub step: u64,
     /// Mean loss over what was counted in the global batch, in nats.
     pub loss: f64,

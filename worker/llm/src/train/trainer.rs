@@ -1,20 +1,22 @@
-//! One rank of a run: gradients of its microbatches, and the update that all ranks make alike.
+//! One rank of a run: the gradients of its microbatches, and the update that all ranks make alike.
 //!
-//! It states which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that whoever
-//! schedules can lease and record them. Vectors of gradients are used again from step to step. No clock is
-//! read: whoever calls measures time and memory.
+//! It says which samples each microbatch takes before it is computed ([`Trainer::plan`]), so that they can be
+//! leased and recorded. Vectors of gradients are used again from step to step. No clock is read: the caller
+//! measures time and memory.
 
 use super::adamw::Moments;
-use super::budget::{self, Need};
-use super::checkpoint::{Manifest, Restored, Snapshot};
-use super::gradients::{Gradients, Sums};
-use super::memory::Needs;
-use super::optimizer::{Optimizer, Update};
-use super::order::{self, Order};
-use super::samples::{Batch, Samples};
+
+use super::checkpoint::{CheckpointContents, CheckpointManifest, ReadFile, RestoredState, Snapshot, VERSION};
+use super::dataset::{Dataset, TokenBatch};
+use super::device_memory::DeviceMemoryNeed;
+use super::gradients::{GradientSum, LossSums};
+use super::memory::{self, MemoryNeed};
+use super::optimizer::{Optimizer, OptimizerStep};
+use super::order::{self, SampleOrder};
 use super::schedule::learning_rate;
-use super::{Error, Objective, State, StepReport, TrainConfig, loss};
-use crate::autograd::Flat;
+use super::{Error, Objective, StepReport, TrainConfig, TrainState, loss};
+use crate::autograd::FlatVector;
+use crate::cpu::simd::instructions;
 use crate::model::weights::slots;
 use crate::model::{self, Decoder, Precision};
 use crate::parallel::{Partial, Tree, tree};
@@ -24,37 +26,36 @@ use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// One rank.
+/// One rank of a training run.
 pub struct Trainer {
     config: TrainConfig,
-    samples: Arc<dyn Samples>,
-    order: Order,
+    dataset: Arc<dyn Dataset>,
+    order: SampleOrder,
     compute: Compute,
     model: Decoder,
     optimizer: Optimizer,
-    state: State,
+    state: TrainState,
     loss: Option<f64>,
     spaces: Mutex<Vec<Vec<f32>>>,
-    /// Bytes that may be used.
+    /// Bytes that may be used, if that is limited.
     granted: Option<u64>,
 }
 
-/// Vectors of gradients that are kept to be used again; a sum over microbatches has about log2 of their
-/// number alive.
+/// Vectors of gradients that are kept for reuse; a sum over n microbatches has about log2(n) alive.
 const SPACES_MAX: usize = 4;
 
 impl Trainer {
-    /// A run at step 0 of a model as it is.
+    /// A run at step 0 of `model`.
     ///
     /// # Errors
     /// When the parameters contradict each other, the model or the data, or a weight would get no gradient.
     pub fn new(
         config: TrainConfig,
         model: Decoder,
-        samples: Arc<dyn Samples>,
+        dataset: Arc<dyn Dataset>,
         compute: Compute,
     ) -> Result<Self, Error> {
-        Self::within(config, model, samples, compute, None)
+        Self::within(config, model, dataset, compute, None)
     }
 
     /// As [`Trainer::new`], in `granted` bytes of memory: a batch that would need more is refused before it
@@ -65,52 +66,52 @@ impl Trainer {
     pub fn within(
         config: TrainConfig,
         mut model: Decoder,
-        samples: Arc<dyn Samples>,
+        dataset: Arc<dyn Dataset>,
         compute: Compute,
         granted: Option<u64>,
     ) -> Result<Self, Error> {
         config.validate()?;
-        let about = samples.about();
+        let info = dataset.info();
         let (vocab, context) = (model.config().vocab_size, model.config().max_position_embeddings);
-        if about.vocab_size > vocab {
+        if info.vocab_size > vocab {
             return Err(Error::Parameters(format!(
                 "tokens of a vocabulary of {} for a model of {vocab}: the tokenizer is not the model's",
-                about.vocab_size
+                info.vocab_size
             )));
         }
-        let learnt = model.before();
-        if learnt + about.positions > context {
+        let learnt = model.virtual_tokens();
+        if learnt + info.positions > context {
             let behind = if learnt > 0 { format!(" behind {learnt} that are learnt") } else { String::new() };
             return Err(Error::Parameters(format!(
                 "sequences of {}{behind} are longer than the model's context of {context}; at most {} fit",
-                about.positions,
+                info.positions,
                 context.saturating_sub(learnt)
             )));
         }
-        let order = Order::new(config.seed, about.samples)
+        let order = SampleOrder::new(config.seed, info.samples)
             .ok_or_else(|| Error::Parameters("there are no samples".to_owned()))?;
-        let needs = || Needs::of(&model, config.sequences, about.positions, config.gradient_checkpointing);
-        let optimizer =
-            Optimizer::of(model.store(), &config).map_err(|error| Needs::explain(error, needs))?;
+        let needs =
+            || DeviceMemoryNeed::of(&model, config.sequences, info.positions, config.gradient_checkpointing);
+        let optimizer = Optimizer::of(model.store(), &config).map_err(|error| error.explain_memory(needs))?;
         model.set_checkpointing(config.gradient_checkpointing);
-        let (state, loss, spaces) = (State::default(), None, Mutex::default());
+        let (state, loss, spaces) = (TrainState::default(), None, Mutex::default());
         let trainer =
-            Self { config, samples, order, compute, model, optimizer, state, loss, spaces, granted };
-        // A weight that nothing depends on would stay as it is, in silence: one sample tells.
+            Self { config, dataset, order, compute, model, optimizer, state, loss, spaces, granted };
+        // A weight that the loss does not depend on would silently stay untrained: one sample shows it.
         let batch = trainer.batch(std::slice::from_ref(&(0..1)))?;
         trainer.recycle(trainer.gradients_of(&batch, 0)?.flat);
         Ok(trainer)
     }
 
-    /// The step that is next; it equals `config().steps` when the run is over.
+    /// The next step; it equals `config().steps` when the run is over.
     #[must_use]
     pub fn step(&self) -> u64 {
         self.state.step
     }
 
-    /// Where the run stands.
+    /// The run's progress.
     #[must_use]
-    pub fn state(&self) -> &State {
+    pub fn state(&self) -> &TrainState {
         &self.state
     }
 
@@ -120,19 +121,19 @@ impl Trainer {
         &self.config
     }
 
-    /// The model, as it is after the last step.
+    /// The model after the last step.
     #[must_use]
     pub fn model(&self) -> &Decoder {
         &self.model
     }
 
-    /// What it learns from.
+    /// The data set.
     #[must_use]
-    pub fn samples(&self) -> &Arc<dyn Samples> {
-        &self.samples
+    pub fn dataset(&self) -> &Arc<dyn Dataset> {
+        &self.dataset
     }
 
-    /// Its threads.
+    /// Its thread pool.
     #[must_use]
     pub fn compute(&self) -> &Compute {
         &self.compute
@@ -154,7 +155,7 @@ impl Trainer {
         self.optimizer.moments()
     }
 
-    /// How many numbers a gradient has.
+    /// Number of trained parameters.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
         self.model.store().trained_count()
@@ -167,7 +168,7 @@ impl Trainer {
             Objective::NextToken => 1,
             Objective::Preference { .. } => 2,
         };
-        self.config.samples_per_step() * per_sample * self.samples.about().positions as u64
+        self.config.samples_per_step() * per_sample * self.dataset.info().positions as u64
     }
 
     /// Hash of the trained weights: equal on all ranks after each step.
@@ -188,7 +189,7 @@ impl Trainer {
             .collect()
     }
 
-    /// The places in the source of samples with these numbers: what a loader prepares ahead.
+    /// The places in the data set of the samples with these numbers: what a loader prepares ahead.
     #[must_use]
     pub fn places(&self, numbers: &[Range<u64>]) -> Vec<u64> {
         self.order.places(numbers)
@@ -197,16 +198,16 @@ impl Trainer {
     /// The samples with these numbers.
     ///
     /// # Errors
-    /// When the source can't give them.
-    pub fn batch(&self, numbers: &[Range<u64>]) -> Result<Batch, Error> {
-        self.samples.batch(&self.places(numbers))
+    /// When the data set can't be read.
+    pub fn batch(&self, numbers: &[Range<u64>]) -> Result<TokenBatch, Error> {
+        self.dataset.batch(&self.places(numbers))
     }
 
-    /// The batches that will be wanted from now on, in this order, by the numbers of their samples: a source
-    /// that is elsewhere may fetch them ahead.
-    pub fn expect(&self, upcoming: impl Iterator<Item = Vec<Range<u64>>> + Send + 'static) {
+    /// Announces the batches that will be wanted from now on, in this order, by the numbers of their samples;
+    /// see [`Dataset::prefetch`].
+    pub fn prefetch(&self, upcoming: impl Iterator<Item = Vec<Range<u64>>> + Send + 'static) {
         let order = self.order;
-        self.samples.expect(Box::new(upcoming.map(move |numbers| order.places(&numbers))));
+        self.dataset.prefetch(Box::new(upcoming.map(move |numbers| order.places(&numbers))));
     }
 
     /// The gradient sums of a contiguous range of the microbatches of the next step, as far as the tree over
@@ -217,20 +218,20 @@ impl Trainer {
     ///
     /// # Errors
     /// When `step` is not the next one, the range is empty or past the end, or a sample can't be read or does
-    /// not fit the model. A loss that is not finite is no error yet: all ranks must learn of it, from the
+    /// not fit the model. A loss that is NaN or infinite is not an error yet: all ranks must see it, in the
     /// sum.
     pub fn loss_and_gradients(
         &self,
         step: u64,
         microbatches: Range<usize>,
-    ) -> Result<Vec<Partial<Gradients>>, Error> {
+    ) -> Result<Vec<Partial<GradientSum>>, Error> {
         self.expect_step(step)?;
         let plan = self.plan();
         let make = |microbatch: usize| {
             let numbers = &plan[microbatch];
             self.gradients_of(&self.batch(numbers)?, numbers.first().map_or(0, |range| range.start))
         };
-        crate::compute::run(&self.compute, || {
+        self.compute.run(|| {
             tree::sum(microbatches, self.config.microbatches, make, |sum, other| self.join(sum, other))
         })
     }
@@ -248,19 +249,22 @@ impl Trainer {
         self.apply(step, whole.total()?)
     }
 
-    /// Adds the sum over other microbatches, where they are, and keeps the vector that this frees.
-    pub fn join(&self, sum: &mut Gradients, other: Gradients) {
+    /// Adds the sum over other microbatches, in place, and keeps the vector that this frees.
+    pub fn join(&self, sum: &mut GradientSum, other: GradientSum) {
         sum.sums.add(&other.sums);
         sum.flat.add(&other.flat);
         self.recycle(other.flat);
     }
 
-    /// What the gradients of a batch need in memory.
+    /// The memory that the gradients of a batch need.
     #[must_use]
-    pub fn need(&self, batch: &Batch) -> Need {
+    pub fn need(&self, batch: &TokenBatch) -> MemoryNeed {
         let apart = self.config.precision == Precision::Bf16;
-        let batch = budget::activations(&self.model, &batch.rows(), self.config.gradient_checkpointing);
-        Need { resident: budget::resident(&self.model, apart) + budget::snapshot(&self.model), batch }
+        let batch = memory::activation_bytes(&self.model, &batch.rows(), self.config.gradient_checkpointing);
+        MemoryNeed {
+            resident: memory::training_bytes(&self.model, apart) + memory::snapshot_bytes(&self.model),
+            batch,
+        }
     }
 
     /// Gradients of one batch, which may come from a loader elsewhere. `number` is that of its first sample:
@@ -269,7 +273,7 @@ impl Trainer {
     /// # Errors
     /// When the batch does not fit the model, or a trained weight gets no gradient; [`Error::Budget`] when it
     /// does not fit what was granted, [`Error::Memory`] when it does not fit the device.
-    pub fn gradients_of(&self, batch: &Batch, number: u64) -> Result<Gradients, Error> {
+    pub fn gradients_of(&self, batch: &TokenBatch, number: u64) -> Result<GradientSum, Error> {
         batch.validate()?;
         if let Some(granted) = self.granted {
             let need = self.need(batch);
@@ -280,27 +284,26 @@ impl Trainer {
         let space = self.spaces.lock().pop().unwrap_or_default();
         let dropout = Some(order::mix(self.config.seed ^ order::mix(number)));
         let (config, unit) = (&self.config, self.unit());
-        let needs = || Needs::of(&self.model, batch.sequences, batch.time, config.gradient_checkpointing);
-        let found = crate::compute::run(&self.compute, || {
-            loss::gradients(&self.model, batch, config.objective, unit, dropout, space)
-        });
-        let (sums, gradients) = found.map_err(|error| Needs::explain(error, needs))?;
+        let needs =
+            || DeviceMemoryNeed::of(&self.model, batch.sequences, batch.time, config.gradient_checkpointing);
+        let found =
+            self.compute.run(|| loss::gradients(&self.model, batch, config.objective, unit, dropout, space));
+        let (sums, gradients) = found.map_err(|error| error.explain_memory(needs))?;
         if let Some(name) = gradients.untouched().next() {
             return Err(model::Error::NoGradient(name.to_owned()).into());
         }
-        Ok(Gradients { sums, flat: gradients.finish() })
+        Ok(GradientSum { sums, flat: gradients.into_flat() })
     }
 
-    /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients' scale is
-    /// that of one microbatch of which everything counts; here they become those of the mean over what was
-    /// counted.
+    /// Makes the update of `step` from the sum over all microbatches of all ranks. The gradients become those
+    /// of the mean loss over what was counted.
     ///
     /// # Errors
-    /// When `step` is not the next one, the length differs, or the loss or the gradient is not finite;
+    /// When `step` is not the next one, the length differs, or the loss or the gradient is NaN or infinite;
     /// nothing is then changed.
-    pub fn apply(&mut self, step: u64, total: Gradients) -> Result<StepReport, Error> {
+    pub fn apply(&mut self, step: u64, total: GradientSum) -> Result<StepReport, Error> {
         self.expect_step(step)?;
-        let Gradients { sums, flat } = total;
+        let GradientSum { sums, flat } = total;
         let flat = self.optimizer.place(self.model.store(), flat).map_err(|error| self.explain(error))?;
         if flat.len() != self.parameter_count() {
             return Err(Error::Parameters(format!(
@@ -311,19 +314,18 @@ impl Trainer {
         }
         let counted = sums.counted.max(1.0);
         let mean = 1.0 / (self.unit() * counted);
-        let gradient_norm = crate::compute::run(&self.compute, || self.optimizer.norm(&flat, mean))
-            .map_err(|error| self.explain(error))?;
+        let gradient_norm =
+            self.compute.run(|| self.optimizer.norm(&flat, mean)).map_err(|error| self.explain(error))?;
         for (what, value) in [("the loss", sums.loss), ("the gradient's norm", gradient_norm)] {
             if !value.is_finite() {
                 return Err(Error::NotFinite { step, what, value });
             }
         }
-        // If nothing counted in the first step, the factors that begin as zeros still are.
+        // If nothing was counted in the first step, LoRA's B is still zero.
         if step == LORA_LEARNS_AT && gradient_norm > 0.0 && self.optimizer.has_moved()? {
             self.expect_all_learn(&flat)?;
         }
-        // A global batch of which nothing counts says nothing; moments that go on would still move the
-        // weights.
+        // Without anything counted there is no gradient, but AdamW's moments would still move the weights.
         if sums.counted > 0.0 {
             let clip = if gradient_norm > self.config.clip_norm {
                 self.config.clip_norm / gradient_norm
@@ -331,15 +333,14 @@ impl Trainer {
                 1.0
             };
             let Self { config, optimizer, model, compute, .. } = self;
-            let update = Update { config, step, gradients: &flat, scale: mean * clip };
-            crate::compute::run(&compute, || optimizer.update(model.store(), &update))
-                .map_err(|error| self.explain(error))?;
+            let update = OptimizerStep { config, step, gradients: &flat, scale: mean * clip };
+            compute.run(|| optimizer.update(model.store(), &update)).map_err(|error| self.explain(error))?;
         }
         self.recycle(flat);
         Ok(self.advance(step, &sums, gradient_norm))
     }
 
-    fn advance(&mut self, step: u64, sums: &Sums, gradient_norm: f64) -> StepReport {
+    fn advance(&mut self, step: u64, sums: &LossSums, gradient_norm: f64) -> StepReport {
         let samples = order::take(self.state.cursor, self.config.samples_per_step(), &self.state.skipped);
         let counted = sums.counted.max(1.0);
         let preference = match self.config.objective {
@@ -362,10 +363,10 @@ impl Trainer {
         }
     }
 
-    /// Leaves samples out that are still to come.
+    /// Skips samples that are still to come.
     ///
     /// # Errors
-    /// When some of them were used already, as far as this run knows: go back to a checkpoint first.
+    /// When some of them were used already: restore an earlier checkpoint first.
     pub fn skip(&mut self, numbers: Range<u64>) -> Result<(), Error> {
         if numbers.is_empty() || numbers.start < self.state.cursor {
             return Err(Error::Parameters(format!(
@@ -377,12 +378,12 @@ impl Trainer {
         Ok(())
     }
 
-    /// Takes the weights, the moments and the place of another run of the same parameters: of a logical
-    /// replica, say.
+    /// Replaces progress, weights and moments by those of another run with the same parameters, such as a
+    /// DiLoCo replica.
     ///
     /// # Errors
     /// When the lengths differ; nothing is then changed.
-    pub fn put(&mut self, state: State, weights: &[f32], moments: Moments) -> Result<(), Error> {
+    pub fn put(&mut self, state: TrainState, weights: &[f32], moments: Moments) -> Result<(), Error> {
         let count = self.parameter_count();
         let lengths = [weights.len(), moments.first.len(), moments.second.len()];
         if lengths.iter().any(|len| *len != count) || state.step > self.config.steps {
@@ -397,7 +398,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Takes the moments away, to give them to a replica; [`Trainer::put`] must follow before the next step.
+    /// Moves the moments out, to give them to a replica; [`Trainer::put`] must follow before the next step.
     ///
     /// # Errors
     /// When a device can't be read.
@@ -405,13 +406,32 @@ impl Trainer {
         self.optimizer.take_moments()
     }
 
-    /// A copy of all that a checkpoint holds, to be written elsewhere while the training goes on. `parent` is
-    /// the hash of the manifest of the checkpoint before.
+    /// A copy of all that a checkpoint holds, to be written while training goes on. `parent` is the hash of
+    /// the previous checkpoint's manifest.
     ///
     /// # Errors
     /// When a device can't be read.
     pub fn snapshot(&self, parent: Option<String>) -> Result<Snapshot, Error> {
-        Snapshot::new(self, parent)
+        let slots = Arc::clone(self.model.store().slots());
+        Ok(Snapshot::new(self.manifest(parent), slots, self.weights()?, self.moments()?))
+    }
+
+    /// Describes the run as it is; names no files.
+    fn manifest(&self, parent: Option<String>) -> CheckpointManifest {
+        CheckpointManifest {
+            version: VERSION,
+            state: self.state.clone(),
+            loss: self.loss,
+            config: self.config.clone(),
+            model: self.model.config().clone(),
+            holds: if self.trains_all() { CheckpointContents::Model } else { CheckpointContents::Trained },
+            config_hash: self.config_hash(),
+            data_hash: self.dataset.info().hash.clone(),
+            parent,
+            instructions: instructions().to_owned(),
+            threads: self.compute.threads(),
+            files: Vec::new(),
+        }
     }
 
     /// The last step's mean loss.
@@ -420,20 +440,20 @@ impl Trainer {
         self.loss
     }
 
-    /// Goes on where a checkpoint of this run was written, bit for bit. `read` gives a file of the manifest.
+    /// Resumes from a checkpoint of this run, bit for bit. `read` returns a file of the manifest.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when it is damaged, or of other parameters or data; nothing is then changed.
-    pub fn restore(&mut self, manifest: &Manifest, read: super::checkpoint::Read<'_>) -> Result<(), Error> {
-        manifest.expect(self)?;
-        let Restored { weights, moments } = manifest.numbers(self.model.store().slots(), read)?;
+    pub fn restore(&mut self, manifest: &CheckpointManifest, read: ReadFile<'_>) -> Result<(), Error> {
+        manifest.expect_run(&self.manifest(None))?;
+        let RestoredState { weights, moments } = manifest.numbers(self.model.store().slots(), read)?;
         self.put(manifest.state.clone(), &weights, moments)?;
         self.loss = manifest.loss;
         Ok(())
     }
 
-    /// Names the parameters, the model and what of it is trained. As text, since a float that was read from
-    /// JSON may lack its last bit.
+    /// Hash of the parameters, the model's configuration and the trained weights' names and shapes, as JSON
+    /// text (a float that was read from JSON may lack its last bit).
     #[must_use]
     pub fn config_hash(&self) -> String {
         let slots: Vec<_> = self.model.store().slots().iter().map(|slot| (&slot.name, &slot.shape)).collect();
@@ -451,36 +471,36 @@ impl Trainer {
             && whole.iter().zip(trained.iter()).all(|(a, b)| (&a.name, &a.shape) == (&b.name, &b.shape))
     }
 
-    /// What a gradient is multiplied with while it is summed: one over the most that a microbatch can count.
+    /// The scale of gradients while they are summed: one over the most that a microbatch can count.
     fn unit(&self) -> f64 {
         let most = match self.config.objective {
-            Objective::NextToken => self.config.sequences * self.samples.about().positions,
+            Objective::NextToken => self.config.sequences * self.dataset.info().positions,
             Objective::Preference { .. } => self.config.sequences,
         };
-        // As the model takes it, so that dividing by it again takes nothing away.
+        // Rounded to f32 as the model uses it, so that dividing by it restores the loss exactly.
         f64::from((1.0 / most as f64) as f32)
     }
 
-    /// Names what was needed where memory was short.
+    /// Adds what was needed to an error for lack of memory.
     fn explain(&self, error: Error) -> Error {
-        let (config, positions) = (&self.config, self.samples.about().positions);
-        Needs::explain(error, || {
-            Needs::of(&self.model, config.sequences, positions, config.gradient_checkpointing)
+        let (config, positions) = (&self.config, self.dataset.info().positions);
+        error.explain_memory(|| {
+            DeviceMemoryNeed::of(&self.model, config.sequences, positions, config.gradient_checkpointing)
         })
     }
 
-    fn recycle(&self, space: Flat) {
+    fn recycle(&self, space: FlatVector) {
         // A device's allocator keeps what is freed by itself.
-        let Flat::Host(space) = space else { return };
+        let FlatVector::Host(space) = space else { return };
         let mut spaces = self.spaces.lock();
         if spaces.len() < SPACES_MAX && space.len() == self.parameter_count() {
             spaces.push(space);
         }
     }
 
-    /// A matrix whose gradient is all zeros at the first step may be one factor of a product of which the
-    /// other begins as zeros; at the second step it is one that nothing reaches.
-    fn expect_all_learn(&self, gradients: &Flat) -> Result<(), Error> {
+    /// At the first step a matrix may rightly have a zero gradient, because it is multiplied with one that
+    /// starts as zeros (LoRA's A); at the second step it means that no gradient reaches it.
+    fn expect_all_learn(&self, gradients: &FlatVector) -> Result<(), Error> {
         match self.optimizer.unmoved(self.model.store(), gradients)? {
             Some(slot) => Err(model::Error::NoGradient(slot.name.clone()).into()),
             None => Ok(()),

@@ -1,27 +1,27 @@
 //! Sequences of one corpus as samples: windows of the running text for pre-training, packed sequences for
 //! fine-tuning.
 
-use super::samples::{About, Batch, Samples};
+use super::dataset::{Dataset, DatasetInfo, TokenBatch};
 use super::{Corpus, Error, Packing};
 use muster_data::pack::TooLong;
 use muster_host::durable;
 use std::sync::Arc;
 
-/// The one sequence over all documents, cut into windows that follow each other.
-pub struct Windows {
+/// The text of all documents as one sequence, cut into consecutive windows.
+pub struct TextWindows {
     corpus: Arc<Corpus>,
     context: usize,
     cut: bool,
-    about: About,
+    info: DatasetInfo,
 }
 
-impl Windows {
-    /// Windows of `context` positions. `cut`: attention does not look back beyond the start of a document.
+impl TextWindows {
+    /// Windows of `context` positions. `cut`: attention does not cross the start of a document.
     ///
     /// # Errors
     /// When there are too few tokens for one.
     pub fn new(corpus: Arc<Corpus>, context: usize, cut: bool) -> Result<Self, Error> {
-        // The last token of a window is predicted, too, so one more is needed.
+        // The last position of a window needs its next token, too.
         let samples = corpus.len().saturating_sub(1).checked_div(context as u64).unwrap_or(0);
         if corpus.is_empty() {
             return Err(Error::Parameters("the corpus is empty: no document of it was kept".to_owned()));
@@ -33,38 +33,38 @@ impl Windows {
             )));
         }
         let hash = durable::hash(format!("{} windows {context} {cut}", corpus.hash()).as_bytes());
-        let about = About { samples, positions: context, vocab_size: corpus.vocab_size(), hash };
-        Ok(Self { corpus, context, cut, about })
+        let info = DatasetInfo { samples, positions: context, vocab_size: corpus.vocab_size(), hash };
+        Ok(Self { corpus, context, cut, info })
     }
 }
 
-impl Samples for Windows {
-    fn about(&self) -> &About {
-        &self.about
+impl Dataset for TextWindows {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, Error> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, Error> {
         let window = |place: &u64| {
             let start = place.saturating_mul(self.context as u64);
             self.corpus
                 .window(start, self.context)
                 .ok_or_else(|| Error::Data(format!("there is no window {place}")))
         };
-        Ok(Batch::of(&places.iter().map(window).collect::<Result<Vec<_>, _>>()?, self.cut))
+        Ok(TokenBatch::of(&places.iter().map(window).collect::<Result<Vec<_>, _>>()?, self.cut))
     }
 }
 
-/// Whole sequences, packed so that few positions are wasted; they don't see each other.
-pub struct Packed {
+/// Whole sequences, packed into windows; sequences of a window do not attend to each other.
+pub struct PackedSequences {
     corpus: Arc<Corpus>,
     packing: Packing,
     /// Whether windows hold several.
     several: bool,
-    about: About,
+    info: DatasetInfo,
 }
 
-impl Packed {
-    /// Windows of `context` positions, in which `padding` fills what is left.
+impl PackedSequences {
+    /// Windows of `context` positions; `padding` fills the rest of each.
     ///
     /// # Errors
     /// As [`Packing::new`]; also when nothing in the corpus is learnt from.
@@ -73,11 +73,10 @@ impl Packed {
         Self::of(corpus, packing, true, &format!("packed {context} {padding} {too_long:?}"))
     }
 
-    /// As [`Packed::new`], but each in a window of its own, cut nowhere: for a learnt prompt, which stands
-    /// before each.
+    /// As [`PackedSequences::new`], but one sequence per window: for a learnt prompt, which precedes each.
     ///
     /// # Errors
-    /// As [`Packed::new`].
+    /// As [`PackedSequences::new`].
     pub fn alone(
         corpus: Arc<Corpus>,
         context: usize,
@@ -97,29 +96,29 @@ impl Packed {
             ));
         }
         let hash = durable::hash(format!("{} {how}", corpus.hash()).as_bytes());
-        let about = About {
+        let info = DatasetInfo {
             samples: packing.windows(),
             positions: packing.context(),
             vocab_size: corpus.vocab_size(),
             hash,
         };
-        Ok(Self { corpus, packing, several, about })
+        Ok(Self { corpus, packing, several, info })
     }
 
-    /// How the sequences lie: what was cut, left out and padded.
+    /// How the sequences were packed.
     #[must_use]
     pub fn packing(&self) -> &Packing {
         &self.packing
     }
 }
 
-impl Samples for Packed {
-    fn about(&self) -> &About {
-        &self.about
+impl Dataset for PackedSequences {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
-    fn batch(&self, places: &[u64]) -> Result<Batch, Error> {
+    fn batch(&self, places: &[u64]) -> Result<TokenBatch, Error> {
         let windows: Vec<_> = places.iter().map(|place| self.packing.window(&self.corpus, *place)).collect();
-        Ok(Batch::of(&windows, self.several))
+        Ok(TokenBatch::of(&windows, self.several))
     }
 }

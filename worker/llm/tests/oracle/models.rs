@@ -4,13 +4,13 @@ use crate::recording::{Recording, close, directories, model, name};
 use candle_core::DType;
 use muster_llm::model::hub;
 use muster_llm::model::{Decoder, ModelConfig};
-use muster_llm::ops::Rows;
+use muster_llm::ops::BatchLayout;
 use std::collections::BTreeMap;
 
 /// Holds logits, loss and gradients of one recorded batch against ours.
 fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, labels: &str) {
     let (tokens, batch, time) = recorded.tokens(&format!("tokens{number}"));
-    let rows = Rows::new(batch, time);
+    let rows = BatchLayout::new(batch, time);
     let logits = model
         .logits(&tokens, &rows)
         .and_then(|logits| Ok(logits.flatten_all()?.to_vec1::<f32>()?))
@@ -23,7 +23,7 @@ fn batch(label: &str, model: &Decoder, recorded: &Recording, number: &str, label
     close(&format!("{label}: loss{number}"), &[loss as f32], &[theirs]);
     assert_eq!(gradients.untouched().count(), 0, "{label}: every weight has a gradient");
 
-    let flat = gradients.into_flat().expect("reads");
+    let flat = gradients.into_vec().expect("reads");
     let slots = model.store().slots();
     let prefix = format!("grad{number}.");
     let theirs: BTreeMap<_, _> = recorded.gradients(&prefix).collect();

@@ -6,14 +6,15 @@
 
 use crate::recording::{Recording, close, golden, model};
 use muster_llm::model::Decoder;
-use muster_llm::ops::Rows;
-use muster_llm::ops::head_loss::{IGNORED, Targets};
+use muster_llm::ops::BatchLayout;
+use muster_llm::ops::linear_cross_entropy::{IGNORE_INDEX, LossTargets};
 
-/// One side's sequences: tokens, and what each position predicts, or [`IGNORED`] where it does not count.
+/// One side's sequences: tokens, and what each position predicts, or [`IGNORE_INDEX`] where it does not
+/// count.
 struct Side {
     tokens: Vec<u32>,
     predicted: Vec<u32>,
-    rows: Rows,
+    rows: BatchLayout,
 }
 
 impl Side {
@@ -21,10 +22,10 @@ impl Side {
         let (tokens, batch, time) = recorded.tokens(&format!("{side}.tokens"));
         let (_, mask) = recorded.integers(&format!("{side}.mask"));
         let next = |at: usize| {
-            if (at + 1).is_multiple_of(time) || mask[at + 1] == 0 { IGNORED } else { tokens[at + 1] }
+            if (at + 1).is_multiple_of(time) || mask[at + 1] == 0 { IGNORE_INDEX } else { tokens[at + 1] }
         };
         let predicted = (0..tokens.len()).map(next).collect();
-        Self { tokens, predicted, rows: Rows::new(batch, time) }
+        Self { tokens, predicted, rows: BatchLayout::new(batch, time) }
     }
 
     /// The log probability of each answer.
@@ -36,10 +37,10 @@ impl Side {
     /// Gradients of the sum over all answers of `counts` times the negative log probability.
     fn gradients(&self, model: &Decoder, counts: &[f32]) -> Vec<f32> {
         let weights = counts.iter().flat_map(|count| vec![*count; self.rows.time]).collect();
-        let targets = Targets { tokens: self.predicted.clone(), weights };
+        let targets = LossTargets { tokens: self.predicted.clone(), weights };
         let (_, gradients) =
             model.gradients(&self.tokens, &targets, &self.rows, None, Vec::new()).expect("computes");
-        gradients.into_flat().expect("reads")
+        gradients.into_vec().expect("reads")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads what was recorded, and says how far numbers are apart.
 
 use muster_llm::model::{Decoder, hub};
-use muster_llm::ops::head_loss::{IGNORED, Targets};
+use muster_llm::ops::linear_cross_entropy::{IGNORE_INDEX, LossTargets};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use std::collections::BTreeMap;
@@ -104,9 +104,9 @@ impl Recording {
 
     /// The targets that transformers makes of labels: each position's is the next position's label, and their
     /// mean counts.
-    pub fn targets(&self, labels: &str) -> Targets {
+    pub fn targets(&self, labels: &str) -> LossTargets {
         let (shape, numbers) = self.integers(labels);
-        Targets::mean(shifted(numbers, shape[1]))
+        LossTargets::mean(shifted(numbers, shape[1]))
     }
 
     /// The gradients that were recorded under a prefix: name and numbers.
@@ -120,9 +120,9 @@ impl Recording {
 /// What each position of rows of `time` labels predicts: the next label, and nothing at a row's end.
 pub fn shifted(labels: &[i64], time: usize) -> Vec<u32> {
     let of = |label: &i64| {
-        if *label == IGNORED_LABEL { IGNORED } else { u32::try_from(*label).expect("is a label") }
+        if *label == IGNORED_LABEL { IGNORE_INDEX } else { u32::try_from(*label).expect("is a label") }
     };
-    labels.chunks(time).flat_map(|row| row[1..].iter().map(of).chain([IGNORED])).collect()
+    labels.chunks(time).flat_map(|row| row[1..].iter().map(of).chain([IGNORE_INDEX])).collect()
 }
 
 /// Fails if numbers are further apart than the tolerance.

@@ -2,7 +2,7 @@
 
 use crate::recording::{Recording, directories, model, name, shifted};
 use muster_host::compute::Compute;
-use muster_llm::train::{About, Batch, Error, Samples, TrainConfig, Trainer};
+use muster_llm::train::{Dataset, DatasetInfo, Error, TokenBatch, TrainConfig, Trainer};
 use serde_json::Value;
 use std::fs;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ const LOSS_TOLERANCE: f64 = 1e-3;
 
 /// The batches of a recording.
 struct Batches {
-    about: About,
-    batches: Vec<Batch>,
+    info: DatasetInfo,
+    batches: Vec<TokenBatch>,
 }
 
-impl Samples for Batches {
-    fn about(&self) -> &About {
-        &self.about
+impl Dataset for Batches {
+    fn info(&self) -> &DatasetInfo {
+        &self.info
     }
 
-    fn batch(&self, _: &[u64]) -> Result<Batch, Error> {
+    fn batch(&self, _: &[u64]) -> Result<TokenBatch, Error> {
         // The trainer asks once, to see that every weight has a gradient; each step is given its batch by
         // hand.
         Ok(self.batches[0].clone())
@@ -31,16 +31,16 @@ impl Samples for Batches {
 fn batches(recorded: &Recording, vocab_size: usize) -> Batches {
     let (shape, tokens) = recorded.integers("tokens");
     let [count, sequences, time] = *shape else { panic!("tokens have batches and rows") };
-    let batch = |tokens: &[i64]| Batch {
+    let batch = |tokens: &[i64]| TokenBatch {
         sequences,
         time,
         targets: shifted(tokens, time),
         tokens: tokens.iter().map(|token| u32::try_from(*token).expect("is a token")).collect(),
-        ..Batch::default()
+        ..TokenBatch::default()
     };
-    let about =
-        About { samples: (count * sequences) as u64, positions: time, vocab_size, hash: String::new() };
-    Batches { about, batches: tokens.chunks(sequences * time).map(batch).collect() }
+    let info =
+        DatasetInfo { samples: (count * sequences) as u64, positions: time, vocab_size, hash: String::new() };
+    Batches { info, batches: tokens.chunks(sequences * time).map(batch).collect() }
 }
 
 fn config(run: &Value, sequences: usize) -> TrainConfig {

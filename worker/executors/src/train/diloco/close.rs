@@ -9,14 +9,14 @@ use crate::train::finish;
 use crate::train::records::Guard;
 use muster_collective::{Gathering, Outcome};
 use muster_host::durable;
-use muster_llm::parallel::{Commit, Contribution, Int8, Offer, Round, RoundPlan, Runs, mean_delta};
-use muster_llm::train::guard::Point;
+use muster_llm::diloco::{Contribution, Int8Delta, RoundCommit, RoundPlan, Runs, mean_delta};
+use muster_llm::train::guard::LossPoint;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Replicas that may be merged, and those that may not.
 struct Parted {
-    deltas: Vec<(u32, Int8)>,
+    deltas: Vec<(u32, Int8Delta)>,
     refused: Runs,
 }
 
@@ -95,29 +95,17 @@ impl Diloco<'_> {
         kept: &mut Kept,
         parted: Parted,
         leases: &[Contribution],
-        (history, loss): (&[Point], f64),
+        (history, loss): (&[LossPoint], f64),
     ) -> Result<Outcome, Error> {
         let Parted { deltas, refused } = parted;
         let (number, epoch) = (global.round, u64::from(self.0.attempt.launch.attempt.epoch));
         let base = durable::hash(&state::to_bytes(&global.weights));
         let samples: Vec<Runs> = leases.iter().map(|lease| lease.samples.clone()).collect();
-        let mut round = Round::open(RoundPlan {
-            round: number,
-            epoch,
-            base: base.clone(),
-            leases: samples,
-            min_contributions: deltas.len(),
-        })?;
-        for (replica, delta) in &deltas {
-            let samples =
-                leases.get(*replica as usize).map(|lease| lease.samples.clone()).unwrap_or_default();
-            let contribution = Contribution { replica: *replica, samples, delta: delta.hash() };
-            let offer = Offer { round: number, epoch, base: base.clone(), contribution };
-            round.offer(&offer).map_err(|refusal| Error::Unfit(refusal.to_string()))?;
-        }
-        round.deadline_passed();
+        let hashes: Vec<(u32, String)> =
+            deltas.iter().map(|(replica, delta)| (*replica, delta.hash())).collect();
         let mean = mean_delta(global.weights.len(), &deltas)?;
-        let commit = round.commit(&durable::hash(&state::to_bytes(&mean)))?;
+        let commit = RoundPlan { round: number, epoch, base, leases: samples }
+            .commit(&hashes, durable::hash(&state::to_bytes(&mean)))?;
         let told = Told { rolled_back: false, refused };
         let outcome = told.outcome(deltas.iter().map(|(replica, _)| *replica).collect(), &mean)?;
         adopt(global, &outcome, &told, leases, &mean)?;
@@ -139,8 +127,8 @@ impl Diloco<'_> {
         &mut self,
         global: &Global,
         kept: &Kept,
-        commit: Commit,
-        history: &[Point],
+        commit: RoundCommit,
+        history: &[LossPoint],
         loss: f64,
     ) -> Result<(), Error> {
         self.stand_at(global, kept.states.get(&0).copied())?;

@@ -6,8 +6,8 @@
 
 use super::wire::Learnt;
 use crate::train::journal::HISTORY;
-use muster_llm::train::guard::{Point, Reason};
-use muster_llm::train::{Guard, Verdict};
+use muster_llm::train::guard::{GuardReason, LossPoint};
+use muster_llm::train::{GuardVerdict, SpikeGuard};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub enum Judgement {
         /// Why.
         why: String,
         /// The mean loss of the others, of each step.
-        points: Vec<Point>,
+        points: Vec<LossPoint>,
     },
     /// Nothing is.
     RollBack {
@@ -36,24 +36,24 @@ pub enum Judgement {
 /// What is known of the rounds before.
 #[derive(Debug, Default)]
 pub struct Judge {
-    history: Vec<Point>,
+    history: Vec<LossPoint>,
     /// How often something went wrong.
     pub times: u64,
 }
 
 impl Judge {
     /// One that goes on after these steps, when something went wrong so often.
-    pub fn after(history: Vec<Point>, times: u64) -> Judge {
+    pub fn after(history: Vec<LossPoint>, times: u64) -> Judge {
         Judge { history, times }
     }
 
     /// The last steps that were merged.
-    pub fn history(&self) -> &[Point] {
+    pub fn history(&self) -> &[LossPoint] {
         &self.history
     }
 
     /// The steps of a round were merged.
-    pub fn remember(&mut self, points: Vec<Point>) {
+    pub fn remember(&mut self, points: Vec<LossPoint>) {
         self.history.extend(points);
         self.history.drain(..self.history.len().saturating_sub(HISTORY));
     }
@@ -61,7 +61,7 @@ impl Judge {
     /// Judges the round of `steps`. It needs `least` replicas that may be merged.
     pub fn judge(
         &self,
-        guard: &Guard,
+        guard: &SpikeGuard,
         learnt: &BTreeMap<u32, Learnt>,
         least: usize,
         steps: Range<u64>,
@@ -91,16 +91,17 @@ impl Judge {
         let mean = |place: usize| {
             merged.iter().filter_map(|losses| losses.get(place)).sum::<f64>() / merged.len() as f64
         };
-        let point = |step: u64, loss: f64| Point { step, loss, gradient_norm: 0.0, from: 0, to: 0 };
-        let points: Vec<Point> =
+        let point = |step: u64, loss: f64| LossPoint { step, loss, gradient_norm: 0.0, from: 0, to: 0 };
+        let points: Vec<LossPoint> =
             steps.clone().zip(0..).map(|(step, place)| point(step, mean(place))).collect();
         let whole = points.iter().map(|point| point.loss).sum::<f64>() / points.len().max(1) as f64;
-        let judged: Vec<Point> = self.history.iter().copied().chain([point(steps.end, whole)]).collect();
+        let judged: Vec<LossPoint> = self.history.iter().copied().chain([point(steps.end, whole)]).collect();
         match guard.judge(&judged, &[]) {
-            Verdict::Fine => Judgement::Merge { refused, why, points },
-            Verdict::RollBack { reason: reason @ (Reason::NotFinite | Reason::Spike { .. }), .. } => {
-                Judgement::RollBack { why: format!("the round has {reason}") }
-            }
+            GuardVerdict::Fine => Judgement::Merge { refused, why, points },
+            GuardVerdict::RollBack {
+                reason: reason @ (GuardReason::NotFinite | GuardReason::Spike { .. }),
+                ..
+            } => Judgement::RollBack { why: format!("the round has {reason}") },
         }
     }
 }
@@ -108,14 +109,14 @@ impl Judge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_llm::parallel::Int8;
+    use muster_llm::diloco::Int8Delta;
     use muster_protocol::ids::Digest;
 
     fn delta(losses: &[f64]) -> Learnt {
         Learnt::Delta {
             state: Digest::default(),
             losses: losses.to_vec(),
-            delta: Int8::quantise(&[0.0]).unwrap(),
+            delta: Int8Delta::quantise(&[0.0]).unwrap(),
         }
     }
 
@@ -124,7 +125,7 @@ mod tests {
     }
 
     fn judge(judge: &Judge, learnt: Vec<Learnt>, least: usize) -> Judgement {
-        judge.judge(&Guard::default(), &(0..).zip(learnt).collect(), least, 40..42)
+        judge.judge(&SpikeGuard::default(), &(0..).zip(learnt).collect(), least, 40..42)
     }
 
     #[test]
@@ -161,7 +162,13 @@ mod tests {
         assert!(matches!(judge(&known, spike(), 1), Judgement::Merge { .. }), "nothing is known yet");
         for round in 0..40 {
             let points = (0..2)
-                .map(|step| Point { step: round * 2 + step, loss: 2.0, gradient_norm: 0.0, from: 0, to: 0 })
+                .map(|step| LossPoint {
+                    step: round * 2 + step,
+                    loss: 2.0,
+                    gradient_norm: 0.0,
+                    from: 0,
+                    to: 0,
+                })
                 .collect();
             known.remember(points);
         }

@@ -39,11 +39,10 @@ use deal::Deal;
 use judge::Judge;
 use muster_attempt::artifacts::Artifacts;
 use muster_collective::Outcome;
-use muster_llm::parallel::replica::Feedback;
-use muster_llm::parallel::{self, Contribution, Outer, Replica, Runs};
+use muster_llm::diloco::{self, Contribution, OuterOptimizer, ReplicaState, Runs};
 use muster_llm::train::adamw::Moments;
-use muster_llm::train::guard::Point;
-use muster_llm::train::{self, Manifest, State, StepReport, order};
+use muster_llm::train::guard::LossPoint;
+use muster_llm::train::{self, CheckpointManifest, StepReport, TrainState, order};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,7 +62,7 @@ struct Global {
     /// Rounds that were closed in this life, whether they counted or not: what the gang tells them apart by.
     turn: u32,
     weights: Vec<f32>,
-    outer: Outer,
+    outer: OuterOptimizer,
     deal: Deal,
 }
 
@@ -98,7 +97,7 @@ impl Diloco<'_> {
             journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
         }
         self.tell_refusal(&kept)?;
-        let history = std::mem::take(&mut self.0.resume.history).into_iter().map(Point::from).collect();
+        let history = std::mem::take(&mut self.0.resume.history).into_iter().map(LossPoint::from).collect();
         // Earlier lives count: a run that is killed may not go back more often for that.
         let mut judge = Judge::after(
             history,
@@ -136,7 +135,7 @@ impl Diloco<'_> {
             }
             for replica in &mut mine {
                 let merged = outcome.has(replica.replica);
-                replica.adopt(&global.weights, merged)?;
+                replica.start_round(&global.weights)?;
                 if let Some(state) = states.get(&replica.replica).filter(|_| !merged) {
                     // No checkpoint will name it.
                     self.0.attempt.artifacts.discard(*state)?;
@@ -172,7 +171,7 @@ impl Diloco<'_> {
             self.0.resume.guards.iter().flat_map(|guard| guard.skipped.ranges()).collect();
         let Some(round) = self.0.resume.round.take() else {
             let weights = self.0.trainer.weights()?;
-            let outer = Outer::new(outer, weights.len())?;
+            let outer = OuterOptimizer::new(outer, weights.len())?;
             let mut deal = Deal::default();
             deal.leave_out(skipped);
             return Ok((Global { round: 0, turn: 0, weights, outer, deal }, Kept::default()));
@@ -192,7 +191,7 @@ impl Diloco<'_> {
         let kept: Kept = serde_json::from_slice(&file(STATE_FILE)?)
             .map_err(|e| Error::Unfit(format!("read {STATE_FILE} of {}: {e}", round.checkpoint)))?;
         let weights = self.0.trainer.weights()?;
-        let outer = Outer::with_momentum(
+        let outer = OuterOptimizer::with_momentum(
             outer,
             state::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?,
         )?;
@@ -202,7 +201,12 @@ impl Diloco<'_> {
     }
 
     /// The replicas that this rank holds.
-    fn replicas(&self, ranges: &[Range<usize>], global: &Global, kept: &Kept) -> Result<Vec<Replica>, Error> {
+    fn replicas(
+        &self,
+        ranges: &[Range<usize>],
+        global: &Global,
+        kept: &Kept,
+    ) -> Result<Vec<ReplicaState>, Error> {
         let rank = self.0.attempt.launch.rank as usize;
         let range = ranges
             .get(rank)
@@ -211,10 +215,10 @@ impl Diloco<'_> {
         let of = |replica: usize| {
             let replica = replica as u32;
             let Some(state) = kept.states.get(&replica) else {
-                return Ok(Replica::new(replica, &global.weights, Feedback::Off));
+                return Ok(ReplicaState::new(replica, &global.weights));
             };
             let moments = state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?;
-            Ok(Replica::resume(replica, &global.weights, moments, None)?)
+            Ok(ReplicaState::resume(replica, &global.weights, moments)?)
         };
         range.map(of).collect()
     }
@@ -247,7 +251,7 @@ impl Diloco<'_> {
     /// All inner steps of our replicas, or the outcome of a round that has closed without us.
     fn learn(
         &mut self,
-        mine: &mut [Replica],
+        mine: &mut [ReplicaState],
         global: &Global,
         samples: &[Range<u64>],
     ) -> Result<Brought, Error> {
@@ -260,7 +264,10 @@ impl Diloco<'_> {
         );
         for (place, replica) in mine.iter_mut().enumerate() {
             let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
-            let state = State { step: global.round * self.0.setting.rounds.inner_steps, ..State::default() };
+            let state = TrainState {
+                step: global.round * self.0.setting.rounds.inner_steps,
+                ..TrainState::default()
+            };
             self.0.trainer.put(state, &replica.weights, moments)?;
             let (mut losses, mut wrong) = (Vec::new(), None);
             for inner in 0..self.0.setting.rounds.inner_steps {
@@ -297,14 +304,14 @@ impl Diloco<'_> {
     }
 
     /// What a replica whose steps are done brings.
-    fn offer(&self, replica: &mut Replica, global: &Global, losses: Vec<f64>) -> Result<Learnt, Error> {
+    fn offer(&self, replica: &mut ReplicaState, global: &Global, losses: Vec<f64>) -> Result<Learnt, Error> {
         replica.weights = self.0.trainer.weights()?;
         replica.moments = self.0.trainer.moments()?;
         match replica.delta(&global.weights) {
             Ok(delta) => {
                 Ok(Learnt::Delta { state: self.0.attempt.artifacts.put(&state::of(replica))?, losses, delta })
             }
-            Err(parallel::Error::Delta(why)) => Ok(Learnt::Wrong(format!("its delta: {why}"))),
+            Err(diloco::Error::Delta(why)) => Ok(Learnt::Wrong(format!("its delta: {why}"))),
             Err(other) => Err(other.into()),
         }
     }
@@ -337,7 +344,7 @@ impl Diloco<'_> {
             None => Moments::zero(count),
         };
         let step = global.round * self.0.setting.rounds.inner_steps;
-        let state = State { step, cursor: global.deal.cursor(), skipped: Vec::new() };
+        let state = TrainState { step, cursor: global.deal.cursor(), skipped: Vec::new() };
         Ok(self.0.trainer.put(state, &global.weights, moments)?)
     }
 
@@ -388,7 +395,7 @@ fn adopt(
 }
 
 /// The artifacts that a checkpoint of rounds has beside its files: the replicas' moments.
-pub fn states(artifacts: &Artifacts, manifest: &Manifest) -> Result<Vec<Digest>, Error> {
+pub fn states(artifacts: &Artifacts, manifest: &CheckpointManifest) -> Result<Vec<Digest>, Error> {
     let Some(file) = manifest.files.iter().find(|file| file.name == STATE_FILE) else {
         return Ok(Vec::new());
     };

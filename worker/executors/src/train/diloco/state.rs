@@ -1,7 +1,7 @@
 //! A replica's own state between rounds, as an artifact; and numbers as bytes.
 
 use crate::error::Error;
-use muster_llm::parallel::Replica;
+use muster_llm::diloco::ReplicaState;
 use muster_llm::train::adamw::Moments;
 
 /// Numbers as little-endian bytes.
@@ -21,7 +21,7 @@ pub fn from_bytes(what: &str, bytes: &[u8], count: usize) -> Result<Vec<f32>, Er
 }
 
 /// The moments of a replica.
-pub fn of(replica: &Replica) -> Vec<u8> {
+pub fn of(replica: &ReplicaState) -> Vec<u8> {
     let mut bytes = to_bytes(&replica.moments.first);
     bytes.extend(to_bytes(&replica.moments.second));
     bytes
@@ -37,11 +37,10 @@ pub fn moments(bytes: &[u8], count: usize) -> Result<Moments, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use muster_llm::parallel::replica::Feedback;
 
     #[test]
     fn moments_come_back_as_they_were() {
-        let mut replica = Replica::new(1, &[0.0; 3], Feedback::Off);
+        let mut replica = ReplicaState::new(1, &[0.0; 3]);
         replica.moments = Moments { first: vec![1.0, -2.5, f32::MIN_POSITIVE], second: vec![0.0, 4.0, 1e30] };
         assert_eq!(moments(&of(&replica), 3).unwrap(), replica.moments);
         assert!(moments(&of(&replica), 4).unwrap_err().to_string().contains("24 bytes where 8 numbers"));

@@ -4,7 +4,7 @@
 use super::state;
 use crate::error::Error;
 use muster_collective::Outcome;
-use muster_llm::parallel::{Int8, Runs};
+use muster_llm::diloco::{Int8Delta, Runs};
 use muster_protocol::ids::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ pub enum Learnt {
         /// Its loss at each of its steps: finite numbers.
         losses: Vec<f64>,
         /// Global weights less its own.
-        delta: Int8,
+        delta: Int8Delta,
     },
     /// A loss, a gradient or a delta was no finite number.
     Wrong(String),
@@ -57,7 +57,7 @@ impl Learnt {
         let (head, rest) = split::<Head>(what, bytes)?;
         match head {
             Head::Learnt { state, losses } => {
-                let delta = Int8::from_bytes(rest)?;
+                let delta = Int8Delta::from_bytes(rest)?;
                 if losses.len() as u64 != steps || delta.len() != parameters {
                     let (told, numbers) = (losses.len(), delta.len());
                     return Err(Error::Unfit(format!(
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn what_was_said_is_understood() {
-        let delta = Int8::quantise(&[1.0, -2.0, 0.5]).unwrap();
+        let delta = Int8Delta::quantise(&[1.0, -2.0, 0.5]).unwrap();
         let learnt = || Learnt::Delta {
             state: Digest::of(b"moments"),
             losses: vec![2.5, 0.1 + 0.2],

@@ -1,33 +1,30 @@
 //! Models in the Hugging Face layout: `config.json`, `model.safetensors` in one file or several with an
 //! index.
 //!
-//! Files are read and written through closures by name, so that a directory and an artifact store look alike
-//! from here.
+//! Files are read through a closure by name, so that a directory and an artifact store look alike.
 
 mod config;
 mod tensors;
 
 pub use config::{parse_config, write_config};
-pub use tensors::{Named, SHARD_BYTES, named, shards};
+pub use tensors::{NamedTensor, SHARD_BYTES, read_tensors, shards};
 
 use super::weights::slots;
-use super::{Error, ModelConfig, Store};
+use super::{Error, ModelConfig, WeightStore};
 use candle_core::{DType, Device};
 use std::fs;
 use std::path::Path;
 
 const CONFIG: &str = "config.json";
-const ONE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 1 << 40;
 
-/// Reads a model's configuration and its weights as one flat vector in order of names. `read` gives a file's
-/// bytes, or `None` if there is no such file.
+/// Reads a model's configuration, and its weights as one flat vector in order of names. `read` returns a
+/// file's bytes, or `None` if there is no such file.
 ///
 /// # Errors
-/// [`Error::File`] for a file that is absent or damaged, [`Error::Config`] for a model that is none of ours,
+/// [`Error::File`] for a file that is absent or damaged, [`Error::Config`] for a model that is not supported,
 /// [`Error::Weights`] for a tensor that is absent, misshapen, or not expected.
 pub fn load(read: impl Fn(&str) -> Result<Option<Vec<u8>>, Error>) -> Result<(ModelConfig, Vec<f32>), Error> {
     let absent = |file: &str| Error::File {
@@ -39,9 +36,9 @@ pub fn load(read: impl Fn(&str) -> Result<Option<Vec<u8>>, Error>) -> Result<(Mo
     let slots = slots(&config);
     let mut flat = vec![0f32; config.parameter_count()];
     let mut found = vec![false; slots.len()];
-    let files = match read(INDEX)? {
+    let files = match read(tensors::INDEX)? {
         Some(index) => tensors::files_of(&index)?,
-        None => vec![ONE.to_owned()],
+        None => vec![tensors::SINGLE.to_owned()],
     };
     for file in files {
         let bytes = read(&file)?.ok_or_else(|| absent(&file))?;
@@ -83,10 +80,10 @@ pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 /// (f32, bf16 or f16).
 ///
 /// # Errors
-/// When a weight is absent or the type is none of those.
+/// When a weight is absent or the type is another.
 pub fn save(
     config: &ModelConfig,
-    store: &Store,
+    store: &WeightStore,
     dtype: DType,
     shard_bytes: usize,
 ) -> Result<Vec<(String, Vec<u8>)>, Error> {
@@ -98,7 +95,7 @@ pub fn save(
             .to_device(&Device::Cpu)?
             .flatten_all()?
             .to_vec1::<f32>()?;
-        named.push(Named { name, shape, numbers });
+        named.push(NamedTensor { name, shape, numbers });
     }
     let mut files = vec![(CONFIG.to_owned(), write_config(config, dtype)?)];
     files.extend(shards(named, dtype, shard_bytes)?);

@@ -8,12 +8,17 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
-/// A file of weights gets no longer than this, if it has more than one tensor.
+/// Bytes of a file of weights, at most, unless it has a single tensor.
 pub const SHARD_BYTES: usize = 5_000_000_000;
+
+/// The weights' file, if there is one only.
+pub const SINGLE: &str = "model.safetensors";
+/// The file that names the weights' files, if there are several.
+pub const INDEX: &str = "model.safetensors.index.json";
 
 /// A tensor with its name.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Named {
+pub struct NamedTensor {
     /// Its name.
     pub name: String,
     /// Its dimensions.
@@ -23,7 +28,7 @@ pub struct Named {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Index {
+struct ShardIndex {
     #[serde(default)]
     metadata: BTreeMap<String, serde_json::Value>,
     weight_map: BTreeMap<String, String>,
@@ -35,17 +40,17 @@ fn damaged(file: &str, reason: impl ToString) -> Error {
 
 /// The files that an index names, each once, in order.
 pub fn files_of(index: &[u8]) -> Result<Vec<String>, Error> {
-    let index: Index = serde_json::from_slice(index).map_err(|e| damaged(super::INDEX, e))?;
+    let index: ShardIndex = serde_json::from_slice(index).map_err(|e| damaged(INDEX, e))?;
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort();
     files.dedup();
     match files.iter().find(|file| file.contains(['/', '\\']) || file.starts_with('.')) {
-        Some(file) => Err(damaged(super::INDEX, format!("it names {file:?}, which is no file beside it"))),
+        Some(file) => Err(damaged(INDEX, format!("it names {file:?}, which is no file beside it"))),
         None => Ok(files),
     }
 }
 
-/// Takes the tensors of one file to their places in `flat`.
+/// Copies the tensors of one file to their places in `flat`.
 pub fn take(
     file: &str,
     bytes: &[u8],
@@ -64,7 +69,7 @@ pub fn take(
                 continue;
             }
             return Err(Error::Weights(format!(
-                "{file} has a tensor {name} of shape {:?}, which is none of the model's",
+                "{file} has a tensor {name} of shape {:?}, which the model does not have",
                 tensor.shape()
             )));
         };
@@ -94,11 +99,11 @@ pub fn take(
 ///
 /// # Errors
 /// [`Error::File`] for a damaged file, [`Error::Weights`] for a tensor of another type.
-pub fn named(file: &str, bytes: &[u8]) -> Result<Vec<Named>, Error> {
+pub fn read_tensors(file: &str, bytes: &[u8]) -> Result<Vec<NamedTensor>, Error> {
     let tensors = SafeTensors::deserialize(bytes).map_err(|e| damaged(file, e))?;
     let mut all = Vec::new();
     for (name, tensor) in tensors.iter() {
-        let mut held = Named {
+        let mut held = NamedTensor {
             name: name.to_owned(),
             shape: tensor.shape().to_vec(),
             numbers: vec![0.0; tensor.shape().iter().product()],
@@ -112,7 +117,7 @@ pub fn named(file: &str, bytes: &[u8]) -> Result<Vec<Named>, Error> {
     Ok(all)
 }
 
-/// The numbers of a tensor as f32; `None` for a type that has no such.
+/// The elements of a tensor as f32; `None` for types other than f32, bf16 and f16.
 pub fn numbers(tensor: &TensorView<'_>, out: &mut [f32]) -> Option<()> {
     let data = tensor.data();
     match tensor.dtype() {
@@ -133,7 +138,7 @@ pub fn numbers(tensor: &TensorView<'_>, out: &mut [f32]) -> Option<()> {
     Some(())
 }
 
-/// The numbers of a tensor as bytes of `dtype`.
+/// Elements as bytes of `dtype`.
 fn encoded(numbers: &[f32], dtype: DType) -> Option<(Dtype, Vec<u8>)> {
     match dtype {
         DType::F32 => Some((Dtype::F32, numbers.iter().flat_map(|x| x.to_le_bytes()).collect())),
@@ -151,12 +156,16 @@ fn encoded(numbers: &[f32], dtype: DType) -> Option<(Dtype, Vec<u8>)> {
 /// an index.
 ///
 /// # Errors
-/// When the type is none of those, or the format refuses.
-pub fn shards(named: Vec<Named>, dtype: DType, shard_bytes: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let failed = |reason: String| Error::File { what: "write", file: super::ONE.to_owned(), reason };
+/// When the type is another, or serialization fails.
+pub fn shards(
+    named: Vec<NamedTensor>,
+    dtype: DType,
+    shard_bytes: usize,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let failed = |reason: String| Error::File { what: "write", file: SINGLE.to_owned(), reason };
     let (mut groups, mut total): (Vec<Vec<_>>, usize) = (vec![Vec::new()], 0);
     let mut held = 0;
-    for Named { name, shape, numbers } in named {
+    for NamedTensor { name, shape, numbers } in named {
         let (kind, bytes) = encoded(&numbers, dtype)
             .ok_or_else(|| failed(format!("weights can't be written as {dtype:?}")))?;
         if held > 0 && held + bytes.len() > shard_bytes {
@@ -173,7 +182,7 @@ pub fn shards(named: Vec<Named>, dtype: DType, shard_bytes: usize) -> Result<Vec
     let (mut files, mut weight_map) = (Vec::new(), BTreeMap::new());
     for (at, group) in groups.into_iter().enumerate() {
         let file = if count == 1 {
-            super::ONE.to_owned()
+            SINGLE.to_owned()
         } else {
             format!("model-{:05}-of-{count:05}.safetensors", at + 1)
         };
@@ -189,9 +198,10 @@ pub fn shards(named: Vec<Named>, dtype: DType, shard_bytes: usize) -> Result<Vec
         files.push((file, safetensors::serialize(views, Some(about)).map_err(|e| failed(e.to_string()))?));
     }
     if count > 1 {
-        let index = Index { metadata: BTreeMap::from([("total_size".to_owned(), total.into())]), weight_map };
+        let index =
+            ShardIndex { metadata: BTreeMap::from([("total_size".to_owned(), total.into())]), weight_map };
         let bytes = serde_json::to_vec_pretty(&index).map_err(|e| failed(e.to_string()))?;
-        files.push((super::INDEX.to_owned(), bytes));
+        files.push((INDEX.to_owned(), bytes));
     }
     Ok(files)
 }

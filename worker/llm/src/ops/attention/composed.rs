@@ -1,49 +1,55 @@
-//! Attention from candle's operations, for devices that are not the CPU: in blocks of queries, so that no
-//! whole matrix of scores exists.
+//! Attention from candle's operations, for devices other than the CPU: in blocks of queries, so that the
+//! whole matrix of scores never exists.
 //!
-//! As on the CPU, backward makes the probabilities of a block again from the log of the sum of exponentials
+//! As on the CPU, the backward pass recomputes the probabilities of a block from the log-sum-exp
 //! (FlashAttention, Dao et al. 2022). Query heads that share keys are rows of one product, so keys and values
-//! are never copied for each. Scores, probabilities and sums over blocks are f32; products are made in the
-//! type of the activations. Memory: O(time * block), twice; a block's scores have a bound.
+//! are never copied per head. Scores, probabilities and sums over blocks are f32; products are made in the
+//! type of the activations. Memory: O(time * block), twice, with a bound on a block's scores.
 
-use super::{Heads, Prefix, Shape};
+use super::shape::{AttentionShape, Heads, KeyValuePrefix};
 use crate::autograd::{Tape, Value};
-use crate::ops::profile::{Part, count};
+use crate::cpu::profile::{OpKind, timed};
 use candle_core::{D, DType, Result, Tensor};
 use std::ops::Range;
 
-/// Queries of a block, at most: enough rows for a product, little above the diagonal.
-const BLOCK: usize = if cfg!(test) { 16 } else { 256 };
-/// Scores that exist at a time, at most (unless single queries have more).
+/// Scores that exist at a time, at most, unless a single query has more.
 const SCORES_MAX: usize = 1 << 26;
-/// What is added to a hidden score: its exponential is 0, and unlike infinity it may be multiplied with 0.
+/// Added to a masked score: its exponential is 0, and unlike infinity it can be multiplied with 0.
 const HIDDEN: f64 = -1e30;
-/// How many matrices as large as a block's scores are alive at the same time in backward.
+/// Matrices as large as a block's scores that are alive at the same time in the backward pass.
 const MATRICES: usize = 5;
 
-/// Queries of each block.
-fn block(batch: usize, heads: Heads, keys: usize) -> usize {
-    (SCORES_MAX / (batch * heads.query * keys).max(1)).clamp(1, BLOCK)
+/// Queries per block, at most `most`.
+fn block_size(batch: usize, heads: Heads, keys: usize, most: usize) -> usize {
+    (SCORES_MAX / (batch * heads.query * keys).max(1)).clamp(1, most)
 }
 
-/// About the bytes that blocks of scores need.
-pub fn bytes(batch: usize, time: usize, heads: Heads) -> usize {
-    MATRICES * 4 * batch * heads.query * time * block(batch, heads, time).min(time)
+/// About the bytes that blocks of at most `queries` queries need for their scores.
+#[must_use]
+pub fn bytes(batch: usize, time: usize, heads: Heads, queries: usize) -> usize {
+    MATRICES * 4 * batch * heads.query * time * block_size(batch, heads, time, queries).min(time)
 }
 
 /// `[batch * time, count * dim]` to `[batch, count, time, dim]`.
-fn split(x: &Tensor, shape: &Shape, count: usize) -> Result<Tensor> {
+fn split(x: &Tensor, shape: &AttentionShape, count: usize) -> Result<Tensor> {
     x.reshape((shape.rows.batch, shape.rows.time, count, shape.heads.dim))?.transpose(1, 2)?.contiguous()
 }
 
-/// Back to rows.
-fn join(x: &Tensor, shape: &Shape) -> Result<Tensor> {
+/// `[batch, count, time, dim]` to `[batch * time, count * dim]`.
+fn join(x: &Tensor, shape: &AttentionShape) -> Result<Tensor> {
     x.transpose(1, 2)?.contiguous()?.reshape((shape.rows.count(), ()))
 }
 
-/// Turns `[batch, count, time, dim]` by position, or back, and multiplies it with `scale`, in f32; the answer
-/// is of type `dtype`.
-fn turn(x: &Tensor, shape: &Shape, offset: usize, back: bool, scale: f64, dtype: DType) -> Result<Tensor> {
+/// Rotates `[batch, count, time, dim]` by position, or back, and multiplies it with `scale`, in f32; the
+/// result has type `dtype`.
+fn turn(
+    x: &Tensor,
+    shape: &AttentionShape,
+    offset: usize,
+    back: bool,
+    scale: f64,
+    dtype: DType,
+) -> Result<Tensor> {
     let half = shape.heads.dim / 2;
     let (cos, sin) = shape.rotation.tensors(offset, shape.rows.time, x.device())?;
     let (cos, sin) = ((cos * scale)?, (sin * if back { -scale } else { scale })?);
@@ -54,8 +60,8 @@ fn turn(x: &Tensor, shape: &Shape, offset: usize, back: bool, scale: f64, dtype:
     Tensor::cat(&[left, right], 3)?.to_dtype(dtype)
 }
 
-/// Puts `[before, count * dim]` in front of every sequence.
-fn precede(x: Tensor, prefix: Option<Tensor>, shape: &Shape) -> Result<Tensor> {
+/// Puts `[before, count * dim]` before every sequence.
+fn precede(x: Tensor, prefix: Option<Tensor>, shape: &AttentionShape) -> Result<Tensor> {
     let Some(prefix) = prefix else { return Ok(x) };
     let (before, _) = prefix.dims2()?;
     let (batch, count, dim) = (shape.rows.batch, shape.heads.key_value, shape.heads.dim);
@@ -64,33 +70,40 @@ fn precede(x: Tensor, prefix: Option<Tensor>, shape: &Shape) -> Result<Tensor> {
     Tensor::cat(&[prefix.contiguous()?, x], 2)
 }
 
-/// Some queries of all sequences, and the keys that any of them sees.
-struct Block {
+/// A range of queries of all sequences, and the keys that any of them attends to.
+struct BlockRange {
     queries: Range<usize>,
     /// Positions among the keys, prefix included.
     keys: Range<usize>,
 }
 
-/// What backward needs of the inputs.
-struct Kept {
-    shape: Shape,
+/// What the backward pass needs of the inputs.
+struct SavedTensors {
+    shape: AttentionShape,
     before: usize,
-    /// Turned and multiplied with the scale: `[batch, key_value, group, time, dim]`.
+    /// Queries, rotated and multiplied with the scale: `[batch, key_value, group, time, dim]`.
     q: Tensor,
-    /// Turned, behind the prefix: `[batch, key_value, before + time, dim]`.
+    /// Keys, rotated, after the prefix: `[batch, key_value, before + time, dim]`.
     k: Tensor,
-    /// As keys.
+    /// Values, of the shape of the keys.
     v: Tensor,
     /// The start of each position's document, `[batch, time, 1]`, as u32.
     starts: Option<Tensor>,
+    /// Queries per block, at most.
+    block: usize,
 }
 
-impl Kept {
-    fn new([q, k, v]: [&Tensor; 3], shape: &Shape, prefix: Option<&Prefix>) -> Result<Self> {
+impl SavedTensors {
+    fn new(
+        [q, k, v]: [&Tensor; 3],
+        shape: &AttentionShape,
+        prefix: Option<&KeyValuePrefix>,
+        block: usize,
+    ) -> Result<Self> {
         let (heads, rows) = (shape.heads, &shape.rows);
-        let before = Prefix::len(prefix)?;
+        let before = KeyValuePrefix::len(prefix)?;
         let (dtype, device) = (q.dtype(), q.device());
-        let dense = |pick: fn(&Prefix) -> &crate::autograd::Weight| {
+        let dense = |pick: fn(&KeyValuePrefix) -> &crate::autograd::Weight| {
             prefix.map(|prefix| pick(prefix).dense(dtype, device)).transpose()
         };
         let scale = f64::from(heads.scale());
@@ -104,12 +117,12 @@ impl Kept {
             .as_deref()
             .map(|starts| Tensor::from_slice(starts, (rows.batch, rows.time, 1), device))
             .transpose()?;
-        Ok(Self { shape: shape.clone(), before, q, k, v, starts })
+        Ok(Self { shape: shape.clone(), before, q, k, v, starts, block })
     }
 
-    fn blocks(&self) -> Vec<Block> {
+    fn blocks(&self) -> Vec<BlockRange> {
         let (rows, time) = (&self.shape.rows, self.shape.rows.time);
-        let size = block(rows.batch, self.shape.heads, self.before + time);
+        let size = block_size(rows.batch, self.shape.heads, self.before + time, self.block);
         let blocks = (0..time).step_by(size).map(|first| {
             let queries = first..(first + size).min(time);
             let of_sequence =
@@ -119,13 +132,13 @@ impl Kept {
             };
             let seen = rows.starts.as_deref().and_then(first).map_or(0, |start| start as usize);
             let low = if self.before == 0 { seen } else { 0 };
-            Block { keys: low..self.before + queries.end, queries }
+            BlockRange { keys: low..self.before + queries.end, queries }
         });
         blocks.collect()
     }
 
-    /// The rows of a block of something like the queries: `[batch, key_value, group * queries, dim]`.
-    fn rows_of(&self, x: &Tensor, block: &Block) -> Result<Tensor> {
+    /// A block of a tensor of the queries' shape: `[batch, key_value, group * queries, dim]`.
+    fn rows_of(&self, x: &Tensor, block: &BlockRange) -> Result<Tensor> {
         let (batch, key_value, group, _, dim) = x.dims5()?;
         let part = x.narrow(3, block.queries.start, block.queries.len())?.contiguous()?;
         part.reshape((batch, key_value, group * block.queries.len(), dim))
@@ -138,13 +151,13 @@ impl Kept {
         x.reshape((batch, key_value, group, rows / group, dim))
     }
 
-    /// 0 where a query sees a key, else [`HIDDEN`] or twice that: `[batch or 1, 1, 1, queries, keys]`. Made
-    /// of what is on the device.
-    fn mask(&self, block: &Block) -> Result<Tensor> {
+    /// 0 where a query attends to a key, otherwise [`HIDDEN`] or twice that: `[batch or 1, 1, 1, queries,
+    /// keys]`. Computed from tensors that are on the device already.
+    fn mask(&self, block: &BlockRange) -> Result<Tensor> {
         let device = self.q.device();
         let (queries, before) = (block.queries.len(), self.before.saturating_sub(block.keys.start));
         let positions = self.shape.rotation.numbers(device)?;
-        // Positions of sequences; the prefix has none, and is seen by all.
+        // Positions within sequences; every query attends to the prefix, which has none.
         let first = block.keys.start.max(self.before) - self.before;
         let count = block.keys.end - self.before - first;
         let keys = positions.narrow(0, first, count)?.reshape((1, 1, count))?;
@@ -162,41 +175,40 @@ impl Kept {
         mask.reshape((batch, 1, 1, queries, block.keys.len()))
     }
 
-    fn keys_of(&self, x: &Tensor, block: &Block) -> Result<Tensor> {
+    fn keys_of(&self, x: &Tensor, block: &BlockRange) -> Result<Tensor> {
         x.narrow(2, block.keys.start, block.keys.len())
     }
 
-    /// The scores of a block, hidden ones very low: `[batch, key_value, group, queries, keys]`.
-    fn scores(&self, q: &Tensor, block: &Block) -> Result<Tensor> {
+    /// The scores of a block, masked ones very low: `[batch, key_value, group, queries, keys]`.
+    fn scores(&self, q: &Tensor, block: &BlockRange) -> Result<Tensor> {
         let scores = q.matmul(&self.keys_of(&self.k, block)?.t()?)?.to_dtype(DType::F32)?;
         self.grouped(&scores)?.broadcast_add(&self.mask(block)?)
     }
 }
 
 /// Adds `found`, in f32, to the keys of a block in `sum`.
-fn add_keys(sum: &Tensor, found: &Tensor, block: &Block) -> Result<()> {
+fn add_keys(sum: &Tensor, found: &Tensor, block: &BlockRange) -> Result<()> {
     let before = sum.narrow(2, block.keys.start, block.keys.len())?;
     sum.slice_set(&(before + found.to_dtype(DType::F32)?)?, 2, block.keys.start)
 }
 
-/// The result in rows, and of each block the log of the sum of exponentials `[batch, key_value, group,
-/// queries, 1]`.
-fn forward(kept: &Kept) -> Result<(Tensor, Vec<Tensor>)> {
-    let dtype = kept.q.dtype();
+/// The result in rows, and the log-sum-exp of each block, `[batch, key_value, group, queries, 1]`.
+fn forward(saved: &SavedTensors) -> Result<(Tensor, Vec<Tensor>)> {
+    let dtype = saved.q.dtype();
     let (mut outs, mut sums) = (Vec::new(), Vec::new());
-    for block in kept.blocks() {
-        let scores = kept.scores(&kept.rows_of(&kept.q, &block)?, &block)?;
+    for block in saved.blocks() {
+        let scores = saved.scores(&saved.rows_of(&saved.q, &block)?, &block)?;
         let greatest = scores.max_keepdim(D::Minus1)?;
         let e = scores.broadcast_sub(&greatest)?.exp()?;
         drop(scores);
         let total = e.sum_keepdim(D::Minus1)?;
         let (batch, key_value, group, queries, keys) = e.dims5()?;
         let e = e.to_dtype(dtype)?.reshape((batch, key_value, group * queries, keys))?;
-        let out = kept.grouped(&e.matmul(&kept.keys_of(&kept.v, &block)?)?)?.to_dtype(DType::F32)?;
+        let out = saved.grouped(&e.matmul(&saved.keys_of(&saved.v, &block)?)?)?.to_dtype(DType::F32)?;
         outs.push(out.broadcast_div(&total)?.to_dtype(dtype)?);
         sums.push((greatest + total.log()?)?);
     }
-    let shape = &kept.shape;
+    let shape = &saved.shape;
     let out = Tensor::cat(&outs, 3)?.reshape((
         shape.rows.batch,
         shape.heads.query,
@@ -206,29 +218,35 @@ fn forward(kept: &Kept) -> Result<(Tensor, Vec<Tensor>)> {
     Ok((join(&out, shape)?, sums))
 }
 
-/// The gradients of queries, keys and values, the last two behind the prefix; all `[batch, heads, positions,
-/// dim]`, before turning back.
-fn backward(kept: &Kept, sums: &[Tensor], result: &Tensor, gradient: &Tensor) -> Result<[Tensor; 3]> {
-    let Shape { heads, rows, .. } = &kept.shape;
-    let dtype = kept.q.dtype();
-    let of_queries = |x: &Tensor| split(x, &kept.shape, heads.query)?.reshape(kept.q.shape());
+/// The gradients of queries, keys and values, the last two after the prefix; all `[batch, heads, positions,
+/// dim]`, not rotated back yet.
+fn backward(
+    saved: &SavedTensors,
+    sums: &[Tensor],
+    result: &Tensor,
+    gradient: &Tensor,
+) -> Result<[Tensor; 3]> {
+    let AttentionShape { heads, rows, .. } = &saved.shape;
+    let dtype = saved.q.dtype();
+    let of_queries = |x: &Tensor| split(x, &saved.shape, heads.query)?.reshape(saved.q.shape());
     let g = of_queries(gradient)?;
-    // Of each query, what all its keys' slopes are pulled down by.
+    // For each query, the dot product of the result and its gradient: the row term of softmax's backward
+    // pass.
     let pulls =
         (g.to_dtype(DType::F32)? * of_queries(result)?.to_dtype(DType::F32)?)?.sum_keepdim(D::Minus1)?;
-    let dk = Tensor::zeros(kept.k.shape(), DType::F32, kept.k.device())?;
+    let dk = Tensor::zeros(saved.k.shape(), DType::F32, saved.k.device())?;
     let dv = dk.zeros_like()?;
     let mut dq = Vec::new();
-    for (block, sum) in kept.blocks().iter().zip(sums) {
-        let (q, g) = (kept.rows_of(&kept.q, block)?, kept.rows_of(&g, block)?);
-        let p = kept.scores(&q, block)?.broadcast_sub(sum)?.exp()?;
+    for (block, sum) in saved.blocks().iter().zip(sums) {
+        let (q, g) = (saved.rows_of(&saved.q, block)?, saved.rows_of(&g, block)?);
+        let p = saved.scores(&q, block)?.broadcast_sub(sum)?.exp()?;
         let (batch, key_value, group, queries, keys) = p.dims5()?;
         let flat = |x: Tensor| x.to_dtype(dtype)?.reshape((batch, key_value, group * queries, keys));
         add_keys(&dv, &flat(p.clone())?.t()?.matmul(&g)?, block)?;
-        let dp = kept.grouped(&g.matmul(&kept.keys_of(&kept.v, block)?.t()?)?.to_dtype(DType::F32)?)?;
+        let dp = saved.grouped(&g.matmul(&saved.keys_of(&saved.v, block)?.t()?)?.to_dtype(DType::F32)?)?;
         let pull = pulls.narrow(3, block.queries.start, queries)?;
         let ds = flat((dp.broadcast_sub(&pull)? * p)?)?;
-        dq.push(kept.grouped(&ds.matmul(&kept.keys_of(&kept.k, block)?)?)?);
+        dq.push(saved.grouped(&ds.matmul(&saved.keys_of(&saved.k, block)?)?)?);
         add_keys(&dk, &ds.t()?.matmul(&q)?, block)?;
     }
     let dq = Tensor::cat(&dq, 3)?.reshape((rows.batch, heads.query, rows.time, heads.dim))?;
@@ -239,35 +257,36 @@ fn backward(kept: &Kept, sums: &[Tensor], result: &Tensor, gradient: &Tensor) ->
 pub fn attention(
     tape: &mut Tape,
     [q, k, v]: [&Value; 3],
-    shape: &Shape,
-    prefix: Option<&Prefix>,
-    follows: bool,
+    shape: &AttentionShape,
+    prefix: Option<&KeyValuePrefix>,
+    block: usize,
+    needs_backward: bool,
 ) -> Result<Value> {
-    let (kept, (out, sums)) = count(Part::Attention, || {
-        let kept = Kept::new([q.data(), k.data(), v.data()], shape, prefix)?;
-        let done = forward(&kept)?;
-        Ok::<_, candle_core::Error>((kept, done))
+    let (saved, (out, sums)) = timed(OpKind::Attention, || {
+        let saved = SavedTensors::new([q.data(), k.data(), v.data()], shape, prefix, block)?;
+        let done = forward(&saved)?;
+        Ok::<_, candle_core::Error>((saved, done))
     })?;
-    if !follows {
+    if !needs_backward {
         return Ok(Value::constant(out));
     }
     let to = [q.id(), k.id(), v.id()];
     let (result, prefix) = (out.clone(), prefix.cloned());
-    Ok(tape.push(out, move |gradient, flow| {
-        let (shape, before, dtype) = (&kept.shape, kept.before, gradient.dtype());
-        let [dq, dk, dv] = count(Part::Attention, || backward(&kept, &sums, &result, &gradient))?;
+    Ok(tape.push(out, move |gradient, ctx| {
+        let (shape, before, dtype) = (&saved.shape, saved.before, gradient.dtype());
+        let [dq, dk, dv] = timed(OpKind::Attention, || backward(&saved, &sums, &result, &gradient))?;
         if let Some(prefix) = &prefix {
             for (weight, found) in [(&prefix.keys, &dk), (&prefix.values, &dv)] {
                 if let Some(slot) = weight.slot() {
                     let found = found.narrow(2, 0, before)?.sum(0)?.transpose(0, 1)?.contiguous()?;
-                    flow.weights().give(slot, &found.reshape((before, ()))?)?;
+                    ctx.weights().accumulate(slot, &found.reshape((before, ()))?)?;
                 }
             }
         }
         let own = |x: &Tensor| x.narrow(2, before, shape.rows.time)?.contiguous();
         let scale = f64::from(shape.heads.scale());
-        flow.give(to[0], join(&turn(&dq, shape, before, true, scale, dtype)?, shape)?)?;
-        flow.give(to[1], join(&turn(&own(&dk)?, shape, before, true, 1.0, dtype)?, shape)?)?;
-        flow.give(to[2], join(&own(&dv)?, shape)?.to_dtype(dtype)?)
+        ctx.accumulate(to[0], join(&turn(&dq, shape, before, true, scale, dtype)?, shape)?)?;
+        ctx.accumulate(to[1], join(&turn(&own(&dk)?, shape, before, true, 1.0, dtype)?, shape)?)?;
+        ctx.accumulate(to[2], join(&own(&dv)?, shape)?.to_dtype(dtype)?)
     }))
 }

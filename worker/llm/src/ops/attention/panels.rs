@@ -1,10 +1,10 @@
-//! From rows to one panel `[time, dim]` per head and back: what the products of attention read is then
-//! contiguous.
+//! Converts rows to one panel `[time, dim]` per head and back, so that the products of attention read
+//! contiguous memory.
 
-use super::Heads;
-use crate::ops::host;
-use crate::ops::rope::Rotation;
-use crate::ops::simd::wide;
+use super::shape::Heads;
+use crate::cpu::simd::with_simd;
+use crate::cpu::slices;
+use crate::ops::rope::RotaryEmbedding;
 
 /// How panels relate to rows.
 #[derive(Clone, Copy)]
@@ -19,47 +19,47 @@ pub struct Panels<'a> {
     pub count: usize,
     /// Width of a head.
     pub dim: usize,
-    /// The turn by position; none for values.
-    pub rotation: Option<&'a Rotation>,
+    /// The rotary position embedding; `None` for values.
+    pub rotation: Option<&'a RotaryEmbedding>,
 }
 
 /// Rows that a thread takes at a time.
 const ROWS: usize = 64;
 
 impl<'a> Panels<'a> {
-    /// Those of the queries.
-    pub fn query(heads: Heads, batch: usize, time: usize, rotation: Option<&'a Rotation>) -> Self {
+    /// Panels of queries.
+    pub fn query(heads: Heads, batch: usize, time: usize, rotation: Option<&'a RotaryEmbedding>) -> Self {
         Self { batch, time, before: 0, count: heads.query, dim: heads.dim, rotation }
     }
 
-    /// Those of keys or values.
+    /// Panels of keys or values.
     pub fn key_value(
         heads: Heads,
         batch: usize,
         time: usize,
         before: usize,
-        rotation: Option<&'a Rotation>,
+        rotation: Option<&'a RotaryEmbedding>,
     ) -> Self {
         Self { batch, time, before, count: heads.key_value, dim: heads.dim, rotation }
     }
 
-    /// Numbers of a panel.
+    /// Elements of a panel.
     pub fn len(self) -> usize {
         (self.before + self.time) * self.dim
     }
 
-    /// From `x [batch * time, count * dim]`, turned by positions that start at `offset`; what comes before is
-    /// taken from `prefix [before, count * dim]`.
+    /// Panels of `x [batch * time, count * dim]`, rotated by positions that start at `offset`, after
+    /// `prefix [before, count * dim]`.
     pub fn gather(self, x: &[f32], prefix: &[f32], offset: usize) -> Vec<f32> {
         let (dim, width) = (self.dim, self.count * self.dim);
-        host::filled(self.batch * self.count * self.len(), self.len(), |part, panel| {
+        slices::new_vec_chunked(self.batch * self.count * self.len(), self.len(), |part, panel| {
             let (sequence, head) = (part / self.count, part % self.count);
             let (first, rest) = panel.split_at_mut(self.before * dim);
             for (out, row) in first.chunks_exact_mut(dim).zip(prefix.chunks_exact(width)) {
                 out.copy_from_slice(&row[head * dim..][..dim]);
             }
             let rows = x[sequence * self.time * width..].chunks_exact(width);
-            wide(|| {
+            with_simd(|| {
                 for (position, (out, row)) in rest.chunks_exact_mut(dim).zip(rows).enumerate() {
                     let row = &row[head * dim..][..dim];
                     match self.rotation {
@@ -71,11 +71,11 @@ impl<'a> Panels<'a> {
         })
     }
 
-    /// Back to `[batch * time, count * dim]`, turned back.
+    /// Rows `[batch * time, count * dim]` of panels, rotated back.
     pub fn scatter(self, panels: &[f32], offset: usize) -> Vec<f32> {
         let (dim, width) = (self.dim, self.count * self.dim);
-        host::filled(self.batch * self.time * width, ROWS * width, |part, out| {
-            wide(|| {
+        slices::new_vec_chunked(self.batch * self.time * width, ROWS * width, |part, out| {
+            with_simd(|| {
                 for (at, row) in out.chunks_exact_mut(width).enumerate() {
                     let (sequence, position) =
                         ((part * ROWS + at) / self.time, (part * ROWS + at) % self.time);
@@ -93,7 +93,7 @@ impl<'a> Panels<'a> {
         })
     }
 
-    /// The sum over sequences of what comes before: `[before, count * dim]`.
+    /// The sum over sequences of the prefix's rows: `[before, count * dim]`.
     pub fn prefix(self, panels: &[f32]) -> Vec<f32> {
         let (dim, width) = (self.dim, self.count * self.dim);
         let mut sum = vec![0f32; self.before * width];

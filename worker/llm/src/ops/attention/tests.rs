@@ -1,12 +1,15 @@
 //! Attention composed of candle's operations, held against that on slices: the result and every gradient.
 
-use super::{Heads, Prefix, Shape, attention, composed};
-use crate::autograd::{Gradients, Slot, Tape, Weight};
-use crate::ops::Rows;
-use crate::ops::host::COMPOSED;
-use crate::ops::rope::Rotation;
+use super::{AttentionShape, Heads, KeyValuePrefix, attention, composed};
+use crate::autograd::{GradientBuffer, Slot, Tape, Weight};
+use crate::device::{Backend, BlockSizes};
+use crate::ops::BatchLayout;
+use crate::ops::rope::RotaryEmbedding;
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
+
+/// Queries per block: few, so that short sequences have several blocks.
+const BLOCK: usize = 16;
 
 fn drawn(rows: usize, width: usize, salt: f32) -> Tensor {
     let numbers: Vec<f32> =
@@ -19,18 +22,18 @@ fn numbers(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// The result, and the gradients of queries, keys, values and the prefix.
-fn all(shape: &Shape, before: usize) -> Vec<Vec<f32>> {
+fn all(shape: &AttentionShape, before: usize, backend: Backend) -> Vec<Vec<f32>> {
     let (count, key_value) = (shape.rows.count(), shape.heads.key_value * shape.heads.dim);
     let slot = |index: usize| {
         let (name, len) = (["keys", "values"][index].to_owned(), before * key_value);
         Slot { name, shape: vec![before, key_value], index, start: index * len, len }
     };
-    let prefix = (before > 0).then(|| Prefix {
+    let prefix = (before > 0).then(|| KeyValuePrefix {
         keys: Weight::trained(drawn(before, key_value, 5.0), slot(0)),
         values: Weight::trained(drawn(before, key_value, 6.0), slot(1)),
     });
     let slots: Arc<[Slot]> = if before > 0 { Arc::new([slot(0), slot(1)]) } else { Arc::new([]) };
-    let mut tape = Tape::recording(Gradients::on_host(slots, Vec::new()));
+    let mut tape = Tape::recording(GradientBuffer::on_host(slots, Vec::new()), backend);
     let q = tape.leaf(drawn(count, shape.heads.query * shape.heads.dim, 1.0));
     let [k, v] = [2.0, 3.0].map(|salt| tape.leaf(drawn(count, key_value, salt)));
     let out = attention(&mut tape, &q, &k, &v, shape, prefix.as_ref()).expect("attends");
@@ -39,7 +42,7 @@ fn all(shape: &Shape, before: usize) -> Vec<Vec<f32>> {
     let inputs = found.iter().map(|found| numbers(found.as_ref().expect("has a gradient")));
     let mut all = vec![numbers(out.data())];
     all.extend(inputs);
-    all.push(gradients.into_flat().expect("reads"));
+    all.push(gradients.into_vec().expect("reads"));
     all
 }
 
@@ -61,7 +64,7 @@ fn blocks_of_queries_give_what_slices_give() {
     ];
     for (query, key_value, dim, batch, time, before, documents) in table {
         let heads = Heads { query, key_value, dim };
-        let mut rows = Rows::new(batch, time);
+        let mut rows = BatchLayout::new(batch, time);
         if !documents.is_empty() {
             // Each sequence has its own documents: the second's begin one later.
             let start = |sequence: usize, position: usize| {
@@ -79,12 +82,14 @@ fn blocks_of_queries_give_what_slices_give() {
         }
         let frequencies: Vec<f64> =
             (0..dim / 2).map(|pair| 100f64.powf(-(2.0 * pair as f64) / dim as f64)).collect();
-        let shape =
-            Shape { heads, rows, rotation: Arc::new(Rotation::new(&frequencies, time + before + 7, 1.0)) };
-        let slices = all(&shape, before);
-        COMPOSED.set(true);
-        let blocks = all(&shape, before);
-        COMPOSED.set(false);
+        let shape = AttentionShape {
+            heads,
+            rows,
+            rotation: Arc::new(RotaryEmbedding::new(&frequencies, time + before + 7, 1.0)),
+        };
+        let slices = all(&shape, before, Backend::Fused);
+        let sizes = BlockSizes { queries: BLOCK, ..BlockSizes::default() };
+        let blocks = all(&shape, before, Backend::Composed(sizes));
         for (part, (ours, theirs)) in
             ["result", "q", "k", "v", "prefix"].iter().zip(blocks.iter().zip(&slices))
         {
@@ -102,7 +107,7 @@ fn blocks_of_queries_give_what_slices_give() {
 #[test]
 fn what_a_block_needs_grows_with_the_time_and_not_with_its_square() {
     let heads = Heads { query: 32, key_value: 8, dim: 128 };
-    let needs = |batch: usize, time: usize| composed::bytes(batch, time, heads);
+    let needs = |batch: usize, time: usize| composed::bytes(batch, time, heads, BLOCK);
     for (batch, time) in [(1, 1 << 12), (8, 1 << 12), (1, 1 << 15), (4, 1 << 17)] {
         let (one, two) = (needs(batch, time), needs(batch, 2 * time));
         assert!(two <= 2 * one, "{batch} of {time}: {one}, then {two}");

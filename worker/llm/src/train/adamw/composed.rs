@@ -1,18 +1,17 @@
-//! AdamW from candle's operations, for numbers that stay on a device: only the norm's parts come back.
+//! AdamW from candle's operations, for parameters that stay on a device: only the parts of the norm leave it.
 //!
-//! Each number makes about twenty passes over memory instead of one, in pieces that need little room. What is
-//! added in the definition is added in the same order as on slices, so the two differ by the rounding of
-//! single operations.
+//! It passes over memory about twenty times instead of once, in pieces that need little memory. Terms are
+//! added in the same order as on slices, so the two differ only by the rounding of single operations.
 
-use super::{Decay, Numbers};
+use super::{StepFactors, WeightDecayMask};
 use crate::autograd::flat::{part, pieces};
 use candle_core::{DType, Result, Tensor};
 
 /// Masters and moments on a device, each flat and f32.
-pub struct Held<'a> {
-    /// What is updated.
+pub struct DeviceState<'a> {
+    /// The weights, or their f32 masters.
     pub weights: &'a Tensor,
-    /// What is computed with, if that is not the weights themselves: it gets them, rounded.
+    /// The model's rounded copy of the weights, if the weights are masters.
     pub rounded: Option<&'a Tensor>,
     /// Running mean of the gradient.
     pub first: &'a Tensor,
@@ -21,9 +20,9 @@ pub struct Held<'a> {
 }
 
 /// The norm of all gradients together; summed in f64.
-pub fn norm(gradients: &Tensor) -> Result<f64> {
-    let squares = |piece| part(gradients, &piece)?.to_dtype(DType::F64)?.sqr()?.sum_all();
-    let sums = pieces(gradients.elem_count()).map(squares).collect::<Result<Vec<_>>>()?;
+pub fn norm(gradients: &Tensor, piece: usize) -> Result<f64> {
+    let squares = |range| part(gradients, &range)?.to_dtype(DType::F64)?.sqr()?.sum_all();
+    let sums = pieces(gradients.elem_count(), piece).map(squares).collect::<Result<Vec<_>>>()?;
     if sums.is_empty() {
         return Ok(0.0);
     }
@@ -31,11 +30,17 @@ pub fn norm(gradients: &Tensor) -> Result<f64> {
 }
 
 /// One update, in place.
-pub fn update(numbers: Numbers, decay: &Decay, held: &Held<'_>, gradients: &Tensor) -> Result<()> {
-    for piece in pieces(gradients.elem_count()) {
-        let mut at = piece.start;
-        for (len, decays) in decay.within(piece.start, piece.end) {
-            let numbers = if decays { numbers } else { Numbers { keep: 1.0, ..numbers } };
+pub fn update(
+    numbers: StepFactors,
+    decay: &WeightDecayMask,
+    held: &DeviceState<'_>,
+    gradients: &Tensor,
+    piece: usize,
+) -> Result<()> {
+    for range in pieces(gradients.elem_count(), piece) {
+        let mut at = range.start;
+        for (len, decays) in decay.within(range.start, range.end) {
+            let numbers = if decays { numbers } else { StepFactors { keep: 1.0, ..numbers } };
             step_of(numbers, held, gradients, at..at + len)?;
             at += len;
         }
@@ -43,7 +48,12 @@ pub fn update(numbers: Numbers, decay: &Decay, held: &Held<'_>, gradients: &Tens
     Ok(())
 }
 
-fn step_of(n: Numbers, held: &Held<'_>, gradients: &Tensor, range: std::ops::Range<usize>) -> Result<()> {
+fn step_of(
+    n: StepFactors,
+    held: &DeviceState<'_>,
+    gradients: &Tensor,
+    range: std::ops::Range<usize>,
+) -> Result<()> {
     let times = |x: &Tensor, by: f32| x.affine(f64::from(by), 0.0);
     let gradient = times(&part(gradients, &range)?, n.scale)?;
     let first = (times(&part(held.first, &range)?, n.beta1)? + times(&gradient, 1.0 - n.beta1)?)?;

@@ -1,19 +1,19 @@
-//! AdamW (Loshchilov & Hutter 2019) over one flat vector, with moments of our own, so that a run can be
-//! resumed.
+//! AdamW (Loshchilov & Hutter 2019) over one flat vector. Unlike candle's, its moments can be saved, so a run
+//! can be resumed.
 //!
-//! Both passes (the norm, and the update with clipping and decay) are cut into chunks of one size whatever
-//! the number of threads, and the norm is added in f64 in the order of chunks: the same bits for any pool.
-//! Each number is read and written once per pass.
+//! Both passes (the norm, and the update with clipping and decay) are cut into chunks of a fixed size, and
+//! the norm is added in f64 in the order of chunks: any number of threads gives the same bits. Each pass
+//! reads and writes each element once.
 //!
-//! [`composed`] is the same for numbers on a device.
+//! [`composed`] is the same on a device.
 
 pub(super) mod composed;
 
 use super::TrainConfig;
 use super::schedule::learning_rate;
 use crate::autograd::Slot;
-use crate::ops::host::CHUNK;
-use crate::ops::simd::wide;
+use crate::cpu::simd::with_simd;
+use crate::cpu::slices::CHUNK;
 use rayon::prelude::*;
 
 /// The two moments of every trained weight, flat in order of name.
@@ -26,20 +26,20 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Those of a run at step 0.
+    /// The moments at step 0: zeros.
     #[must_use]
     pub fn zero(parameters: usize) -> Self {
         Self { first: vec![0.0; parameters], second: vec![0.0; parameters] }
     }
 }
 
-/// Independent sums of a chunk, so that the compiler may use vectors.
+/// Independent partial sums, so that the compiler can vectorise.
 const LANES: usize = 16;
 
-/// The norm of all gradients together, times `scale`; summed in f64.
+/// The L2 norm of all gradients, times `scale`; summed in f64.
 #[must_use]
 pub fn norm(gradients: &[f32], scale: f64) -> f64 {
-    let parts: Vec<f64> = gradients.par_chunks(CHUNK).map(|chunk| wide(|| squares(chunk))).collect();
+    let parts: Vec<f64> = gradients.par_chunks(CHUNK).map(|chunk| with_simd(|| squares(chunk))).collect();
     parts.iter().sum::<f64>().sqrt() * scale
 }
 
@@ -56,16 +56,16 @@ fn squares(numbers: &[f32]) -> f64 {
     lanes.iter().sum::<f64>() + rest
 }
 
-/// Which parts of the flat vector decay: matrices do (projections, embeddings, low-rank additions, learnt
-/// rows), norms and biases do not.
+/// Which parts of the flat vector have weight decay: matrices (projections, embeddings, LoRA, learnt
+/// prompts), not norms and biases.
 #[derive(Clone, Debug)]
-pub struct Decay {
+pub struct WeightDecayMask {
     /// Where each part ends, and whether it decays; neighbours differ.
     parts: Vec<(usize, bool)>,
 }
 
-impl Decay {
-    /// Of the trained weights.
+impl WeightDecayMask {
+    /// The mask of the trained weights.
     #[must_use]
     pub fn of(slots: &[Slot]) -> Self {
         let mut parts: Vec<(usize, bool)> = Vec::new();
@@ -79,7 +79,7 @@ impl Decay {
         Self { parts }
     }
 
-    /// The parts that `start..end` meets, as lengths.
+    /// The lengths of the parts of `start..end`, and whether each decays.
     fn within(&self, start: usize, end: usize) -> impl Iterator<Item = (usize, bool)> {
         let first = self.parts.partition_point(|(to, _)| *to <= start);
         let mut at = start;
@@ -91,9 +91,9 @@ impl Decay {
     }
 }
 
-/// The numbers of one update.
+/// The scalars of one update.
 #[derive(Clone, Copy)]
-pub(super) struct Numbers {
+pub(super) struct StepFactors {
     rate: f32,
     keep: f32,
     beta1: f32,
@@ -104,8 +104,8 @@ pub(super) struct Numbers {
     scale: f32,
 }
 
-impl Numbers {
-    /// Those of a step counted from 0, for gradients that are to be multiplied with `scale`.
+impl StepFactors {
+    /// The scalars of a step, counted from 0, for gradients that are multiplied with `scale`.
     pub(super) fn of(config: &TrainConfig, step: u64, scale: f64) -> Self {
         let rate = learning_rate(config, step);
         let exponent = i32::try_from(step + 1).unwrap_or(i32::MAX);
@@ -122,32 +122,32 @@ impl Numbers {
     }
 }
 
-/// Updates `weights` by `gradients * scale`, at a step counted from 0. All vectors have one length.
+/// Updates `weights` by `gradients * scale` at `step`, counted from 0. All vectors have one length.
 pub fn update(
     config: &TrainConfig,
-    decay: &Decay,
+    decay: &WeightDecayMask,
     step: u64,
     weights: &mut [f32],
     moments: &mut Moments,
     gradients: &[f32],
     scale: f64,
 ) {
-    let numbers = Numbers::of(config, step, scale);
+    let numbers = StepFactors::of(config, step, scale);
     let moments = moments.first.par_chunks_mut(CHUNK).zip(moments.second.par_chunks_mut(CHUNK));
     let chunks = weights.par_chunks_mut(CHUNK).zip(gradients.par_chunks(CHUNK)).zip(moments).enumerate();
     chunks.for_each(|(chunk, ((mut weights, mut gradients), (mut first, mut second)))| {
         let start = chunk * CHUNK;
         for (len, decays) in decay.within(start, start + weights.len()) {
-            let numbers = if decays { numbers } else { Numbers { keep: 1.0, ..numbers } };
+            let numbers = if decays { numbers } else { StepFactors { keep: 1.0, ..numbers } };
             let (w, m, v) = (take(&mut weights, len), take(&mut first, len), take(&mut second, len));
             let (g, rest) = gradients.split_at(len);
             gradients = rest;
-            wide(|| step_of(numbers, w, g, m, v));
+            with_simd(|| step_of(numbers, w, g, m, v));
         }
     });
 }
 
-/// Cuts the first `len` numbers off.
+/// Splits the first `len` elements off.
 fn take<'a>(numbers: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
     let (taken, rest) = std::mem::take(numbers).split_at_mut(len);
     *numbers = rest;
@@ -155,7 +155,7 @@ fn take<'a>(numbers: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
 }
 
 #[inline(always)]
-fn step_of(n: Numbers, weights: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
+fn step_of(n: StepFactors, weights: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32]) {
     for (((weight, gradient), first), second) in weights.iter_mut().zip(gradients).zip(first).zip(second) {
         let gradient = gradient * n.scale;
         *first = n.beta1 * *first + (1.0 - n.beta1) * gradient;
@@ -168,7 +168,6 @@ fn step_of(n: Numbers, weights: &mut [f32], gradients: &[f32], first: &mut [f32]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::autograd::flat::PIECE;
     use candle_core::{DType, Device, Tensor};
     use muster_host::compute::Compute;
 
@@ -187,7 +186,7 @@ mod tests {
         let config = TrainConfig { warmup_steps: 0, weight_decay: 0.5, ..TrainConfig::default() };
         let slots = slots(&[(5, 2), (3, 1), (CHUNK, 2), (7, 2), (CHUNK + 9, 1), (1, 2)]);
         let count = slots.iter().map(|slot| slot.len).sum();
-        let decay = Decay::of(&slots);
+        let decay = WeightDecayMask::of(&slots);
         assert_eq!(decay.parts.len(), 5);
         let (mut weights, mut moments) = (vec![1f32; count], Moments::zero(count));
         let given = [0.3f64, -0.2, 0.1];
@@ -227,11 +226,12 @@ mod tests {
     /// and don't.
     #[test]
     fn composed_updates_agree_with_those_on_slices() {
+        const PIECE: usize = 1 << 10;
         let config =
             TrainConfig { warmup_steps: 0, weight_decay: 0.5, learning_rate: 1e-2, ..TrainConfig::default() };
         let slots = slots(&[(5, 2), (300, 1), (PIECE, 2), (7, 2), (PIECE + 9, 1), (1, 2)]);
         let count: usize = slots.iter().map(|slot| slot.len).sum();
-        let decay = Decay::of(&slots);
+        let decay = WeightDecayMask::of(&slots);
         let drawn = |salt: f32| (0..count).map(|i| (i as f32 * 0.37 + salt).sin()).collect::<Vec<_>>();
         let (mut weights, mut moments) = (drawn(0.5), Moments::zero(count));
         let tensor = |numbers: &[f32]| Tensor::from_slice(numbers, count, &Device::Cpu).expect("fits");
@@ -239,14 +239,15 @@ mod tests {
             [&weights, &moments.first, &moments.second].map(|numbers| tensor(numbers));
         let rounded = held.to_dtype(DType::BF16).expect("rounds");
         let on_device =
-            composed::Held { weights: &held, rounded: Some(&rounded), first: &first, second: &second };
+            composed::DeviceState { weights: &held, rounded: Some(&rounded), first: &first, second: &second };
         for step in 0..3 {
             let gradients = drawn(step as f32);
             update(&config, &decay, step, &mut weights, &mut moments, &gradients, 0.25);
             let there = tensor(&gradients);
-            let found = composed::norm(&there).expect("sums") * 0.25;
+            let found = composed::norm(&there, PIECE).expect("sums") * 0.25;
             assert!((found - norm(&gradients, 0.25)).abs() < 1e-12 * found, "{found}");
-            composed::update(Numbers::of(&config, step, 0.25), &decay, &on_device, &there).expect("updates");
+            composed::update(StepFactors::of(&config, step, 0.25), &decay, &on_device, &there, PIECE)
+                .expect("updates");
         }
         let read =
             |tensor: &Tensor| tensor.to_dtype(DType::F32).and_then(|t| t.to_vec1::<f32>()).expect("reads");
@@ -280,7 +281,7 @@ mod tests {
             compute.run(|| {
                 let (mut weights, mut moments) = (vec![0.5f32; count], Moments::zero(count));
                 let config = TrainConfig::default();
-                update(&config, &Decay::of(&slots), 3, &mut weights, &mut moments, &gradients, 2.0);
+                update(&config, &WeightDecayMask::of(&slots), 3, &mut weights, &mut moments, &gradients, 2.0);
                 (norm(&gradients, 2.0).to_bits(), weights, moments)
             })
         };

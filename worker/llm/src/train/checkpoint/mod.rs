@@ -3,23 +3,23 @@
 //! | file | holds |
 //! |---|---|
 //! | `config.json`, `model*.safetensors` | the whole model in the Hugging Face layout, if every weight is trained |
-//! | `trained.safetensors` | else: the trained weights in f32, by name |
+//! | `trained.safetensors` | otherwise: the trained weights in f32, by name |
 //! | `optimizer-*.safetensors` | both moments of every trained weight, and its f32 master if the model is held in bf16 |
 //! | what the caller adds | an adapter in the PEFT layout, a tokenizer |
 //! | [`MANIFEST`] | step, cursor, parameters, hashes; written last: what it does not name does not exist |
 //!
-//! Whoever writes needs nothing but a place for named bytes; whoever reads checks every hash. The numbers are
-//! a pure function of what the manifest says, on any number of workers, as long as the instruction set and
-//! the number of threads are the same: both are recorded.
+//! Writing needs only a place for named bytes; reading checks every hash. The numbers are a pure function of
+//! what the manifest says, on any number of workers, as long as the instruction set and the number of threads
+//! are the same: both are recorded.
 
 mod manifest;
 mod restore;
 mod retention;
 mod snapshot;
 
-pub use manifest::{File, Holds, Manifest, VERSION};
-pub use restore::{Read, Restored, model};
-pub use retention::{Kept, Retention};
+pub use manifest::{CheckpointContents, CheckpointFile, CheckpointManifest, ReadFile, VERSION};
+pub use restore::{RestoredState, model};
+pub use retention::{CheckpointInfo, Retention};
 pub use snapshot::Snapshot;
 
 /// The manifest's name among the files.
@@ -31,8 +31,8 @@ const FIRST: &str = "adamw.first.";
 const SECOND: &str = "adamw.second.";
 const MASTER: &str = "master.";
 
-/// A file gets no longer than about this, if it has more than one weight: what exists twice in memory while
-/// it is written.
+/// About the length of a file, at most, unless a single weight is longer: a file's bytes exist twice in
+/// memory while it is written.
 pub const FILE_BYTES: usize = 256 << 20;
 
 /// The name of one of `count` files of the optimizer's state.

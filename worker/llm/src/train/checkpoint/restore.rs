@@ -1,6 +1,8 @@
 //! The numbers of a checkpoint, read back from its files.
 
-use super::{FIRST, File, Holds, MASTER, Manifest, SECOND, TRAINED, optimizer_file};
+use super::{
+    CheckpointContents, CheckpointManifest, FIRST, MASTER, ReadFile, SECOND, TRAINED, optimizer_file,
+};
 use crate::autograd::Slot;
 use crate::model::weights::from_safetensors;
 use crate::model::{self, ModelConfig, Precision, hub};
@@ -9,11 +11,8 @@ use crate::train::adamw::Moments;
 use safetensors::tensor::SafeTensors;
 use std::cell::RefCell;
 
-/// Gives the bytes of a file, or says why not.
-pub type Read<'a> = &'a dyn Fn(&File) -> Result<Vec<u8>, String>;
-
-/// What the optimizer goes on with.
-pub struct Restored {
+/// What a trainer resumes with.
+pub struct RestoredState {
     /// The trained weights in f32, flat in order of name.
     pub weights: Vec<f32>,
     /// Their moments.
@@ -27,14 +26,14 @@ fn damaged(e: &dyn std::fmt::Display) -> Error {
 /// The model of a checkpoint that holds a whole one: its shape, and its weights flat in order of name.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when it holds an adapter only, or a file is absent or damaged.
-pub fn model(manifest: &Manifest, read: Read<'_>) -> Result<(ModelConfig, Vec<f32>), Error> {
-    if manifest.holds == Holds::Trained {
+/// [`Error::Checkpoint`] when it holds trained weights only, or a file is absent or damaged.
+pub fn model(manifest: &CheckpointManifest, read: ReadFile<'_>) -> Result<(ModelConfig, Vec<f32>), Error> {
+    if manifest.holds == CheckpointContents::Trained {
         return Err(Error::Checkpoint(
             "it holds what was trained on a base, and the base is not in it".to_owned(),
         ));
     }
-    // What is wrong with a file is said once, by us: the layout's reader only has to stop.
+    // The error about a file is reported once, here: the layout's reader only has to stop.
     let mut unreadable = RefCell::new(None);
     let file = |name: &str| {
         manifest.file(name, read).map_err(|error| {
@@ -56,12 +55,12 @@ fn finite(what: &str, numbers: Vec<f32>) -> Result<Vec<f32>, Error> {
     }
 }
 
-impl Manifest {
+impl CheckpointManifest {
     /// The trained weights in f32 and their moments; `slots` are the run's.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming what is absent, misshapen or damaged.
-    pub fn numbers(&self, slots: &[Slot], read: Read<'_>) -> Result<Restored, Error> {
+    pub fn numbers(&self, slots: &[Slot], read: ReadFile<'_>) -> Result<RestoredState, Error> {
         let count = self.files.iter().filter(|file| file.name.starts_with("optimizer-")).count();
         let total = slots.last().map_or(0, |slot| slot.start + slot.len);
         let apart = self.config.precision == Precision::Bf16;
@@ -85,8 +84,8 @@ impl Manifest {
         let [(_, first), (_, second), (_, masters)] = parts;
         let weights = match (apart, self.holds) {
             (true, _) => masters,
-            (false, Holds::Model) => model(self, read)?.1,
-            (false, Holds::Trained) => {
+            (false, CheckpointContents::Model) => model(self, read)?.1,
+            (false, CheckpointContents::Trained) => {
                 let bytes = self
                     .file(TRAINED, read)?
                     .ok_or_else(|| Error::Checkpoint(format!("it has no file {TRAINED}")))?;
@@ -101,11 +100,11 @@ impl Manifest {
         }
         let moments =
             Moments { first: finite("the moments", first)?, second: finite("the moments", second)? };
-        Ok(Restored { weights: finite("the weights", weights)?, moments })
+        Ok(RestoredState { weights: finite("the weights", weights)?, moments })
     }
 }
 
-/// How many of `slots`, from the first on, a file of the optimizer's state has.
+/// How many of `slots`, from the first on, a file of the optimizer state has.
 fn held(bytes: &[u8], slots: &[Slot]) -> Result<usize, safetensors::SafeTensorError> {
     let file = SafeTensors::deserialize(bytes)?;
     Ok(slots.iter().take_while(|slot| file.tensor(&format!("{FIRST}{}", slot.name)).is_ok()).count())

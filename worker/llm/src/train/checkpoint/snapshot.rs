@@ -1,18 +1,18 @@
-//! A copy of a run's numbers, taken between two steps, that is written while the training goes on.
+//! A copy of a run's state, taken between two steps, that is written while training goes on.
 //!
-//! Taking it costs one copy of the weights and two of their length; writing it, one file's bytes at a time
-//! beside that. The numbers are given to the caller's `put` in files, the manifest last.
+//! It costs a copy of the weights and of both moments; writing it also needs one file's bytes at a time. The
+//! caller's `put` gets the files, the manifest last.
 
 use super::{
-    FILE_BYTES, FIRST, File, Holds, MANIFEST, MASTER, Manifest, SECOND, TRAINED, VERSION, optimizer_file,
+    CheckpointContents, CheckpointFile, CheckpointManifest, FILE_BYTES, FIRST, MANIFEST, MASTER, SECOND,
+    TRAINED, optimizer_file,
 };
 use crate::autograd::Slot;
-use crate::model::hub::{self, Named};
+use crate::model::hub::{self, NamedTensor};
 use crate::model::weights::to_safetensors;
 use crate::model::{ModelConfig, Precision};
-use crate::ops::simd::instructions;
+use crate::train::Error;
 use crate::train::adamw::Moments;
-use crate::train::{Error, Trainer};
 use candle_core::DType;
 use muster_host::durable;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// All that a checkpoint holds.
 pub struct Snapshot {
-    manifest: Manifest,
+    manifest: CheckpointManifest,
     slots: Arc<[Slot]>,
     weights: Vec<f32>,
     moments: Moments,
@@ -28,28 +28,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub(in crate::train) fn new(trainer: &Trainer, parent: Option<String>) -> Result<Self, Error> {
-        let manifest = Manifest {
-            version: VERSION,
-            state: trainer.state().clone(),
-            loss: trainer.last_loss(),
-            config: trainer.config().clone(),
-            model: trainer.model().config().clone(),
-            holds: if trainer.trains_all() { Holds::Model } else { Holds::Trained },
-            config_hash: trainer.config_hash(),
-            data_hash: trainer.samples().about().hash.clone(),
-            parent,
-            instructions: instructions().to_owned(),
-            threads: trainer.compute().threads(),
-            files: Vec::new(),
-        };
-        Ok(Self {
-            manifest,
-            slots: Arc::clone(trainer.model().store().slots()),
-            weights: trainer.weights()?,
-            moments: trainer.moments()?,
-            extra: Vec::new(),
-        })
+    /// `manifest` describes the run as it is, and names no files yet.
+    pub(in crate::train) fn new(
+        manifest: CheckpointManifest,
+        slots: Arc<[Slot]>,
+        weights: Vec<f32>,
+        moments: Moments,
+    ) -> Self {
+        Self { manifest, slots, weights, moments, extra: Vec::new() }
     }
 
     /// The step that it was taken at.
@@ -58,13 +44,13 @@ impl Snapshot {
         self.manifest.state.step
     }
 
-    /// What it will say of itself, without its files.
+    /// Its manifest, which names no files yet.
     #[must_use]
-    pub fn about(&self) -> &Manifest {
+    pub fn manifest(&self) -> &CheckpointManifest {
         &self.manifest
     }
 
-    /// The trained weights' names, shapes and places.
+    /// The slots of the trained weights.
     #[must_use]
     pub fn slots(&self) -> &[Slot] {
         &self.slots
@@ -76,40 +62,40 @@ impl Snapshot {
         &self.weights
     }
 
-    /// With more files: an adapter in its own layout, a tokenizer.
+    /// Adds files, such as an adapter in its own layout or a tokenizer.
     #[must_use]
     pub fn with(mut self, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
         self.extra.extend(files);
         self
     }
 
-    /// With another loss than that of the trainer's last step: the mean of several replicas, say.
+    /// Replaces the loss of the trainer's last step, for example by the mean over replicas.
     #[must_use]
     pub fn with_loss(mut self, loss: f64) -> Self {
         self.manifest.loss = Some(loss);
         self
     }
 
-    /// Gives every file to `put`, the manifest last, and returns it with its bytes.
+    /// Passes every file to `put`, the manifest last, and returns the manifest with its bytes.
     ///
     /// # Errors
     /// [`Error::Keep`] naming the file that could not be made or kept, or that is there twice.
     pub fn write(
         mut self,
         mut put: impl FnMut(&str, &[u8]) -> Result<(), String>,
-    ) -> Result<(Manifest, Vec<u8>), Error> {
-        let mut files: Vec<File> = Vec::new();
+    ) -> Result<(CheckpointManifest, Vec<u8>), Error> {
+        let mut files: Vec<CheckpointFile> = Vec::new();
         let mut keep = |name: String, bytes: &[u8]| {
             let failed = |reason: String| Error::Keep { file: name.clone(), reason };
             if name == MANIFEST || files.iter().any(|file| file.name == name) {
                 return Err(failed("there are two of that name".to_owned()));
             }
             put(&name, bytes).map_err(failed)?;
-            files.push(File { bytes: bytes.len() as u64, hash: durable::hash(bytes), name });
+            files.push(CheckpointFile { bytes: bytes.len() as u64, hash: durable::hash(bytes), name });
             Ok(())
         };
         match self.manifest.holds {
-            Holds::Model => {
+            CheckpointContents::Model => {
                 for (name, bytes) in model_files(
                     &self.manifest.model,
                     &self.slots,
@@ -119,7 +105,7 @@ impl Snapshot {
                     keep(name, &bytes)?;
                 }
             }
-            Holds::Trained => {
+            CheckpointContents::Trained => {
                 let bytes = to_safetensors(&self.slots, &[("", &self.weights)], None)?;
                 keep(TRAINED.to_owned(), &bytes)?;
             }
@@ -154,7 +140,7 @@ fn model_files(
     precision: Precision,
 ) -> Result<Vec<(String, Vec<u8>)>, Error> {
     let dtype = if precision == Precision::Bf16 { DType::BF16 } else { DType::F32 };
-    let named = |slot: &Slot| Named {
+    let named = |slot: &Slot| NamedTensor {
         name: slot.name.clone(),
         shape: slot.shape.clone(),
         numbers: weights[slot.range()].to_vec(),
