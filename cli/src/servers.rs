@@ -56,7 +56,7 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), CliError> {
             }
             RunError::Store(_)
             | RunError::Disk(_)
-            | RunError::Core(_)
+            | RunError::Replica(_)
             | RunError::Bus(_)
             | RunError::Listen { .. }
             | RunError::Serve(_)

@@ -1,4 +1,4 @@
-//! What a coordinator is told at its start, and whether that can be.
+//! The configuration of a coordinator, and its validation.
 
 use muster_protocol::ids::RaftId;
 use muster_protocol::limits::NAME_BYTES_MAX;
@@ -8,43 +8,36 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// More members than this make every commit slower, and no cluster safer.
+/// More members would make every commit slower and no cluster safer.
 pub const MEMBERS_MAX: usize = 9;
 
-/// Why a coordinator cannot be started as it was told to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// The cluster's name becomes part of subjects.
+    /// The cluster's name is part of NATS subjects.
     #[error("use {0:?} as the cluster's name: 1 to 64 of a-z, 0-9 and '-' are possible")]
     Cluster(String),
-    /// A member's name.
     #[error(
         "use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are possible"
     )]
     Name(String),
-    /// Two members have the same name or address.
+    /// A name or an address occurs twice.
     #[error("tell members apart: {0:?} stands twice in the list of members")]
     Repeated(String),
-    /// This coordinator is not in the list.
     #[error("find {name:?} among the members, which are {members}")]
-    NotAMember {
-        /// Its name.
-        name: String,
-        /// The members' names.
-        members: String,
-    },
-    /// An even number of members survives no more failures than one member less.
+    NotAMember { name: String, members: String },
+    /// An even number of members survives no more failures than one less.
     #[error("run {0} members: one, or an odd number up to {MEMBERS_MAX}")]
     Count(usize),
-    /// One entry of a list of members.
     #[error("read the member {0:?}: it is written NAME=PEER/HTTP, as in c1=10.0.0.1:7501/10.0.0.1:7401")]
     Member(String),
-    /// An address without a port.
     #[error("use {0:?} as an address: it is written HOST:PORT")]
     Address(String),
 }
 
-/// Reads a list of members: `c1=10.0.0.1:7501/10.0.0.1:7401,c2=…`. Their numbers follow from their positions.
+/// Parses a list of members: `c1=10.0.0.1:7501/10.0.0.1:7401,c2=…`. Raft ids are positions, from 1.
+///
+/// # Errors
+/// If an entry is malformed.
 pub fn members(text: &str) -> Result<Vec<MemberConfig>, ConfigError> {
     let members = text.split(',').map(str::trim).filter(|entry| !entry.is_empty()).zip(1..);
     members.map(|(entry, number)| member(entry, RaftId(number))).collect()
@@ -57,27 +50,28 @@ fn member(entry: &str, raft_id: RaftId) -> Result<MemberConfig, ConfigError> {
     Ok(MemberConfig { raft_id, name: name.to_string(), peer: peer.to_string(), http: http.to_string() })
 }
 
-/// A coordinator as it is started.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Its name; one of the members'.
+    /// One of the members' names.
     pub name: String,
-    /// The cluster's name.
     pub cluster: String,
-    /// Where its data lies; nobody else's does.
+    /// Its data directory.
     pub data: PathBuf,
-    /// Where it serves people and programs.
+    /// Listens here for clients.
     pub http: SocketAddr,
-    /// Where it serves the other coordinators.
+    /// Listens here for the other coordinators.
     pub peer: SocketAddr,
-    /// All coordinators, itself included; the same list in the same order everywhere.
+    /// All coordinators, including itself; the same list in the same order everywhere.
     pub members: Vec<MemberConfig>,
-    /// The broker: `nats://host:port`, or several with a comma between.
+    /// The brokers, `nats://host:port`, separated by commas.
     pub nats: String,
 }
 
 impl Config {
-    /// Checks everything that can be checked without looking at the world.
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first one that is wrong.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if !subjects::is_cluster_name(&self.cluster) {
             return Err(ConfigError::Cluster(self.cluster.clone()));
@@ -111,7 +105,10 @@ impl Config {
         self.me().map(|_| ())
     }
 
-    /// This coordinator among the members.
+    /// This coordinator's entry in the list of members.
+    ///
+    /// # Errors
+    /// If there is none.
     pub fn me(&self) -> Result<&MemberConfig, ConfigError> {
         let names = || self.members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>().join(", ");
         let me = self.members.iter().find(|member| member.name == self.name);
@@ -138,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_follow_positions() {
+    fn raft_ids_are_positions() {
         let members = super::members("c1=h:1/h:2, c2=h:3/h:4,c3=[::1]:5/[::1]:6").unwrap();
         assert_eq!(members.iter().map(|member| member.raft_id.0).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(members[2].http, "[::1]:6");
@@ -148,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_said() {
+    fn wrong_settings_are_refused_with_a_reason() {
         let three = "c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6";
         let table: [(&str, &str, &str); 7] = [
             ("c1", three, ""),

@@ -1,88 +1,49 @@
-//! Folding a ledger again: offline from a data directory, or from the reader of a running store.
+//! Folds a ledger again: offline from a data directory, or from the reader of a running store.
 //!
-//! The fold is `State::evolve`, as everywhere; nothing here knows what an event means. The chain is computed
-//! again from the blocks, so that a block which was changed, added or left out is noticed. To verify is to
-//! decide every command again and to compare.
+//! The fold is `State::evolve`, as everywhere; nothing here may know what an event means. The chain is computed
+//! again from the blocks, so that a changed, added or missing block is noticed. Verifying decides every command
+//! again and compares the events.
 
+mod error;
 mod pipeline;
 #[cfg(test)]
 mod tests;
 mod until;
 
+pub use error::ReplayError;
 pub use until::{ParseUntilError, Until};
 
-use crate::store::{LedgerReader, Store, StoreError};
+use crate::store::{LedgerReader, Store};
 use muster_machine::{Moment, State, is_transition, views};
-use muster_protocol::codec::CodecError;
 use muster_protocol::envelope::{Batch, BatchStamp, ChainHead};
 use muster_protocol::event::{Event, EventRecord};
 use muster_protocol::ids::{LogIndex, Term};
 use muster_protocol::view::ReplayView;
 use muster_replica::apply;
-use muster_replica::disk::{Block, Disk, DiskError};
-use pipeline::Prepared;
+use muster_replica::disk::Disk;
+use pipeline::{PreparedBlock, moment};
 use raft::eraftpb::{Entry, Snapshot};
 use std::path::Path;
 use std::time::Instant;
 
-/// Jobs in a replay's view at most, the newest.
+/// A replay shows this many jobs, the newest.
 const JOBS_SHOWN: usize = 1000;
 
-/// What to replay, and how.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// How far; `None`: to the end.
+    /// `None`: to the end.
     pub until: Option<Until>,
-    /// Decide every command again, and compare.
+    /// Decide every command again, and compare the events.
     pub verify: bool,
-    /// Begin at the newest snapshot even if every block is there.
+    /// Begin at the newest snapshot even if the ledger is complete.
     pub from_snapshot: bool,
-}
-
-/// Why a replay came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum ReplayError {
-    /// The data directory cannot be opened.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The disk, or what is on it.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// A block does not follow the one before it.
-    #[error("block {index} does not fit the chain of those before it: it was changed, or one was left out")]
-    Chain {
-        /// Which.
-        index: LogIndex,
-    },
-    /// A block fits the chain, but is not what this build reads.
-    #[error("block {index} cannot be read: {what}")]
-    Malformed {
-        /// Which.
-        index: LogIndex,
-        /// What is wrong.
-        what: String,
-    },
-    /// The snapshot is not what this build reads.
-    #[error("the snapshot cannot be read: {0}")]
-    Snapshot(CodecError),
-    /// There is neither the first block nor a snapshot that blocks follow.
-    #[error("the ledger begins at block {first}, and no snapshot stands before it")]
-    Incomplete {
-        /// The first block there is.
-        first: u64,
-    },
-    /// The ledger is not complete, and its snapshot is of a later moment.
-    #[error("the ledger is not complete, and its snapshot at index {from} is already past {until}")]
-    TooEarly {
-        /// The snapshot's index.
-        from: LogIndex,
-        /// What was asked for.
-        until: Until,
-    },
 }
 
 /// Replays the data directory of a coordinator that does not run, or a copy of one. Entries that are
 /// committed but not yet in the ledger are applied, as the coordinator would at its next start.
+///
+/// # Errors
+/// If the data directory cannot be opened, is damaged, or does not reach back far enough.
 pub fn offline(dir: &Path, options: Options) -> Result<ReplayView, ReplayError> {
     let mut store = Store::open_for_reading(dir)?;
     let recovered = store.recover()?;
@@ -93,14 +54,17 @@ pub fn offline(dir: &Path, options: Options) -> Result<ReplayView, ReplayError> 
     fold(&identity.name, &identity.cluster, &store.reader(), recovered.snapshot, &tail, options)
 }
 
-/// Replays the ledger of a running coordinator, through its reader.
+/// Replays the ledger of a running coordinator.
+///
+/// # Errors
+/// If the ledger is damaged, or does not reach back far enough.
 pub fn online(
     coordinator: &str,
     cluster: &str,
     reader: &LedgerReader,
     options: Options,
 ) -> Result<ReplayView, ReplayError> {
-    // Reading a snapshot takes as long as reading many blocks: only where the ledger alone is not enough.
+    // Reading a snapshot takes as long as reading many blocks, so do it only if the ledger is not enough.
     let span = reader.span();
     let needed = options.from_snapshot || !span.is_complete() || span.last < reader.snapshot_index()?;
     let snapshot = if needed { reader.snapshot()? } else { None };
@@ -182,8 +146,8 @@ struct Fold {
 
 impl Fold {
     /// Folds one block. Returns whether to go on.
-    fn block(&mut self, block: Prepared) -> Result<bool, ReplayError> {
-        let Prepared { index, term, head, moment, records, entry } = block;
+    fn block(&mut self, block: PreparedBlock) -> Result<bool, ReplayError> {
+        let PreparedBlock { index, term, head, moment, records, entry } = block;
         if self.is_end(index, moment.as_ref()) {
             return Ok(false);
         }
@@ -248,20 +212,3 @@ impl Fold {
         }
     }
 }
-
-fn moment(index: LogIndex, term: Term, stamp: &BatchStamp) -> Moment {
-    Moment { index, term, log_ms: stamp.log_ms, wall_ms: stamp.wall_ms }
-}
-
-/// What a block's bytes say: when it was, if it counts, and its events.
-fn read_block(block: &Block) -> Result<(Option<Moment>, Vec<EventRecord>), CodecError> {
-    if block.events.is_empty() {
-        return Ok((None, Vec::new()));
-    }
-    let stamp = BatchStamp::from_bytes(&block.entry)?;
-    let records = muster_protocol::codec::decode(&block.events, EVENTS_BYTES_MAX)?;
-    Ok((Some(moment(block.index, block.term, &stamp)), records))
-}
-
-/// The events of one block at most.
-const EVENTS_BYTES_MAX: usize = 256 << 20;

@@ -6,4 +6,6 @@
 
 pub mod compute;
 pub mod durable;
-pub mod seldom;
+#[cfg(feature = "listener")]
+pub mod listener;
+pub mod log_throttle;

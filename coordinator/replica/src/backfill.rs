@@ -1,86 +1,51 @@
-//! The ledger's gaps, filled from other members.
+//! Fills gaps of the ledger from other members.
 //!
 //! A member that installed a snapshot has not applied the entries below it one by one, so its ledger lacks
-//! them. It asks for them backwards from what it knows: a block's hash proves everything in the block and the
-//! head before it, so that no member needs to be trusted. It asks for one page at a time, and writes what is
+//! their blocks. It asks for them backwards from what it knows: a block's hash proves the whole block and the
+//! head before it, so no member needs to be trusted. It asks for one page at a time, and writes only what is
 //! proven.
 
-use super::Core;
-use super::io::{Now, Output};
-use super::peer_message::{AskBlocks, BLOCKS_BYTES_MAX, Blocks, PeerMessage};
-use crate::disk::{Block, Disk, DiskError};
+use crate::disk::{Block, Disk, DiskError, LedgerSpan};
+use crate::io::{Now, Output};
+use crate::peer_message::{AskBlocks, BLOCKS_BYTES_MAX, Blocks, PeerMessage};
+use muster_protocol::envelope::ChainHead;
 use muster_protocol::ids::{Digest, LogIndex, RaftId};
 use std::collections::VecDeque;
 
-/// An answer that does not come by then is asked of another member.
+/// After this time without an answer, another member is asked.
 const ANSWER_MS: u64 = 1_000;
-/// A pause after a member that could not help.
+/// The pause after a member that could not help.
 const PAUSE_MS: u64 = 200;
-/// Blocks in a page at most.
 const PAGE_BLOCKS_MAX: u64 = 1024;
-/// Requests of other members that wait, at most; they ask again.
+/// Requests of other members that may wait; the rest are dropped, and asked again.
 const REQUESTS_MAX: usize = 16;
-/// Requests that are answered per settling.
+/// Requests that are answered per [`Backfill::advance`].
 const ANSWERS_PER_SETTLE: usize = 2;
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    of: RaftId,
+struct PageRequest {
+    to_member: RaftId,
     from: u64,
     to: u64,
-    at_ms: u64,
+    sent_ms: u64,
 }
 
-/// What is asked, and what others ask.
+/// The ledger's gaps, the page that is asked for, and what other members ask for.
 #[derive(Debug)]
-pub(super) struct Backfill {
+pub struct Backfill {
+    /// What the ledger holds.
+    held: LedgerSpan,
+    /// Blocks per page; adapts to how many fit into one message.
     page: u64,
+    /// Chooses the member that is asked.
     turn: usize,
-    asked: Option<Asked>,
+    asked: Option<PageRequest>,
     answer: Option<Blocks>,
     not_before_ms: u64,
     requests: VecDeque<(RaftId, AskBlocks)>,
 }
 
-impl Default for Backfill {
-    fn default() -> Self {
-        Backfill {
-            page: PAGE_BLOCKS_MAX,
-            turn: 0,
-            asked: None,
-            answer: None,
-            not_before_ms: 0,
-            requests: VecDeque::new(),
-        }
-    }
-}
-
-impl Backfill {
-    /// Another member wants blocks.
-    pub(super) fn request(&mut self, from: RaftId, ask: AskBlocks) {
-        if self.requests.len() < REQUESTS_MAX {
-            self.requests.push_back((from, ask));
-        }
-    }
-
-    /// Blocks came; those that were not asked for are dropped.
-    pub(super) fn answer(&mut self, from: RaftId, blocks: Blocks) {
-        let expected = self.asked.filter(|asked| {
-            asked.of == from && blocks.blocks.first().is_none_or(|first| first.index.0 == asked.from)
-        });
-        if expected.is_some() {
-            self.answer = Some(blocks);
-        }
-    }
-
-    fn pause(&mut self, mono_ms: u64) {
-        self.turn += 1;
-        self.asked = None;
-        self.not_before_ms = mono_ms + PAUSE_MS;
-    }
-}
-
-/// What the last block of a gap must link to.
+/// What the last block of a gap must lead to.
 enum Anchor {
     /// The block after the gap, which is on the disk.
     Block(Box<Block>),
@@ -97,85 +62,128 @@ impl Anchor {
     }
 }
 
-impl Core {
-    /// Answers others, takes an answer in, and asks for the next page.
-    pub(super) fn fill_ledger(
+impl Backfill {
+    pub fn new(held: LedgerSpan) -> Backfill {
+        Backfill {
+            held,
+            page: PAGE_BLOCKS_MAX,
+            turn: 0,
+            asked: None,
+            answer: None,
+            not_before_ms: 0,
+            requests: VecDeque::new(),
+        }
+    }
+
+    pub fn held(&self) -> &LedgerSpan {
+        &self.held
+    }
+
+    pub fn set_held(&mut self, held: LedgerSpan) {
+        self.held = held;
+    }
+
+    /// Queues a request of another member.
+    pub fn request(&mut self, from: RaftId, ask: AskBlocks) {
+        if self.requests.len() < REQUESTS_MAX {
+            self.requests.push_back((from, ask));
+        }
+    }
+
+    /// Takes blocks from another member; those that were not asked for are dropped.
+    pub fn answer(&mut self, from: RaftId, blocks: Blocks) {
+        let expected = self.asked.filter(|asked| {
+            asked.to_member == from && blocks.blocks.first().is_none_or(|first| first.index.0 == asked.from)
+        });
+        if expected.is_some() {
+            self.answer = Some(blocks);
+        }
+    }
+
+    /// Answers other members, writes a page that has come, and asks for the next one. `head` is the
+    /// replicated chain head, at the last applied index.
+    pub fn advance(
         &mut self,
         now: Now,
+        head: ChainHead,
+        others: &[RaftId],
         disk: &mut dyn Disk,
         out: &mut dyn FnMut(Output),
     ) -> Result<(), DiskError> {
         for _ in 0..ANSWERS_PER_SETTLE {
-            let Some((to, ask)) = self.backfill.requests.pop_front() else { break };
+            let Some((to, ask)) = self.requests.pop_front() else { break };
             let blocks = blocks_for(disk, ask)?;
             out(Output::Peer { to, message: PeerMessage::Blocks(blocks) });
         }
-        let Some((from, to)) = self.gap() else {
-            self.backfill.asked = None;
-            self.backfill.answer = None;
+        let Some((from, to)) = self.gap(head) else {
+            self.asked = None;
+            self.answer = None;
             return Ok(());
         };
-        if let Some(asked) = self.backfill.asked {
-            if let Some(blocks) = self.backfill.answer.take() {
-                self.take_page(now, disk, asked, from, to, blocks)?;
-            } else if now.mono_ms >= asked.at_ms + ANSWER_MS {
-                self.backfill.pause(now.mono_ms);
+        if let Some(asked) = self.asked {
+            if let Some(blocks) = self.answer.take() {
+                self.take_page(now, head, disk, asked, from, to, blocks)?;
+            } else if now.mono_ms >= asked.sent_ms + ANSWER_MS {
+                self.pause(now);
             }
         }
-        self.ask_page(now, out);
+        self.ask_page(now, head, others, out);
         Ok(())
     }
 
+    fn pause(&mut self, now: Now) {
+        self.turn += 1;
+        self.asked = None;
+        self.not_before_ms = now.mono_ms + PAUSE_MS;
+    }
+
     /// The newest gap of the ledger, half open.
-    fn gap(&self) -> Option<(u64, u64)> {
-        let applied = self.state.applied().0;
-        if self.ledger.last < applied {
-            Some((self.ledger.last + 1, applied + 1))
+    fn gap(&self, head: ChainHead) -> Option<(u64, u64)> {
+        if self.held.last < head.index.0 {
+            Some((self.held.last + 1, head.index.0 + 1))
         } else {
-            self.ledger.missing.last().copied()
+            self.held.missing.last().copied()
         }
     }
 
-    fn ask_page(&mut self, now: Now, out: &mut dyn FnMut(Output)) {
-        let Some((from, to)) = self.gap() else { return };
-        if self.backfill.asked.is_some() || now.mono_ms < self.backfill.not_before_ms {
+    fn ask_page(&mut self, now: Now, head: ChainHead, others: &[RaftId], out: &mut dyn FnMut(Output)) {
+        let Some((from, to)) = self.gap(head) else { return };
+        if self.asked.is_some() || now.mono_ms < self.not_before_ms || others.is_empty() {
             return;
         }
-        let others: Vec<RaftId> = self.others().collect();
-        if others.is_empty() {
-            return;
-        }
-        let of = others[self.backfill.turn % others.len()];
-        let from = from.max(to.saturating_sub(self.backfill.page));
-        self.backfill.asked = Some(Asked { of, from, to, at_ms: now.mono_ms });
+        let to_member = others[self.turn % others.len()];
+        let from = from.max(to.saturating_sub(self.page));
+        self.asked = Some(PageRequest { to_member, from, to, sent_ms: now.mono_ms });
         out(Output::Peer {
-            to: of,
+            to: to_member,
             message: PeerMessage::AskBlocks(AskBlocks { from: LogIndex(from), to: LogIndex(to) }),
         });
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the gap, the page for it, and what proves it")]
     fn take_page(
         &mut self,
         now: Now,
+        head: ChainHead,
         disk: &mut dyn Disk,
-        asked: Asked,
+        asked: PageRequest,
         from: u64,
         to: u64,
         page: Blocks,
     ) -> Result<(), DiskError> {
         let whole = page.blocks.last().is_some_and(|last| last.index.0 + 1 == asked.to);
         if asked.to != to || page.blocks.is_empty() {
-            self.backfill.pause(now.mono_ms);
+            self.pause(now);
             return Ok(());
         }
         if !whole {
-            // It did not fit into one message: the next page is a smaller one, and ends where it must.
-            self.backfill.page = (page.blocks.len() as u64).clamp(1, PAGE_BLOCKS_MAX);
-            self.backfill.asked = None;
+            // It did not fit into one message: ask for a smaller page, which ends where it must.
+            self.page = (page.blocks.len() as u64).clamp(1, PAGE_BLOCKS_MAX);
+            self.asked = None;
             return Ok(());
         }
-        let anchor = if self.ledger.last < self.state.applied().0 {
-            Some(Anchor::Head(self.state.chain().hash))
+        let anchor = if self.held.last < head.index.0 {
+            Some(Anchor::Head(head.hash))
         } else {
             disk.read_blocks(to, 1)?.into_iter().next().map(|block| Anchor::Block(Box::new(block)))
         };
@@ -190,17 +198,17 @@ impl Core {
         let proven = anchor.is_some_and(|anchor| is_proven(&page, asked.from, &anchor))
             && (asked.from > from || before == Some(page.previous));
         if !proven {
-            tracing::error!(of = %asked.of, from = asked.from, to, "blocks of another member's ledger do not link to the chain");
-            self.backfill.pause(now.mono_ms);
+            tracing::error!(member = %asked.to_member, from = asked.from, to, "ledger blocks from another member do not fit the chain");
+            self.pause(now);
             return Ok(());
         }
         disk.write_blocks(&page.blocks)?;
         if asked.from == from {
             disk.sync_ledger()?;
         }
-        self.ledger = disk.ledger();
-        self.backfill.asked = None;
-        self.backfill.page = (self.backfill.page * 2).min(PAGE_BLOCKS_MAX);
+        self.held = disk.ledger();
+        self.asked = None;
+        self.page = (self.page * 2).min(PAGE_BLOCKS_MAX);
         Ok(())
     }
 }
@@ -217,7 +225,7 @@ fn is_proven(page: &Blocks, first: u64, anchor: &Anchor) -> bool {
     anchor.holds(head)
 }
 
-/// The blocks that another member wants, with the head before them; none if this ledger does not hold them.
+/// The blocks that another member asks for, with the head before them; empty if this ledger lacks them.
 fn blocks_for(disk: &dyn Disk, ask: AskBlocks) -> Result<Blocks, DiskError> {
     let none = Blocks { previous: Digest::default(), blocks: Vec::new() };
     let (from, to) = (ask.from.0, ask.to.0);

@@ -1,24 +1,21 @@
-//! Log time as a leader stamps it: where it stood at the takeover, and the leader's own monotonic time since
-//! then.
+//! Log time as a leader stamps it: log time at its takeover, plus its own monotonic time since then.
 
-use super::io::Now;
+use crate::io::Now;
 use muster_protocol::time::LogMs;
 
-/// Log time from a takeover on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LogClock {
+pub struct LogClock {
     base: LogMs,
     base_mono_ms: u64,
 }
 
 impl LogClock {
-    /// The takeover was applied now, at this log time.
-    pub(super) fn starting(base: LogMs, now: Now) -> Self {
+    /// `base`: log time at the takeover, which is applied `now`.
+    pub fn starting(base: LogMs, now: Now) -> Self {
         LogClock { base, base_mono_ms: now.mono_ms }
     }
 
-    /// Log time now.
-    pub(super) fn log_ms(&self, now: Now) -> LogMs {
+    pub fn log_ms(&self, now: Now) -> LogMs {
         self.base.plus_ms(now.mono_ms.saturating_sub(self.base_mono_ms))
     }
 }

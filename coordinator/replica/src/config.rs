@@ -1,60 +1,63 @@
-//! What a core is told at its start, and never changes.
+//! The settings of a replica, which never change while it runs.
 
 use muster_protocol::ids::RaftId;
 use muster_protocol::subjects;
 use std::collections::BTreeSet;
 
-/// A coordinator of the cluster, as every other one knows it.
+/// A member of the cluster, as all members know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberConfig {
-    /// Its number in Raft: its position in the list of members, counted from 1.
+    /// Its position in the list of members, counted from 1.
     pub raft_id: RaftId,
-    /// Its name.
     pub name: String,
-    /// Where the other coordinators reach it.
+    /// `HOST:PORT` for the other coordinators.
     pub peer: String,
-    /// Where people and programs reach it.
+    /// `HOST:PORT` for clients.
     pub http: String,
 }
 
-/// The settings of a core. Times are in ticks, so that one number stretches them all.
+/// Times are in ticks, so that `tick_ms` scales them all.
 #[derive(Clone, Debug)]
-pub struct CoreConfig {
-    /// Which member this is.
+pub struct ReplicaConfig {
     pub raft_id: RaftId,
-    /// This coordinator's name.
     pub name: String,
-    /// The cluster's name.
     pub cluster: String,
-    /// All members, this one too.
+    /// All members, including this one.
     pub members: Vec<MemberConfig>,
-    /// How often the driver says [`Input::Tick`](super::Input::Tick).
+    /// The interval of [`Input::Tick`](crate::Input::Tick).
     pub tick_ms: u64,
-    /// A follower that hears nothing for this many ticks may start an election.
+    /// Election timeouts are at least this long.
     pub election_ticks_min: usize,
-    /// It starts one after fewer ticks than this.
+    /// Election timeouts are shorter than this.
     pub election_ticks_max: usize,
-    /// Ticks from one Raft heartbeat to the next.
+    /// The interval of Raft heartbeats.
     pub heartbeat_ticks: usize,
-    /// A snapshot is made, and the log truncated, after this many entries.
+    /// A snapshot is taken, and the log truncated, after this many entries,
     pub snapshot_every_entries: u64,
-    /// Or after this many bytes of entries, whatever comes first.
+    /// or after this many bytes of entries, whichever comes first.
     pub snapshot_every_bytes: u64,
-    /// Entries before a snapshot that are kept, so that a follower a little behind needs no snapshot.
+    /// Entries kept before a snapshot, so that a follower slightly behind needs no snapshot.
     pub keep_entries: u64,
-    /// Election timeouts follow from it: the same seed and inputs give the same outputs.
+    /// Determines election timeouts.
     pub random_seed: u64,
+    /// Hand out [`Output::Applied`](crate::Output::Applied), for the simulator and for tests.
+    pub report_applied: bool,
 }
 
-impl CoreConfig {
-    /// The settings that a real coordinator uses: elections after 600 to 1,000 ms without a leader.
-    pub fn new(cluster: &str, raft_id: RaftId, members: Vec<MemberConfig>, random_seed: u64) -> CoreConfig {
+impl ReplicaConfig {
+    /// The settings of production: elections after 600 to 1,000 ms without a leader.
+    pub fn new(
+        cluster: &str,
+        raft_id: RaftId,
+        members: Vec<MemberConfig>,
+        random_seed: u64,
+    ) -> ReplicaConfig {
         let name = members
             .iter()
             .find(|member| member.raft_id == raft_id)
             .map(|member| member.name.clone())
             .unwrap_or_default();
-        CoreConfig {
+        ReplicaConfig {
             raft_id,
             name,
             cluster: cluster.to_string(),
@@ -67,11 +70,12 @@ impl CoreConfig {
             snapshot_every_bytes: 64 << 20,
             keep_entries: 2_000,
             random_seed,
+            report_applied: false,
         }
     }
 
-    /// Says what is wrong with these settings.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// `Err` says what is wrong with these settings.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if !subjects::is_cluster_name(&self.cluster) {
             return Err(format!("{:?} is no cluster name: up to 64 of a-z, 0-9 and -", self.cluster));
         }
@@ -94,8 +98,8 @@ impl CoreConfig {
         Ok(())
     }
 
-    /// The name of a member, or an empty text.
-    pub(super) fn name_of(&self, raft_id: RaftId) -> &str {
+    /// The name of a member, or an empty string.
+    pub(crate) fn name_of(&self, raft_id: RaftId) -> &str {
         self.members.iter().find(|member| member.raft_id == raft_id).map_or("", |member| &member.name)
     }
 }

@@ -1,9 +1,8 @@
-//! What a coordinator asks of its disk: the trait that the core writes through, and the plain data that
-//! crosses it.
+//! The disk of a replica: the trait that it writes through, and the plain data that crosses it.
 //!
-//! Implemented by [`crate::store`] on real files and by the simulator on memory that forgets what was not
-//! synced. It must never decide anything: it keeps what it is given, says when that is durable, and names
-//! what is damaged.
+//! The coordinator implements it on real files, and the simulator in memory that forgets what was not synced.
+//! A disk must never decide anything: it keeps what it is given, says when that is durable, and reports what
+//! is damaged.
 
 use bincode::{Decode, Encode};
 use muster_protocol::ids::{Digest, LogIndex, Term};
@@ -11,24 +10,21 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::{fmt, io};
 
-/// One entry of the log as the ledger keeps it: what was asked, what came of it, and the chain up to here.
+/// One entry of the log as the ledger keeps it: its commands, its events, and the chain up to here.
 #[derive(Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Block {
-    /// The entry's index.
     pub index: LogIndex,
-    /// The entry's term in Raft.
     pub term: Term,
     /// The entry's bytes, a `Batch`; empty for Raft's own entries.
     pub entry: Vec<u8>,
-    /// `codec::encode(&Vec<EventRecord>)`. No bytes at all: the entry was Raft's own or was refused, and not
-    /// even time moved.
+    /// `codec::encode(&Vec<EventRecord>)`. Empty: the entry was Raft's own or was refused, and not even log
+    /// time moved.
     pub events: Vec<u8>,
     /// The chain's hash after this block.
     pub head: Digest,
 }
 
-/// What a block's fields other than its two byte strings count for when a read or a message is limited by
-/// bytes.
+/// The size of a block without its two byte strings, for limits on reads and messages.
 const BLOCK_BYTES_FIXED: usize = 64;
 
 impl Block {
@@ -50,7 +46,7 @@ impl Block {
         self.head == Block::chain(previous, self.index, self.term, &self.entry, &self.events)
     }
 
-    /// About how many bytes it takes in a message or in memory.
+    /// The approximate size in a message or in memory.
     pub fn bytes(&self) -> usize {
         BLOCK_BYTES_FIXED + self.entry.len() + self.events.len()
     }
@@ -63,20 +59,19 @@ impl fmt::Debug for Block {
     }
 }
 
-/// Which blocks a ledger holds.
+/// The indices of the blocks that a ledger holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerSpan {
     /// The first index of the newest run without a gap.
     pub first: u64,
-    /// The last index of that run; `first - 1`: the ledger is empty.
+    /// The last index of that run; `first - 1` if the ledger is empty.
     pub last: u64,
-    /// What is missing below `first`, as half-open ranges in ascending order. Indices count from 1.
+    /// Gaps below `first`, as half-open ranges in ascending order. Indices count from 1.
     pub missing: Vec<(u64, u64)>,
 }
 
 impl LedgerSpan {
-    /// The span of a ledger that holds these runs of `(first, last)` indices, in ascending order and apart
-    /// from each other.
+    /// From runs of `(first, last)` indices, in ascending order and not adjacent.
     pub fn from_runs(runs: impl IntoIterator<Item = (u64, u64)>) -> Self {
         let mut span = LedgerSpan::default();
         for (first, last) in runs {
@@ -89,7 +84,6 @@ impl LedgerSpan {
         span
     }
 
-    /// Whether it holds no block.
     pub fn is_empty(&self) -> bool {
         self.last < self.first
     }
@@ -106,82 +100,66 @@ impl Default for LedgerSpan {
     }
 }
 
-/// What a disk held when it was opened.
+/// The contents of a disk when it was opened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovered {
     /// Raft's term, vote and commit index.
     pub hard_state: HardState,
     /// The members, as of the newest append or snapshot.
     pub conf_state: ConfState,
-    /// The newest snapshot that is whole; its data are `State::to_bytes`.
+    /// The newest intact snapshot; its data are `State::to_bytes`.
     pub snapshot: Option<Snapshot>,
-    /// Entries without a gap, up to the last one; they may begin before the snapshot's index, never later
-    /// than the one after it.
+    /// Consecutive entries. They may begin before the snapshot's index, and at the latest right after it.
     pub entries: Vec<Entry>,
-    /// What the ledger holds.
     pub ledger: LedgerSpan,
 }
 
-/// What is counted about a disk since it was opened.
+/// Counters of a disk since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskCounters {
-    /// Syncs of Raft's log.
     pub raft_syncs: u64,
-    /// Syncs of the ledger.
     pub ledger_syncs: u64,
-    /// Bytes given to Raft's log, as values.
+    /// Bytes of values given to Raft's log.
     pub log_bytes: u64,
-    /// Bytes given to the ledger, as values.
+    /// Bytes of values given to the ledger.
     pub ledger_bytes: u64,
 }
 
-/// Why a disk did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// Bytes are not what was written. What was asked for is refused; nothing is repaired silently.
+    /// Bytes differ from what was written. Nothing is repaired silently.
     #[error("{place} is corrupted: {what}")]
     Corrupt {
-        /// Which directory or file, and which index.
+        /// The directory or file, and the index.
         place: String,
-        /// What does not fit.
         what: String,
     },
-    /// The file system is full, or a quota is used up.
+    /// The file system is full, or a quota is exhausted.
     #[error("no space left for {place}; after making room, start the coordinator again")]
-    NoSpace {
-        /// What was written.
-        place: String,
-    },
-    /// Reading or writing failed. The store has seen its last write: only opening it again makes it usable.
+    NoSpace { place: String },
+    /// Reading or writing failed. The store takes no more writes until it is opened again.
     #[error("cannot read or write {place}: {source}; the coordinator has to be started again")]
-    Io {
-        /// Which directory or file.
-        place: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// An earlier write failed, so what is on disk is no longer known.
+    Io { place: String, source: io::Error },
+    /// An earlier write failed, so the contents of the disk are unknown.
     #[error("{place} takes no more writes after an earlier error; the coordinator has to be started again")]
-    Poisoned {
-        /// Which directory.
-        place: String,
-    },
-    /// Another block is in the ledger at this index: replicas or versions of the program differ.
+    Poisoned { place: String },
+    /// The ledger holds a different block at this index: replicas or versions of the program differ.
     #[error("the ledger holds another block at index {index} than the one to be written")]
-    Differs {
-        /// The index.
-        index: u64,
-    },
+    Differs { index: u64 },
 }
 
-/// A coordinator's disk. All of it belongs to one thread; readers of the ledger have their own handles.
+/// A coordinator's disk. One thread owns it; readers of the ledger have their own handles.
+///
+/// # Errors
+/// All methods fail with [`DiskError`] if the disk fails or its contents are damaged. After a failed write the
+/// disk must be opened again.
 pub trait Disk {
-    /// What it holds. Called once, before anything else.
+    /// Reads the contents. Called once, before anything else.
     fn recover(&mut self) -> Result<Recovered, DiskError>;
 
-    /// Writes Raft's state and entries as one atomic batch; entries from `entries[0].index` on are replaced.
-    /// With `sync`, all of this and of earlier calls is durable on return; without, it may be lost in a
-    /// crash, but only as a whole and never before an earlier one.
+    /// Writes Raft's state and entries as one atomic batch, replacing entries from `entries[0].index` on. With
+    /// `sync`, this and all earlier calls are durable on return. Without, a crash may lose it, but only as a
+    /// whole and never before an earlier call.
     fn append(
         &mut self,
         hard_state: &HardState,
@@ -190,33 +168,32 @@ pub trait Disk {
         sync: bool,
     ) -> Result<(), DiskError>;
 
-    /// Keeps a snapshot, durable on return, and removes older ones. Where the log holds another entry at its
-    /// index, or none up to there, the snapshot came from a leader and replaces the whole log: entries then
+    /// Saves a snapshot, durable on return, and removes older ones. If the log holds another entry at its
+    /// index, or ends before it, the snapshot came from a leader and replaces the whole log: entries then
     /// begin at its index + 1.
     fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), DiskError>;
 
-    /// Gives back the space of entries before `first_kept`; as much of it as is cheap. `first_kept` is at
+    /// Frees the space of entries before `first_kept`, as far as that is cheap. `first_kept` is at
     /// most commit + 1, and a durable snapshot covers everything before it.
     fn truncate(&mut self, first_kept: u64) -> Result<(), DiskError>;
 
-    /// Adds blocks to the ledger, in ascending order, at its end or in a gap. Not durable before
-    /// [`Disk::sync_ledger`]. An equal block may be written again; a different one at the same index is an
-    /// error.
+    /// Adds blocks to the ledger, in ascending order, at its end or in a gap. They are durable after
+    /// [`Disk::sync_ledger`]. Writing an equal block again is allowed; a different one at the same index is
+    /// an error.
     fn write_blocks(&mut self, blocks: &[Block]) -> Result<(), DiskError>;
 
     /// Makes all blocks durable.
     fn sync_ledger(&mut self) -> Result<(), DiskError>;
 
-    /// Which blocks the ledger holds, those not yet durable included.
+    /// The blocks that the ledger holds, including those not yet durable.
     fn ledger(&self) -> LedgerSpan;
 
-    /// Blocks without a gap from `from` on, their checksums verified: about `bytes_max` bytes, but at least
-    /// one block; none if the ledger does not hold `from`.
+    /// Consecutive blocks from `from` on, with verified checksums: about `bytes_max` bytes, but at least one
+    /// block. Empty if the ledger does not hold `from`.
     fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError>;
 
-    /// What is free on the file system, for the reserve below which nothing is proposed.
+    /// Free space on the file system.
     fn free_bytes(&self) -> u64;
 
-    /// What was counted.
     fn counters(&self) -> DiskCounters;
 }

@@ -1,7 +1,7 @@
 //! The log that Raft reads: every entry after the last truncation, in memory, as the disk holds it.
 //!
-//! It never writes: what it is given is on the disk already. Raft asks it for entries and terms, and for a
-//! snapshot when a follower is too far behind.
+//! It never writes to the disk: what it is given is there already, except for the commit index. Raft asks it
+//! for entries and terms, and for a snapshot when a follower is too far behind.
 
 use crate::disk::Recovered;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -9,21 +9,22 @@ use raft::{GetEntriesContext, RaftState, Result, Storage, StorageError, util};
 use std::cell::Cell;
 use std::collections::VecDeque;
 
-/// The log in memory.
-pub(super) struct LogCache {
+pub struct LogCache {
     hard_state: HardState,
     conf_state: ConfState,
     /// Index and term of the entry before the first one here.
     before: (u64, u64),
     entries: VecDeque<Entry>,
     snapshot: Option<Snapshot>,
-    /// Raft asked for a snapshot that is not there.
-    wanted: Cell<bool>,
+    /// Raft asked for a snapshot that does not exist yet.
+    snapshot_requested: Cell<bool>,
+    /// The commit index is newer than the one on the disk.
+    commit_unsaved: bool,
 }
 
 impl LogCache {
-    /// The log as it was found. `Err` says what does not fit together.
-    pub(super) fn new(recovered: Recovered, members: ConfState) -> std::result::Result<LogCache, String> {
+    /// The log as it was found. `Err` says what is inconsistent.
+    pub fn new(recovered: Recovered, members: ConfState) -> std::result::Result<LogCache, String> {
         let Recovered { mut hard_state, mut conf_state, snapshot, entries, ledger: _ } = recovered;
         if conf_state.get_voters().is_empty() {
             conf_state = members;
@@ -39,7 +40,7 @@ impl LogCache {
             Some((index, _)) if index > base.0 => {
                 return Err(format!("the log begins at {index}, but the snapshot ends at {}", base.0));
             }
-            // Nobody knows the term of the entry before it: it serves as that entry itself.
+            // The term of the entry before it is unknown, so this entry serves as the one before.
             Some(first) => {
                 entries.pop_front();
                 first
@@ -57,39 +58,57 @@ impl LogCache {
         if hard_state.commit > last || last < base.0 {
             return Err(format!("{} entries are committed, but the log ends at {last}", hard_state.commit));
         }
-        Ok(LogCache { hard_state, conf_state, before, entries, snapshot, wanted: Cell::new(false) })
+        let snapshot_requested = Cell::new(false);
+        Ok(LogCache {
+            hard_state,
+            conf_state,
+            before,
+            entries,
+            snapshot,
+            snapshot_requested,
+            commit_unsaved: false,
+        })
     }
 
-    pub(super) fn hard_state(&self) -> &HardState {
+    pub fn hard_state(&self) -> &HardState {
         &self.hard_state
     }
 
-    pub(super) fn conf_state(&self) -> &ConfState {
+    pub fn conf_state(&self) -> &ConfState {
         &self.conf_state
     }
 
-    pub(super) fn first(&self) -> u64 {
+    pub fn first(&self) -> u64 {
         self.before.0 + 1
     }
 
-    pub(super) fn last(&self) -> u64 {
+    pub fn last(&self) -> u64 {
         self.before.0 + self.entries.len() as u64
     }
 
-    pub(super) fn snapshot_index(&self) -> u64 {
+    pub fn snapshot_index(&self) -> u64 {
         self.snapshot.as_ref().map_or(0, |snapshot| snapshot.get_metadata().index)
     }
 
-    pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
+    /// The disk holds this state now.
+    pub fn set_hard_state(&mut self, hard_state: HardState) {
         self.hard_state = hard_state;
+        self.commit_unsaved = false;
     }
 
-    pub(super) fn set_commit(&mut self, commit: u64) {
+    /// Raft commits; the disk does not say so yet.
+    pub fn set_commit(&mut self, commit: u64) {
         self.hard_state.commit = commit;
+        self.commit_unsaved = true;
     }
 
-    /// Adds entries that the disk holds now; those from the first one's index on are replaced.
-    pub(super) fn append(&mut self, entries: Vec<Entry>) {
+    /// Whether the commit index has to be written; asking means that it will be.
+    pub fn take_unsaved_commit(&mut self) -> bool {
+        std::mem::take(&mut self.commit_unsaved)
+    }
+
+    /// Adds entries that the disk holds now. They replace those from the first one's index on.
+    pub fn append(&mut self, entries: Vec<Entry>) {
         let Some(first) = entries.first() else { return };
         assert!(
             first.index > self.before.0 && first.index <= self.last() + 1,
@@ -99,29 +118,29 @@ impl LogCache {
         self.entries.extend(entries);
     }
 
-    /// A leader's snapshot replaces the whole log.
-    pub(super) fn install(&mut self, snapshot: Snapshot) {
+    /// Replaces the whole log by a leader's snapshot.
+    pub fn install(&mut self, snapshot: Snapshot) {
         let metadata = snapshot.get_metadata();
         self.before = (metadata.index, metadata.term);
         self.conf_state = metadata.get_conf_state().clone();
         self.entries.clear();
         self.snapshot = Some(snapshot);
-        self.wanted.set(false);
+        self.snapshot_requested.set(false);
     }
 
-    /// A snapshot of its own: entries before `first_kept` are forgotten.
-    pub(super) fn compact(&mut self, snapshot: Snapshot, first_kept: u64) {
+    /// Keeps a snapshot of this member's own, and forgets entries before `first_kept`.
+    pub fn compact(&mut self, snapshot: Snapshot, first_kept: u64) {
         self.snapshot = Some(snapshot);
-        self.wanted.set(false);
+        self.snapshot_requested.set(false);
         while self.first() < first_kept {
             let Some(entry) = self.entries.pop_front() else { break };
             self.before = (entry.index, entry.term);
         }
     }
 
-    /// Whether a follower needs a snapshot that there is none of yet.
-    pub(super) fn wants_snapshot(&self) -> bool {
-        self.wanted.get()
+    /// Whether a follower needs a snapshot that does not exist yet.
+    pub fn snapshot_requested(&self) -> bool {
+        self.snapshot_requested.get()
     }
 }
 
@@ -189,7 +208,7 @@ impl Storage for LogCache {
                 Ok(snapshot.clone())
             }
             Some(_) | None => {
-                self.wanted.set(true);
+                self.snapshot_requested.set(true);
                 Err(StorageError::SnapshotTemporarilyUnavailable.into())
             }
         }

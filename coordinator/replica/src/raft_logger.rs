@@ -1,4 +1,4 @@
-//! What raft-rs logs, passed on to `tracing`.
+//! Passes what raft-rs logs on to `tracing`.
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record};
 
@@ -19,7 +19,6 @@ impl Drain for ToTracing {
     }
 }
 
-/// A logger for a raft node.
-pub(super) fn logger() -> Logger {
+pub fn logger() -> Logger {
     Logger::root(ToTracing, slog::o!())
 }

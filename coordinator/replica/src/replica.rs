@@ -1,250 +1,340 @@
-//! Raft's work, in the order that keeps its promises: a leader's appends leave at once, everything is made
-//! durable in one write and one sync, only then leaves what promises it, and what is committed is applied.
+//! The replica itself: what it owns, and its two entry points, `handle` and `settle`.
 
-use super::batch::{Item, Slot};
-use super::config::CoreConfig;
-use super::io::{Now, Output};
-use super::leadership::Speaker;
-use super::log_cache::LogCache;
-use super::peer_message::{Check, PeerMessage};
-use super::{Core, CoreError, checks, raft_logger, snapshots};
-use crate::apply;
-use crate::disk::{Disk, DiskError, Recovered};
-use muster_protocol::envelope::{Batch, ChainHead};
-use muster_protocol::ids::{LogIndex, Term};
-use muster_protocol::limits::BATCH_BYTES_MAX;
-use muster_protocol::time::WallMs;
-use raft::eraftpb::{ConfState, Entry};
-use raft::{Config, RawNode, StateRole};
-use std::slice;
-use std::sync::Arc;
+use crate::backfill::Backfill;
+use crate::command_queue::{QueuedCommand, Waiter};
+use crate::config::ReplicaConfig;
+use crate::disk::{Disk, DiskCounters, DiskError, Recovered};
+use crate::divergence::DivergenceChecks;
+use crate::election::election_ticks;
+use crate::error::ReplicaError;
+use crate::io::{CommandError, Input, Now, Output, Role};
+use crate::leadership::Leadership;
+use crate::log_cache::LogCache;
+use crate::raft_node::raft_node;
+use crate::snapshot_transfer::{SnapshotReceiver, SnapshotSender};
+use crate::snapshots;
+use crate::tails::{self, TailRequest};
+use crate::worker_sender::WorkerSender;
+use muster_machine::State;
+use muster_protocol::bus::UpEnvelope;
+use muster_protocol::envelope::{Answer, Envelope, Rejected};
+use muster_protocol::ids::{LogIndex, RaftId, Term};
+use muster_protocol::limits::{COMMAND_BYTES_MAX, COMMIT_TIMEOUT_MS, DECIDE_VERSION};
+use muster_protocol::rejection::{Detail, Rejection};
+use raft::{RawNode, StateRole};
 
-/// Bytes of entries in one append message, unless one entry is larger.
-const APPEND_BYTES_MAX: u64 = 1 << 20;
-/// Append messages to one member that are not answered yet.
-const APPENDS_IN_FLIGHT_MAX: usize = 128;
-/// Bytes of entries that are proposed and not committed.
-const UNCOMMITTED_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of committed entries that are applied in one go.
-const APPLY_BYTES_MAX: u64 = 8 << 20;
+/// With less free space than this, clients' commands are refused: entries already on their way need room.
+pub const FREE_BYTES_RESERVE: u64 = 128 << 20;
+const SPACE_CHECK_INTERVAL_MS: u64 = 1_000;
+/// After a pause of more ticks than this, the driver itself stood still: the silence of workers during the
+/// pause proves nothing.
+const STALL_TICKS: u64 = 5;
+/// How often waiting clients are checked for timeouts.
+const EXPIRY_INTERVAL_MS: u64 = 500;
 
-/// A raft node over what the disk holds.
-pub(super) fn raft_node(config: &CoreConfig, recovered: Recovered) -> Result<RawNode<LogCache>, CoreError> {
-    let mut voters: Vec<u64> = config.members.iter().map(|member| member.raft_id.0).collect();
-    voters.sort_unstable();
-    let members = ConfState { voters, ..ConfState::default() };
-    let log = LogCache::new(recovered, members.clone()).map_err(CoreError::Disk)?;
-    let mut known = log.conf_state().voters.clone();
-    known.sort_unstable();
-    if known != members.voters {
-        let message = format!(
-            "it belongs to a cluster of members {known:?}, but the settings say {:?}",
-            members.voters
-        );
-        return Err(CoreError::Disk(message));
-    }
-    let raft = Config {
-        id: config.raft_id.0,
-        election_tick: config.election_ticks_min,
-        heartbeat_tick: config.heartbeat_ticks,
-        min_election_tick: config.election_ticks_min,
-        max_election_tick: config.election_ticks_max,
-        applied: log.snapshot_index(),
-        max_size_per_msg: APPEND_BYTES_MAX,
-        max_inflight_msgs: APPENDS_IN_FLIGHT_MAX,
-        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
-        max_committed_size_per_ready: APPLY_BYTES_MAX,
-        check_quorum: true,
-        pre_vote: true,
-        ..Config::default()
-    };
-    Ok(RawNode::new(&raft, log, &raft_logger::logger())?)
+/// One member of the cluster: Raft, the replicated state, and while it leads, a leader's duties.
+///
+/// One thread owns it and drives it in one loop:
+///
+/// ```text
+/// loop {
+///     wait for an input or for the next tick
+///     for each input that has arrived { replica.handle(now, input, out) }
+///     replica.settle(now, disk, out)?
+/// }
+/// ```
+///
+/// `handle` changes memory only. `settle` proposes what is queued, runs Raft's ready cycle until it is empty,
+/// writes and syncs once per cycle, applies what is committed and answers. So all inputs that arrive during
+/// one sync share the next one (group commit), and nothing is promised before it is durable.
+///
+/// **Cost.** Everything runs on one thread: deciding, folding, syncs, snapshots and the hash of the whole
+/// state. Whatever takes long delays heartbeats, commits and reads alike; a snapshot or a state hash of a
+/// large state is the longest of them. In return nothing is locked, outputs follow from inputs, and the
+/// simulator can replay any schedule from a seed.
+pub struct Replica {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) node: RawNode<LogCache>,
+    pub(crate) state: State,
+    pub(crate) lead: Option<Leadership>,
+    /// Role, leader and term as of the last [`Output::RoleChanged`].
+    pub(crate) published: (Role, Option<RaftId>, Term),
+    pub(crate) halted: Option<String>,
+    pub(crate) snapshots_out: SnapshotSender,
+    pub(crate) snapshots_in: SnapshotReceiver,
+    pub(crate) backfill: Backfill,
+    pub(crate) divergence: DivergenceChecks,
+    pub(crate) bytes_since_snapshot: u64,
+    pub(crate) disk_counters: DiskCounters,
+    /// Applied since the start.
+    pub(crate) commands: u64,
+    pub(crate) entries: u64,
+    space_low: bool,
+    space_checked_ms: Option<u64>,
+    expiry_checked_ms: u64,
+    last_input_ms: Option<u64>,
 }
 
-impl Core {
-    /// What a leader does without being asked: its takeover, timers, the schedule; and at most one entry of
-    /// what waits.
-    pub(super) fn lead_on(&mut self, now: Now) {
-        let Some(lead) = &mut self.lead else { return };
-        if !lead.has_taken_over() {
-            if let Some(item) = lead.takeover(now, &self.config, &self.state) {
-                let dropped = self.propose(now, vec![item]);
-                if let (Some(_), Some(lead)) = (dropped, &mut self.lead) {
-                    lead.takeover_dropped(now, &self.config);
+impl Replica {
+    /// A replica as its disk holds it. Entries that were committed after the snapshot are applied by the
+    /// first [`Replica::settle`].
+    ///
+    /// # Errors
+    /// If the settings are inconsistent, or do not fit what the disk holds.
+    pub fn new(config: ReplicaConfig, recovered: Recovered) -> Result<Replica, ReplicaError> {
+        config.check().map_err(ReplicaError::Config)?;
+        let backfill = Backfill::new(recovered.ledger.clone());
+        let state = match &recovered.snapshot {
+            None => State::new(&config.cluster),
+            Some(snapshot) => snapshots::open(snapshot, &config.cluster).map_err(ReplicaError::Disk)?,
+        };
+        let node = raft_node(&config, recovered)?;
+        let mut replica = Replica {
+            config,
+            node,
+            state,
+            lead: None,
+            published: (Role::Follower, None, Term(0)),
+            halted: None,
+            snapshots_out: SnapshotSender::default(),
+            snapshots_in: SnapshotReceiver::default(),
+            backfill,
+            divergence: DivergenceChecks::default(),
+            bytes_since_snapshot: 0,
+            disk_counters: DiskCounters::default(),
+            commands: 0,
+            entries: 0,
+            space_low: false,
+            space_checked_ms: None,
+            expiry_checked_ms: 0,
+            last_input_ms: None,
+        };
+        if replica.config.members.len() == 1 {
+            // No other member can lead, so there is no election timeout to wait for.
+            replica.node.campaign()?;
+        }
+        replica.draw_election_timeout();
+        Ok(replica)
+    }
+
+    /// Takes one input. It does no IO; call [`Replica::settle`] before waiting for the next one.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut dyn FnMut(Output)) {
+        if self.halted.is_some() {
+            if let Input::Command { token, envelope: _ } = input {
+                out(Output::Answered { token, result: Err(CommandError::NotLeader { leader: None }) });
+            }
+            return;
+        }
+        self.forgive_stall(now);
+        match input {
+            Input::Tick => self.tick(now, out),
+            Input::Peer { from, message } => self.handle_peer_message(now, from, message, out),
+            Input::Unreachable { peer } => self.peer_unreachable(peer),
+            Input::Command { token, envelope } => self.enqueue_command(now, token, envelope, out),
+            Input::Up(up) => self.handle_worker_message(now, *up, out),
+            Input::OpenTail { id, attempt, stream, offset, follow, credit_bytes } => {
+                self.open_tail(now, TailRequest { id, attempt, stream, offset, follow, credit_bytes }, out);
+            }
+            Input::CloseTail { id } => {
+                if let Some(lead) = &mut self.lead {
+                    let mut sender = WorkerSender::new(&self.config.cluster, lead.term, out);
+                    lead.tails.close(id, &mut lead.sessions, &mut sender);
                 }
             }
-            return;
         }
-        lead.plan(now, &self.state);
-        let room = (self.node.raft.uncommitted_size() + BATCH_BYTES_MAX) as u64 <= UNCOMMITTED_BYTES_MAX;
-        if lead.queue.is_empty() || !room {
-            return;
-        }
-        let batch = lead.queue.next_batch();
-        if let (Some(dropped), Some(lead)) = (self.propose(now, batch), &mut self.lead) {
-            lead.queue.put_back(dropped);
-        }
-    }
-
-    /// Stamps one entry, and proposes it. Gives it back if Raft does not take it now.
-    fn propose(&mut self, now: Now, items: Vec<Item>) -> Option<Vec<Item>> {
-        let Some(lead) = &mut self.lead else { return Some(items) };
-        let log_ms = lead.log_ms(now).unwrap_or(self.state.now().log_ms);
-        let mut commands = Vec::with_capacity(items.len());
-        let mut slots: Vec<(Slot, u64, usize)> = Vec::with_capacity(items.len());
-        for item in items {
-            commands.push(item.envelope);
-            slots.push((item.slot, item.deadline_ms, item.bytes));
-        }
-        let batch = Batch {
-            cluster: self.config.cluster.clone(),
-            term: lead.term,
-            log_ms,
-            wall_ms: WallMs(now.wall_ms),
-            commands,
-        };
-        match self.node.propose(Vec::new(), batch.to_bytes()) {
-            Ok(()) => {
-                let index = LogIndex(self.node.raft.raft_log.last_index());
-                lead.pending.push(
-                    index,
-                    slots.into_iter().map(|(slot, deadline_ms, _)| (slot, deadline_ms)).collect(),
-                );
-                None
-            }
-            Err(error) => {
-                tracing::debug!(%error, "raft takes no proposal now");
-                let items = batch.commands.into_iter().zip(slots);
-                Some(
-                    items
-                        .map(|(envelope, (slot, deadline_ms, bytes))| Item {
-                            envelope,
-                            slot,
-                            bytes,
-                            deadline_ms,
-                        })
-                        .collect(),
-                )
-            }
-        }
-    }
-
-    /// One round of Raft's work. `false`: there was none.
-    pub(super) fn work_off_raft(
-        &mut self,
-        now: Now,
-        disk: &mut dyn Disk,
-        out: &mut dyn FnMut(Output),
-    ) -> Result<bool, DiskError> {
-        if !self.node.has_ready() {
-            return Ok(false);
-        }
-        let mut ready = self.node.ready();
-        let leads = self.node.raft.state == StateRole::Leader;
-        self.send(ready.take_messages(), out);
-        let committed = ready.take_committed_entries();
-        // What is committed was durable before. A leader answers first; a follower is first waited for.
-        let (first, second) = if leads { (committed, Vec::new()) } else { (Vec::new(), committed) };
-        self.apply(now, first, disk, out)?;
-        if !ready.snapshot().is_empty() {
-            self.install(ready.snapshot().clone(), disk, out)?;
-        }
-        let hard_state = ready.hs().cloned();
-        let entries = ready.take_entries();
-        if hard_state.is_some() || !entries.is_empty() {
-            let hard_state = hard_state.unwrap_or_else(|| self.node.store().hard_state().clone());
-            disk.append(&hard_state, self.node.store().conf_state(), &entries, ready.must_sync())?;
-            let log = self.node.mut_store();
-            log.append(entries);
-            log.set_hard_state(hard_state);
-            self.commit_dirty = false;
-        }
-        self.send(ready.take_persisted_messages(), out);
-        self.apply(now, second, disk, out)?;
-        let mut light = self.node.advance_append(ready);
-        if let Some(commit) = light.commit_index() {
-            self.node.mut_store().set_commit(commit);
-            self.commit_dirty = true;
-        }
-        self.send(light.take_messages(), out);
-        self.apply(now, light.take_committed_entries(), disk, out)?;
-        self.node.advance_apply();
         self.draw_election_timeout();
-        self.tell_role(out);
-        Ok(true)
+        self.publish_role(out);
     }
 
-    fn apply(
+    /// Makes durable what the inputs led to, sends what depends on it, and applies what is committed.
+    ///
+    /// # Errors
+    /// If the disk failed. It can no longer be trusted: drop the replica.
+    pub fn settle(
         &mut self,
         now: Now,
-        entries: Vec<Entry>,
         disk: &mut dyn Disk,
         out: &mut dyn FnMut(Output),
     ) -> Result<(), DiskError> {
-        for entry in entries {
+        if self.halted.is_some() {
+            return Ok(());
+        }
+        if self.space_checked_ms.is_none_or(|checked_ms| now.mono_ms >= checked_ms + SPACE_CHECK_INTERVAL_MS)
+        {
+            self.space_checked_ms = Some(now.mono_ms);
+            self.space_low = disk.free_bytes() < FREE_BYTES_RESERVE;
+        }
+        loop {
+            self.propose_queued(now);
+            if !self.process_ready(now, disk, out)? {
+                break;
+            }
             if self.halted.is_some() {
                 return Ok(());
             }
-            assert_eq!(entry.index, self.state.applied().0 + 1, "entries are applied one after the other");
-            let applied =
-                apply::apply_entry(&mut self.state, LogIndex(entry.index), Term(entry.term), &entry.data);
-            self.entries += 1;
-            self.commands += applied.answers.len() as u64;
-            self.bytes_since_snapshot += entry.data.len() as u64;
-            disk.write_blocks(slice::from_ref(&applied.block))?;
-            let applied = Arc::new(applied);
-            out(Output::Applied(Arc::clone(&applied)));
-            self.check_chain(out);
-            self.check_version(out);
-            if let Some(lead) = &mut self.lead {
-                let mut speaker = Speaker { cluster: &self.config.cluster, term: lead.term, out };
-                lead.applied(now, &self.config, &self.state, &applied, &mut speaker);
-            }
+        }
+        if self.node.mut_store().take_unsaved_commit() {
+            let log = self.node.store();
+            disk.append(log.hard_state(), log.conf_state(), &[], false)?;
+        }
+        self.snapshot_if_due(disk)?;
+        self.backfill.set_held(disk.ledger());
+        let others: Vec<RaftId> = self.others().collect();
+        self.backfill.advance(now, self.state.chain(), &others, disk, out)?;
+        self.disk_counters = disk.counters();
+        Ok(())
+    }
+
+    fn forgive_stall(&mut self, now: Now) {
+        let gap_ms = self.last_input_ms.map_or(0, |last_ms| now.mono_ms.saturating_sub(last_ms));
+        self.last_input_ms = Some(now.mono_ms);
+        if gap_ms > STALL_TICKS * self.config.tick_ms
+            && let Some(lead) = &mut self.lead
+        {
+            lead.sessions.forgive_silence(gap_ms);
+            // Messages that waited during the stall may be old, so they do not prove that the members still
+            // follow this leader: they have to answer anew.
+            lead.clear_contacts();
+        }
+    }
+
+    fn tick(&mut self, now: Now, out: &mut dyn FnMut(Output)) {
+        self.node.tick();
+        self.draw_election_timeout();
+        self.publish_role(out);
+        self.send_snapshots(now, out);
+        self.snapshots_in.expire(now.mono_ms);
+        let Some(lead) = &mut self.lead else { return };
+        lead.check_liveness(now, &self.config, &self.state);
+        let mut sender = WorkerSender::new(&self.config.cluster, lead.term, out);
+        lead.tails.resend(now.mono_ms, &self.state, &mut lead.sessions, &mut sender);
+        if now.mono_ms >= self.expiry_checked_ms + EXPIRY_INTERVAL_MS {
+            self.expiry_checked_ms = now.mono_ms;
+            lead.expire(now, out);
+        }
+    }
+
+    fn enqueue_command(&mut self, now: Now, token: u64, envelope: Envelope, out: &mut dyn FnMut(Output)) {
+        let leader = self.leader();
+        let refused = match &self.lead {
+            None => Some(CommandError::NotLeader { leader }),
+            Some(_) if self.space_low => Some(CommandError::DiskFull),
+            Some(lead) if lead.is_full() => Some(CommandError::Overloaded),
+            Some(_) => None,
+        };
+        if let Some(error) = refused {
+            return out(Output::Answered { token, result: Err(error) });
+        }
+        let deadline_ms = now.mono_ms.saturating_add(COMMIT_TIMEOUT_MS);
+        let queued = QueuedCommand::new(envelope, Waiter::Client { token }, deadline_ms);
+        if queued.bytes > COMMAND_BYTES_MAX {
+            let message =
+                format!("the command takes {} bytes; {COMMAND_BYTES_MAX} are possible", queued.bytes);
+            let rejection = Rejection::LimitExceeded(Detail { message });
+            let answer = Answer::Rejected(Rejected { index: LogIndex(0), rejection });
+            return out(Output::Answered { token, result: Ok(answer) });
         }
         if let Some(lead) = &mut self.lead {
-            let mut speaker = Speaker { cluster: &self.config.cluster, term: lead.term, out };
-            lead.tell(now, &self.state, &mut speaker);
+            lead.queue.push(queued);
         }
-        Ok(())
     }
 
-    /// Compares the chain with what the leader said of it, or says so as the leader.
-    fn check_chain(&mut self, out: &mut dyn FnMut(Output)) {
-        let ChainHead { index, hash: chain } = self.state.chain();
-        if !index.0.is_multiple_of(checks::CHAIN_EVERY) {
+    fn handle_worker_message(&mut self, now: Now, up: UpEnvelope, out: &mut dyn FnMut(Output)) {
+        if up.cluster != self.config.cluster {
             return;
         }
-        let state = index.0.is_multiple_of(checks::STATE_EVERY).then(|| self.state.hash());
-        let check = Check { index, chain, state };
-        if let Some(complaint) = self.checks.reached(check) {
-            return self.halt(format!("this coordinator has diverged from the leader: {complaint}"), out);
-        }
-        if self.lead.is_some() {
-            self.others().for_each(|to| out(Output::Peer { to, message: PeerMessage::Check(check) }));
+        if let Some(lead) = &mut self.lead {
+            let mut sender = WorkerSender::new(&self.config.cluster, lead.term, out);
+            lead.handle_worker_message(now, &self.config, &self.state, up, &mut sender);
         }
     }
 
-    /// A leader's snapshot replaces the state and the log.
-    fn install(
-        &mut self,
-        snapshot: raft::eraftpb::Snapshot,
-        disk: &mut dyn Disk,
-        out: &mut dyn FnMut(Output),
-    ) -> Result<(), DiskError> {
-        match snapshots::open(&snapshot, &self.config.cluster) {
-            Ok(state) => self.state = state,
-            Err(why) => {
-                self.halt(format!("a snapshot that was read before cannot be read now: {why}"), out);
-                return Ok(());
-            }
+    fn open_tail(&mut self, now: Now, request: TailRequest, out: &mut dyn FnMut(Output)) {
+        let Some(lead) = self.lead.as_mut().filter(|lead| lead.has_taken_over()) else {
+            return out(Output::Tail(tails::failed(
+                request.id,
+                request.attempt,
+                request.offset,
+                "this coordinator does not lead",
+            )));
+        };
+        let worker = lead.dispatcher.worker_of(request.attempt);
+        let mut sender = WorkerSender::new(&self.config.cluster, lead.term, out);
+        lead.tails.open(now.mono_ms, request, worker, &self.state, &mut lead.sessions, &mut sender);
+    }
+
+    /// raft-rs draws an election timeout from a thread-local generator whenever its role or term changes.
+    /// Replace it by one that follows from the seed, the term and the role, whether it was drawn anew or not,
+    /// so that no randomness is left.
+    pub(crate) fn draw_election_timeout(&mut self) {
+        let ticks = election_ticks(&self.config, self.node.raft.term, self.node.raft.state);
+        self.node.raft.set_randomized_election_timeout(ticks);
+    }
+
+    /// Hands out a change of role, leader or term, and begins or ends a leadership.
+    pub(crate) fn publish_role(&mut self, out: &mut dyn FnMut(Output)) {
+        if self.halted.is_some() {
+            return;
         }
-        disk.save_snapshot(&snapshot)?;
-        let index = LogIndex(snapshot.get_metadata().index);
-        self.node.mut_store().install(snapshot);
-        self.checks.restart();
-        self.bytes_since_snapshot = 0;
-        out(Output::Replaced { index });
-        self.check_version(out);
-        Ok(())
+        let role = match self.node.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Follower => Role::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        };
+        let leader = Some(RaftId(self.node.raft.leader_id)).filter(|leader| *leader != RaftId(0));
+        let term = Term(self.node.raft.term);
+        if self.published == (role, leader, term) {
+            return;
+        }
+        self.published = (role, leader, term);
+        if let Some(lead) = self.lead.take_if(|lead| role != Role::Leader || lead.term != term) {
+            lead.resign(leader, out);
+            self.snapshots_out = SnapshotSender::default();
+        }
+        if role == Role::Leader && self.lead.is_none() {
+            self.lead = Some(Leadership::new(term));
+        }
+        out(Output::RoleChanged { role, leader, term });
+    }
+
+    /// Stops serving for good.
+    pub(crate) fn halt(&mut self, reason: String, out: &mut dyn FnMut(Output)) {
+        if self.halted.is_none() {
+            tracing::error!(reason, "this coordinator stops serving");
+            if let Some(lead) = self.lead.take() {
+                lead.resign(None, out);
+            }
+            self.halted = Some(reason.clone());
+            out(Output::Halt { reason });
+        }
+    }
+
+    /// Halts if this program is too old for the version in the state.
+    pub(crate) fn check_version(&mut self, out: &mut dyn FnMut(Output)) {
+        let version = self.state.decide_version();
+        if version > DECIDE_VERSION {
+            let reason = format!(
+                "the log needs decide version {version}, but this program knows {DECIDE_VERSION}: install a newer one"
+            );
+            self.halt(reason, out);
+        }
+    }
+
+    /// Simulates a bug or a bad memory cell.
+    #[cfg(test)]
+    pub(crate) fn corrupt_chain(&mut self) {
+        let head = self.state.chain();
+        self.state.seal(muster_protocol::envelope::ChainHead {
+            hash: muster_protocol::ids::Digest::of(b"spoilt"),
+            ..head
+        });
+    }
+
+    pub(crate) fn others(&self) -> impl Iterator<Item = RaftId> + '_ {
+        self.config
+            .members
+            .iter()
+            .map(|member| member.raft_id)
+            .filter(|member| *member != self.config.raft_id)
     }
 }

@@ -1,28 +1,26 @@
-//! How a member stands: for the status, and for whoever drives it.
+//! Read access to a replica, for its driver and for the status page.
 
-use super::Core;
-use super::io::Role;
+use crate::io::Role;
+use crate::replica::Replica;
 use muster_machine::{State, views};
 use muster_protocol::ids::{LogIndex, RaftId, Term};
 use muster_protocol::view::{MemberView, StatusView};
 
-impl Core {
+impl Replica {
     /// The replicated state as of the last applied entry.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// What this member is now.
     pub fn role(&self) -> Role {
-        self.told.0
+        self.published.0
     }
 
-    /// Who leads, as far as this member knows.
+    /// The leader, as far as this member knows.
     pub fn leader(&self) -> Option<RaftId> {
-        self.told.1
+        self.published.1
     }
 
-    /// The term.
     pub fn term(&self) -> Term {
         Term(self.node.raft.term)
     }
@@ -37,24 +35,25 @@ impl Core {
         self.state.applied()
     }
 
-    /// Whether this member leads, and has applied its takeover: it answers from a state that holds everything
+    /// Whether this member leads and has applied its takeover, so that its state holds everything that was
     /// acknowledged before.
     pub fn is_serving(&self) -> bool {
         self.lead.as_ref().is_some_and(|lead| lead.has_taken_over())
     }
 
-    /// Why this core serves no more, if so.
+    /// Why this replica stopped serving, if it did.
     pub fn halted(&self) -> Option<&str> {
         self.halted.as_deref()
     }
 
-    /// The first index from which on the ledger has no gap; 1 if it is complete.
+    /// The ledger has no gap from this index on; 1 if it is complete.
     pub fn ledger_first(&self) -> LogIndex {
         let applied = self.state.applied().0;
-        LogIndex(if self.ledger.last < applied { applied + 1 } else { self.ledger.first })
+        let held = self.backfill.held();
+        LogIndex(if held.last < applied { applied + 1 } else { held.first })
     }
 
-    /// How this member stands. The driver fills in the bus, and its own counters.
+    /// The status page, except for the bus and the counters of the driver.
     pub fn status(&self) -> StatusView {
         let members = self.config.members.iter().map(|member| MemberView {
             name: member.name.clone(),

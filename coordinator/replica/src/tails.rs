@@ -1,28 +1,25 @@
-//! Tails of attempts' outputs that somebody reads through this leader.
+//! Outputs of attempts that clients read through this leader.
 //!
-//! A worker is told of a tail again every second, from the first byte that did not arrive: so a lost chunk
-//! comes again, and a tail that nobody reads any more ends by itself.
+//! A tail is requested from the worker again every second, from the first byte that did not arrive: so a lost
+//! chunk comes again, and a tail without a reader ends by itself.
 
-use super::batch::Life;
-use super::io::Output;
-use super::leadership::Speaker;
-use super::sessions::Sessions;
+use crate::io::Output;
+use crate::sessions::{Sessions, WorkerIncarnation};
+use crate::worker_sender::WorkerSender;
 use muster_machine::{State, views};
 use muster_protocol::bus::{Down, EndTail, LogChunk, Stream, Tail};
 use muster_protocol::ids::{AttemptId, RequestId, WorkerId, WorkerIdentity};
 use muster_protocol::worker::Liveness;
 use std::collections::BTreeMap;
 
-/// Tails that are open at once, at most.
 const TAILS_MAX: usize = 1024;
-/// A worker is told of a tail this often.
-const SAY_AGAIN_MS: u64 = 1_000;
-/// Bytes that did not come by then were not lost but are not there any more: the files rotate.
-const GAP_MS: u64 = 3 * SAY_AGAIN_MS;
+/// How often a tail is requested from its worker.
+const RESEND_MS: u64 = 1_000;
+/// Bytes that have not arrived by then are not lost but gone: the worker rotates its files.
+const GAP_MS: u64 = 3 * RESEND_MS;
 
-/// What a reader asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub struct TailRequest {
     pub id: RequestId,
     pub attempt: AttemptId,
     pub stream: Stream,
@@ -32,24 +29,30 @@ pub(super) struct Wanted {
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenTail {
     identity: WorkerIdentity,
     attempt: AttemptId,
     stream: Stream,
     follow: bool,
-    /// The first byte that did not come yet.
+    /// The first byte that has not arrived.
     next: u64,
-    /// The first byte that must not come yet.
+    /// The first byte beyond the credit.
     limit: u64,
-    said_ms: u64,
+    requested_ms: u64,
     gap_since_ms: Option<u64>,
 }
 
-impl Open {
-    fn say(&mut self, id: RequestId, mono_ms: u64, sessions: &mut Sessions, speaker: &mut Speaker<'_>) {
-        self.said_ms = mono_ms;
-        let Some(session) = sessions.of(self.identity) else { return };
-        let life = Life { identity: self.identity, boot: session.boot };
+impl OpenTail {
+    fn request(
+        &mut self,
+        id: RequestId,
+        mono_ms: u64,
+        sessions: &mut Sessions,
+        sender: &mut WorkerSender<'_>,
+    ) {
+        self.requested_ms = mono_ms;
+        let Some(session) = sessions.present(self.identity) else { return };
+        let incarnation = WorkerIncarnation { identity: self.identity, boot: session.boot };
         let (attempt, stream, follow) = (self.attempt, self.stream, self.follow);
         let tail = Tail {
             id,
@@ -59,35 +62,34 @@ impl Open {
             follow,
             credit_bytes: self.limit.saturating_sub(self.next),
         };
-        speaker.say(life, session, Down::Tail(tail));
+        sender.send(incarnation, session, Down::Tail(tail));
     }
 }
 
-/// All open tails.
 #[derive(Debug, Default)]
-pub(super) struct Tails {
-    open: BTreeMap<RequestId, Open>,
+pub struct Tails {
+    open: BTreeMap<RequestId, OpenTail>,
 }
 
 impl Tails {
     /// Opens a tail, or gives more credit to one that is open.
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         mono_ms: u64,
-        wanted: Wanted,
-        home: Option<WorkerId>,
+        request: TailRequest,
+        worker: Option<WorkerId>,
         state: &State,
         sessions: &mut Sessions,
-        speaker: &mut Speaker<'_>,
+        sender: &mut WorkerSender<'_>,
     ) {
-        let limit = wanted.offset.saturating_add(wanted.credit_bytes);
-        if let Some(open) = self.open.get_mut(&wanted.id) {
-            open.next = open.next.max(wanted.offset);
+        let limit = request.offset.saturating_add(request.credit_bytes);
+        if let Some(open) = self.open.get_mut(&request.id) {
+            open.next = open.next.max(request.offset);
             open.limit = open.limit.max(limit);
-            return open.say(wanted.id, mono_ms, sessions, speaker);
+            return open.request(request.id, mono_ms, sessions, sender);
         }
         let worker =
-            home.or_else(|| last_worker(state, wanted.attempt)).and_then(|worker| state.worker(worker));
+            worker.or_else(|| last_worker(state, request.attempt)).and_then(|worker| state.worker(worker));
         let identity = match worker {
             _ if self.open.len() >= TAILS_MAX => Err("too many outputs are being read; try again later"),
             None => Err(
@@ -100,39 +102,39 @@ impl Tails {
         };
         match identity {
             Ok(identity) => {
-                let Wanted { id, attempt, stream, offset, follow, credit_bytes: _ } = wanted;
-                let mut open = Open {
+                let TailRequest { id, attempt, stream, offset, follow, credit_bytes: _ } = request;
+                let mut open = OpenTail {
                     identity,
                     attempt,
                     stream,
                     follow,
                     next: offset,
                     limit,
-                    said_ms: mono_ms,
+                    requested_ms: mono_ms,
                     gap_since_ms: None,
                 };
-                open.say(id, mono_ms, sessions, speaker);
+                open.request(id, mono_ms, sessions, sender);
                 self.open.insert(id, open);
             }
-            Err(why) => (speaker.out)(Output::Tail(failed(wanted.id, wanted.attempt, wanted.offset, why))),
+            Err(why) => sender.output(Output::Tail(failed(request.id, request.attempt, request.offset, why))),
         }
     }
 
-    /// Nobody reads it any more.
-    pub(super) fn close(&mut self, id: RequestId, sessions: &mut Sessions, speaker: &mut Speaker<'_>) {
+    /// Ends a tail whose reader is gone.
+    pub fn close(&mut self, id: RequestId, sessions: &mut Sessions, sender: &mut WorkerSender<'_>) {
         let Some(open) = self.open.remove(&id) else { return };
-        let Some(session) = sessions.of(open.identity) else { return };
-        let life = Life { identity: open.identity, boot: session.boot };
-        speaker.say(life, session, Down::EndTail(EndTail { id }));
+        let Some(session) = sessions.present(open.identity) else { return };
+        let incarnation = WorkerIncarnation { identity: open.identity, boot: session.boot };
+        sender.send(incarnation, session, Down::EndTail(EndTail { id }));
     }
 
-    /// A piece of output came: each byte goes on once, in order.
-    pub(super) fn chunk(
+    /// Passes on a piece of output: each byte once, in order.
+    pub fn chunk(
         &mut self,
         mono_ms: u64,
         mut chunk: LogChunk,
         sessions: &mut Sessions,
-        speaker: &mut Speaker<'_>,
+        sender: &mut WorkerSender<'_>,
     ) {
         let id = chunk.tail;
         let Some(open) = self.open.get_mut(&id).filter(|open| open.attempt == chunk.attempt) else { return };
@@ -142,7 +144,7 @@ impl Tails {
                 Some(_) => return,
                 None => {
                     open.gap_since_ms = Some(mono_ms);
-                    return open.say(id, mono_ms, sessions, speaker);
+                    return open.request(id, mono_ms, sessions, sender);
                 }
             }
         }
@@ -157,16 +159,16 @@ impl Tails {
         if chunk.end {
             self.open.remove(&id);
         }
-        (speaker.out)(Output::Tail(chunk));
+        sender.output(Output::Tail(chunk));
     }
 
-    /// Workers are told again of what is read from them.
-    pub(super) fn say_again(
+    /// Requests open tails again, and ends those of lost workers.
+    pub fn resend(
         &mut self,
         mono_ms: u64,
         state: &State,
         sessions: &mut Sessions,
-        speaker: &mut Speaker<'_>,
+        sender: &mut WorkerSender<'_>,
     ) {
         let mut ended = Vec::new();
         for (id, open) in &mut self.open {
@@ -175,13 +177,13 @@ impl Tails {
                 .is_none_or(|worker| worker.liveness == Liveness::Lost);
             if lost {
                 ended.push(*id);
-            } else if mono_ms >= open.said_ms + SAY_AGAIN_MS {
-                open.say(*id, mono_ms, sessions, speaker);
+            } else if mono_ms >= open.requested_ms + RESEND_MS {
+                open.request(*id, mono_ms, sessions, sender);
             }
         }
         for id in ended {
             if let Some(open) = self.open.remove(&id) {
-                (speaker.out)(Output::Tail(failed(
+                sender.output(Output::Tail(failed(
                     id,
                     open.attempt,
                     open.next,
@@ -191,20 +193,19 @@ impl Tails {
         }
     }
 
-    /// All of them end.
-    pub(super) fn end_all(&mut self, why: &str, out: &mut dyn FnMut(Output)) {
+    pub fn end_all(&mut self, why: &str, out: &mut dyn FnMut(Output)) {
         for (id, open) in std::mem::take(&mut self.open) {
             out(Output::Tail(failed(id, open.attempt, open.next, why)));
         }
     }
 }
 
-/// The end of a tail that cannot go on.
-pub(super) fn failed(tail: RequestId, attempt: AttemptId, offset: u64, why: &str) -> LogChunk {
+/// The last chunk of a tail that cannot go on.
+pub fn failed(tail: RequestId, attempt: AttemptId, offset: u64, why: &str) -> LogChunk {
     LogChunk { tail, attempt, offset, bytes: Vec::new(), end: true, error: why.to_string() }
 }
 
-/// Where an attempt ran that has ended, if it is its task's newest.
+/// Where an ended attempt ran, if it is its task's newest.
 fn last_worker(state: &State, attempt: AttemptId) -> Option<WorkerId> {
     let page = views::tasks(state, attempt.task.job, attempt.task.index, 1)?;
     let task = page.tasks.into_iter().find(|task| task.attempt == Some(attempt))?;

@@ -1,7 +1,6 @@
-//! Who asks, and for what: the headers, the body and the query of a request, each bounded and checked.
+//! The caller of a request, and the parsing of headers, body and query, each bounded and checked.
 
-use super::complaint::Complaint;
-use super::header;
+use super::error::ApiError;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::Query;
@@ -15,24 +14,29 @@ use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::str::FromStr;
 
-/// The header that names a request, so that it may be repeated.
+/// The request id, which makes a request safe to repeat.
 pub const KEY: &str = "idempotency-key";
-/// The header that names who asks.
+/// The name of who asks.
 pub const ACTOR: &str = "x-muster-actor";
-/// The header with the W3C trace context.
+/// The W3C trace context.
 pub const TRACE: &str = "traceparent";
-/// The header that names the program.
+/// The program that asks.
 pub const CLIENT: &str = "user-agent";
-/// On whose behalf everything is done, until there are more.
+/// The only namespace there is.
 const NAMESPACE: &str = "default";
-/// Who asks, if nobody says so.
-const NOBODY: &str = "anonymous";
-/// What is read of a body that is too large, so that its sender hears the answer and not a broken connection.
+/// The actor of a request without one.
+const ANONYMOUS: &str = "anonymous";
+/// How much of a body that is too large is read, so that its sender gets the answer instead of a broken
+/// connection.
 const DISCARDED_BYTES_MAX: usize = 16 * HTTP_BODY_BYTES_MAX;
 /// The length of a trace context of the first version.
 const TRACE_BYTES: usize = 55;
 
-/// Who asks.
+/// A header as text; empty if it is missing or not ASCII.
+pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     request: RequestId,
@@ -42,8 +46,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// As the headers say.
-    pub fn of(headers: &HeaderMap) -> Result<Caller, Complaint> {
+    pub fn from_headers(headers: &HeaderMap) -> Result<Caller, ApiError> {
         let request = match headers.get(KEY) {
             None => RequestId(uuid::Uuid::now_v7().as_u128()),
             Some(key) => {
@@ -53,18 +56,18 @@ impl Caller {
                     .and_then(|key| key.parse::<RequestId>().ok())
                     .filter(|key| !key.is_nil());
                 key.ok_or_else(|| {
-                    Complaint::invalid("Idempotency-Key", "it must be a UUID, and a UUIDv7 by preference")
+                    ApiError::invalid("Idempotency-Key", "it must be a UUID, and a UUIDv7 by preference")
                 })?
             }
         };
         let actor = match headers.get(ACTOR) {
-            None => NOBODY.to_string(),
+            None => ANONYMOUS.to_string(),
             Some(actor) => {
                 let actor = std::str::from_utf8(actor.as_bytes())
                     .ok()
                     .filter(|actor| !actor.is_empty() && actor.len() <= NAME_BYTES_MAX);
                 let wrong = || {
-                    Complaint::invalid(
+                    ApiError::invalid(
                         "X-Muster-Actor",
                         format!("it must have 1 to {NAME_BYTES_MAX} bytes of UTF-8"),
                     )
@@ -74,8 +77,7 @@ impl Caller {
         };
         let client = header(headers, CLIENT);
         let client = client.get(..NAME_BYTES_MAX.min(client.len())).unwrap_or_default().to_string();
-        // A trace context that is none is left out, as the standard wants it; it is no reason to refuse a
-        // job.
+        // The standard wants an invalid trace context to be ignored, so it is no reason to refuse a request.
         let trace = header(headers, TRACE);
         let fits =
             trace.len() == TRACE_BYTES && trace.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
@@ -83,7 +85,7 @@ impl Caller {
         Ok(Caller { request, actor, client, trace })
     }
 
-    /// The command, in this caller's name.
+    /// The command with this caller's identity.
     pub fn envelope(self, command: Command) -> Envelope {
         Envelope {
             request: self.request,
@@ -97,13 +99,13 @@ impl Caller {
     }
 }
 
-/// All of a body; too much of it is an answer of its own.
-pub async fn read_body(body: Body) -> Result<Bytes, Complaint> {
+/// Reads a whole body, within the limit.
+pub async fn read_body(body: Body) -> Result<Bytes, ApiError> {
     let mut stream = body.into_data_stream();
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(piece) = stream.next().await {
         let piece =
-            piece.map_err(|error| Complaint::invalid("", format!("the body did not come whole: {error}")))?;
+            piece.map_err(|error| ApiError::invalid("", format!("the body did not come whole: {error}")))?;
         if discarded == 0 && bytes.len() + piece.len() <= HTTP_BODY_BYTES_MAX {
             bytes.extend_from_slice(&piece);
         } else {
@@ -114,15 +116,15 @@ pub async fn read_body(body: Body) -> Result<Bytes, Complaint> {
             }
         }
     }
-    if discarded > 0 { Err(Complaint::too_large(HTTP_BODY_BYTES_MAX)) } else { Ok(bytes.into()) }
+    if discarded > 0 { Err(ApiError::too_large(HTTP_BODY_BYTES_MAX)) } else { Ok(bytes.into()) }
 }
 
-/// A body as JSON. What is wrong is said with its line, its column and its field.
-pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Complaint> {
+/// Parses a body as JSON. Errors name the line, the column and the field.
+pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let Err(rejection) = Json::<T>::from_bytes(body) else {
         return Json::from_bytes(body)
             .map(|Json(value)| value)
-            .map_err(|error| Complaint::invalid("", error.body_text()));
+            .map_err(|error| ApiError::invalid("", error.body_text()));
     };
     let text = rejection.body_text();
     // Axum says "Failed to ..: FIELD: what is wrong at line L column C", without the field where it knows
@@ -130,30 +132,29 @@ pub fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Complaint> {
     let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message);
     let field = message.split_once(": ").map(|(field, _)| field).filter(|field| !field.contains(' '));
     match field {
-        Some(field) => Err(Complaint::invalid(field, message[field.len() + 2..].to_string())),
-        None => Err(Complaint::invalid("", message)),
+        Some(field) => Err(ApiError::invalid(field, message[field.len() + 2..].to_string())),
+        None => Err(ApiError::invalid("", message)),
     }
 }
 
-/// A body as JSON, or the default where there is none.
-pub fn json_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Complaint> {
+/// Parses a body as JSON; an empty body gives the default.
+pub fn json_or_default<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, ApiError> {
     if body.is_empty() { Ok(T::default()) } else { json(body) }
 }
 
-/// The query of a request.
-pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Complaint> {
+pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     let read = Query::<T>::try_from_uri(uri).map_err(|rejection| {
         let text = rejection.body_text();
         let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message).to_string();
         let field = message.split_once(": ").map_or("", |(field, _)| field);
-        Complaint::invalid(field, message.clone())
+        ApiError::invalid(field, message.clone())
     })?;
     Ok(read.0)
 }
 
-/// An id in the path.
-pub fn id<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<T, Complaint> {
-    text.parse().map_err(|error| Complaint::invalid(field, format!("{text:?} is {error}")))
+/// Parses an id in the path.
+pub fn id<T: FromStr<Err: Display>>(text: &str, field: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|error| ApiError::invalid(field, format!("{text:?} is {error}")))
 }
 
 #[cfg(test)]
@@ -166,24 +167,25 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_known_by_their_headers() {
+    fn a_caller_is_read_from_headers() {
         let key = "01901234-5678-7abc-8def-0123456789ab";
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let caller =
-            Caller::of(&headers(&[(KEY, key), (ACTOR, "ada"), (TRACE, trace), (CLIENT, "curl/8")])).unwrap();
+            Caller::from_headers(&headers(&[(KEY, key), (ACTOR, "ada"), (TRACE, trace), (CLIENT, "curl/8")]))
+                .unwrap();
         assert_eq!((caller.request.to_string().as_str(), caller.actor.as_str()), (key, "ada"));
         assert_eq!((caller.client.as_str(), caller.trace.as_str()), ("curl/8", trace));
-        let drawn = Caller::of(&headers(&[(TRACE, "nonsense")])).unwrap();
-        assert!(!drawn.request.is_nil() && drawn.trace.is_empty() && drawn.actor == NOBODY);
+        let drawn = Caller::from_headers(&headers(&[(TRACE, "nonsense")])).unwrap();
+        assert!(!drawn.request.is_nil() && drawn.trace.is_empty() && drawn.actor == ANONYMOUS);
         for (name, value) in [
             (KEY, "1"),
             (KEY, "00000000-0000-0000-0000-000000000000"),
             (ACTOR, ""),
             (ACTOR, &"a".repeat(129)),
         ] {
-            let complaint = Caller::of(&headers(&[(name, value)])).unwrap_err();
+            let error = Caller::from_headers(&headers(&[(name, value)])).unwrap_err();
             assert_eq!(
-                (complaint.status.as_u16(), complaint.view.field.to_lowercase().as_str()),
+                (error.status.as_u16(), error.view.field.to_lowercase().as_str()),
                 (400, name),
                 "{value}"
             );
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_json_is_said_with_its_place() {
+    fn errors_in_json_name_their_place() {
         let table = [
             ("{\"name\": \"x\",\n \"stages\": 7}", "stages", "line 2 column"),
             (
@@ -204,9 +206,9 @@ mod tests {
             ("", "", "line 1 column 0"),
         ];
         for (text, field, message) in table {
-            let complaint = json::<JobSpec>(text.as_bytes()).unwrap_err();
-            assert_eq!(complaint.view.field, field, "{text}: {complaint:?}");
-            assert!(complaint.view.message.contains(message), "{text}: {complaint:?}");
+            let error = json::<JobSpec>(text.as_bytes()).unwrap_err();
+            assert_eq!(error.view.field, field, "{text}: {error:?}");
+            assert!(error.view.message.contains(message), "{text}: {error:?}");
         }
     }
 
@@ -216,7 +218,7 @@ mod tests {
             read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX])).await.unwrap().len(),
             HTTP_BODY_BYTES_MAX
         );
-        let complaint = read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX + 1])).await.unwrap_err();
-        assert_eq!(complaint.status.as_u16(), 413);
+        let error = read_body(Body::from(vec![1; HTTP_BODY_BYTES_MAX + 1])).await.unwrap_err();
+        assert_eq!(error.status.as_u16(), 413);
     }
 }

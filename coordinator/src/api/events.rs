@@ -1,36 +1,32 @@
-//! Events, as a list or as they happen. Those who follow read the ledger themselves, each at its own pace:
-//! nothing is kept for them, so a slow one holds nobody, and none misses anything.
+//! Events, as a list or as they happen. Each follower reads the ledger at its own pace: nothing is queued for
+//! it, so a slow one delays no other, and none misses anything.
 
-use super::complaint::Complaint;
+use super::app_state::AppState;
+use super::error::ApiError;
 use super::history::{self, HistoryError, Page};
-use super::{Door, Shared, caller, ended};
+use super::{caller, sse};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::Event;
 use axum::response::{IntoResponse, Response};
-use futures::Stream;
 use muster_protocol::ids::{JobId, LogIndex};
 use muster_protocol::view::EventView;
-use serde::{Deserialize, Serialize};
-use std::convert::Infallible;
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{sleep, timeout};
 
-/// Events in a list, unless asked otherwise.
+/// Events in a list by default.
 const EVENTS: usize = 1_000;
-/// At most.
 const EVENTS_MAX: usize = 10_000;
-/// Events that one follower's connection may have waiting.
+/// Events queued for one follower's connection.
 const FOLLOWED_MAX: usize = 256;
-/// A comment is sent when nothing else is, so that both sides notice when the other is gone.
-const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
-/// After a look, followers take what else has come meanwhile.
+/// After a change, a follower waits this long to read several entries at once.
 const GATHER: Duration = Duration::from_millis(5);
-/// The ledger is looked at again even if nobody said that it grew: gaps in it are filled silently.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The ledger is read again after this time even if it did not grow: backfill is not announced.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -41,11 +37,11 @@ pub struct EventsQuery {
     follow: bool,
 }
 
-/// Where a follower is: after this event, or before everything from an index on.
+/// The position of a follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cursor {
     index: u64,
-    /// Events of that entry below this ordinal were sent before.
+    /// Events of that entry below this ordinal were already sent.
     ordinal: u32,
 }
 
@@ -57,8 +53,11 @@ impl Cursor {
     }
 }
 
-/// Events of this coordinator's ledger.
-pub async fn events(State(shared): Door, headers: HeaderMap, uri: Uri) -> Result<Response, Complaint> {
+pub async fn events(
+    State(app): State<Arc<AppState>>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let query: EventsQuery = caller::query(&uri)?;
     let from = query.from.unwrap_or(1);
     if query.follow {
@@ -67,91 +66,61 @@ pub async fn events(State(shared): Door, headers: HeaderMap, uri: Uri) -> Result
             Some(id) => {
                 let cursor = id.to_str().ok().and_then(Cursor::after);
                 Some(cursor.ok_or_else(|| {
-                    Complaint::invalid("Last-Event-ID", "it must be INDEX.ORDINAL, as the events' own ids")
+                    ApiError::invalid("Last-Event-ID", "it must be INDEX.ORDINAL, as the events' own ids")
                 })?)
             }
         };
         let cursor = resumed.unwrap_or(Cursor { index: from, ordinal: 0 });
-        let place = shared.place_for_a_stream()?;
+        let permit = app.stream_permit()?;
         let (sender, receiver) = mpsc::channel(FOLLOWED_MAX);
-        tokio::spawn(follow(shared, cursor, query.job, sender, place));
-        return Ok(stream_of(receiver).into_response());
+        tokio::spawn(follow(app, cursor, query.job, sender, permit));
+        return Ok(sse::stream(receiver).into_response());
     }
     let limit = query.limit.unwrap_or(EVENTS).clamp(1, EVENTS_MAX);
-    let page = shared.read_history(from, query.job, limit).await?;
+    let page = read_history(&app, from, query.job, limit).await?;
     Ok(Json(page.events).into_response())
 }
 
-/// Server-sent events from a channel, with comments in between.
-pub(super) fn stream_of(
-    receiver: mpsc::Receiver<Event>,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let stream = futures::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|event| (Ok(event), receiver))
+/// A page of the ledger.
+async fn read_history(app: &AppState, from: u64, job: Option<JobId>, limit: usize) -> Result<Page, ApiError> {
+    let permit = Arc::clone(&app.ledger_reads).acquire_owned().await;
+    let ledger = app.backend.ledger.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        history::read(&ledger, from, job, limit)
     });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(COMMENT_INTERVAL).text("alive"))
+    let read =
+        read.await.map_err(|error| ApiError::internal(format!("reading the ledger failed: {error}")))?;
+    Ok(read?)
 }
 
-/// A document as a server-sent event.
-pub(super) fn event_of(document: &impl Serialize) -> Event {
-    Event::default()
-        .json_data(document)
-        .unwrap_or_else(|error| Event::default().event("error").data(error.to_string()))
-}
-
-/// The last event of a stream that cannot go on.
-pub(super) fn complaint_of(complaint: &Complaint) -> Event {
-    event_of(&complaint.view).event("error")
-}
-
-impl Shared {
-    /// A place among the streams.
-    pub(super) fn place_for_a_stream(&self) -> Result<OwnedSemaphorePermit, Complaint> {
-        let place = Arc::clone(&self.streams).try_acquire_owned();
-        place.map_err(|_| Complaint::overloaded("too many streams are open; ask another coordinator"))
-    }
-
-    /// A page of the ledger.
-    async fn read_history(&self, from: u64, job: Option<JobId>, limit: usize) -> Result<Page, Complaint> {
-        let turn = Arc::clone(&self.ledger_reads).acquire_owned().await;
-        let ledger = self.api.ledger.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            history::read(&ledger, from, job, limit)
-        });
-        let read =
-            read.await.map_err(|error| Complaint::internal(format!("reading the ledger failed: {error}")))?;
-        Ok(read?)
-    }
-}
-
-impl From<HistoryError> for Complaint {
+impl From<HistoryError> for ApiError {
     fn from(error: HistoryError) -> Self {
         match error {
             HistoryError::Missing { .. } => {
-                Complaint { status: StatusCode::SERVICE_UNAVAILABLE, ..Complaint::unknown(error.to_string()) }
+                ApiError { status: StatusCode::SERVICE_UNAVAILABLE, ..ApiError::unknown(error.to_string()) }
             }
-            HistoryError::Disk(_) | HistoryError::Block { .. } => Complaint::internal(error.to_string()),
+            HistoryError::Disk(_) | HistoryError::Block { .. } => ApiError::internal(error.to_string()),
         }
     }
 }
 
 async fn follow(
-    shared: Arc<Shared>,
+    app: Arc<AppState>,
     mut cursor: Cursor,
     job: Option<JobId>,
     sender: mpsc::Sender<Event>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
-    let mut applied = shared.api.applied.clone();
+    let mut applied = app.backend.applied.clone();
     loop {
-        // Marked as seen before the look: what is applied during it leads to another.
+        // Marked as seen before the read, so that what is applied meanwhile leads to another one.
         applied.mark_unchanged();
-        let page = match shared.read_history(cursor.index, job, FOLLOWED_MAX).await {
+        let page = match read_history(&app, cursor.index, job, FOLLOWED_MAX).await {
             Ok(page) => page,
-            Err(complaint) => {
-                // An error means that nobody follows any more.
-                let _ = sender.send(complaint_of(&complaint)).await;
+            Err(error) => {
+                // An error means that the follower is gone.
+                let _ = sender.send(sse::error_event(&error)).await;
                 return;
             }
         };
@@ -159,7 +128,7 @@ async fn follow(
             if event.index == LogIndex(cursor.index) && event.ordinal < cursor.ordinal {
                 continue;
             }
-            if sender.send(told(&event)).await.is_err() {
+            if sender.send(sse_event(&event)).await.is_err() {
                 return;
             }
         }
@@ -170,15 +139,15 @@ async fn follow(
             continue;
         }
         tokio::select! {
-            () = ended(shared.api.ending.clone()) => return,
+            () = app.shutdown() => return,
             () = sender.closed() => return,
-            _ = timeout(LOOK_INTERVAL, applied.changed()) => sleep(GATHER).await,
+            _ = timeout(POLL_INTERVAL, applied.changed()) => sleep(GATHER).await,
         }
     }
 }
 
-fn told(event: &EventView) -> Event {
-    event_of(event).id(format!("{}.{}", event.index, event.ordinal))
+fn sse_event(event: &EventView) -> Event {
+    sse::json_event(event).id(format!("{}.{}", event.index, event.ordinal))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Events as the ledger tells them: read block by block, named by their commands.
+//! Events from the ledger, read block by block, with the commands that caused them.
 
 use crate::store::LedgerReader;
 use muster_protocol::codec::{self, CodecError};
@@ -8,51 +8,42 @@ use muster_protocol::ids::JobId;
 use muster_protocol::view::EventView;
 use muster_replica::disk::{Block, DiskError};
 
-/// Bytes of blocks that are read at once.
+/// Bytes of blocks per read.
 const READ_BYTES: usize = 1 << 20;
-/// Bytes of blocks whose events go into one page: one more block than that is too much.
+/// A page ends with the block that exceeds this many bytes.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// The events of one block at most, in bytes.
+/// Bytes of the events of one block.
 const EVENTS_BYTES_MAX: usize = 256 << 20;
 
-/// Why events cannot be told.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// The disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A block whose bytes are as they were written, but not as they should be.
+    /// A block is intact, but this build cannot read it.
     #[error("block {index} of the ledger cannot be read: {source}")]
-    Block {
-        /// Its index.
-        index: u64,
-        /// Why.
-        source: CodecError,
-    },
-    /// The ledger has a gap: it is being filled from other coordinators.
+    Block { index: u64, source: CodecError },
+    /// The ledger has a gap, which is being filled from other coordinators.
     #[error(
         "this coordinator's ledger is incomplete: [{from}, {to}) is missing until it has come from another one; ask that one"
     )]
     Missing {
-        /// The first index that is missing.
         from: u64,
-        /// The first one after it that is not.
+        /// Exclusive.
         to: u64,
     },
 }
 
-/// Some events, and where to go on.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Of whole entries only: an entry is never cut in two.
+    /// Of whole entries only.
     pub events: Vec<EventView>,
-    /// The index to go on from.
+    /// The index to continue from.
     pub next: u64,
-    /// The ledger held nothing more.
+    /// The ledger holds nothing more.
     pub at_end: bool,
 }
 
-/// Events from `from` on, of one job or of all; `limit` or a few more.
+/// Events from index `from` on, of one job or of all: `limit` or slightly more.
 pub fn read(
     ledger: &LedgerReader,
     from: u64,
@@ -67,7 +58,7 @@ pub fn read(
             let missing =
                 ledger.span().missing.into_iter().find(|(from, to)| (*from..*to).contains(&page.next));
             return match missing {
-                // What was found is told first.
+                // Return what was found first.
                 Some((from, to)) if page.events.is_empty() => Err(HistoryError::Missing { from, to }),
                 Some(_) => Ok(page),
                 None => Ok(Page { at_end: true, ..page }),
@@ -78,7 +69,7 @@ pub fn read(
                 break;
             }
             let before = page.events.len();
-            tell(&block, job, &mut page.events)?;
+            append_events(&block, job, &mut page.events)?;
             if page.events.len() > before {
                 bytes += block.bytes();
             }
@@ -88,7 +79,7 @@ pub fn read(
     Ok(page)
 }
 
-fn tell(block: &Block, job: Option<JobId>, events: &mut Vec<EventView>) -> Result<(), HistoryError> {
+fn append_events(block: &Block, job: Option<JobId>, events: &mut Vec<EventView>) -> Result<(), HistoryError> {
     if block.events.is_empty() {
         return Ok(());
     }

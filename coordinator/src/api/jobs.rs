@@ -1,8 +1,9 @@
-//! Jobs: what there are, and what users ask of them. All of it is the leader's to say.
+//! Jobs: listing, submitting, cancelling and retrying them. Only the leader answers.
 
+use super::app_state::AppState;
 use super::caller::{self, Caller};
-use super::complaint::Complaint;
-use super::{Door, answer};
+use super::command;
+use super::error::ApiError;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -13,10 +14,11 @@ use muster_protocol::ids::JobId;
 use muster_protocol::spec::JobSpec;
 use muster_protocol::view::{AcceptedView, JobDetail, JobView, TaskPage};
 use serde::Deserialize;
+use std::sync::Arc;
 
-/// Jobs in a list, and tasks in a page, unless asked otherwise.
+/// Jobs in a list, and tasks in a page, by default.
 const ITEMS: usize = 100;
-/// At most: a look at the core must be short.
+/// A read of the replica must be short.
 const ITEMS_MAX: usize = 1_000;
 
 #[derive(Debug, Default, Deserialize)]
@@ -43,70 +45,73 @@ fn limit(asked: Option<usize>) -> usize {
     asked.unwrap_or(ITEMS).clamp(1, ITEMS_MAX)
 }
 
-fn no_such_job(job: JobId) -> Complaint {
-    Complaint::unknown(format!("there is no {job}, or it ended long ago and only the ledger knows it"))
+fn no_such_job(job: JobId) -> ApiError {
+    ApiError::unknown(format!("there is no {job}, or it ended long ago and only the ledger knows it"))
 }
 
 /// The newest jobs.
-pub async fn list(State(shared): Door, uri: Uri) -> Result<Json<Vec<JobView>>, Complaint> {
+pub async fn list(State(app): State<Arc<AppState>>, uri: Uri) -> Result<Json<Vec<JobView>>, ApiError> {
     let query: ListQuery = caller::query(&uri)?;
-    let jobs = shared
-        .look_as_leader(move |core| views::jobs(core.state(), query.state.as_deref(), limit(query.limit)))
+    let jobs = app
+        .read_as_leader(move |replica| {
+            views::jobs(replica.state(), query.state.as_deref(), limit(query.limit))
+        })
         .await?;
     Ok(Json(jobs))
 }
 
-/// A job with its stages.
-pub async fn detail(State(shared): Door, Path(job): Path<String>) -> Result<Json<JobDetail>, Complaint> {
+pub async fn detail(
+    State(app): State<Arc<AppState>>,
+    Path(job): Path<String>,
+) -> Result<Json<JobDetail>, ApiError> {
     let job: JobId = caller::id(&job, "job")?;
-    let detail = shared.look_as_leader(move |core| views::detail(core.state(), job)).await?;
+    let detail = app.read_as_leader(move |replica| views::detail(replica.state(), job)).await?;
     detail.map(Json).ok_or_else(|| no_such_job(job))
 }
 
 /// A page of a job's tasks.
 pub async fn tasks(
-    State(shared): Door,
+    State(app): State<Arc<AppState>>,
     Path(job): Path<String>,
     uri: Uri,
-) -> Result<Json<TaskPage>, Complaint> {
+) -> Result<Json<TaskPage>, ApiError> {
     let job: JobId = caller::id(&job, "job")?;
     let query: TasksQuery = caller::query(&uri)?;
     let count = u32::try_from(limit(query.limit)).unwrap_or(u32::MAX);
-    let page = shared.look_as_leader(move |core| views::tasks(core.state(), job, query.from, count)).await?;
+    let page =
+        app.read_as_leader(move |replica| views::tasks(replica.state(), job, query.from, count)).await?;
     page.map(Json).ok_or_else(|| no_such_job(job))
 }
 
-/// A new job.
 pub async fn submit(
-    State(shared): Door,
+    State(app): State<Arc<AppState>>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<AcceptedView>, Complaint> {
-    let caller = Caller::of(&headers)?;
+) -> Result<Json<AcceptedView>, ApiError> {
+    let caller = Caller::from_headers(&headers)?;
     let spec: JobSpec = caller::json(&body)?;
-    answer::to(&shared, caller, Command::SubmitJob(SubmitJob { spec }), body.len(), None).await
+    command::submit(&app, caller, Command::SubmitJob(SubmitJob { spec }), body.len(), None).await
 }
 
-/// An end to a job.
 pub async fn cancel(
-    State(shared): Door,
+    State(app): State<Arc<AppState>>,
     Path(job): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<AcceptedView>, Complaint> {
+) -> Result<Json<AcceptedView>, ApiError> {
     let job: JobId = caller::id(&job, "job")?;
-    let caller = Caller::of(&headers)?;
+    let caller = Caller::from_headers(&headers)?;
     let CancelBody { reason } = caller::json_or_default(&body)?;
-    answer::to(&shared, caller, Command::CancelJob(CancelJob { job, reason }), body.len(), Some(job)).await
+    command::submit(&app, caller, Command::CancelJob(CancelJob { job, reason }), body.len(), Some(job)).await
 }
 
-/// Another try for a job's failed and cancelled tasks.
+/// Runs a job's failed and cancelled tasks again.
 pub async fn retry(
-    State(shared): Door,
+    State(app): State<Arc<AppState>>,
     Path(job): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<AcceptedView>, Complaint> {
+) -> Result<Json<AcceptedView>, ApiError> {
     let job: JobId = caller::id(&job, "job")?;
-    let caller = Caller::of(&headers)?;
-    answer::to(&shared, caller, Command::RetryJob(RetryJob { job }), 0, Some(job)).await
+    let caller = Caller::from_headers(&headers)?;
+    command::submit(&app, caller, Command::RetryJob(RetryJob { job }), 0, Some(job)).await
 }

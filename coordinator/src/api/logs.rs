@@ -1,11 +1,11 @@
-//! An attempt's output, as its worker sends it: asked for piece by piece, with credit, so that a slow reader
-//! stops the worker and fills no queue.
+//! The output of an attempt as its worker sends it. It is requested with credit, so that a slow reader stops
+//! the worker and fills no queue.
 
-use super::complaint::Complaint;
-use super::events::{event_of, stream_of};
-use super::tails::Reader;
-use super::{Door, Shared, caller, ended};
-use crate::process::Standing;
+use super::app_state::AppState;
+use super::error::ApiError;
+use super::tails::TailReader;
+use super::{caller, sse};
+use crate::handle::LeaderStatus;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::sse::Event;
@@ -14,23 +14,22 @@ use muster_machine::views;
 use muster_protocol::bus::{LogChunk, Stream};
 use muster_protocol::ids::{AttemptId, RequestId, TaskId};
 use muster_protocol::view::LogView;
-use muster_replica::{Core, Input, Role};
+use muster_replica::{Input, Replica, Role};
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-/// What is said when no more output can be read.
 const TOO_MANY: &str = "too much output is being read; ask again later";
-/// What a worker may send before more is asked for.
+/// Credit of a tail.
 const WINDOW_BYTES: u64 = 256 << 10;
-/// How often it is looked whether anything can still come.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A worker that says nothing for so long, although there must be something, does not answer.
+/// How often a reader checks whether more output can come.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A worker that should send something but is silent for this long does not answer.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Pieces that one connection may have waiting.
-const PIECES_MAX: usize = 16;
+/// Events queued for one connection.
+const EVENTS_MAX: usize = 16;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -40,51 +39,55 @@ pub struct LogsQuery {
     follow: bool,
 }
 
-/// What there is to know of an attempt before its output is asked for.
 #[derive(Clone, Debug)]
-struct Seen {
+struct TaskStatus {
+    /// The newest attempt.
     attempt: Option<AttemptId>,
     started: bool,
 }
 
-fn see(core: &Core, task: TaskId) -> Option<Seen> {
-    let view = views::tasks(core.state(), task.job, task.index, 1)?
+fn task_status(replica: &Replica, task: TaskId) -> Option<TaskStatus> {
+    let view = views::tasks(replica.state(), task.job, task.index, 1)?
         .tasks
         .into_iter()
         .next()
         .filter(|view| view.id == task)?;
-    Some(Seen {
+    Some(TaskStatus {
         attempt: view.attempt,
         // A task between two attempts shows its last one.
         started: !["waiting", "queued", "assigned"].contains(&view.state.as_str()),
     })
 }
 
-/// The output of a task's newest attempt, or of the attempt that is named.
-pub async fn follow(State(shared): Door, Path(name): Path<String>, uri: Uri) -> Result<Response, Complaint> {
+/// The output of a task's newest attempt, or of the attempt in the path.
+pub async fn follow(
+    State(app): State<Arc<AppState>>,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Result<Response, ApiError> {
     let query: LogsQuery = caller::query(&uri)?;
     let stream = query.stream.as_deref().unwrap_or("stdout");
     let stream: Stream =
-        stream.parse().map_err(|_| Complaint::invalid("stream", "it must be stdout or stderr"))?;
+        stream.parse().map_err(|_| ApiError::invalid("stream", "it must be stdout or stderr"))?;
     let (task, named) = match name.parse::<AttemptId>() {
         Ok(attempt) => (attempt.task, Some(attempt)),
         Err(_) => (caller::id::<TaskId>(&name, "task")?, None),
     };
-    let seen = shared.look_as_leader(move |core| see(core, task)).await?;
-    let seen = seen.ok_or_else(|| Complaint::unknown(format!("there is no {task}")))?;
-    if named > seen.attempt {
-        return Err(Complaint::unknown(format!("there is no {name} yet")));
+    let status = app.read_as_leader(move |replica| task_status(replica, task)).await?;
+    let status = status.ok_or_else(|| ApiError::unknown(format!("there is no {task}")))?;
+    if named > status.attempt {
+        return Err(ApiError::unknown(format!("there is no {name} yet")));
     }
-    let place = shared.place_for_a_stream()?;
-    let reader = shared.reader().ok_or_else(|| Complaint::overloaded(TOO_MANY))?;
-    let (sender, receiver) = mpsc::channel(PIECES_MAX);
-    let asked = Asked { task, named, stream, follow: query.follow };
-    tokio::spawn(read(shared, asked, query.offset, reader, sender, place));
-    Ok(stream_of(receiver).into_response())
+    let permit = app.stream_permit()?;
+    let reader = app.reader().ok_or_else(|| ApiError::overloaded(TOO_MANY))?;
+    let (sender, receiver) = mpsc::channel(EVENTS_MAX);
+    let spec = TailSpec { task, named, stream, follow: query.follow };
+    tokio::spawn(read(app, spec, query.offset, reader, sender, permit));
+    Ok(sse::stream(receiver).into_response())
 }
 
 #[derive(Clone, Copy)]
-struct Asked {
+struct TailSpec {
     task: TaskId,
     named: Option<AttemptId>,
     stream: Stream,
@@ -92,47 +95,47 @@ struct Asked {
 }
 
 async fn read(
-    shared: Arc<Shared>,
-    asked: Asked,
+    app: Arc<AppState>,
+    spec: TailSpec,
     offset: u64,
-    mut reader: Reader,
+    mut reader: TailReader,
     sender: mpsc::Sender<Event>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
     let work = async {
-        let attempt = match begin(&shared, asked).await {
+        let attempt = match wait_for_start(&app, spec).await {
             Ok(attempt) => attempt,
-            Err(last) => return drop(sender.send(event_of(&last.at(asked.stream, offset))).await),
+            Err(last) => return drop(sender.send(sse::json_event(&last.at(spec.stream, offset))).await),
         };
-        let mut text = Text { attempt, stream: asked.stream, offset, held: Vec::new() };
-        if let Err(last) = pump(&shared, asked, &mut text, &mut reader, &sender).await {
-            // An error means that nobody reads any more.
-            let _ = sender.send(event_of(&last.at(asked.stream, text.received()))).await;
+        let mut text = TextDecoder { attempt, stream: spec.stream, offset, held: Vec::new() };
+        if let Err(last) = pump(&app, spec, &mut text, &mut reader, &sender).await {
+            // An error means that the reader is gone.
+            let _ = sender.send(sse::json_event(&last.at(spec.stream, text.received()))).await;
         }
     };
     tokio::select! {
         () = work => {}
-        // Without an end: the reader goes on at the next leader, from where it is.
-        () = deposed(shared.api.standing.clone()) => {}
-        () = ended(shared.api.ending.clone()) => {}
+        // Without a final event: the client continues at the next leader, from where it is.
+        () = deposed(app.backend.leader_status.clone()) => {}
+        () = app.shutdown() => {}
         () = sender.closed() => {}
     }
-    shared.close(&reader);
+    app.close(&reader);
 }
 
-/// Waits until this coordinator leads no more.
-async fn deposed(mut standing: watch::Receiver<Standing>) {
+/// Waits until this coordinator no longer leads.
+async fn deposed(mut standing: watch::Receiver<LeaderStatus>) {
     // An error means that the replica has ended.
     let _ = standing.wait_for(|standing| standing.role != Role::Leader).await;
 }
 
-/// Why nothing more comes.
-struct Last {
+/// Why no more output comes.
+struct FinalError {
     attempt: AttemptId,
     error: String,
 }
 
-impl Last {
+impl FinalError {
     fn at(self, stream: Stream, offset: u64) -> LogView {
         LogView {
             attempt: self.attempt,
@@ -146,148 +149,147 @@ impl Last {
     }
 }
 
-/// Waits until there is an attempt that has begun, if somebody follows.
-async fn begin(shared: &Shared, asked: Asked) -> Result<AttemptId, Last> {
-    let mut applied = shared.api.applied.clone();
+/// The attempt to read; if the reader follows, waits until it has started.
+async fn wait_for_start(app: &AppState, spec: TailSpec) -> Result<AttemptId, FinalError> {
+    let mut applied = app.backend.applied.clone();
     loop {
         applied.mark_unchanged();
-        let task = asked.task;
-        let seen = shared.look(move |core| see(core, task)).await.ok().flatten();
-        let newest = seen.as_ref().and_then(|seen| seen.attempt);
-        let attempt = asked.named.or(newest);
+        let task = spec.task;
+        let status = app.read_state(move |replica| task_status(replica, task)).await.ok().flatten();
+        let newest = status.as_ref().and_then(|status| status.attempt);
+        let attempt = spec.named.or(newest);
         let none = AttemptId { task, epoch: 0 };
-        let Some(seen) = seen else {
-            return Err(Last {
+        let Some(status) = status else {
+            return Err(FinalError {
                 attempt: attempt.unwrap_or(none),
                 error: format!("{task} is not known any more"),
             });
         };
         match attempt {
-            Some(attempt) if seen.started || newest != Some(attempt) => return Ok(attempt),
-            attempt if !asked.follow => {
-                return Err(Last {
+            Some(attempt) if status.started || newest != Some(attempt) => return Ok(attempt),
+            attempt if !spec.follow => {
+                return Err(FinalError {
                     attempt: attempt.unwrap_or(none),
                     error: format!("{task} has not started"),
                 });
             }
             _ => {}
         }
-        // Whatever happens to it is applied; the interval is for a task that is forgotten.
-        let _ = timeout(LOOK_INTERVAL, applied.changed()).await;
+        // A start is an applied entry; the interval is for a task that the state forgets.
+        let _ = timeout(CHECK_INTERVAL, applied.changed()).await;
     }
 }
 
-impl Shared {
-    /// A reader of a tail that nobody else knows.
-    fn reader(&self) -> Option<Reader> {
-        self.api.tails.open(RequestId(uuid::Uuid::now_v7().as_u128()))
+impl AppState {
+    /// A reader with a new tail.
+    fn reader(&self) -> Option<TailReader> {
+        self.backend.tails.open(RequestId(uuid::Uuid::now_v7().as_u128()))
     }
 
-    /// The core forgets a tail.
-    fn close(&self, reader: &Reader) {
-        // An error means that the replica is gone, and the tail with it; or a tail without credit, which
-        // costs nothing.
-        let _ = self.api.inlet.note(Input::CloseTail { id: reader.id });
+    fn close(&self, reader: &TailReader) {
+        // On an error the replica is gone, and the tail with it; or it is overloaded, and the tail runs out of
+        // credit.
+        let _ = self.backend.replica.notify(Input::CloseTail { id: reader.id });
     }
 }
 
 async fn pump(
-    shared: &Shared,
-    asked: Asked,
-    text: &mut Text,
-    reader: &mut Reader,
+    app: &AppState,
+    spec: TailSpec,
+    text: &mut TextDecoder,
+    reader: &mut TailReader,
     sender: &mpsc::Sender<Event>,
-) -> Result<(), Last> {
-    let mut look = interval(LOOK_INTERVAL);
+) -> Result<(), FinalError> {
+    let mut look = interval(CHECK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut granted_from, mut heard, mut was_gap) = (None, Instant::now(), false);
     loop {
         if granted_from.is_none_or(|from| text.received() >= from + WINDOW_BYTES / 2) {
             let more = Input::OpenTail {
-                token: 0,
                 id: reader.id,
                 attempt: text.attempt,
                 stream: text.stream,
                 offset: text.received(),
-                follow: asked.follow,
+                follow: spec.follow,
                 credit_bytes: WINDOW_BYTES,
             };
-            if shared.api.inlet.note(more).is_ok() {
+            if app.backend.replica.notify(more).is_ok() {
                 granted_from = Some(text.received());
             }
         }
-        let piece = tokio::select! {
-            Some(piece) = reader.pieces.recv() => piece,
+        let chunk = tokio::select! {
+            Some(chunk) = reader.chunks.recv() => chunk,
             _ = look.tick() => {
-                if let Some(error) = silent(shared, asked, text.attempt, heard).await {
-                    return Err(Last { attempt: text.attempt, error });
+                if let Some(error) = silent(app, spec, text.attempt, heard).await {
+                    return Err(FinalError { attempt: text.attempt, error });
                 }
                 continue;
             }
         };
         heard = Instant::now();
-        if piece.offset > text.received() && !piece.bytes.is_empty() && !was_gap {
-            // A piece found no room here. The core never goes back, so what is missing is asked for as a new
-            // tail; if it does not come then, it is gone at the worker too.
-            shared.close(reader);
-            let again = shared.reader();
-            *reader = again.ok_or_else(|| Last { attempt: text.attempt, error: TOO_MANY.to_string() })?;
+        if chunk.offset > text.received() && !chunk.bytes.is_empty() && !was_gap {
+            // A chunk found no room here. The replica never goes back, so request what is missing as a new tail.
+            // If it does not come then, it is gone at the worker too.
+            app.close(reader);
+            let again = app.reader();
+            *reader =
+                again.ok_or_else(|| FinalError { attempt: text.attempt, error: TOO_MANY.to_string() })?;
             (granted_from, was_gap) = (None, true);
             continue;
         }
         was_gap = false;
-        if piece.end
-            && !piece.error.is_empty()
-            && !shared.look(|core| core.is_serving()).await.unwrap_or_default()
+        if chunk.end
+            && !chunk.error.is_empty()
+            && !app.read_state(|replica| replica.is_serving()).await.unwrap_or_default()
         {
-            // Not the end of the output, only of this coordinator's lead.
+            // Not the end of the output, only of this coordinator's leadership.
             return Ok(());
         }
-        if let Some(view) = text.take(piece) {
+        if let Some(view) = text.take(chunk) {
             let end = view.end;
-            if sender.send(event_of(&view)).await.is_err() || end {
+            if sender.send(sse::json_event(&view)).await.is_err() || end {
                 return Ok(());
             }
         }
     }
 }
 
-/// Why nothing can be expected of the attempt's worker, if so. Of a lost one, the core says so itself.
-async fn silent(shared: &Shared, asked: Asked, attempt: AttemptId, heard: Instant) -> Option<String> {
+/// The error if the attempt's worker should have sent something. For a lost worker the replica says so itself.
+async fn silent(app: &AppState, spec: TailSpec, attempt: AttemptId, heard: Instant) -> Option<String> {
     if heard.elapsed() < SILENCE_MAX {
         return None;
     }
-    let task = asked.task;
-    let seen = shared.look(move |core| see(core, task)).await.ok().flatten()?;
-    let expected = !asked.follow || seen.attempt != Some(attempt);
+    let task = spec.task;
+    let status = app.read_state(move |replica| task_status(replica, task)).await.ok().flatten()?;
+    let expected = !spec.follow || status.attempt != Some(attempt);
     expected.then(|| format!("the worker of {attempt} does not answer"))
 }
 
-/// Output on its way to a reader: in order, without gaps, and without cut characters.
-struct Text {
+/// Makes text of chunks: in order, without repeats, and without cut characters.
+struct TextDecoder {
     attempt: AttemptId,
     stream: Stream,
     /// Where the held bytes begin.
     offset: u64,
-    /// The beginning of a character whose rest has not come.
+    /// The beginning of a character whose rest has not arrived.
     held: Vec<u8>,
 }
 
-impl Text {
+impl TextDecoder {
     fn received(&self) -> u64 {
         self.offset + self.held.len() as u64
     }
 
-    /// What a piece gives to say, if anything.
-    fn take(&mut self, piece: LogChunk) -> Option<LogView> {
-        if piece.offset > self.received() && !piece.bytes.is_empty() {
-            // What is between is gone at the worker; so is the rest of a character.
-            (self.offset, self.held) = (piece.offset, Vec::new());
+    /// The text that a chunk completes, if any.
+    fn take(&mut self, chunk: LogChunk) -> Option<LogView> {
+        if chunk.offset > self.received() && !chunk.bytes.is_empty() {
+            // The bytes in between are gone at the worker, and with them the rest of a character.
+            (self.offset, self.held) = (chunk.offset, Vec::new());
         }
-        let known = usize::try_from(self.received().saturating_sub(piece.offset)).unwrap_or(usize::MAX);
-        self.held.extend_from_slice(piece.bytes.get(known..).unwrap_or_default());
-        let whole = if piece.end { self.held.len() } else { whole_characters(&self.held) };
-        if whole == 0 && !piece.end {
+        let known = usize::try_from(self.received().saturating_sub(chunk.offset)).unwrap_or(usize::MAX);
+        self.held.extend_from_slice(chunk.bytes.get(known..).unwrap_or_default());
+        let whole = if chunk.end { self.held.len() } else { whole_characters(&self.held) };
+        if whole == 0 && !chunk.end {
             return None;
         }
         let rest = self.held.split_off(whole);
@@ -300,13 +302,13 @@ impl Text {
             offset,
             next: self.offset,
             text: String::from_utf8_lossy(&said).into_owned(),
-            end: piece.end,
-            error: piece.error,
+            end: chunk.end,
+            error: chunk.error,
         })
     }
 }
 
-/// How many of these bytes are before a character that is not there as a whole.
+/// The length of `bytes` without an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let needs = match bytes[bytes.len() - back] {
@@ -325,7 +327,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    fn piece(offset: u64, bytes: &[u8], end: bool) -> LogChunk {
+    fn chunk(offset: u64, bytes: &[u8], end: bool) -> LogChunk {
         LogChunk {
             tail: RequestId::NIL,
             attempt: AttemptId::default(),
@@ -340,11 +342,15 @@ mod tests {
     fn characters_are_not_cut_and_offsets_are_bytes() {
         let whole = "aé€𝄞z".as_bytes();
         for step in 1..=whole.len() {
-            let mut text =
-                Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
+            let mut text = TextDecoder {
+                attempt: AttemptId::default(),
+                stream: Stream::Stdout,
+                offset: 0,
+                held: Vec::new(),
+            };
             let (mut said, mut next) = (String::new(), 0);
             for (n, bytes) in whole.chunks(step).enumerate() {
-                if let Some(view) = text.take(piece((n * step) as u64, bytes, false)) {
+                if let Some(view) = text.take(chunk((n * step) as u64, bytes, false)) {
                     assert_eq!(view.offset, next);
                     next = view.next;
                     said += &view.text;
@@ -355,13 +361,17 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_is_said_once_and_garbage_ends() {
-        let mut text =
-            Text { attempt: AttemptId::default(), stream: Stream::Stdout, offset: 0, held: Vec::new() };
-        assert_eq!(text.take(piece(0, b"abc", false)).unwrap().text, "abc");
-        assert_eq!(text.take(piece(0, b"abc", false)), None);
-        assert_eq!(text.take(piece(1, b"bcd\xe2\x82", false)).unwrap().text, "d");
-        let last = text.take(piece(6, b"", true)).unwrap();
+    fn repeated_bytes_are_dropped_and_invalid_ones_replaced() {
+        let mut text = TextDecoder {
+            attempt: AttemptId::default(),
+            stream: Stream::Stdout,
+            offset: 0,
+            held: Vec::new(),
+        };
+        assert_eq!(text.take(chunk(0, b"abc", false)).unwrap().text, "abc");
+        assert_eq!(text.take(chunk(0, b"abc", false)), None);
+        assert_eq!(text.take(chunk(1, b"bcd\xe2\x82", false)).unwrap().text, "d");
+        let last = text.take(chunk(6, b"", true)).unwrap();
         assert_eq!((last.text.as_str(), last.offset, last.next, last.end), ("\u{fffd}", 4, 6, true));
         assert_eq!(whole_characters(b"\x80\x80\x80\x80"), 4);
     }

@@ -1,8 +1,8 @@
-//! A replay of this coordinator's own ledger, on a thread of its own: the same fold as everywhere, far from
-//! the core.
+//! A replay of this coordinator's own ledger, on a thread of its own, without the replica.
 
-use super::complaint::Complaint;
-use super::{Door, caller};
+use super::app_state::AppState;
+use super::caller;
+use super::error::ApiError;
 use crate::replay::{Options, ReplayError, Until, online};
 use axum::Json;
 use axum::extract::State;
@@ -19,31 +19,30 @@ pub struct ReplayQuery {
     from_snapshot: bool,
 }
 
-/// The replay.
-pub async fn replay(State(shared): Door, uri: Uri) -> Result<Json<ReplayView>, Complaint> {
+pub async fn replay(State(app): State<Arc<AppState>>, uri: Uri) -> Result<Json<ReplayView>, ApiError> {
     let query: ReplayQuery = caller::query(&uri)?;
     let until = query.until.as_deref().filter(|until| !until.is_empty()).map(str::parse::<Until>).transpose();
-    let until = until.map_err(|error| Complaint::invalid("until", error.to_string()))?;
+    let until = until.map_err(|error| ApiError::invalid("until", error.to_string()))?;
     let options = Options { until, verify: query.verify, from_snapshot: query.from_snapshot };
-    let turn = Arc::clone(&shared.replays).acquire_owned().await;
+    let permit = Arc::clone(&app.replays).acquire_owned().await;
     let fold = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        online(&shared.api.me.name, &shared.api.cluster, &shared.api.ledger, options)
+        let _permit = permit;
+        online(&app.backend.me.name, &app.backend.cluster, &app.backend.ledger, options)
     });
-    let view = fold.await.map_err(|error| Complaint::internal(format!("the replay failed: {error}")))?;
+    let view = fold.await.map_err(|error| ApiError::internal(format!("the replay failed: {error}")))?;
     Ok(Json(view?))
 }
 
-impl From<ReplayError> for Complaint {
+impl From<ReplayError> for ApiError {
     fn from(error: ReplayError) -> Self {
         match error {
-            ReplayError::TooEarly { .. } => Complaint::invalid("until", error.to_string()),
+            ReplayError::TooEarly { .. } => ApiError::invalid("until", error.to_string()),
             ReplayError::Store(_)
             | ReplayError::Disk(_)
             | ReplayError::Chain { .. }
             | ReplayError::Malformed { .. }
             | ReplayError::Snapshot(_)
-            | ReplayError::Incomplete { .. } => Complaint::internal(error.to_string()),
+            | ReplayError::Incomplete { .. } => ApiError::internal(error.to_string()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who reads which output: pieces that workers send find their reader here.
+//! The readers of attempts' outputs, by tail: chunks from workers find their reader here.
 
 use muster_protocol::bus::LogChunk;
 use muster_protocol::ids::RequestId;
@@ -6,34 +6,32 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
-/// Pieces that wait for one reader. A piece that finds no room is dropped: its reader notices the gap and
-/// asks again.
-const PIECES_MAX: usize = 256;
-/// Readers at most.
+/// Chunks queued for one reader. A chunk that finds no room is dropped: its reader notices the gap and asks
+/// again.
+const CHUNKS_MAX: usize = 256;
 const READERS_MAX: usize = 1024;
 
-/// All readers.
 #[derive(Clone, Default)]
-pub struct Tails {
+pub struct TailReaders {
     readers: Arc<Mutex<HashMap<RequestId, mpsc::Sender<LogChunk>>>>,
 }
 
-impl Tails {
-    /// A reader of a new tail; `None`: there are too many.
-    pub fn open(&self, id: RequestId) -> Option<Reader> {
+impl TailReaders {
+    /// A reader for a new tail; `None` if there are too many.
+    pub fn open(&self, id: RequestId) -> Option<TailReader> {
         let mut readers = self.lock();
         if readers.len() >= READERS_MAX {
             return None;
         }
-        let (sender, pieces) = mpsc::channel(PIECES_MAX);
+        let (sender, chunks) = mpsc::channel(CHUNKS_MAX);
         readers.insert(id, sender);
-        Some(Reader { id, pieces, tails: self.clone() })
+        Some(TailReader { id, chunks, readers: self.clone() })
     }
 
-    /// Gives a piece to its reader, if there still is one.
-    pub fn give(&self, chunk: LogChunk) {
+    /// Passes a chunk to its reader, if there still is one.
+    pub fn deliver(&self, chunk: LogChunk) {
         if let Some(reader) = self.lock().get(&chunk.tail) {
-            // See PIECES_MAX.
+            // See CHUNKS_MAX.
             let _ = reader.try_send(chunk);
         }
     }
@@ -43,17 +41,15 @@ impl Tails {
     }
 }
 
-/// One reader, for as long as it lives.
-pub struct Reader {
-    /// Names the tail.
+/// One reader; dropping it removes it.
+pub struct TailReader {
     pub id: RequestId,
-    /// What comes.
-    pub pieces: mpsc::Receiver<LogChunk>,
-    tails: Tails,
+    pub chunks: mpsc::Receiver<LogChunk>,
+    readers: TailReaders,
 }
 
-impl Drop for Reader {
+impl Drop for TailReader {
     fn drop(&mut self) {
-        self.tails.lock().remove(&self.id);
+        self.readers.lock().remove(&self.id);
     }
 }

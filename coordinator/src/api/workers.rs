@@ -1,8 +1,9 @@
-//! Workers: what there are, and whether they get new work.
+//! Workers: listing and draining them.
 
+use super::app_state::AppState;
 use super::caller::{self, Caller};
-use super::complaint::Complaint;
-use super::{Door, answer};
+use super::command;
+use super::error::ApiError;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -12,6 +13,7 @@ use muster_protocol::command::{Command, DrainWorker};
 use muster_protocol::ids::WorkerId;
 use muster_protocol::view::{AcceptedView, WorkerView};
 use serde::Deserialize;
+use std::sync::Arc;
 
 #[derive(Debug, Deserialize)]
 #[serde(default)]
@@ -25,20 +27,19 @@ impl Default for DrainBody {
     }
 }
 
-/// All workers.
-pub async fn list(State(shared): Door) -> Result<Json<Vec<WorkerView>>, Complaint> {
-    Ok(Json(shared.look_as_leader(|core| views::workers(core.state())).await?))
+pub async fn list(State(app): State<Arc<AppState>>) -> Result<Json<Vec<WorkerView>>, ApiError> {
+    Ok(Json(app.read_as_leader(|replica| views::workers(replica.state())).await?))
 }
 
-/// No new work for a worker, or work again.
+/// Drains a worker, or undoes that.
 pub async fn drain(
-    State(shared): Door,
+    State(app): State<Arc<AppState>>,
     Path(worker): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<AcceptedView>, Complaint> {
+) -> Result<Json<AcceptedView>, ApiError> {
     let worker: WorkerId = caller::id(&worker, "worker")?;
-    let caller = Caller::of(&headers)?;
+    let caller = Caller::from_headers(&headers)?;
     let DrainBody { drain } = caller::json_or_default(&body)?;
-    answer::to(&shared, caller, Command::DrainWorker(DrainWorker { worker, drain }), body.len(), None).await
+    command::submit(&app, caller, Command::DrainWorker(DrainWorker { worker, drain }), body.len(), None).await
 }

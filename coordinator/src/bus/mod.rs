@@ -1,18 +1,18 @@
-//! The bus to the workers: NATS, as transport only. The only place in the coordinator that names its client.
+//! The bus to the workers: NATS, as transport only. No other module of the coordinator may name its client.
 //!
-//! Whatever matters is said again until it is acknowledged, so a message that finds no connection or no room
-//! is dropped and counted. The broker may be absent, at the start too: the coordinator serves without it, and
-//! says so.
+//! Messages that matter are resent until they are acknowledged, so one that finds no connection or no room is
+//! dropped and counted. The broker may be absent, even at the start: the coordinator serves without it and
+//! reports that.
 
 mod health;
 #[cfg(test)]
 mod tests;
 mod uplink;
 
-use crate::process::Inlet;
+use crate::handle::ReplicaHandle;
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, ServerAddr};
-use health::Health;
+use health::ConnectionHealth;
 use muster_protocol::bus::DownEnvelope;
 use muster_protocol::ids::{BootId, WorkerIdentity};
 use muster_protocol::limits::BUS_MESSAGE_BYTES_MAX;
@@ -23,52 +23,36 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Messages to workers that wait for the client; what finds no room is dropped.
+/// Messages to workers queued for the client; more are dropped.
 const DOWN_MAX: usize = 4096;
-/// Messages that wait in the client itself.
+/// Messages queued in the client itself.
 const CLIENT_MAX: usize = 4096;
-/// Messages of workers that wait in the client; the next ones are dropped, and it is said that this is a slow
-/// consumer.
+/// Messages from workers queued in the client. More are dropped, and the client reports a slow consumer.
 const UP_MAX: usize = 16 * 1024;
-/// A broker that is there answers sooner.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two tries; more after each, up to the last.
+/// The pause before the second try to connect; it grows by this much with each further one.
 const RETRY_STEP: Duration = Duration::from_millis(50);
-/// See [`RETRY_STEP`].
 const RETRY_STEPS_MAX: u32 = 10;
-/// A broker that does not answer two of these is gone.
+/// The client gives a connection up after two unanswered pings.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Why there can be no bus.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// The address of the broker.
     #[error("use {address:?} as the broker's address: {why}; it is written nats://host:port")]
-    Address {
-        /// As configured.
-        address: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The client did not start.
+    Address { address: String, why: String },
     #[error("start the client of the broker at {address}: {why}")]
-    Client {
-        /// As configured.
-        address: String,
-        /// What it said.
-        why: String,
-    },
+    Client { address: String, why: String },
 }
 
-/// Where the replica leaves what goes to workers.
+/// Sends the replica's messages to workers.
 pub struct Downlink {
     queue: mpsc::Sender<(String, Vec<u8>)>,
     cluster: String,
-    health: Arc<Health>,
+    health: Arc<ConnectionHealth>,
 }
 
 impl Downlink {
-    /// Sends to one life of one worker, or drops it: it never waits.
+    /// Sends a message or drops it; it never waits.
     pub fn send(&self, identity: WorkerIdentity, boot: BootId, envelope: &DownEnvelope) {
         let bytes = codec::seal(envelope);
         if bytes.len() > BUS_MESSAGE_BYTES_MAX {
@@ -84,16 +68,16 @@ impl Downlink {
     }
 }
 
-/// What can be said of the bus.
+/// The state of the connection, for the status page.
 #[derive(Clone)]
-pub struct Bus {
-    health: Arc<Health>,
+pub struct BusStatus {
+    health: Arc<ConnectionHealth>,
 }
 
-impl Bus {
+impl BusStatus {
     /// `connected`, or what is wrong.
-    pub fn words(&self) -> String {
-        self.health.words()
+    pub fn describe(&self) -> String {
+        self.health.describe()
     }
 
     /// Counters since the start, by name.
@@ -102,28 +86,32 @@ impl Bus {
     }
 }
 
-/// A bus that is not started yet.
-pub struct Ends {
+/// A bus that is not started.
+pub struct BusDriver {
     addresses: Vec<ServerAddr>,
     configured: String,
     cluster: String,
     name: String,
     queue: mpsc::Receiver<(String, Vec<u8>)>,
-    health: Arc<Health>,
+    health: Arc<ConnectionHealth>,
 }
 
-/// Checks the broker's address, and gives the ends of a bus to be.
-pub fn prepare(cluster: &str, name: &str, address: &str) -> Result<(Downlink, Bus, Ends), BusError> {
+/// Checks the broker's addresses, and makes the parts of a bus.
+pub fn prepare(
+    cluster: &str,
+    name: &str,
+    address: &str,
+) -> Result<(Downlink, BusStatus, BusDriver), BusError> {
     let parse = |one: &str| {
         ServerAddr::from_str(one.trim())
             .map_err(|error| BusError::Address { address: address.to_string(), why: error.to_string() })
     };
     let addresses = address.split(',').map(parse).collect::<Result<Vec<_>, _>>()?;
-    let health = Arc::new(Health::new(address));
+    let health = Arc::new(ConnectionHealth::new(address));
     let (sender, queue) = mpsc::channel(DOWN_MAX);
     let downlink = Downlink { queue: sender, cluster: cluster.to_string(), health: Arc::clone(&health) };
-    let bus = Bus { health: Arc::clone(&health) };
-    let ends = Ends {
+    let bus = BusStatus { health: Arc::clone(&health) };
+    let driver = BusDriver {
         addresses,
         configured: address.to_string(),
         cluster: cluster.to_string(),
@@ -131,12 +119,12 @@ pub fn prepare(cluster: &str, name: &str, address: &str) -> Result<(Downlink, Bu
         queue,
         health,
     };
-    Ok((downlink, bus, ends))
+    Ok((downlink, bus, driver))
 }
 
-impl Ends {
-    /// Connects, or tries on in the background; the tasks end with the set.
-    pub async fn start(self, inlet: Inlet, tasks: &mut JoinSet<()>) -> Result<(), BusError> {
+impl BusDriver {
+    /// Connects, or keeps trying in the background. The tasks end with the set.
+    pub async fn start(self, replica: ReplicaHandle, tasks: &mut JoinSet<()>) -> Result<(), BusError> {
         let health = Arc::clone(&self.health);
         let options = ConnectOptions::new()
             .name(format!("muster/{}/{}", self.cluster, self.name))
@@ -157,15 +145,19 @@ impl Ends {
             .connect(self.addresses)
             .await
             .map_err(|error| BusError::Client { address: self.configured, why: error.to_string() })?;
-        tasks.spawn(uplink::listen(client.clone(), self.cluster, inlet, Arc::clone(&self.health)));
+        tasks.spawn(uplink::listen(client.clone(), self.cluster, replica, Arc::clone(&self.health)));
         tasks.spawn(publish(client, self.queue, self.health));
         Ok(())
     }
 }
 
-async fn publish(client: Client, mut queue: mpsc::Receiver<(String, Vec<u8>)>, health: Arc<Health>) {
+async fn publish(
+    client: Client,
+    mut queue: mpsc::Receiver<(String, Vec<u8>)>,
+    health: Arc<ConnectionHealth>,
+) {
     while let Some((subject, bytes)) = queue.recv().await {
-        // Without a connection it would wait, and reach its worker as old news.
+        // Without a connection it would wait, and arrive too late to be of use.
         if client.connection_state() != State::Connected {
             health.dropped();
             continue;

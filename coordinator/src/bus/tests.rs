@@ -1,7 +1,7 @@
 //! The bus against a real `nats-server`: absent at the start, then there, then gone, then there again.
 
 use super::*;
-use crate::process::Told;
+use crate::handle::ReplicaMsg;
 use muster_protocol::bus::{Down, Draining, SayHello, Up, UpEnvelope};
 use muster_protocol::ids::Term;
 use muster_replica::Input;
@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Instant;
 use tokio::time::sleep;
 
-/// Nothing for so long: it stands still.
+/// Without progress for this long, a test fails.
 const STALLED: Duration = Duration::from_secs(60);
 const IDENTITY: WorkerIdentity = WorkerIdentity(7);
 const BOOT: BootId = BootId(8);
@@ -49,8 +49,8 @@ fn up(cluster: &str) -> Vec<u8> {
     })
 }
 
-/// Says something each way until it arrives; what a broker that restarts loses is said again, as everywhere.
-async fn converse(worker: &Client, downlink: &Downlink, told: &Receiver<Told>) {
+/// Sends a message each way until both arrive: a broker that restarts may lose some.
+async fn converse(worker: &Client, downlink: &Downlink, messages: &Receiver<ReplicaMsg>) {
     let mut heard = worker.subscribe(subjects::down("test", IDENTITY, BOOT)).await.unwrap();
     let (since, mut arrived, mut reached) = (Instant::now(), false, false);
     while !(arrived && reached) {
@@ -69,15 +69,15 @@ async fn converse(worker: &Client, downlink: &Downlink, told: &Receiver<Told>) {
         downlink.send(IDENTITY, BOOT, &envelope);
         sleep(Duration::from_millis(50)).await;
         loop {
-            match told.try_recv() {
-                Ok(Told::Input(input, _)) => match *input {
+            match messages.try_recv() {
+                Ok(ReplicaMsg::Input(input, _)) => match *input {
                     Input::Up(envelope) => {
                         arrived |= envelope.identity == IDENTITY && envelope.cluster == "test"
                     }
                     other => panic!("{other:?}"),
                 },
                 Err(TryRecvError::Empty) => break,
-                _ => panic!("nothing else is told"),
+                _ => panic!("unexpected message"),
             }
         }
         let next = tokio::time::timeout(Duration::from_millis(1), futures::StreamExt::next(&mut heard)).await;
@@ -88,10 +88,10 @@ async fn converse(worker: &Client, downlink: &Downlink, told: &Receiver<Told>) {
     }
 }
 
-async fn await_words(bus: &Bus, words: &str) {
+async fn await_status(bus: &BusStatus, text: &str) {
     let since = Instant::now();
-    while !bus.words().starts_with(words) {
-        assert!(since.elapsed() < STALLED, "{:?} is not {words:?}", bus.words());
+    while !bus.describe().starts_with(text) {
+        assert!(since.elapsed() < STALLED, "{:?} is not {text:?}", bus.describe());
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -100,25 +100,25 @@ async fn await_words(bus: &Bus, words: &str) {
 async fn a_broker_may_come_late_and_go() {
     let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let address = format!("nats://127.0.0.1:{port}");
-    let (downlink, bus, ends) = prepare("test", "c1", &address).unwrap();
-    let (sender, told) = sync_channel(1024);
+    let (downlink, bus, driver) = prepare("test", "c1", &address).unwrap();
+    let (sender, messages) = sync_channel(1024);
     let mut tasks = JoinSet::new();
-    ends.start(Inlet::new(sender), &mut tasks).await.unwrap();
-    await_words(&bus, "not connected").await;
+    driver.start(ReplicaHandle::new(sender), &mut tasks).await.unwrap();
+    await_status(&bus, "not connected").await;
 
     let broker = Broker::start(port);
-    await_words(&bus, "connected").await;
+    await_status(&bus, "connected").await;
     let worker = ConnectOptions::new()
         .retry_on_initial_connect()
         .max_reconnects(None)
         .connect(&address)
         .await
         .unwrap();
-    converse(&worker, &downlink, &told).await;
+    converse(&worker, &downlink, &messages).await;
     drop(broker);
-    await_words(&bus, "disconnected").await;
+    await_status(&bus, "disconnected").await;
     let _broker = Broker::start(port);
-    converse(&worker, &downlink, &told).await;
+    converse(&worker, &downlink, &messages).await;
     let counters: std::collections::BTreeMap<_, _> = bus.counters().into();
     assert!(
         counters["bus_sent"] > 0 && counters["bus_received"] > 0 && counters["bus_refused"] > 0,
@@ -128,6 +128,6 @@ async fn a_broker_may_come_late_and_go() {
 }
 
 #[test]
-fn an_address_that_is_none_is_refused() {
+fn an_invalid_address_is_refused() {
     assert!(prepare("test", "c1", "nats://h:4222,nats://[").is_err());
 }

@@ -1,10 +1,11 @@
-//! What workers say: each message is read, checked and handed to the replica; garbage is counted and told,
-//! and goes no further.
+//! Messages from workers: each is parsed, checked and passed to the replica. Invalid ones are counted and
+//! logged.
 
-use super::health::Health;
-use crate::process::{Complaints, Inlet, Refused};
+use super::health::ConnectionHealth;
+use crate::handle::{HandleError, ReplicaHandle};
 use async_nats::Client;
 use futures::StreamExt;
+use muster_host::log_throttle::LogThrottle;
 use muster_protocol::bus::UpEnvelope;
 use muster_protocol::limits::BUS_MESSAGE_BYTES_MAX;
 use muster_protocol::{codec, subjects};
@@ -12,12 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// After a subscription that ended or failed.
+/// The pause after a subscription ended or failed.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Log lines about invalid messages per [`LOG_WINDOW`].
+const LOG_LINES_MAX: u32 = 20;
+const LOG_WINDOW: Duration = Duration::from_secs(10);
 
 /// Listens until dropped, or until the replica has ended.
-pub async fn listen(client: Client, cluster: String, inlet: Inlet, health: Arc<Health>) {
-    let complaints = Complaints::default();
+pub async fn listen(client: Client, cluster: String, replica: ReplicaHandle, health: Arc<ConnectionHealth>) {
+    let throttle = LogThrottle::new(LOG_LINES_MAX, LOG_WINDOW);
     loop {
         match client.subscribe(subjects::up_all(&cluster)).await {
             Ok(mut messages) => {
@@ -25,21 +29,21 @@ pub async fn listen(client: Client, cluster: String, inlet: Inlet, health: Arc<H
                     health.received();
                     match read(&message.payload, &cluster) {
                         Ok(envelope) => {
-                            if inlet.up(envelope, message.payload.len()).await == Err(Refused::Ended) {
+                            if replica.up(envelope, message.payload.len()).await == Err(HandleError::Closed) {
                                 return;
                             }
                         }
                         Err(reason) => {
                             health.refused();
-                            if let Some(withheld) = complaints.next() {
+                            if let Some(withheld) = throttle.admit() {
                                 let subject = message.subject.as_str();
-                                tracing::warn!(subject, reason, withheld, "a message on the bus was refused");
+                                tracing::warn!(subject, reason, withheld, "refused a message on the bus");
                             }
                         }
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot listen to the workers; trying on"),
+            Err(error) => tracing::warn!(%error, "cannot subscribe to the workers; trying again"),
         }
         sleep(RETRY_INTERVAL).await;
     }
@@ -61,7 +65,7 @@ mod tests {
     use muster_protocol::bus::{Draining, Up};
 
     #[test]
-    fn garbage_and_other_clusters_are_refused() {
+    fn invalid_messages_and_other_clusters_are_refused() {
         let envelope = UpEnvelope {
             cluster: "test".to_string(),
             identity: Default::default(),

@@ -1,4 +1,4 @@
-//! One message on a connection between coordinators: its length, then its bytes.
+//! Frames on a connection between coordinators: a length of four bytes, big-endian, and a message.
 
 use muster_protocol::codec::CodecError;
 use muster_protocol::limits::PEER_FRAME_BYTES_MAX;
@@ -8,27 +8,17 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// A length that is not possible.
     #[error("a message of {bytes} bytes; 1 to {PEER_FRAME_BYTES_MAX} are possible")]
-    Length {
-        /// As announced.
-        bytes: usize,
-    },
-    /// Not a message.
+    Length { bytes: usize },
     #[error("a message that cannot be read: {0}")]
     Malformed(#[from] CodecError),
-    /// The connection ended within a message.
     #[error("the connection ended within a message, after {bytes} of its bytes")]
-    Truncated {
-        /// How many came.
-        bytes: usize,
-    },
-    /// The connection broke.
+    Truncated { bytes: usize },
     #[error("the connection broke: {0}")]
     Broken(#[from] std::io::Error),
 }
 
-/// The bytes of a message on the wire; `None`: it is too large for any connection.
+/// The frame of a message; `None` if it is too large.
 pub fn to_bytes(message: &PeerMessage) -> Option<Vec<u8>> {
     let body = message.to_bytes();
     if body.len() > PEER_FRAME_BYTES_MAX {
@@ -41,7 +31,7 @@ pub fn to_bytes(message: &PeerMessage) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The next message and its size; `None`: the connection ended between two messages.
+/// Reads the next message, and returns it with its size. `None` if the connection ended between two messages.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<(PeerMessage, usize)>, FrameError> {
     let mut head = [0; 4];
     let mut have = 0;
@@ -56,7 +46,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<(PeerM
     if bytes == 0 || bytes > PEER_FRAME_BYTES_MAX {
         return Err(FrameError::Length { bytes });
     }
-    // Memory is taken as bytes come, not as they are announced.
+    // Allocate as bytes arrive, not as announced.
     let mut body = Vec::new();
     stream.take(bytes as u64).read_to_end(&mut body).await?;
     if body.len() < bytes {

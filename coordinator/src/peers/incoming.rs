@@ -1,9 +1,11 @@
-//! Incoming connections: whoever is not a member is turned away, and whoever sends garbage is cut off;
-//! nothing else is disturbed.
+//! Incoming connections. A caller that is not a member is refused, and one that sends invalid messages is
+//! disconnected; other connections are not affected.
 
 use super::frame;
-use super::hello::Identity;
-use crate::process::{Complaints, Inlet};
+use super::handshake::PeerIdentity;
+use crate::handle::ReplicaHandle;
+use muster_host::log_throttle::LogThrottle;
+use muster_protocol::ids::RaftId;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,27 +17,29 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{interval, sleep, timeout};
 
-/// A caller has so long to say who it is.
+/// The time a caller has for its hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(3);
-/// Connections at once, strangers that have not said who they are included.
+/// Connections at once, including callers that have not identified themselves.
 const CONNECTIONS_MAX: usize = 128;
-/// Something is said back so often, so that a caller notices when this machine is gone.
-const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_millis(500);
-/// What is said back.
-const SIGN_OF_LIFE: u8 = 1;
-/// After an accept that failed: the process may have too many open files.
+/// How often a byte is sent back, so that a caller notices when this machine is gone.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+const KEEPALIVE: u8 = 1;
+/// The pause after a failed accept: the process may have too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Read at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Log lines about closed connections per [`LOG_WINDOW`].
+const LOG_LINES_MAX: u32 = 20;
+const LOG_WINDOW: Duration = Duration::from_secs(10);
 
-/// The newest connection of each member: an older one is of a life that is over.
-type Newest = Arc<Mutex<HashMap<u64, AbortHandle>>>;
+/// The newest connection of each member; a new one replaces it.
+type CurrentConnections = Arc<Mutex<HashMap<u64, AbortHandle>>>;
 
 /// Serves the other coordinators until dropped.
-pub async fn serve(listener: TcpListener, identity: Identity, inlet: Inlet) {
+pub async fn serve(listener: TcpListener, identity: PeerIdentity, replica: ReplicaHandle) {
     let identity = Arc::new(identity);
-    let (complaints, newest) = (Arc::new(Complaints::default()), Newest::default());
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let throttle = Arc::new(LogThrottle::new(LOG_LINES_MAX, LOG_WINDOW));
+    let current = CurrentConnections::default();
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = listener.accept().await;
@@ -43,94 +47,93 @@ pub async fn serve(listener: TcpListener, identity: Identity, inlet: Inlet) {
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                complain(&complaints, None, &error.to_string());
+                log_closed(&throttle, None, &error.to_string());
                 sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            complain(&complaints, Some(address), "there are too many connections");
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            log_closed(&throttle, Some(address), "there are too many connections");
             continue;
         };
-        let (identity, inlet, complaints, newest) =
-            (Arc::clone(&identity), inlet.clone(), Arc::clone(&complaints), Arc::clone(&newest));
+        let (identity, replica, throttle, current) =
+            (Arc::clone(&identity), replica.clone(), Arc::clone(&throttle), Arc::clone(&current));
         connections.spawn(async move {
-            let _place = place;
-            if let Err(reason) = converse(stream, &identity, &inlet, &newest).await {
-                complain(&complaints, Some(address), &reason);
+            let _permit = permit;
+            if let Err(reason) = handle_connection(stream, &identity, &replica, &current).await {
+                log_closed(&throttle, Some(address), &reason);
             }
         });
     }
 }
 
-fn complain(complaints: &Complaints, address: Option<SocketAddr>, reason: &str) {
-    if let Some(withheld) = complaints.next() {
+fn log_closed(throttle: &LogThrottle, address: Option<SocketAddr>, reason: &str) {
+    if let Some(withheld) = throttle.admit() {
         let address = address.map(|address| address.to_string()).unwrap_or_default();
         tracing::warn!(peer = address, reason, withheld, "a connection on the peer port was closed");
     }
 }
 
-async fn converse(
+async fn handle_connection(
     stream: TcpStream,
-    identity: &Identity,
-    inlet: &Inlet,
-    newest: &Newest,
+    identity: &PeerIdentity,
+    replica: &ReplicaHandle,
+    current: &CurrentConnections,
 ) -> Result<(), String> {
-    let words = |error: &dyn std::error::Error| error.to_string();
-    stream.set_nodelay(true).map_err(|error| words(&error))?;
+    let text = |error: &dyn std::error::Error| error.to_string();
+    stream.set_nodelay(true).map_err(|error| text(&error))?;
     let (from_them, to_them) = stream.into_split();
     let mut from_them = BufReader::with_capacity(READ_BUFFER_BYTES, from_them);
-    let greeted = timeout(HELLO_TIMEOUT, identity.greet(&mut from_them)).await;
-    let from =
-        greeted.map_err(|_| "it does not say who it is".to_string())?.map_err(|error| words(&error))?;
-    // Both halves live in one task, which the member's next connection ends.
-    let conversation = tokio::spawn({
-        let inlet = inlet.clone();
+    let greeted = timeout(HELLO_TIMEOUT, identity.read_hello(&mut from_them)).await;
+    let from = greeted.map_err(|_| "it does not say who it is".to_string())?.map_err(|error| text(&error))?;
+    // Both halves live in one task, which the member's next connection aborts.
+    let connection = tokio::spawn({
+        let replica = replica.clone();
         async move {
             tokio::select! {
-                ended = listen(&mut from_them, from, &inlet) => ended,
-                () = say_back(to_them) => Ok(()),
+                ended = listen(&mut from_them, from, &replica) => ended,
+                () = send_keepalives(to_them) => Ok(()),
             }
         }
     });
-    let ours = conversation.abort_handle();
-    let _end_with_this = EndOnDrop(ours.clone());
-    if let Some(former) = newest.lock().unwrap_or_else(PoisonError::into_inner).insert(from.0, ours) {
+    let abort = connection.abort_handle();
+    let _abort_with_this = AbortOnDrop(abort.clone());
+    if let Some(former) = current.lock().unwrap_or_else(PoisonError::into_inner).insert(from.0, abort) {
         former.abort();
     }
-    match conversation.await {
+    match connection.await {
         Ok(Err(error)) => Err(format!("{from}: {error}")),
-        // Aborted by its successor, or over.
+        // Replaced by a newer connection, or closed.
         Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 
 async fn listen(
     stream: &mut (impl AsyncRead + Unpin),
-    from: muster_protocol::ids::RaftId,
-    inlet: &Inlet,
+    from: RaftId,
+    replica: &ReplicaHandle,
 ) -> Result<(), frame::FrameError> {
     while let Some((message, bytes)) = frame::read(stream).await? {
-        if inlet.peer(from, message, bytes).await.is_err() {
+        if replica.peer(from, message, bytes).await.is_err() {
             break;
         }
     }
     Ok(())
 }
 
-async fn say_back(mut stream: OwnedWriteHalf) {
-    let mut interval = interval(SIGN_OF_LIFE_INTERVAL);
+async fn send_keepalives(mut stream: OwnedWriteHalf) {
+    let mut interval = interval(KEEPALIVE_INTERVAL);
     loop {
         interval.tick().await;
-        if stream.write_all(&[SIGN_OF_LIFE]).await.is_err() {
+        if stream.write_all(&[KEEPALIVE]).await.is_err() {
             return;
         }
     }
 }
 
-struct EndOnDrop(AbortHandle);
+struct AbortOnDrop(AbortHandle);
 
-impl Drop for EndOnDrop {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }

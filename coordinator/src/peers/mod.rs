@@ -1,13 +1,13 @@
-//! TCP between coordinators: one outgoing connection to each, and incoming ones from members only.
+//! TCP between coordinators: one outgoing connection to each member, and incoming ones from members only.
 //!
-//! Consensus does not hang on the broker. Any message may be lost here, for Raft sends again: queues are
-//! bounded, and what finds no room is dropped, and said to be.
+//! Consensus does not depend on the broker. Any message may be lost here, because Raft resends: queues are
+//! bounded, and a message that finds no room is dropped and reported to the replica.
 
 mod frame;
-mod hello;
+mod handshake;
 mod incoming;
 mod outgoing;
 
-pub use hello::Identity;
+pub use handshake::PeerIdentity;
 pub use incoming::serve;
-pub use outgoing::{Outgoing, connect};
+pub use outgoing::{PeerSender, connect};

@@ -1,7 +1,7 @@
-//! Outgoing connections: one to each other member, made again as soon as it breaks.
+//! Outgoing connections: one to each other member, reconnected as soon as it breaks.
 
 use super::frame;
-use super::hello::Identity;
+use super::handshake::PeerIdentity;
 use muster_protocol::ids::RaftId;
 use muster_replica::PeerMessage;
 use std::collections::BTreeMap;
@@ -15,25 +15,25 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-/// Messages that wait for one connection; what finds no room is dropped.
+/// Messages queued for one connection; more are dropped.
 const MESSAGES_MAX: usize = 1024;
-/// Bytes that wait for one connection.
+/// Bytes queued for one connection; more are dropped.
 const BYTES_MAX: u64 = 64 << 20;
 /// Messages are written together up to this size.
 const WRITE_BYTES: usize = 256 << 10;
-/// A member that is there answers sooner.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// From one try to the next; it does not grow, since a member that comes back is needed at once.
+/// The pause between tries. It does not grow, since a member that comes back is needed at once.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// A member says something back twice a second; silence for so long is a machine that is gone.
+/// A member sends keepalives twice a second; after this much silence its machine is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 
-/// The way to one member.
-struct Way {
-    queue: mpsc::Sender<Vec<u8>>,
+/// The queue to one member's connection.
+struct PeerQueue {
+    messages: mpsc::Sender<Vec<u8>>,
     shared: Arc<Shared>,
 }
 
+/// Shared with the task of the connection.
 #[derive(Default)]
 struct Shared {
     connected: AtomicBool,
@@ -41,77 +41,77 @@ struct Shared {
     unreachable: AtomicBool,
 }
 
-/// The ways to all other members.
-pub struct Outgoing {
-    ways: BTreeMap<RaftId, Way>,
+/// Sends messages to all other members.
+pub struct PeerSender {
+    queues: BTreeMap<RaftId, PeerQueue>,
     sent: Arc<AtomicU64>,
     dropped: Arc<AtomicU64>,
 }
 
-impl Outgoing {
-    /// Sends a message, or drops it: it never waits.
+impl PeerSender {
+    /// Sends a message or drops it; it never waits.
     pub fn send(&self, to: RaftId, message: &PeerMessage) {
-        let Some(way) = self.ways.get(&to) else { return };
-        if self.try_send(way, message).is_some() {
+        let Some(queue) = self.queues.get(&to) else { return };
+        if self.try_send(queue, message).is_some() {
             self.sent.fetch_add(1, Ordering::Relaxed);
         } else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
-            way.shared.unreachable.store(true, Ordering::Relaxed);
+            queue.shared.unreachable.store(true, Ordering::Relaxed);
         }
     }
 
-    fn try_send(&self, way: &Way, message: &PeerMessage) -> Option<()> {
-        if !way.shared.connected.load(Ordering::Acquire) {
+    fn try_send(&self, queue: &PeerQueue, message: &PeerMessage) -> Option<()> {
+        if !queue.shared.connected.load(Ordering::Acquire) {
             return None;
         }
         let bytes = frame::to_bytes(message)?;
         let size = bytes.len() as u64;
-        if way.shared.waiting_bytes.load(Ordering::Relaxed) + size > BYTES_MAX {
+        if queue.shared.waiting_bytes.load(Ordering::Relaxed) + size > BYTES_MAX {
             return None;
         }
-        way.shared.waiting_bytes.fetch_add(size, Ordering::Relaxed);
-        let queued = way.queue.try_send(bytes);
+        queue.shared.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        let queued = queue.messages.try_send(bytes);
         if queued.is_err() {
-            way.shared.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+            queue.shared.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
         }
         queued.ok()
     }
 
-    /// The members to whom a message was dropped, or a connection broke, since the last call.
+    /// Members since the last call for whom a message was dropped or whose connection broke.
     pub fn take_unreachable(&self) -> impl Iterator<Item = RaftId> {
-        self.ways
+        self.queues
             .iter()
-            .filter(|(_, way)| way.shared.unreachable.swap(false, Ordering::Relaxed))
+            .filter(|(_, queue)| queue.shared.unreachable.swap(false, Ordering::Relaxed))
             .map(|(to, _)| *to)
     }
 
-    /// Counters of messages sent and dropped.
+    /// Counters of messages: sent, dropped.
     pub fn counters(&self) -> (Arc<AtomicU64>, Arc<AtomicU64>) {
         (Arc::clone(&self.sent), Arc::clone(&self.dropped))
     }
 }
 
 /// Starts a task for each other member; they end with the set.
-pub fn connect(identity: &Identity, tasks: &mut JoinSet<()>) -> Outgoing {
-    let mut ways = BTreeMap::new();
+pub fn connect(identity: &PeerIdentity, tasks: &mut JoinSet<()>) -> PeerSender {
+    let mut queues = BTreeMap::new();
     for member in identity.members.iter().filter(|member| member.raft_id != identity.me.raft_id) {
-        let (queue, messages) = mpsc::channel(MESSAGES_MAX);
+        let (sender, messages) = mpsc::channel(MESSAGES_MAX);
         let shared = Arc::new(Shared::default());
-        let line = Line {
+        let connector = Connector {
             name: member.name.clone(),
             address: member.peer.clone(),
             hello: identity.hello_to(member.raft_id),
             messages,
             shared: Arc::clone(&shared),
         };
-        tasks.spawn(line.keep());
-        ways.insert(member.raft_id, Way { queue, shared });
+        tasks.spawn(connector.reconnect_forever());
+        queues.insert(member.raft_id, PeerQueue { messages: sender, shared });
     }
-    Outgoing { ways, sent: Arc::default(), dropped: Arc::default() }
+    PeerSender { queues, sent: Arc::default(), dropped: Arc::default() }
 }
 
-/// One member's task.
-struct Line {
+/// The task that keeps one member connected.
+struct Connector {
     name: String,
     address: String,
     hello: Vec<u8>,
@@ -119,26 +119,26 @@ struct Line {
     shared: Arc<Shared>,
 }
 
-impl Line {
-    async fn keep(mut self) {
-        // A member that stays away is told of once, and not ten times a second.
-        let mut said = false;
+impl Connector {
+    async fn reconnect_forever(mut self) {
+        // A member that stays away is logged once, and not ten times a second.
+        let mut logged = false;
         loop {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.address)).await {
                 Ok(Ok(stream)) => {
                     tracing::info!(member = self.name, address = self.address, "connected to a member");
-                    said = false;
-                    let reason = self.use_it(stream).await;
-                    self.forget();
+                    logged = false;
+                    let reason = self.run(stream).await;
+                    self.drop_queued();
                     tracing::warn!(
                         member = self.name,
                         address = self.address,
                         reason,
-                        "the connection to a member broke"
+                        "lost the connection to a member"
                     );
                 }
-                failed if !said => {
-                    said = true;
+                failed if !logged => {
+                    logged = true;
                     let reason = failed.map_or("no answer".to_string(), |tried| {
                         tried.map_or_else(|error| error.to_string(), |_| String::new())
                     });
@@ -146,7 +146,7 @@ impl Line {
                         member = self.name,
                         address = self.address,
                         reason,
-                        "a member cannot be reached; trying on"
+                        "cannot reach a member; trying again"
                     );
                 }
                 _ => {}
@@ -155,7 +155,7 @@ impl Line {
         }
     }
 
-    async fn use_it(&mut self, stream: TcpStream) -> String {
+    async fn run(&mut self, stream: TcpStream) -> String {
         if let Err(error) = stream.set_nodelay(true) {
             return error.to_string();
         }
@@ -185,12 +185,12 @@ impl Line {
         };
         tokio::select! {
             reason = write => reason,
-            reason = until_silent(&mut from_them) => reason,
+            reason = watch_keepalives(&mut from_them) => reason,
         }
     }
 
-    /// What waited was for a connection that is gone; on the next one, it would be old news.
-    fn forget(&mut self) {
+    /// Drops messages of the lost connection: they would be outdated on the next one.
+    fn drop_queued(&mut self) {
         self.shared.connected.store(false, Ordering::Release);
         self.shared.unreachable.store(true, Ordering::Relaxed);
         while let Ok(message) = self.messages.try_recv() {
@@ -199,7 +199,7 @@ impl Line {
     }
 }
 
-async fn until_silent(stream: &mut OwnedReadHalf) -> String {
+async fn watch_keepalives(stream: &mut OwnedReadHalf) -> String {
     let mut signs = [0; 64];
     loop {
         match timeout(SILENCE_MAX, stream.read(&mut signs)).await {

@@ -1,7 +1,7 @@
 //! A real run, folded again: the same state, from the beginning, from a snapshot, and until a moment.
 
 use super::*;
-use crate::store::StoreIdentity;
+use crate::store::{StoreError, StoreIdentity};
 use muster_machine::schedule;
 use muster_protocol::codec;
 use muster_protocol::command::{Command, RegisterWorker, ReportAttempts, SubmitJob, TakeLeadership};
@@ -12,6 +12,7 @@ use muster_protocol::resources::Resources;
 use muster_protocol::spec::{JobSpec, Noop, OnPartition, RetryPolicy, StageSpec, TaskKind, Work};
 use muster_protocol::time::{LogMs, WallMs};
 use muster_protocol::worker::{Ended, Report, ReportKind, Started, WorkerHello};
+use muster_replica::disk::Block;
 use protobuf::SingularPtrField;
 use raft::eraftpb::{ConfState, HardState, SnapshotMetadata};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use muster_protocol::time::{LogMs, WallMs};
 use std::fmt;
 use std::str::FromStr;
 
-/// How far to replay; the entry named, or the last one not later than the moment, is the last one folded.
+/// The last entry to fold: this one, or the last one not later than a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// A log index: `1234`.
@@ -16,7 +16,6 @@ pub enum Until {
     WallMs(WallMs),
 }
 
-/// A text that says none of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither a log index (1234), nor log time (5000ms), nor UTC (2026-11-24T15:00:00Z)")]
 pub struct ParseUntilError(String);
@@ -129,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn every_form_is_parsed_and_displayed() {
         let wall = |ms| Until::WallMs(WallMs(ms));
         for (text, expected) in [
             ("0", Until::Index(LogIndex(0))),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_comes_back() {
+    fn every_day_round_trips() {
         for day in (0..2_900_000).step_by(13) {
             let (year, month, date) = civil_from_days(day);
             assert_eq!(days_from_civil(year, month, date), day);

@@ -1,12 +1,12 @@
-//! One sled database: numbered records in checksummed pieces, and a sync that is one.
+//! One sled database: numbered records in checksummed pieces, with a real sync.
 //!
-//! This is the only file that names sled. What it knows of sled 0.34.7: `flush` writes but never calls
-//! `fdatasync`, so a descriptor of our own does; a page over an eighth or so of its segment becomes a file
-//! that is never synced, so pieces are small and segments large enough for a full page of them; damage may
-//! panic, so every call is guarded; after an error nothing more is taken.
+//! No other file may name sled. What it works around in sled 0.34.7: `flush` writes but never calls
+//! `fdatasync`, so we do it through a descriptor of our own; a page over an eighth or so of its segment becomes
+//! a file that is never synced, so pieces are small and segments hold a full page of them; damage may panic, so
+//! every call is guarded; after an error it takes no more writes.
 
 use super::error::{corrupt, io_error};
-use super::{durable, patience};
+use super::{durable, retry};
 use muster_replica::disk::DiskError;
 use std::fs::{self, File};
 use std::io;
@@ -14,29 +14,27 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// One value at most: a larger record is cut into pieces.
+/// The largest value: larger records are cut into pieces.
 const PIECE_BYTES_MAX: usize = 16 << 10;
-/// Pieces of one record at most.
 const PIECES_MAX: usize = 1 << 14;
 /// sled's own segments. A page larger than a quarter of one becomes a file that sled does not sync.
 const PAGE_SEGMENT_BYTES: usize = 2 << 20;
-/// Values on one page at most: sled splits a page with more than 16, on its next way past it.
+/// Values on one page: sled splits a page with more than 16 when it visits it next.
 const PAGE_VALUES_MAX: usize = 20;
-/// sled's own cache, for each database; it counts pages only roughly.
+/// sled's cache per database; it counts pages only roughly.
 const CACHE_BYTES: u64 = 8 << 20;
 
 const _: () = assert!(PAGE_VALUES_MAX * (PIECE_BYTES_MAX + 256) < PAGE_SEGMENT_BYTES / 4);
 
-/// The head of a value: its checksum, and in the first piece the number of pieces.
+/// Each value begins with its checksum, and the first one continues with the number of pieces.
 const CRC_BYTES: usize = 4;
 const COUNT_BYTES: usize = 2;
 const KEY_BYTES: usize = 10;
 
-/// A database of numbered records.
 #[derive(Debug)]
 pub struct Database {
     db: sled::Db,
-    /// Our own descriptor of sled's file.
+    /// Our own descriptor of sled's file, for `fdatasync`.
     file: File,
     dir: PathBuf,
     poisoned: AtomicBool,
@@ -57,7 +55,7 @@ fn key(id: u64, piece: u16) -> [u8; KEY_BYTES] {
     key
 }
 
-/// The checksum covers the key too, so that a piece in a wrong place is noticed.
+/// The checksum covers the key too, so that a misplaced piece is noticed.
 fn checksum(key: &[u8], body: &[u8]) -> [u8; CRC_BYTES] {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
@@ -65,29 +63,29 @@ fn checksum(key: &[u8], body: &[u8]) -> [u8; CRC_BYTES] {
     hasher.finalize().to_le_bytes()
 }
 
-/// The body of a value whose checksum fits.
+/// The body of a value; `None` if its checksum is wrong.
 fn verified<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (crc, body) = value.split_at_checked(CRC_BYTES)?;
     (crc == checksum(key, body)).then_some(body)
 }
 
 impl Database {
-    /// Makes a database that is not seen before its first record is durable.
+    /// Creates a database, which appears only once its first record is durable.
     pub fn create(dir: &Path, first_id: u64, first_record: &[u8]) -> Result<Database, DiskError> {
         let unfinished = durable::unfinished(dir);
         let mut made = Database::open(&unfinished)?;
         made.put(first_id, first_record)?;
         made.sync()?;
-        // sled goes on by its descriptor. It needs its path only to open, and for the files of large pages,
-        // which there are none of.
+        // sled keeps using its descriptor. It needs its path only to open, and for files of large pages, which
+        // do not occur.
         durable::finish(dir).map_err(|source| io_error(dir, source))?;
         made.dir = dir.to_path_buf();
         Ok(made)
     }
 
-    /// Opens a database, and makes it when there is none.
+    /// Opens a database, and creates it if it does not exist.
     pub fn open(dir: &Path) -> Result<Database, DiskError> {
-        let db = patience::until_free(|| guarded(dir, || config(dir).open()), is_locked)?;
+        let db = retry::until_free(|| guarded(dir, || config(dir).open()), is_locked)?;
         let open = || {
             let file = File::options().read(true).write(true).open(dir.join("db"))?;
             file.sync_all()?;
@@ -101,8 +99,8 @@ impl Database {
         Ok(Database { db, file, dir: dir.to_path_buf(), poisoned: AtomicBool::new(false) })
     }
 
-    /// Writes a record, as one atomic batch. It is durable after the next [`Database::sync`]. Returns the
-    /// bytes of its values.
+    /// Writes a record atomically. It is durable after the next [`Database::sync`]. Returns its size in bytes
+    /// with keys and checksums.
     pub fn put(&self, id: u64, record: &[u8]) -> Result<usize, DiskError> {
         let mut pieces = record.chunks(PIECE_BYTES_MAX - CRC_BYTES - COUNT_BYTES);
         let count = pieces.len().max(1);
@@ -147,7 +145,7 @@ impl Database {
         })
     }
 
-    /// Reads a record; `None`: there is none.
+    /// `None` if there is no such record.
     pub fn get(&self, id: u64) -> Result<Option<Vec<u8>>, DiskError> {
         let value = |number: u16| guarded(&self.dir, || self.db.get(key(id, number)));
         let Some(first) = value(0)? else { return Ok(None) };
@@ -184,7 +182,7 @@ impl Database {
         Ok(())
     }
 
-    /// Where a record is, for messages.
+    /// The place of a record, for messages.
     pub fn place(&self, id: u64) -> String {
         format!("{} record {id}", self.dir.display())
     }
@@ -224,7 +222,7 @@ impl Database {
         result
     }
 
-    /// Whether sled has put anything into files that nobody syncs: it must not.
+    /// Whether sled has put anything into files that are never synced: it must not.
     #[cfg(test)]
     pub fn has_unsynced_files(&self) -> bool {
         fs::read_dir(self.dir.join("blobs")).is_ok_and(|mut files| files.next().is_some())
@@ -240,19 +238,17 @@ impl Database {
     }
 }
 
-/// Whether a database is still held. This process has the whole data directory, so it can only be by what it
-/// held itself a moment ago: sled's threads let go a little after the last handle is gone.
+/// Whether a database is still locked. This process has the whole data directory, so it can only be locked by
+/// its own former handle: sled's threads release it shortly after the last handle is dropped.
 fn is_locked(error: &DiskError) -> bool {
     matches!(error, DiskError::Io { source, .. } if source.to_string().contains("could not acquire lock"))
 }
 
-/// Whether a directory has a database in it.
 pub fn exists(dir: &Path) -> bool {
     fs::exists(dir.join("db")).unwrap_or(true)
 }
 
-/// Calls sled, and says in our words what went wrong. It panics on some kinds of damage; what it holds is not
-/// used after that.
+/// Calls sled and maps its errors. It panics on some kinds of damage; the database is not used after that.
 fn guarded<T>(dir: &Path, operation: impl FnOnce() -> sled::Result<T>) -> Result<T, DiskError> {
     match catch_unwind(AssertUnwindSafe(operation)) {
         Ok(Ok(value)) => Ok(value),
@@ -269,7 +265,7 @@ fn guarded<T>(dir: &Path, operation: impl FnOnce() -> sled::Result<T>) -> Result
     }
 }
 
-/// An error for what should be there and is not.
+/// An error for a database that should exist.
 pub fn missing(dir: &Path) -> DiskError {
     io_error(dir, io::Error::from(io::ErrorKind::NotFound))
 }

@@ -1,22 +1,22 @@
-//! Files and directories that are there after a power cut: written aside, synced, renamed, and the directory
-//! synced too.
+//! Files and directories that survive a power cut: written under another name, synced, renamed, and the
+//! directory synced too.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Syncs a directory: the names in it.
+/// Syncs the names in a directory.
 pub fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// The path that something has until it is whole.
+/// The name of a file or directory until it is complete.
 pub fn unfinished(path: &Path) -> PathBuf {
     with_suffix(path, "new")
 }
 
-/// The path that something has once it is given up.
-pub fn given_up(path: &Path) -> PathBuf {
+/// The name of a directory that is being removed.
+pub fn discarded(path: &Path) -> PathBuf {
     with_suffix(path, "old")
 }
 
@@ -27,18 +27,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether a name is of something unfinished or given up.
+/// Whether a name is of something unfinished or being removed.
 pub fn is_leftover(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "new" || extension == "old")
 }
 
-/// Gives something whole its name.
+/// Gives something complete its final name.
 pub fn finish(path: &Path) -> io::Result<()> {
     fs::rename(unfinished(path), path)?;
     sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
-/// Writes a file that is either there with all of `parts`, or not at all.
+/// Writes a file that either exists with all of `parts`, or not at all.
 pub fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let mut file = File::create(unfinished(path))?;
     for part in parts {
@@ -48,9 +48,9 @@ pub fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     finish(path)
 }
 
-/// Removes a directory that may be large: it loses its name at once.
+/// Removes a directory that may be large. Its name is free at once.
 pub fn remove_directory(path: &Path) -> io::Result<()> {
-    let old = given_up(path);
+    let old = discarded(path);
     fs::rename(path, &old)?;
     fs::remove_dir_all(&old)
 }

@@ -1,55 +1,31 @@
-//! Why a data directory cannot be opened, and what the system's errors become.
+//! Errors of the store, and the mapping of system errors to them.
 
 use muster_replica::disk::DiskError;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A newer build wrote it.
     #[error("{} was written in data format {found}, but this build knows formats up to {known}: use a newer muster", dir.display())]
-    NewerFormat {
-        /// The directory.
-        dir: PathBuf,
-        /// The format found.
-        found: u32,
-        /// The newest format that this build knows.
-        known: u32,
-    },
-    /// Another process has it.
+    NewerFormat { dir: PathBuf, found: u32, known: u32 },
     #[error("{} is in use by {}", dir.display(), process(*pid))]
     InUse {
-        /// The directory.
         dir: PathBuf,
-        /// The other process, if it said so.
+        /// The other process, if known.
         pid: Option<u32>,
     },
-    /// It belongs to another coordinator.
     #[error("{} belongs to {field} {found:?}, not to {expected:?}", dir.display())]
     OtherIdentity {
-        /// The directory.
         dir: PathBuf,
         /// What differs: `cluster`, `coordinator` or `raft id`.
         field: &'static str,
-        /// What is written there.
         found: String,
-        /// What was expected.
         expected: String,
     },
-    /// There is no data directory, or something else is there.
     #[error("{} is not the data directory of a coordinator: it has no file \"identity\"", dir.display())]
-    NotAStore {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The system does not let us.
+    NotAStore { dir: PathBuf },
     #[error("no permission to use {}", path.display())]
-    NoPermission {
-        /// The file or directory.
-        path: PathBuf,
-    },
-    /// Reading, writing, or what was read.
+    NoPermission { path: PathBuf },
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -59,7 +35,7 @@ fn process(pid: Option<u32>) -> String {
 }
 
 impl StoreError {
-    /// What a system error on the way in means.
+    /// Maps a system error while opening.
     pub(super) fn io(path: &Path, source: io::Error) -> StoreError {
         match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -70,7 +46,7 @@ impl StoreError {
     }
 }
 
-/// What a system error on the way means.
+/// Maps a system error.
 pub(super) fn io_error(path: &Path, source: io::Error) -> DiskError {
     let place = path.display().to_string();
     match source.kind() {
@@ -79,7 +55,7 @@ pub(super) fn io_error(path: &Path, source: io::Error) -> DiskError {
     }
 }
 
-/// Bytes at a place that are not what was written.
+/// An error for bytes that differ from what was written.
 pub(super) fn corrupt(place: impl Into<String>, what: impl Into<String>) -> DiskError {
     DiskError::Corrupt { place: place.into(), what: what.into() }
 }
@@ -89,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_says_becomes_what_can_be_done() {
+    fn system_errors_become_errors_that_say_what_to_do() {
         let path = Path::new("/data/c1");
         for (kind, expected) in [
             (

@@ -1,70 +1,28 @@
-//! Whose data a directory holds, and who has it now.
+//! Which coordinator of which cluster a data directory belongs to.
 
+use super::durable;
 use super::error::{StoreError, corrupt};
-use super::{durable, patience};
 use muster_protocol::ids::RaftId;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::Path;
 
 /// The format of data directories that this build writes, and the newest that it reads.
 pub const DATA_FORMAT: u32 = 1;
 
-/// A longer file is not one of ours.
+/// A longer file is not an identity.
 const IDENTITY_BYTES_MAX: u64 = 4096;
 
-/// Whose data a directory holds.
+/// The owner of a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreIdentity {
-    /// The cluster's name.
     pub cluster: String,
-    /// The coordinator's name.
     pub name: String,
-    /// Its number in Raft.
     pub raft_id: RaftId,
 }
 
-/// A data directory held by this process. Dropping it, or the end of the process however it comes, gives it
-/// back.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Takes a data directory, and writes down who has it.
-    pub fn take(dir: &Path) -> Result<Lock, StoreError> {
-        let path = dir.join("lock");
-        let wrong = |source| StoreError::io(&path, source);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(wrong)?;
-        match patience::until_free(|| file.try_lock(), |error| matches!(error, TryLockError::WouldBlock)) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let read = file.take(IDENTITY_BYTES_MAX).read_to_string(&mut text);
-                let pid = read.ok().and_then(|_| text.trim().parse().ok());
-                return Err(StoreError::InUse { dir: dir.to_path_buf(), pid });
-            }
-            Err(TryLockError::Error(source)) => return Err(wrong(source)),
-        }
-        let mut write = || {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        write().map_err(wrong)?;
-        Ok(Lock { _file: file })
-    }
-}
-
-/// Makes the directory itself when there is none.
+/// Creates the directory itself if it does not exist.
 pub fn make_directory(dir: &Path) -> Result<(), StoreError> {
     let make = || {
         fs::create_dir_all(dir)?;
@@ -75,10 +33,10 @@ pub fn make_directory(dir: &Path) -> Result<(), StoreError> {
     if dir.is_dir() { Ok(()) } else { make().map_err(|source| StoreError::io(dir, source)) }
 }
 
-/// Checks that a directory is this coordinator's; a new one becomes it.
+/// Checks that a directory is this coordinator's; an empty one becomes it.
 pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
     let Some(found) = read(dir)? else {
-        // Whatever else is in there is not ours to write beside.
+        // A directory with anything else in it is not ours to use.
         let mut items = fs::read_dir(dir).map_err(|source| StoreError::io(dir, source))?;
         let ours = |item: io::Result<fs::DirEntry>| {
             item.is_ok_and(|item| item.file_name() == "lock" || item.file_name() == "identity.new")
@@ -110,7 +68,7 @@ pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Whose data a directory holds; `None`: it has no identity.
+/// The owner of a data directory; `None` if it has no identity.
 pub fn read(dir: &Path) -> Result<Option<StoreIdentity>, StoreError> {
     let path = dir.join("identity");
     let mut text = String::new();
@@ -122,7 +80,7 @@ pub fn read(dir: &Path) -> Result<Option<StoreIdentity>, StoreError> {
         }
         Err(source) => return Err(StoreError::io(&path, source)),
     }
-    // The first line is all that every later format has to keep.
+    // Every later format keeps the first line.
     let format =
         text.lines().next().and_then(|line| line.strip_prefix("format ")).and_then(|n| n.parse::<u32>().ok());
     match format {

@@ -1,76 +1,73 @@
 //! The ledger: every block since the first entry, in groups.
 //!
-//! Blocks that follow each other are gathered in memory until they fill a group, since a value of its own
-//! would cost each small block about 200 bytes more. What a crash takes from memory is derived again from
-//! Raft's log, which is never truncated above the durable ledger. Groups have ascending numbers in the order
-//! in which they were written: what is missing is seen by its number, and a gap may be filled at any time.
+//! Consecutive blocks are gathered in memory until they fill a group, because a value of its own would cost
+//! each small block about 200 bytes more. What a crash takes from memory is derived again from Raft's log,
+//! which is never truncated above the durable ledger. Groups are numbered in the order in which they were
+//! written, so a missing one is noticed, and a gap of blocks may be filled at any time.
 
 use super::database::{self, Database};
 use super::error::{StoreError, corrupt};
-use super::marks::{Marked, Marks};
 use super::runs::Runs;
+use super::watermarks::{Watermark, Watermarks};
 use muster_protocol::codec;
 use muster_replica::disk::{Block, DiskError, LedgerSpan};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// A group is written when it holds so much. A few blocks more than that still fit one piece of the database.
+/// A group is written when it holds this much. Slightly more still fits one piece of the database.
 const GROUP_BYTES: usize = 15 << 10;
-/// One group at most, as it is read back: one block may be as large as an entry and all its events.
+/// The limit for reading a group: one block may be as large as an entry and all its events.
 const GROUP_BYTES_MAX: usize = 256 << 20;
 /// The head of a group: the first and the last index.
 const HEAD_BYTES: usize = 16;
-/// The first record of the database, so that there always is one.
-const PREFACE: &[u8] = b"muster ledger 1";
+/// The first record of the database, which makes sure that there is one.
+const HEADER: &[u8] = b"muster ledger 1";
 
-/// A group that is written.
 #[derive(Clone, Copy, Debug)]
 struct Group {
     id: u64,
     last: u64,
 }
 
-/// What is where.
 #[derive(Debug, Default)]
-struct Index {
-    /// By the first index of each.
+struct LedgerIndex {
+    /// By first index.
     groups: BTreeMap<u64, Group>,
-    /// What the groups and `pending` hold.
+    /// The indices in groups and in `pending`.
     runs: Runs,
-    /// Blocks that follow each other, not yet in a group.
+    /// Consecutive blocks, not yet in a group.
     pending: Vec<Block>,
     pending_bytes: usize,
 }
 
-/// What the writer and the readers share.
+/// Shared by the writer and the readers.
 #[derive(Debug)]
-pub struct Shared {
+pub struct LedgerFiles {
     database: Database,
-    index: RwLock<Index>,
+    index: RwLock<LedgerIndex>,
 }
 
-/// The ledger's one writer.
+/// The only writer.
 #[derive(Debug)]
 pub struct Ledger {
-    shared: Arc<Shared>,
-    marks: Arc<Marks>,
+    shared: Arc<LedgerFiles>,
+    marks: Arc<Watermarks>,
     /// The number of the next group.
     next: u64,
     unsynced: bool,
     bytes_written: u64,
-    /// The group read last, while equal blocks are written again.
+    /// The last group that was read to compare with blocks that are written again.
     reread: Vec<Block>,
 }
 
-impl Shared {
-    /// Which blocks there are.
+impl LedgerFiles {
     pub fn span(&self) -> LedgerSpan {
         LedgerSpan::from_runs(self.read().runs.iter())
     }
 
-    /// Blocks without a gap from `from` on: about `bytes_max` bytes, but at least one block; none if `from`
-    /// is not there.
+    /// Consecutive blocks from `from` on: about `bytes_max` bytes, but at least one block. Empty if `from` is
+    /// missing.
     pub fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {
         let mut blocks: Vec<Block> = Vec::new();
         let (mut next, mut bytes) = (from, 0);
@@ -105,13 +102,13 @@ impl Shared {
         self.database.damage(id);
     }
 
-    /// The group that holds the block at `index`, or else what is not yet in one.
+    /// The blocks of the group that holds `index`, or else pending ones.
     fn blocks_around(&self, index: u64) -> Result<Vec<Block>, DiskError> {
         let held = self.read();
         let found = held.groups.range(..=index).next_back().map(|(&first, &group)| (first, group));
         match found.filter(|(_, group)| index <= group.last) {
             Some((first, group)) => {
-                // Groups never change, so they are read while the writer goes on.
+                // Groups never change, so they can be read while the writer continues.
                 drop(held);
                 self.group(first, group)
             }
@@ -119,12 +116,12 @@ impl Shared {
         }
     }
 
-    /// A reader that panicked has changed nothing.
-    fn read(&self) -> RwLockReadGuard<'_, Index> {
+    /// Poisoning is ignored: a reader that panicked has changed nothing.
+    fn read(&self) -> RwLockReadGuard<'_, LedgerIndex> {
         self.index.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Index> {
+    fn write(&self) -> RwLockWriteGuard<'_, LedgerIndex> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,17 +154,17 @@ fn head(bytes: &[u8]) -> Option<(u64, u64)> {
 }
 
 impl Ledger {
-    /// Opens the ledger in `dir`, and makes one when there is none. Every block's checksum is looked at.
-    pub fn open(dir: &Path, marks: Arc<Marks>) -> Result<Ledger, StoreError> {
-        let acknowledged = marks.get(Marked::Ledger);
+    /// Opens the ledger in `dir`, and creates it if it does not exist. Checks the checksum of every block.
+    pub fn open(dir: &Path, marks: Arc<Watermarks>) -> Result<Ledger, StoreError> {
+        let acknowledged = marks.get(Watermark::Ledger);
         let database = match database::exists(dir) {
             true => Database::open(dir)?,
             false if acknowledged > 0 => {
                 return Err(corrupt(dir.display().to_string(), "the whole ledger is missing").into());
             }
-            false => Database::create(dir, 0, PREFACE)?,
+            false => Database::create(dir, 0, HEADER)?,
         };
-        let mut index = Index::default();
+        let mut index = LedgerIndex::default();
         let mut next = 0;
         database.scan(|id, bytes| {
             if id != next {
@@ -177,7 +174,7 @@ impl Ledger {
             if id == 0 {
                 let other =
                     || corrupt(database.place(id), "it is not the beginning of a ledger of this version");
-                return if bytes == PREFACE { Ok(()) } else { Err(other()) };
+                return if bytes == HEADER { Ok(()) } else { Err(other()) };
             }
             let (first, last) = head(&bytes).ok_or_else(|| corrupt(database.place(id), "it is too short"))?;
             index.groups.insert(first, Group { id, last });
@@ -188,16 +185,15 @@ impl Ledger {
             let what = format!("groups up to {acknowledged} were acknowledged, but {next} come first here");
             return Err(corrupt(dir.display().to_string(), what).into());
         }
-        let shared = Arc::new(Shared { database, index: RwLock::new(index) });
+        let shared = Arc::new(LedgerFiles { database, index: RwLock::new(index) });
         Ok(Ledger { shared, marks, next: next.max(1), unsynced: false, bytes_written: 0, reread: Vec::new() })
     }
 
-    /// What readers need.
-    pub fn shared(&self) -> &Arc<Shared> {
+    pub fn shared(&self) -> &Arc<LedgerFiles> {
         &self.shared
     }
 
-    /// Adds blocks. Those that are there already must be equal.
+    /// Adds blocks. If a block exists already, it must be equal.
     pub fn write(&mut self, blocks: &[Block]) -> Result<(), DiskError> {
         for block in blocks {
             let index = block.index.0;
@@ -230,7 +226,7 @@ impl Ledger {
         }
         self.shared.database.sync()?;
         self.unsynced = false;
-        self.marks.set(Marked::Ledger, self.next - 1)?;
+        self.marks.set(Watermark::Ledger, self.next - 1)?;
         Ok(true)
     }
 
@@ -262,7 +258,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Checks that a block is the one that is there. Its head covers everything in it and before it.
+    /// Checks that a block equals the existing one, by its head, which covers everything in it and before it.
     fn compare(&mut self, block: &Block) -> Result<(), DiskError> {
         let index = block.index.0;
         let at = |blocks: &[Block]| blocks.iter().find(|held| held.index.0 == index).map(|held| held.head);
@@ -281,8 +277,7 @@ impl Ledger {
 
 impl Drop for Ledger {
     fn drop(&mut self) {
-        // Nothing was promised of what is only in memory; an orderly end spares the next start the work of
-        // deriving it again.
+        // Blocks in memory were not promised. Writing them saves the next start the work of deriving them.
         let _ = self.write_group();
     }
 }

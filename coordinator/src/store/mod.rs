@@ -1,53 +1,47 @@
 //! The disk of a coordinator on real files: Raft's log in segments, the ledger, and snapshots.
 //!
 //! ```text
-//! DIR/lock              held with flock while the data are in use; says which process
+//! DIR/lock              held with flock while the data are in use; holds the process id
 //! DIR/identity          format version, cluster, coordinator, Raft id
-//! DIR/marks             what was last acknowledged as durable: a database that lost it is damaged, not young
+//! DIR/marks             what was last acknowledged as durable: a database that lacks it is damaged
 //! DIR/log/000001/       one segment of Raft's log: a whole database, dropped as a whole
 //! DIR/ledger/           every block since the first entry
 //! DIR/snapshots/N.snap  the state at index N
 //! ```
 //!
-//! It must never repair silently: what was acknowledged and is not there any more is named and refused. The
-//! choice of sled costs a sync of our own after each of its flushes, since it never calls `fdatasync`, and
-//! values in pieces so small that it keeps them in the synced file.
+//! It must never repair silently: if something that was acknowledged is missing, it says what and refuses to
+//! open. The choice of sled costs a sync of our own after each of its flushes, since it never calls
+//! `fdatasync`, and values in pieces small enough to stay in the synced file.
 
 mod database;
 mod durable;
 mod error;
 mod identity;
 mod ledger;
-mod marks;
-mod patience;
+mod lock;
 mod raft_log;
 mod reader;
 mod record;
+mod retry;
 mod runs;
 mod snapshots;
 #[cfg(test)]
 mod tests;
+mod watermarks;
 
 pub use error::StoreError;
 pub use identity::{DATA_FORMAT, StoreIdentity};
 pub use reader::LedgerReader;
 
-use identity::Lock;
 use ledger::Ledger;
-use marks::Marks;
+use lock::{Access, Lock};
 use muster_replica::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft_log::RaftLog;
 use snapshots::Snapshots;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Whether files may be changed on the way in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    Serve,
-    Read,
-}
+use watermarks::Watermarks;
 
 /// A data directory in use. One process at a time has it.
 #[derive(Debug)]
@@ -59,38 +53,43 @@ pub struct Store {
     snapshots: Arc<Snapshots>,
     raft_syncs: u64,
     ledger_syncs: u64,
-    // The last field, so that it is dropped last: whoever comes next finds everything closed.
+    // The last field, so that it is dropped last: the next owner finds everything closed.
     _lock: Lock,
 }
 
 impl Store {
-    /// Opens the data directory of this coordinator, and makes it when there is none.
+    /// Opens the data directory of this coordinator, and creates it if it does not exist.
+    ///
+    /// # Errors
+    /// If it is in use, belongs to another coordinator, or cannot be read.
     pub fn open(dir: &Path, identity: &StoreIdentity) -> Result<Store, StoreError> {
         identity::make_directory(dir)?;
         let lock = Lock::take(dir)?;
         identity::claim(dir, identity)?;
-        Self::open_locked(dir, identity.clone(), lock, Purpose::Serve)
+        Self::open_locked(dir, identity.clone(), lock, Access::ReadWrite)
     }
 
-    /// Opens the data directory of a coordinator that does not run, or a copy of one, whoever's it is, to
-    /// read it.
+    /// Opens the data directory of any coordinator that does not run, or a copy of one, to read it.
+    ///
+    /// # Errors
+    /// If it is in use, is not a data directory, or cannot be read.
     pub fn open_for_reading(dir: &Path) -> Result<Store, StoreError> {
         let identity =
             identity::read(dir)?.ok_or_else(|| StoreError::NotAStore { dir: dir.to_path_buf() })?;
         let lock = Lock::take(dir)?;
-        Self::open_locked(dir, identity, lock, Purpose::Read)
+        Self::open_locked(dir, identity, lock, Access::ReadOnly)
     }
 
     fn open_locked(
         dir: &Path,
         identity: StoreIdentity,
         lock: Lock,
-        purpose: Purpose,
+        access: Access,
     ) -> Result<Store, StoreError> {
-        let marks = Arc::new(Marks::open(dir)?);
-        let raft_log = RaftLog::open(&dir.join("log"), Arc::clone(&marks), purpose)?;
+        let marks = Arc::new(Watermarks::open(dir)?);
+        let raft_log = RaftLog::open(&dir.join("log"), Arc::clone(&marks), access)?;
         let ledger = Ledger::open(&dir.join("ledger"), marks)?;
-        let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"), purpose)?);
+        let snapshots = Arc::new(Snapshots::open(&dir.join("snapshots"), access)?);
         Ok(Store {
             dir: dir.to_path_buf(),
             identity,
@@ -103,12 +102,11 @@ impl Store {
         })
     }
 
-    /// Whose data these are.
     pub fn identity(&self) -> &StoreIdentity {
         &self.identity
     }
 
-    /// A handle on the ledger for other threads; it reads while the store writes.
+    /// A handle on the ledger for other threads, which read while the store writes.
     pub fn reader(&self) -> LedgerReader {
         LedgerReader { ledger: Arc::clone(self.ledger.shared()), snapshots: Arc::clone(&self.snapshots) }
     }
@@ -121,8 +119,8 @@ impl Disk for Store {
         if let Some(metadata) = snapshot.as_ref().map(Snapshot::get_metadata) {
             let hard_state = &mut replayed.hard_state;
             if hard_state.term < metadata.term {
-                // The snapshot came from a leader of a newer term, and the process ended before it could
-                // write that down.
+                // The snapshot came from a leader of a newer term, and the process ended before it wrote
+                // that term.
                 hard_state.term = metadata.term;
                 hard_state.vote = 0;
             }
@@ -173,7 +171,7 @@ impl Disk for Store {
         if self.raft_log.agrees_with(metadata.index, metadata.term) {
             return self.snapshots.save(snapshot);
         }
-        // In this order: `recover` finishes what a crash in between leaves undone.
+        // In this order: `recover` completes what a crash in between leaves unfinished.
         self.snapshots.write(snapshot)?;
         let (hard_state, _) = self.raft_log.state();
         let mut hard_state = hard_state.clone();
@@ -207,7 +205,7 @@ impl Disk for Store {
     }
 
     fn free_bytes(&self) -> u64 {
-        // A file system that does not say is treated as full rather than as endless.
+        // If the file system does not say, assume that it is full.
         rustix::fs::statvfs(&self.dir).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 

@@ -1,23 +1,24 @@
-//! Raft's log: every append is one record, and segments of records are whole databases.
+//! Raft's log: every append is one record, and each segment of records is a database of its own.
 //!
-//! Records are only ever added, under ascending numbers: one that brings entries again which are already
-//! there replaces them and what follows. So an append is atomic whatever it replaces, no record of an older
-//! segment is ever changed, and a missing record is seen by its number. Space comes back by dropping
-//! segments, of which no entry is needed any more; sled would not give it back.
+//! Records are only ever added, under ascending numbers. A record with entries that already exist replaces
+//! them and what follows. So an append is atomic whatever it replaces, no record of an older segment ever
+//! changes, and a missing record is noticed by its number. Space is freed by dropping whole segments that are
+//! no longer needed, because sled does not free it.
 
 use super::database::{self, Database};
 use super::error::{StoreError, corrupt, io_error};
-use super::marks::{Marked, Marks};
-use super::{Purpose, durable, record};
+use super::lock::Access;
+use super::watermarks::{Watermark, Watermarks};
+use super::{durable, record};
 use muster_replica::disk::DiskError;
 use raft::eraftpb::{ConfState, Entry, HardState};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A segment is closed when this much was written to it.
+/// A segment is closed when it holds this much.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
-/// A truncation closes a segment only when this much was written to it: a new one costs several syncs.
+/// A truncation closes a segment only when it holds this much, because a new one costs several syncs.
 const SEGMENT_BYTES_WORTH_CLOSING: u64 = 1 << 20;
 
 /// A segment that takes no more records.
@@ -28,22 +29,19 @@ struct Closed {
     last_index: u64,
 }
 
-/// What the records come to.
+/// The result of reading all records.
 #[derive(Debug, Default)]
-pub struct Replayed {
-    /// Raft's term, vote and commit index.
+pub struct RecoveredLog {
     pub hard_state: HardState,
-    /// The members.
     pub conf_state: ConfState,
-    /// Entries without a gap.
+    /// Consecutive entries.
     pub entries: Vec<Entry>,
 }
 
-/// The log of one coordinator.
 #[derive(Debug)]
 pub struct RaftLog {
     dir: PathBuf,
-    marks: Arc<Marks>,
+    marks: Arc<Watermarks>,
     /// In ascending order.
     closed: Vec<Closed>,
     current: Database,
@@ -53,7 +51,7 @@ pub struct RaftLog {
     /// The number of the next record.
     next: u64,
     state: (HardState, ConfState),
-    /// The commit index moved, and no record says so yet: a crash may forget that.
+    /// The commit index moved, but no record says so yet: a crash may lose that.
     state_unwritten: bool,
     unsynced: bool,
     /// The entries are `first..=last`.
@@ -70,12 +68,12 @@ fn segment_path(dir: &Path, number: u64) -> PathBuf {
 }
 
 impl RaftLog {
-    /// Opens the log in `dir`, and makes one when there is none. [`RaftLog::replay`] comes before anything
+    /// Opens the log in `dir`, and creates it if it does not exist. Call [`RaftLog::replay`] before anything
     /// else.
-    pub fn open(dir: &Path, marks: Arc<Marks>, purpose: Purpose) -> Result<RaftLog, StoreError> {
+    pub fn open(dir: &Path, marks: Arc<Watermarks>, access: Access) -> Result<RaftLog, StoreError> {
         let list = || {
             fs::create_dir_all(dir)?;
-            if purpose == Purpose::Serve {
+            if access == Access::ReadWrite {
                 durable::remove_leftovers(dir)?;
             }
             fs::read_dir(dir)?.map(|item| Ok(item?.path())).collect::<Result<Vec<_>, _>>()
@@ -99,7 +97,7 @@ impl RaftLog {
                 }
                 (Database::open(&path)?, number)
             }
-            None if marks.get(Marked::RaftLog) > 0 => {
+            None if marks.get(Watermark::RaftLog) > 0 => {
                 return Err(corrupt(dir.display().to_string(), "every segment of the log is missing").into());
             }
             None => {
@@ -128,15 +126,15 @@ impl RaftLog {
     }
 
     /// Reads every record.
-    pub fn replay(&mut self) -> Result<Replayed, DiskError> {
-        let mut reading = Reading::default();
+    pub fn replay(&mut self) -> Result<RecoveredLog, DiskError> {
+        let mut scan = LogScan::default();
         for segment in &mut self.closed {
             let database = Database::open(&segment_path(&self.dir, segment.number))?;
-            (segment.last_index, _) = reading.segment(&database)?;
+            (segment.last_index, _) = scan.segment(&database)?;
         }
-        (self.current_last_index, self.current_bytes) = reading.segment(&self.current)?;
-        let Reading { next, replayed, .. } = reading;
-        let acknowledged = self.marks.get(Marked::RaftLog);
+        (self.current_last_index, self.current_bytes) = scan.segment(&self.current)?;
+        let LogScan { next, replayed, .. } = scan;
+        let acknowledged = self.marks.get(Watermark::RaftLog);
         if next <= acknowledged {
             let place = segment_path(&self.dir, self.current_number).display().to_string();
             return Err(corrupt(
@@ -150,7 +148,7 @@ impl RaftLog {
         self.next = next;
         self.state = (replayed.hard_state.clone(), replayed.conf_state.clone());
         self.terms.clear();
-        (self.first, self.last) = reading.bounds;
+        (self.first, self.last) = scan.bounds;
         self.note(&replayed.entries);
         Ok(replayed)
     }
@@ -188,8 +186,7 @@ impl RaftLog {
         Ok(synced)
     }
 
-    /// Replaces the whole log by nothing: entries begin after `index`, at which a snapshot stands. Durable on
-    /// return.
+    /// Empties the log: entries begin after `index`, the index of a snapshot. Durable on return.
     pub fn reset(
         &mut self,
         index: u64,
@@ -205,8 +202,8 @@ impl RaftLog {
         Ok(())
     }
 
-    /// Drops segments all of whose entries are before `first_kept`. What an unfinished segment holds goes
-    /// with a later call.
+    /// Drops segments with only entries before `first_kept`. The entries of an open segment go with a later
+    /// call.
     pub fn truncate(&mut self, first_kept: u64) -> Result<(), DiskError> {
         if self.current_bytes >= self.worth_closing_bytes {
             self.close_segment()?;
@@ -220,17 +217,17 @@ impl RaftLog {
         Ok(())
     }
 
-    /// Raft's state and the members, as they are written.
+    /// Raft's state and the members as written.
     pub fn state(&self) -> (&HardState, &ConfState) {
         (&self.state.0, &self.state.1)
     }
 
-    /// Whether a snapshot at `index` and what is here make a whole log.
+    /// Whether a snapshot at `index` and these entries make a log without a gap.
     pub fn reaches_back_to(&self, index: u64) -> bool {
         self.first <= index + 1
     }
 
-    /// Whether a snapshot at `index` stands in this log, so that the entries after it follow it.
+    /// Whether this log holds the last entry of a snapshot, so that later entries follow it.
     pub fn agrees_with(&self, index: u64, term: u64) -> bool {
         if index < self.first {
             // Before the first entry: `reaches_back_to` says whether they join. A log that was never written
@@ -285,12 +282,11 @@ impl RaftLog {
         }
         self.current.sync()?;
         self.unsynced = false;
-        self.marks.set(Marked::RaftLog, self.next - 1)?;
+        self.marks.set(Watermark::RaftLog, self.next - 1)?;
         Ok(true)
     }
 
-    /// Goes on in a new segment, whose first record says what Raft's state is: the old ones can then be
-    /// dropped.
+    /// Continues in a new segment. Its first record holds Raft's state, so that the old ones can be dropped.
     fn close_segment(&mut self) -> Result<(), DiskError> {
         self.sync()?;
         let number = self.current_number + 1;
@@ -303,7 +299,7 @@ impl RaftLog {
         self.current_bytes = bytes.len() as u64;
         self.next += 1;
         self.state_unwritten = false;
-        self.marks.set(Marked::RaftLog, self.next - 1)
+        self.marks.set(Watermark::RaftLog, self.next - 1)
     }
 
     fn note(&mut self, entries: &[Entry]) {
@@ -318,32 +314,32 @@ impl RaftLog {
 
 impl Drop for RaftLog {
     fn drop(&mut self) {
-        // An orderly end keeps the newest commit index too; a crash may lose it, so failing here loses
-        // nothing that was promised.
+        // An orderly end also keeps the newest commit index. A crash may lose it, so a failure here breaks no
+        // promise.
         if self.state_unwritten && self.write(None, &[]).is_ok() {
             let _ = self.sync();
         }
     }
 }
 
-/// Records being read in order.
+/// Reads records in order.
 #[derive(Debug)]
-struct Reading {
-    /// The number of the next record; 0: any will do.
+struct LogScan {
+    /// The number of the next record; 0 accepts any.
     next: u64,
     /// First and last index so far.
     bounds: (u64, u64),
-    replayed: Replayed,
+    replayed: RecoveredLog,
 }
 
-impl Default for Reading {
+impl Default for LogScan {
     fn default() -> Self {
-        Reading { next: 0, bounds: (1, 0), replayed: Replayed::default() }
+        LogScan { next: 0, bounds: (1, 0), replayed: RecoveredLog::default() }
     }
 }
 
-impl Reading {
-    /// Reads a segment; its largest index, and the bytes in it.
+impl LogScan {
+    /// Reads a segment, and returns its largest index and its size in bytes.
     fn segment(&mut self, database: &Database) -> Result<(u64, u64), DiskError> {
         let (mut last_index, mut bytes_read) = (0, 0);
         let mut records = 0;

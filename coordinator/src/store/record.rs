@@ -1,36 +1,35 @@
-//! The bytes of one record of Raft's log: everything that one append was given.
+//! The encoding of one record of Raft's log, which is one append.
 
 use bincode::{Decode, Encode};
 use muster_protocol::codec::{self, CodecError};
 use protobuf::{Message, ProtobufEnum};
 use raft::eraftpb::{ConfState, Entry, EntryType, HardState};
 
-/// One append.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Record {
+pub struct LogRecord {
     /// Raft's term, vote and commit index after it.
     pub hard_state: HardState,
     /// The members after it.
     pub conf_state: ConfState,
-    /// The log before it does not count any more: entries begin after this index.
+    /// Discards the log before it: entries begin after this index.
     pub reset_after: Option<u64>,
-    /// They replace everything from the first one's index on.
+    /// Replace everything from the first one's index on.
     pub entries: Vec<Entry>,
 }
 
-/// A record as it is written; the byte strings are borrowed.
+/// For writing: byte strings are borrowed.
 #[derive(Encode)]
-struct Written<'a> {
+struct EncodedRecord<'a> {
     term: u64,
     vote: u64,
     commit: u64,
     conf_state: &'a [u8],
     reset_after: Option<u64>,
-    entries: Vec<WrittenEntry<'a>>,
+    entries: Vec<EncodedEntry<'a>>,
 }
 
 #[derive(Encode)]
-struct WrittenEntry<'a> {
+struct EncodedEntry<'a> {
     kind: i32,
     term: u64,
     index: u64,
@@ -38,19 +37,19 @@ struct WrittenEntry<'a> {
     context: &'a [u8],
 }
 
-/// A record as it is read: the same bytes.
+/// For reading: the same encoding, owned.
 #[derive(Decode)]
-struct Read {
+struct DecodedRecord {
     term: u64,
     vote: u64,
     commit: u64,
     conf_state: Vec<u8>,
     reset_after: Option<u64>,
-    entries: Vec<ReadEntry>,
+    entries: Vec<DecodedEntry>,
 }
 
 #[derive(Decode)]
-struct ReadEntry {
+struct DecodedEntry {
     kind: i32,
     term: u64,
     index: u64,
@@ -58,10 +57,8 @@ struct ReadEntry {
     context: Vec<u8>,
 }
 
-/// One record at most.
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
-/// The bytes of a record.
 pub fn to_bytes(
     hard_state: &HardState,
     conf_state: &ConfState,
@@ -71,28 +68,27 @@ pub fn to_bytes(
     let conf_state = conf_state
         .write_to_bytes()
         .expect("a message without required fields can always be written to memory");
-    codec::seal(&Written {
+    codec::seal(&EncodedRecord {
         term: hard_state.term,
         vote: hard_state.vote,
         commit: hard_state.commit,
         conf_state: &conf_state,
         reset_after,
-        entries: entries.iter().map(WrittenEntry::from).collect(),
+        entries: entries.iter().map(EncodedEntry::from).collect(),
     })
 }
 
-impl<'a> From<&'a Entry> for WrittenEntry<'a> {
+impl<'a> From<&'a Entry> for EncodedEntry<'a> {
     fn from(entry: &'a Entry) -> Self {
         let Entry { entry_type, term, index, data, context, .. } = entry;
-        WrittenEntry { kind: entry_type.value(), term: *term, index: *index, data, context }
+        EncodedEntry { kind: entry_type.value(), term: *term, index: *index, data, context }
     }
 }
 
-/// Reads the bytes of a record.
-pub fn from_bytes(bytes: &[u8]) -> Result<Record, CodecError> {
-    let read: Read = codec::open(bytes, RECORD_BYTES_MAX)?;
+pub fn from_bytes(bytes: &[u8]) -> Result<LogRecord, CodecError> {
+    let read: DecodedRecord = codec::open(bytes, RECORD_BYTES_MAX)?;
     let malformed = |what: &str| CodecError::Malformed(what.to_string());
-    let entry = |entry: ReadEntry| {
+    let entry = |entry: DecodedEntry| {
         let mut raft_entry = Entry::new();
         raft_entry.set_entry_type(
             EntryType::from_i32(entry.kind)
@@ -111,7 +107,7 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Record, CodecError> {
     let conf_state =
         ConfState::parse_from_bytes(&read.conf_state).map_err(|e| CodecError::Malformed(e.to_string()))?;
     let entries = read.entries.into_iter().map(entry).collect::<Result<_, CodecError>>()?;
-    Ok(Record { hard_state, conf_state, reset_after: read.reset_after, entries })
+    Ok(LogRecord { hard_state, conf_state, reset_after: read.reset_after, entries })
 }
 
 #[cfg(test)]
@@ -119,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_comes_back() {
+    fn a_record_round_trips() {
         let mut entry = Entry::new();
         entry.set_entry_type(EntryType::EntryConfChangeV2);
         (entry.term, entry.index, entry.data, entry.context) =
@@ -131,7 +127,7 @@ mod tests {
         for (reset_after, entries) in [(None, vec![]), (Some(7), vec![]), (None, vec![entry.clone(), entry])]
         {
             let bytes = to_bytes(&hard_state, &conf_state, reset_after, &entries);
-            let expected = Record {
+            let expected = LogRecord {
                 hard_state: hard_state.clone(),
                 conf_state: conf_state.clone(),
                 reset_after,

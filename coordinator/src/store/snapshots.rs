@@ -1,7 +1,8 @@
-//! Snapshots: one file each, whole or not there.
+//! Snapshots, one file each, which is complete or absent.
 
+use super::durable;
 use super::error::{StoreError, corrupt, io_error};
-use super::{Purpose, durable};
+use super::lock::Access;
 use muster_protocol::ids::Digest;
 use muster_replica::disk::DiskError;
 use protobuf::Message;
@@ -9,35 +10,34 @@ use raft::eraftpb::Snapshot;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// What a snapshot's file begins with; the last byte is the version.
+/// The beginning of a snapshot's file; the last byte is the version.
 const MAGIC: &[u8; 8] = b"mustrsn\x01";
 const HASH_BYTES: usize = 32;
 const EXTENSION: &str = "snap";
 /// A larger file is not read.
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 
-/// The snapshots of one coordinator.
 #[derive(Debug)]
 pub struct Snapshots {
     dir: PathBuf,
 }
 
 impl Snapshots {
-    /// Opens the directory of snapshots, and makes it when there is none.
-    pub fn open(dir: &Path, purpose: Purpose) -> Result<Snapshots, StoreError> {
+    /// Opens the directory of snapshots, and creates it if it does not exist.
+    pub fn open(dir: &Path, access: Access) -> Result<Snapshots, StoreError> {
         let open = || {
             if !dir.is_dir() {
                 fs::create_dir_all(dir)?;
                 durable::sync_directory(dir.parent().unwrap_or(Path::new(".")))?;
             }
-            if purpose == Purpose::Serve { durable::remove_leftovers(dir) } else { Ok(()) }
+            if access == Access::ReadWrite { durable::remove_leftovers(dir) } else { Ok(()) }
         };
         open().map_err(|source| StoreError::io(dir, source))?;
         Ok(Snapshots { dir: dir.to_path_buf() })
     }
 
-    /// The newest snapshot that is whole, if the log reaches back to it. A damaged one is passed over only
-    /// when nothing is lost by that.
+    /// The newest intact snapshot, if the log reaches back to it. A damaged one is skipped only if nothing is
+    /// lost by that.
     pub fn newest(&self, log_reaches_back_to: impl Fn(u64) -> bool) -> Result<Option<Snapshot>, DiskError> {
         let mut damaged = None;
         for index in self.indices()?.into_iter().rev() {
@@ -46,7 +46,7 @@ impl Snapshots {
                 Ok(snapshot) if log_reaches_back_to(index) => return Ok(Some(snapshot)),
                 Ok(_) => break,
                 Err(error @ DiskError::Corrupt { .. }) => {
-                    tracing::warn!(%error, "passing over a damaged snapshot");
+                    tracing::warn!(%error, "skipping a damaged snapshot");
                     damaged.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
@@ -60,12 +60,12 @@ impl Snapshots {
         Err(damaged.unwrap_or_else(missing))
     }
 
-    /// The index of the newest snapshot, whole or not; 0: there is none.
+    /// The index of the newest snapshot, intact or not; 0 if there is none.
     pub fn newest_index(&self) -> Result<u64, DiskError> {
         Ok(self.indices()?.pop().unwrap_or(0))
     }
 
-    /// Keeps a snapshot, and no older one.
+    /// Writes a snapshot and removes older ones.
     pub fn save(&self, snapshot: &Snapshot) -> Result<(), DiskError> {
         self.write(snapshot)?;
         self.remove_before(snapshot.get_metadata().index)

@@ -1,11 +1,11 @@
-//! A simulated coordinator: a real core, on a simulated disk, with clocks of its own.
+//! A simulated coordinator: a real replica, on a simulated disk, with clocks of its own.
 
 use super::disk::SimDisk;
 use super::settings::Settings;
 use muster_protocol::ids::RaftId;
 use muster_replica::MemberConfig;
 use muster_replica::disk::{Disk, DiskError};
-use muster_replica::{Core, CoreConfig, CoreError, Input, Now, Output};
+use muster_replica::{Input, Now, Output, Replica, ReplicaConfig, ReplicaError};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -20,8 +20,8 @@ const KEEP_ENTRIES: u64 = 6;
 
 /// A coordinator, running or not.
 pub struct Coordinator {
-    config: CoreConfig,
-    core: Option<Core>,
+    config: ReplicaConfig,
+    replica: Option<Replica>,
     /// Outlives the process.
     pub disk: SimDisk,
     /// Counted from 1; what was meant for an earlier life is dropped.
@@ -53,12 +53,13 @@ impl Coordinator {
         };
         let members: Vec<MemberConfig> = ids.clone().map(member).collect();
         let coordinator = |id: u64| {
-            let mut config = CoreConfig::new(CLUSTER, RaftId(id), members.clone(), random.random());
+            let mut config = ReplicaConfig::new(CLUSTER, RaftId(id), members.clone(), random.random());
             config.snapshot_every_entries = SNAPSHOT_EVERY_ENTRIES;
             config.keep_entries = KEEP_ENTRIES;
+            config.report_applied = true;
             Coordinator {
                 config,
-                core: None,
+                replica: None,
                 disk: SimDisk::default(),
                 life: 0,
                 paused_until: 0,
@@ -74,28 +75,28 @@ impl Coordinator {
     }
 
     /// Starts it from its disk.
-    pub fn start(&mut self, now_ms: u64, random: &mut ChaCha8Rng) -> Result<(), CoreError> {
+    pub fn start(&mut self, now_ms: u64, random: &mut ChaCha8Rng) -> Result<(), ReplicaError> {
         self.life += 1;
         self.began = now_ms;
         self.inbox.clear();
         self.step_due = false;
         self.paused_until = 0;
         self.config.random_seed = random.random();
-        let recovered = self.disk.recover().map_err(|error| CoreError::Disk(error.to_string()))?;
-        self.core = Some(Core::new(self.config.clone(), recovered)?);
+        let recovered = self.disk.recover().map_err(|error| ReplicaError::Disk(error.to_string()))?;
+        self.replica = Some(Replica::new(self.config.clone(), recovered)?);
         Ok(())
     }
 
     /// Kills it where it stands.
     pub fn crash(&mut self, random: &mut ChaCha8Rng) {
-        self.core = None;
+        self.replica = None;
         self.inbox.clear();
         self.disk.crash(random);
     }
 
-    /// The running core.
-    pub fn core(&self) -> Option<&Core> {
-        self.core.as_ref()
+    /// The running replica.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.replica.as_ref()
     }
 
     /// Handles what arrived, and settles. An error means that it was killed in the midst of it; what was
@@ -106,11 +107,11 @@ impl Coordinator {
             wall_ms: u64::try_from(WALL_MS + self.wall_off_ms).unwrap_or(0) + now_ms,
         };
         self.step_due = false;
-        let Some(core) = &mut self.core else { return Ok(()) };
+        let Some(replica) = &mut self.replica else { return Ok(()) };
         for input in self.inbox.drain(..) {
-            core.handle(now, input, out);
+            replica.handle(now, input, out);
         }
-        core.settle(now, &mut self.disk, out)
+        replica.settle(now, &mut self.disk, out)
     }
 
     fn mono_ms(&self, now_ms: u64) -> u64 {

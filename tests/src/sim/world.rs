@@ -20,7 +20,7 @@ use muster_protocol::attempt_call::AgentFrame;
 use muster_protocol::bus::{DownEnvelope, UpEnvelope};
 use muster_protocol::envelope::{Answer, Envelope};
 use muster_protocol::ids::{AttemptId, RaftId, RequestId};
-use muster_replica::{PeerMessage, Unanswered};
+use muster_replica::{CommandError, PeerMessage};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
@@ -55,7 +55,7 @@ enum Event {
     /// A client's request arrives.
     Ask { to: usize, client: usize, tries: u32, envelope: Box<Envelope> },
     /// A client's answer arrives.
-    Answer { client: usize, request: RequestId, tries: u32, result: Result<Answer, Unanswered> },
+    Answer { client: usize, request: RequestId, tries: u32, result: Result<Answer, CommandError> },
     /// A client loses patience.
     Impatient { client: usize, tries: u32 },
     /// Something goes wrong.

@@ -4,7 +4,7 @@ use super::memory_disk::MemoryDisk;
 use crate::MemberConfig;
 use crate::disk::Disk;
 use crate::leadership::envelope;
-use crate::{Core, CoreConfig, Input, Now, Output, PeerMessage, Role, Unanswered};
+use crate::{CommandError, Input, Now, Output, PeerMessage, Replica, ReplicaConfig, Role};
 use muster_protocol::bus::{Down, Up, UpEnvelope};
 use muster_protocol::command::{CancelJob, Command, SubmitJob};
 use muster_protocol::envelope::{Answer, Envelope};
@@ -16,18 +16,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const TICK_MS: u64 = 50;
 
 pub struct Member {
-    pub core: Option<Core>,
+    pub replica: Option<Replica>,
     pub disk: MemoryDisk,
 }
 
 pub struct Cluster {
     pub members: BTreeMap<RaftId, Member>,
-    configs: BTreeMap<RaftId, CoreConfig>,
+    configs: BTreeMap<RaftId, ReplicaConfig>,
     wire: VecDeque<(RaftId, RaftId, PeerMessage)>,
     /// Members that no message reaches or leaves.
     pub cut: BTreeSet<RaftId>,
     pub mono_ms: u64,
-    pub answers: BTreeMap<u64, Result<Answer, Unanswered>>,
+    pub answers: BTreeMap<u64, Result<Answer, CommandError>>,
     pub said: Vec<(WorkerIdentity, BootId, Down)>,
     pub halts: Vec<(RaftId, String)>,
     pub chunks: usize,
@@ -37,7 +37,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn new(members: u64, tweak: impl Fn(&mut CoreConfig)) -> Cluster {
+    pub fn new(members: u64, tweak: impl Fn(&mut ReplicaConfig)) -> Cluster {
         let list: Vec<MemberConfig> = (1..=members)
             .map(|id| MemberConfig {
                 raft_id: RaftId(id),
@@ -47,14 +47,15 @@ impl Cluster {
             })
             .collect();
         let configs = list.iter().map(|member| {
-            let mut config = CoreConfig::new("test", member.raft_id, list.clone(), 7);
+            let mut config = ReplicaConfig::new("test", member.raft_id, list.clone(), 7);
+            config.report_applied = true;
             tweak(&mut config);
             (member.raft_id, config)
         });
         let mut cluster = Cluster {
             members: list
                 .iter()
-                .map(|member| (member.raft_id, Member { core: None, disk: MemoryDisk::new() }))
+                .map(|member| (member.raft_id, Member { replica: None, disk: MemoryDisk::new() }))
                 .collect(),
             configs: configs.collect(),
             wire: VecDeque::new(),
@@ -81,7 +82,7 @@ impl Cluster {
     pub fn start(&mut self, id: RaftId) {
         let member = self.members.get_mut(&id).unwrap();
         let recovered = member.disk.recover().unwrap();
-        member.core = Some(Core::new(self.configs[&id].clone(), recovered).unwrap());
+        member.replica = Some(Replica::new(self.configs[&id].clone(), recovered).unwrap());
         self.drive(id, None);
         self.deliver();
     }
@@ -89,7 +90,7 @@ impl Cluster {
     /// A member loses power.
     pub fn crash(&mut self, id: RaftId) {
         let member = self.members.get_mut(&id).unwrap();
-        member.core = None;
+        member.replica = None;
         member.disk.crash();
     }
 
@@ -97,12 +98,12 @@ impl Cluster {
     pub fn drive(&mut self, id: RaftId, input: Option<Input>) {
         let now = self.now();
         let member = self.members.get_mut(&id).unwrap();
-        let Some(core) = &mut member.core else { return };
+        let Some(replica) = &mut member.replica else { return };
         let mut outputs = Vec::new();
         if let Some(input) = input {
-            core.handle(now, input, &mut |output| outputs.push(output));
+            replica.handle(now, input, &mut |output| outputs.push(output));
         }
-        core.settle(now, &mut member.disk, &mut |output| outputs.push(output)).unwrap();
+        replica.settle(now, &mut member.disk, &mut |output| outputs.push(output)).unwrap();
         for output in outputs {
             self.trace.push(format!("{id} {output:?}"));
             match output {
@@ -120,7 +121,7 @@ impl Cluster {
                 }
                 Output::Halt { reason } => self.halts.push((id, reason)),
                 Output::Applied(_)
-                | Output::Replaced { .. }
+                | Output::SnapshotInstalled { .. }
                 | Output::Tail(_)
                 | Output::RoleChanged { .. } => {}
             }
@@ -162,15 +163,15 @@ impl Cluster {
         panic!("it did not come to this: {what}");
     }
 
-    pub fn core(&self, id: RaftId) -> &Core {
-        self.members[&id].core.as_ref().unwrap()
+    pub fn replica(&self, id: RaftId) -> &Replica {
+        self.members[&id].replica.as_ref().unwrap()
     }
 
     /// The member that leads, is not cut off, and has taken over.
     pub fn leader(&self) -> Option<RaftId> {
         let leads = |(id, member): (&RaftId, &Member)| {
-            member.core.as_ref().is_some_and(|core| {
-                core.role() == Role::Leader && core.is_serving() && !self.cut.contains(id)
+            member.replica.as_ref().is_some_and(|replica| {
+                replica.role() == Role::Leader && replica.is_serving() && !self.cut.contains(id)
             })
         };
         self.members.iter().find(|(id, member)| leads((id, member))).map(|(id, _)| *id)
@@ -220,11 +221,11 @@ impl Cluster {
     pub fn assert_agreement(&self) {
         let mut seen: BTreeMap<LogIndex, (RaftId, muster_protocol::ids::Digest)> = BTreeMap::new();
         for (id, member) in &self.members {
-            let Some(core) = &member.core else { continue };
-            let hash = core.state().hash();
-            let (other, expected) = *seen.entry(core.applied()).or_insert((*id, hash));
-            assert_eq!(hash, expected, "{id} and {other} differ at {}", core.applied());
-            assert_eq!(muster_machine::invariants::check(core.state()), Vec::<String>::new());
+            let Some(replica) = &member.replica else { continue };
+            let hash = replica.state().hash();
+            let (other, expected) = *seen.entry(replica.applied()).or_insert((*id, hash));
+            assert_eq!(hash, expected, "{id} and {other} differ at {}", replica.applied());
+            assert_eq!(muster_machine::invariants::check(replica.state()), Vec::<String>::new());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, submit};
 use crate::apply::POISON;
-use crate::{Input, PeerMessage, RaftBytes, Role, Unanswered};
+use crate::{CommandError, Input, PeerMessage, RaftBytes, Role};
 use muster_machine::views;
 use muster_protocol::envelope::{Accepted, Answer, Rejected, Reply, Submitted};
 use muster_protocol::ids::{JobId, LogIndex, RaftId};
@@ -30,14 +30,16 @@ fn three_members_elect_commit_and_answer() {
     );
     let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
     let refused = cluster.submit(follower, 9);
-    assert_eq!(cluster.answers[&refused], Err(Unanswered::NotLeader { leader: Some(leader) }));
+    assert_eq!(cluster.answers[&refused], Err(CommandError::NotLeader { leader: Some(leader) }));
     cluster.run_ms(300);
-    let status = cluster.core(follower).status();
+    let status = cluster.replica(follower).status();
     assert_eq!(
         (status.role.as_str(), status.open_jobs, status.leader.as_str()),
         ("follower", 5, format!("c{}", leader.0).as_str())
     );
-    assert!(cluster.ids().iter().all(|id| cluster.core(*id).applied() == cluster.core(leader).applied()));
+    assert!(
+        cluster.ids().iter().all(|id| cluster.replica(*id).applied() == cluster.replica(leader).applied())
+    );
     cluster.assert_agreement();
 }
 
@@ -49,7 +51,7 @@ fn one_member_alone_leads_at_once() {
     assert_eq!(job_of(&cluster, token), JobId(1));
     cluster.crash(RaftId(1));
     cluster.start(RaftId(1));
-    assert_eq!(views::open_jobs(cluster.core(RaftId(1)).state()), 1);
+    assert_eq!(views::open_jobs(cluster.replica(RaftId(1)).state()), 1);
     assert_eq!(cluster.leader(), Some(RaftId(1)));
 }
 
@@ -58,7 +60,7 @@ fn what_was_acknowledged_survives_the_loss_of_power_of_everybody() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     let tokens: Vec<u64> = (1..=20).map(|request| cluster.submit(leader, request)).collect();
-    let before = cluster.core(leader).state().chain();
+    let before = cluster.replica(leader).state().chain();
     for id in cluster.ids() {
         cluster.crash(id);
     }
@@ -66,7 +68,7 @@ fn what_was_acknowledged_survives_the_loss_of_power_of_everybody() {
         cluster.start(id);
     }
     let leader = cluster.elect();
-    let state = cluster.core(leader).state();
+    let state = cluster.replica(leader).state();
     assert!(tokens.iter().all(|token| views::job(state, job_of(&cluster, *token)).is_some()));
     assert!(state.chain().index > before.index);
     cluster.run_ms(300);
@@ -79,7 +81,7 @@ fn another_member_takes_over_and_log_time_goes_on() {
     let first = cluster.elect();
     cluster.run_ms(5_000);
     cluster.submit(first, 1);
-    let before = cluster.core(first).state().now().log_ms;
+    let before = cluster.replica(first).state().now().log_ms;
     assert!(before.0 >= 4_900, "{before:?}");
     let killed_ms = cluster.mono_ms;
     cluster.crash(first);
@@ -87,14 +89,14 @@ fn another_member_takes_over_and_log_time_goes_on() {
     assert!(cluster.mono_ms - killed_ms < 2_000, "after {} ms", cluster.mono_ms - killed_ms);
     let second = cluster.leader().unwrap();
     cluster.submit(second, 2);
-    let after = cluster.core(second).state().now().log_ms;
+    let after = cluster.replica(second).state().now().log_ms;
     assert!(
         after >= before && after.0 < before.0 + 500,
         "time stands still without a leader: {before:?} {after:?}"
     );
     cluster.start(first);
     cluster.run_ms(1_000);
-    assert_eq!(cluster.core(first).applied(), cluster.core(second).applied());
+    assert_eq!(cluster.replica(first).applied(), cluster.replica(second).applied());
     cluster.assert_agreement();
 }
 
@@ -105,16 +107,16 @@ fn a_leader_that_is_cut_off_answers_nothing_that_may_not_hold() {
     cluster.cut.insert(old);
     let token = cluster.submit(old, 1);
     assert!(!cluster.answers.contains_key(&token));
-    cluster.until("it steps down", |cluster| cluster.core(old).role() != Role::Leader);
-    assert_eq!(cluster.answers[&token], Err(Unanswered::Unknown));
+    cluster.until("it steps down", |cluster| cluster.replica(old).role() != Role::Leader);
+    assert_eq!(cluster.answers[&token], Err(CommandError::OutcomeUnknown));
     let new = cluster.elect();
     let token = cluster.submit(new, 2);
     assert_eq!(job_of(&cluster, token), JobId(1));
     cluster.cut.clear();
     cluster.run_ms(2_000);
     cluster.assert_agreement();
-    assert_eq!(cluster.core(old).applied(), cluster.core(new).applied());
-    assert_eq!(views::open_jobs(cluster.core(old).state()), 1, "what was not committed is gone");
+    assert_eq!(cluster.replica(old).applied(), cluster.replica(new).applied());
+    assert_eq!(views::open_jobs(cluster.replica(old).state()), 1, "what was not committed is gone");
 }
 
 #[test]
@@ -125,9 +127,9 @@ fn a_command_on_which_decide_panics_changes_nothing_and_the_rest_goes_on() {
     let mut poison = submit(2, 1);
     poison.client = POISON.to_string();
     let now = cluster.now();
-    let core = cluster.members.get_mut(&leader).unwrap().core.as_mut().unwrap();
+    let replica = cluster.members.get_mut(&leader).unwrap().replica.as_mut().unwrap();
     for (token, envelope) in [(101, submit(1, 1)), (102, poison), (103, submit(3, 1))] {
-        core.handle(now, Input::Command { token, envelope }, &mut |output| panic!("{output:?}"));
+        replica.handle(now, Input::Command { token, envelope }, &mut |output| panic!("{output:?}"));
     }
     cluster.run_ms(300);
     assert_eq!([job_of(&cluster, 101), job_of(&cluster, 103)], [JobId(1), JobId(2)]);
@@ -163,7 +165,7 @@ fn a_full_disk_refuses_clients_only() {
     cluster.members.get_mut(&RaftId(1)).unwrap().disk.free_bytes = 1 << 20;
     cluster.run_ms(1_500);
     let token = cluster.submit(RaftId(1), 1);
-    assert_eq!(cluster.answers[&token], Err(Unanswered::NoSpace));
+    assert_eq!(cluster.answers[&token], Err(CommandError::DiskFull));
     cluster.members.get_mut(&RaftId(1)).unwrap().disk.free_bytes = 1 << 40;
     cluster.run_ms(1_500);
     let token = cluster.submit(RaftId(1), 1);
@@ -174,7 +176,7 @@ fn a_full_disk_refuses_clients_only() {
 fn garbage_from_a_peer_changes_nothing() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
-    let before = cluster.core(leader).applied();
+    let before = cluster.replica(leader).applied();
     for bytes in [vec![], vec![0xff; 40], vec![8, 2], (0..200).collect()] {
         let message = PeerMessage::Raft(RaftBytes { bytes });
         for from in [RaftId(1), RaftId(2), RaftId(3), RaftId(99)] {
@@ -182,7 +184,7 @@ fn garbage_from_a_peer_changes_nothing() {
         }
     }
     cluster.run_ms(500);
-    assert_eq!(cluster.core(leader).applied(), before);
+    assert_eq!(cluster.replica(leader).applied(), before);
     assert_eq!(cluster.leader(), Some(leader));
     assert!(cluster.halts.is_empty());
 }
@@ -200,7 +202,7 @@ fn a_member_that_lost_its_disk_is_stopped_instead_of_forgetting_its_votes() {
     cluster.until("it halts", |cluster| !cluster.halts.is_empty());
     assert_eq!(cluster.halts[0].0, wiped);
     assert!(cluster.halts[0].1.contains("data directory was lost"), "{}", cluster.halts[0].1);
-    assert_eq!(cluster.core(leader).applied(), LogIndex(3));
+    assert_eq!(cluster.replica(leader).applied(), LogIndex(3));
 }
 
 #[test]
@@ -218,5 +220,5 @@ fn without_a_majority_a_client_is_told_that_nobody_knows() {
     cluster.run_ms(COMMIT_TIMEOUT_MS - 1_000);
     assert!(!cluster.answers.contains_key(&token));
     cluster.run_ms(2_000);
-    assert_eq!(cluster.answers[&token], Err(Unanswered::Unknown));
+    assert_eq!(cluster.answers[&token], Err(CommandError::OutcomeUnknown));
 }

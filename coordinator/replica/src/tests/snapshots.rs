@@ -19,13 +19,13 @@ fn a_member_restarts_from_its_own_snapshot() {
     (1..=230).for_each(|request| {
         cluster.submit(id, request);
     });
-    let (applied, chain) = (cluster.core(id).applied(), cluster.core(id).state().chain());
+    let (applied, chain) = (cluster.replica(id).applied(), cluster.replica(id).state().chain());
     assert!(cluster.members[&id].disk.first_entry() > 150, "the log is truncated");
     cluster.crash(id);
     cluster.start(id);
     let recovered = cluster.members.get_mut(&id).unwrap().disk.read_blocks(applied.0, 1).unwrap();
     assert_eq!(recovered[0].head, chain.hash, "the ledger is made again from the log");
-    assert_eq!(cluster.core(id).status().ledger_first, LogIndex(1));
+    assert_eq!(cluster.replica(id).status().ledger_first, LogIndex(1));
 }
 
 #[test]
@@ -40,11 +40,12 @@ fn a_member_far_behind_gets_a_snapshot_and_fills_its_ledger() {
         cluster.submit(leader, request);
     });
     cluster.start(behind);
-    cluster
-        .until("it catches up", |cluster| cluster.core(behind).applied() == cluster.core(leader).applied());
+    cluster.until("it catches up", |cluster| {
+        cluster.replica(behind).applied() == cluster.replica(leader).applied()
+    });
     assert!(cluster.chunks > 0, "it came as a snapshot");
     cluster.assert_agreement();
-    cluster.until("its ledger is complete", |cluster| cluster.core(behind).ledger_first() == LogIndex(1));
+    cluster.until("its ledger is complete", |cluster| cluster.replica(behind).ledger_first() == LogIndex(1));
     let (theirs, own) = (&cluster.members[&leader].disk, &cluster.members[&behind].disk);
     assert_eq!(own.ledger(), theirs.ledger());
     let (theirs, own) = (theirs.read_blocks(1, usize::MAX).unwrap(), own.read_blocks(1, usize::MAX).unwrap());
@@ -59,7 +60,7 @@ fn a_member_far_behind_gets_a_snapshot_and_fills_its_ledger() {
     cluster.start(behind);
     cluster.submit(leader, 999_999);
     cluster.run_ms(1_000);
-    assert_eq!(cluster.core(behind).ledger_first(), LogIndex(1));
+    assert_eq!(cluster.replica(behind).ledger_first(), LogIndex(1));
     cluster.assert_agreement();
 }
 
@@ -86,7 +87,7 @@ fn a_lost_chunk_begins_the_transfer_again() {
     cluster.until("it catches up", |cluster| {
         cluster
             .leader()
-            .is_some_and(|leader| cluster.core(behind).applied() == cluster.core(leader).applied())
+            .is_some_and(|leader| cluster.replica(behind).applied() == cluster.replica(leader).applied())
     });
     assert!(cluster.chunks > sent);
     cluster.assert_agreement();
@@ -107,10 +108,15 @@ fn a_ledger_is_not_filled_with_what_does_not_link() {
         cluster.members.get_mut(&id).unwrap().disk.forge(100);
     }
     cluster.start(behind);
-    cluster
-        .until("it catches up", |cluster| cluster.core(behind).applied() == cluster.core(leader).applied());
+    cluster.until("it catches up", |cluster| {
+        cluster.replica(behind).applied() == cluster.replica(leader).applied()
+    });
     cluster.run_ms(3_000);
-    assert!(cluster.core(behind).ledger_first() > LogIndex(100), "{}", cluster.core(behind).ledger_first());
+    assert!(
+        cluster.replica(behind).ledger_first() > LogIndex(100),
+        "{}",
+        cluster.replica(behind).ledger_first()
+    );
     cluster.assert_agreement();
 }
 
@@ -119,8 +125,8 @@ fn a_member_that_differs_from_the_leader_stops() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     let other = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
-    let core = cluster.members.get_mut(&other).unwrap().core.as_mut().unwrap();
-    core.spoil_chain();
+    let replica = cluster.members.get_mut(&other).unwrap().replica.as_mut().unwrap();
+    replica.corrupt_chain();
     (1..=300).for_each(|request| {
         cluster.submit(leader, request);
     });
@@ -128,5 +134,5 @@ fn a_member_that_differs_from_the_leader_stops() {
     assert_eq!(cluster.halts.len(), 1);
     assert_eq!(cluster.halts[0].0, other);
     assert!(cluster.halts[0].1.contains("diverged"), "{}", cluster.halts[0].1);
-    assert!(cluster.core(other).halted().is_some() && cluster.leader() == Some(leader));
+    assert!(cluster.replica(other).halted().is_some() && cluster.leader() == Some(leader));
 }

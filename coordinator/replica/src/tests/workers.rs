@@ -106,11 +106,11 @@ impl Bench {
     }
 
     fn liveness(&self) -> Liveness {
-        self.cluster.core(self.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().liveness
+        self.cluster.replica(self.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().liveness
     }
 
     fn terminal(&self, job: u64) -> Option<Terminal> {
-        views::job(self.cluster.core(self.leader).state(), JobId(job)).unwrap().terminal
+        views::job(self.cluster.replica(self.leader).state(), JobId(job)).unwrap().terminal
     }
 }
 
@@ -218,7 +218,7 @@ fn a_new_life_replaces_the_old_one_for_good() {
     bench.cluster.ask(bench.leader, submit(1, 1));
     bench.heard();
     assert_eq!(bench.up(2, hello(1, 2)), ["welcome worker-1", "run job-1.0#2"]);
-    assert_eq!(bench.up(1, hello(1, 1)), [""; 0], "a late message of the old life");
+    assert_eq!(bench.up(1, hello(1, 1)), [""; 0], "a late message of the old incarnation");
     assert_eq!(bench.up(1, heartbeat(1, &[])), [""; 0]);
     assert_eq!(bench.up(1, reports(1, 1, vec![succeeded(attempt(1, 0, 1))])), [""; 0]);
     assert_eq!(bench.live_ms(2, 900, &[(attempt(1, 0, 2), Phase::Running)]), [""; 0]);
@@ -256,7 +256,7 @@ fn progress_has_numbers_of_its_own() {
     bench.up(1, reports(1, 1, vec![started(a)]));
     assert_eq!(bench.up(1, progress(1, vec![record(1), record(2)])), ["ack 1 2"]);
     assert_eq!(bench.up(1, progress(3, vec![record(3)])), ["ack 1 3"]);
-    let page = views::tasks(bench.cluster.core(bench.leader).state(), JobId(1), 0, 1).unwrap();
+    let page = views::tasks(bench.cluster.replica(bench.leader).state(), JobId(1), 0, 1).unwrap();
     assert_eq!(page.tasks[0].progress["train"].seq, 3);
 }
 
@@ -268,5 +268,7 @@ fn a_draining_worker_gets_no_new_work() {
     bench.up(1, Up::Draining(Draining {}));
     bench.cluster.ask(bench.leader, submit(1, 1));
     assert_eq!(bench.heard(), [""; 0]);
-    assert!(bench.cluster.core(bench.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().draining);
+    assert!(
+        bench.cluster.replica(bench.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().draining
+    );
 }

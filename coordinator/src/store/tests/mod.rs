@@ -2,9 +2,9 @@
 
 mod crash;
 mod damage;
-mod doors;
 mod ledger;
 mod log;
+mod opening;
 
 use super::{Store, StoreIdentity};
 use muster_protocol::ids::{Digest, LogIndex, RaftId, Term};

@@ -6,7 +6,7 @@ use muster_machine::{Moment, State};
 use muster_protocol::codec;
 use muster_protocol::envelope::{Batch, ChainHead};
 use muster_protocol::event::EventRecord;
-use muster_replica::Core;
+use muster_replica::Replica;
 use muster_replica::apply;
 use muster_replica::disk::{Block, Disk};
 
@@ -16,9 +16,10 @@ const READ_BYTES: usize = 1 << 20;
 const EVENTS_BYTES_MAX: usize = 1 << 30;
 
 /// Folds a whole ledger, and decides every command again.
-pub fn replay_equals_live(name: &str, core: &Core, disk: &dyn Disk) -> Verdict {
-    let applied = core.applied().0;
-    let (mut folded, mut decided) = (State::new(core.state().cluster()), State::new(core.state().cluster()));
+pub fn replay_equals_live(name: &str, replica: &Replica, disk: &dyn Disk) -> Verdict {
+    let applied = replica.applied().0;
+    let (mut folded, mut decided) =
+        (State::new(replica.state().cluster()), State::new(replica.state().cluster()));
     while folded.applied().0 < applied {
         let from = folded.applied().0 + 1;
         let blocks = match disk.read_blocks(from, READ_BYTES) {
@@ -47,7 +48,7 @@ pub fn replay_equals_live(name: &str, core: &Core, disk: &dyn Disk) -> Verdict {
             }
         }
     }
-    let (live, replayed) = (core.state().hash(), folded.hash());
+    let (live, replayed) = (replica.state().hash(), folded.hash());
     if live == replayed {
         Ok(())
     } else {

@@ -33,7 +33,7 @@ impl World {
     }
 
     pub(super) fn up_arrives(&mut self, to: usize, envelope: Box<UpEnvelope>) {
-        if self.coordinators[to].core().is_some() {
+        if self.coordinators[to].replica().is_some() {
             self.stats.messages += 1;
             self.give(to, Input::Up(envelope));
         }

@@ -6,7 +6,7 @@ use crate::sim::network::Place;
 use muster_protocol::envelope::{Answer, Envelope, Reply};
 use muster_protocol::ids::{RaftId, RequestId};
 use muster_protocol::rejection::Rejection;
-use muster_replica::{Input, Unanswered};
+use muster_replica::{CommandError, Input};
 use rand::RngExt;
 
 /// A client thinks for so long at most between two requests: jobs come throughout the rough time.
@@ -39,7 +39,7 @@ impl World {
     }
 
     pub(super) fn request_arrives(&mut self, to: usize, client: usize, tries: u32, envelope: Envelope) {
-        if self.coordinators[to].core().is_none() {
+        if self.coordinators[to].replica().is_none() {
             return;
         }
         self.stats.messages += 1;
@@ -54,7 +54,7 @@ impl World {
         from: usize,
         sync_ms: u64,
         token: u64,
-        result: Result<Answer, Unanswered>,
+        result: Result<Answer, CommandError>,
     ) {
         let Some((client, tries, request)) = self.tokens.remove(&token) else {
             self.fail("client", format!("c{} answers token {token} twice", from + 1));
@@ -78,7 +78,7 @@ impl World {
         client: usize,
         request: RequestId,
         tries: u32,
-        result: Result<Answer, Unanswered>,
+        result: Result<Answer, CommandError>,
     ) {
         self.stats.messages += 1;
         let count = self.coordinators.len();
@@ -99,13 +99,13 @@ impl World {
             }
             Err(unanswered) => {
                 asked.of = match unanswered {
-                    Unanswered::NotLeader { leader: Some(RaftId(leader)) } => {
+                    CommandError::NotLeader { leader: Some(RaftId(leader)) } => {
                         usize::try_from(leader - 1).unwrap_or(0).min(count - 1)
                     }
-                    Unanswered::NotLeader { leader: None }
-                    | Unanswered::Overloaded
-                    | Unanswered::Unknown
-                    | Unanswered::NoSpace => self.random.random_range(0..count),
+                    CommandError::NotLeader { leader: None }
+                    | CommandError::Overloaded
+                    | CommandError::OutcomeUnknown
+                    | CommandError::DiskFull => self.random.random_range(0..count),
                 };
                 let again = self.random.random_range(30..200);
                 self.at(again, Event::Impatient { client, tries });

@@ -13,7 +13,7 @@ const LOOK_EVERY: u32 = 24;
 
 impl World {
     pub(super) fn start_coordinator(&mut self, which: usize) {
-        if self.coordinators[which].core().is_some() || self.coordinators[which].lost {
+        if self.coordinators[which].replica().is_some() || self.coordinators[which].lost {
             return;
         }
         self.say(format_args!("c{} starts", which + 1));
@@ -28,7 +28,7 @@ impl World {
     }
 
     pub(super) fn crash_coordinator(&mut self, which: usize) {
-        if self.coordinators[which].core().is_some() {
+        if self.coordinators[which].replica().is_some() {
             self.say(format_args!("c{} is killed", which + 1));
             self.stats.crashes += 1;
             self.coordinators[which].crash(&mut self.random);
@@ -36,14 +36,14 @@ impl World {
     }
 
     pub(super) fn coordinator_tick(&mut self, which: usize, life: u32) {
-        if self.coordinators[which].life == life && self.coordinators[which].core().is_some() {
+        if self.coordinators[which].life == life && self.coordinators[which].replica().is_some() {
             self.at(TICK_MS, Event::CoordinatorTick { which, life });
             self.give(which, Input::Tick);
         }
     }
 
     pub(super) fn peer_arrives(&mut self, to: usize, from: RaftId, message: PeerMessage) {
-        if self.coordinators[to].core().is_some() {
+        if self.coordinators[to].replica().is_some() {
             self.stats.messages += 1;
             self.give(to, Input::Peer { from, message });
         }
@@ -52,7 +52,7 @@ impl World {
     /// Puts an input before a coordinator, which takes up everything at its next step.
     pub(super) fn give(&mut self, which: usize, input: Input) {
         let coordinator = &mut self.coordinators[which];
-        if coordinator.core().is_none() {
+        if coordinator.replica().is_none() {
             return;
         }
         coordinator.inbox.push(input);
@@ -66,7 +66,7 @@ impl World {
 
     pub(super) fn coordinator_step(&mut self, which: usize, life: u32) {
         let coordinator = &mut self.coordinators[which];
-        if coordinator.life != life || coordinator.core().is_none() {
+        if coordinator.life != life || coordinator.replica().is_none() {
             return;
         }
         if coordinator.paused_until > self.now_ms {
@@ -98,11 +98,11 @@ impl World {
     }
 
     fn look_at(&mut self, which: usize) {
-        let Some(core) = self.coordinators[which].core() else { return };
-        let hash = core.state().hash();
+        let Some(replica) = self.coordinators[which].replica() else { return };
+        let hash = replica.state().hash();
         self.trace.absorb(&hash.0);
-        let verdict =
-            state_holds(core.state()).and_then(|()| self.oracle.same_state.state(core.applied().0, hash));
+        let verdict = state_holds(replica.state())
+            .and_then(|()| self.oracle.same_state.state(replica.applied().0, hash));
         self.hold(verdict);
     }
 
@@ -114,7 +114,7 @@ impl World {
             }
             Output::Answered { token, result } => self.send_answer(which, sync_ms, token, result),
             Output::Applied(applied) => self.applied(which, &applied),
-            Output::Replaced { index } => {
+            Output::SnapshotInstalled { index } => {
                 self.say(format_args!("c{} installed a snapshot of {index}", which + 1));
                 self.stats.installs += 1;
             }

@@ -77,18 +77,19 @@ impl World {
 
     fn leader(&self) -> Option<usize> {
         // Two may think that they lead: the newer term is right.
-        let leads =
-            |which: &usize| self.coordinators[*which].core().is_some_and(|core| core.role() == Role::Leader);
+        let leads = |which: &usize| {
+            self.coordinators[*which].replica().is_some_and(|replica| replica.role() == Role::Leader)
+        };
         (0..self.coordinators.len())
             .filter(leads)
-            .max_by_key(|which| self.coordinators[*which].core().map(|core| core.term()))
+            .max_by_key(|which| self.coordinators[*which].replica().map(|replica| replica.term()))
     }
 
     /// A running coordinator that does not lead, while there is one that does.
     fn some_follower(&mut self) -> Option<usize> {
         let leader = self.leader()?;
         let others = (0..self.coordinators.len())
-            .filter(|which| *which != leader && self.coordinators[*which].core().is_some());
+            .filter(|which| *which != leader && self.coordinators[*which].replica().is_some());
         let others: Vec<usize> = others.collect();
         (!others.is_empty()).then(|| others[self.random.random_range(0..others.len())])
     }

@@ -80,11 +80,12 @@ impl World {
         if self.jobs_left > 0 || self.clients.iter().any(|client| client.asked.is_some()) {
             return Some(format!("{} jobs are not submitted, or a client waits", self.jobs_left));
         }
-        let cores: Vec<_> = self.coordinators.iter().filter_map(|coordinator| coordinator.core()).collect();
+        let cores: Vec<_> =
+            self.coordinators.iter().filter_map(|coordinator| coordinator.replica()).collect();
         if cores.len() < self.coordinators.len() {
             return Some("a coordinator does not run".to_string());
         }
-        let heads: Vec<_> = cores.iter().map(|core| core.state().chain()).collect();
+        let heads: Vec<_> = cores.iter().map(|replica| replica.state().chain()).collect();
         if heads.iter().any(|head| *head != heads[0]) {
             return Some(format!("the coordinators stand at {heads:?}"));
         }
@@ -98,7 +99,7 @@ impl World {
         let incomplete = self.coordinators.iter().position(|coordinator| {
             use muster_replica::disk::Disk;
             let span = coordinator.disk.ledger();
-            !span.is_complete() || Some(span.last) != coordinator.core().map(|core| core.applied().0)
+            !span.is_complete() || Some(span.last) != coordinator.replica().map(|replica| replica.applied().0)
         });
         incomplete.map(|which| format!("the ledger of c{} is not complete", which + 1))
     }
@@ -108,12 +109,12 @@ impl World {
         self.say(format_args!("all is done"));
         for which in 0..self.coordinators.len() {
             let coordinator = &self.coordinators[which];
-            let Some(core) = coordinator.core() else { continue };
-            let hash = core.state().hash();
+            let Some(replica) = coordinator.replica() else { continue };
+            let hash = replica.state().hash();
             self.trace.absorb(&hash.0);
-            let verdict = state_holds(core.state())
-                .and_then(|()| self.oracle.same_state.state(core.applied().0, hash))
-                .and_then(|()| replay_equals_live(&format!("c{}", which + 1), core, &coordinator.disk));
+            let verdict = state_holds(replica.state())
+                .and_then(|()| self.oracle.same_state.state(replica.applied().0, hash))
+                .and_then(|()| replay_equals_live(&format!("c{}", which + 1), replica, &coordinator.disk));
             self.hold(verdict);
         }
     }

@@ -10,13 +10,13 @@ use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
-use muster_host::seldom::Seldom;
+use muster_host::log_throttle::LogThrottle;
 use muster_protocol::bus::{DownEnvelope, LogChunk, Up, UpEnvelope};
 use muster_protocol::ids::{BootId, WorkerIdentity};
 use muster_protocol::limits::BUS_MESSAGE_BYTES_MAX;
 use muster_protocol::{codec, subjects};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -31,6 +31,8 @@ const HEAR_QUEUE: usize = 8_192;
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two attempts to reach the broker at most.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Between two log lines about the same problem.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why there is no bus.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +85,8 @@ impl Bus {
         let events = Arc::new(Events {
             inputs: inputs.clone(),
             url: url.to_string(),
-            unreachable: Mutex::default(),
-            slow: Mutex::default(),
+            unreachable: LogThrottle::new(1, LOG_INTERVAL),
+            slow: LogThrottle::new(1, LOG_INTERVAL),
         });
         let options = ConnectOptions::new()
             .name(format!("muster worker {}", speaker.identity))
@@ -142,7 +144,7 @@ impl Bus {
 
 /// Brings what the leader says, until the client is closed.
 async fn hear(mut heard: Subscriber, inputs: mpsc::Sender<Input>, counts: Arc<Counts>) {
-    let mut seldom = Seldom::default();
+    let throttle = LogThrottle::new(1, LOG_INTERVAL);
     while let Some(message) = heard.next().await {
         match codec::open::<DownEnvelope>(&message.payload, BUS_MESSAGE_BYTES_MAX) {
             Ok(envelope) => {
@@ -153,7 +155,7 @@ async fn hear(mut heard: Subscriber, inputs: mpsc::Sender<Input>, counts: Arc<Co
             }
             Err(error) => {
                 counts.malformed.fetch_add(1, Ordering::Relaxed);
-                if let Some(left_out) = seldom.admit() {
+                if let Some(left_out) = throttle.admit() {
                     tracing::warn!(%error, bytes = message.payload.len(), left_out, "dropped a message on the bus that is not one of the leader's");
                 }
             }
@@ -208,8 +210,8 @@ impl Mouth {
 struct Events {
     inputs: mpsc::Sender<Input>,
     url: String,
-    unreachable: Mutex<Seldom>,
-    slow: Mutex<Seldom>,
+    unreachable: LogThrottle,
+    slow: LogThrottle,
 }
 
 impl Events {
@@ -217,7 +219,7 @@ impl Events {
         let url = &self.url;
         match event {
             Event::Connected => {
-                self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).forget();
+                self.unreachable.reset();
                 tracing::info!(%url, "reached the broker");
                 // The agent is gone only when the program ends.
                 let _ = self.inputs.send(Input::Reconnected).await;
@@ -226,7 +228,7 @@ impl Events {
                 tracing::warn!(%url, "lost the broker; trying to reach it")
             }
             Event::SlowConsumer(_) => {
-                if let Some(left_out) = self.slow.lock().unwrap_or_else(PoisonError::into_inner).admit() {
+                if let Some(left_out) = self.slow.admit() {
                     tracing::warn!(
                         left_out,
                         "messages come faster than they are taken; some are lost, and will be said again"
@@ -240,7 +242,7 @@ impl Events {
     }
 
     fn trouble(&self, why: &str) {
-        if let Some(left_out) = self.unreachable.lock().unwrap_or_else(PoisonError::into_inner).admit() {
+        if let Some(left_out) = self.unreachable.admit() {
             tracing::warn!(url = %self.url, why, left_out, "cannot reach the broker; trying on");
         }
     }

@@ -14,7 +14,6 @@ mod chain;
 mod desk;
 mod import;
 mod items;
-mod listener;
 mod page;
 mod report;
 mod server;

@@ -8,7 +8,6 @@
 use super::board::{Board, Label, PEOPLE_MAX, Refusal, is_name};
 use super::desk::{Errand, Problem, Reply};
 use super::import::{self, Complaint, Tally};
-use super::listener::Listener;
 use super::{page, report};
 use axum::Router;
 use axum::body::Bytes;
@@ -21,6 +20,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use muster_host::listener::BoundedListener;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+/// Connections at once; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 512;
 /// A form at most.
 const FORM_BYTES_MAX: usize = 128 << 10;
 /// An import at most.
@@ -108,12 +110,14 @@ pub async fn serve(socket: TcpListener, office: Arc<Office>, ended: oneshot::Rec
         .layer(middleware::from_fn_with_state(Arc::clone(&office), guard))
         .with_state(office);
     let (over, heard) = oneshot::channel::<()>();
-    let serving = axum::serve(Listener::new(socket), router).with_graceful_shutdown(async move {
-        // An error means that the desk is gone, which ends it as well; and nobody hears of it who has ended
-        // already.
-        let _ = ended.await;
-        let _ = over.send(());
-    });
+    let serving = axum::serve(BoundedListener::new(socket, CONNECTIONS_MAX), router).with_graceful_shutdown(
+        async move {
+            // An error means that the desk is gone, which ends it as well; and nobody hears of it who has ended
+            // already.
+            let _ = ended.await;
+            let _ = over.send(());
+        },
+    );
     let mut serving = pin!(serving.into_future());
     tokio::select! {
         served = &mut serving => return served,

@@ -1,20 +1,18 @@
-//! Snapshots on their way between members, in chunks that no queue is too short for.
+//! Transfers snapshots between members in chunks small enough for the queues between them.
 //!
-//! The sender gives out a few chunks per tick. A lost chunk ends the transfer: the sender notices that the
-//! receiver did not catch up, tells Raft so, and Raft begins again. The receiver takes chunks in any order,
-//! and memory only for bytes that came.
+//! The sender sends a few chunks per tick. A lost chunk fails the transfer: the sender notices that the
+//! receiver did not catch up and tells Raft, which begins again. The receiver takes chunks in any order, and
+//! allocates only for bytes that arrived.
 
-use super::peer_message::{CHUNK_BYTES_MAX, PeerMessage, SnapshotChunk};
+use crate::peer_message::{CHUNK_BYTES_MAX, PeerMessage, SnapshotChunk};
 use muster_protocol::ids::RaftId;
 use std::collections::BTreeMap;
 
-/// Chunks to one member per tick.
 const CHUNKS_PER_TICK: usize = 4;
-/// The receiver has so long to install the snapshot after the last chunk was sent.
+/// The time that the receiver has to install the snapshot after the last chunk was sent.
 const INSTALL_MS: u64 = 3_000;
-/// A half transfer is forgotten after so long without a new chunk.
-const SILENT_MS: u64 = 10_000;
-/// One snapshot at most.
+/// After this time without a new chunk, the receiver drops what it has.
+const IDLE_MS: u64 = 10_000;
 const SNAPSHOT_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Debug)]
@@ -23,39 +21,40 @@ struct Sending {
     bytes: Vec<u8>,
     crc: u32,
     sent: usize,
-    done_ms: Option<u64>,
+    all_sent_ms: Option<u64>,
 }
 
-/// Snapshots that this member sends, one per receiver.
+/// Sends at most one snapshot per receiver.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub struct SnapshotSender {
     sending: BTreeMap<RaftId, Sending>,
     last_transfer: u64,
 }
 
-impl Outgoing {
-    /// Begins to send a Raft message that carries a snapshot; an older transfer to the same member ends.
-    pub(super) fn start(&mut self, to: RaftId, bytes: Vec<u8>) {
+impl SnapshotSender {
+    /// Begins to send a Raft message that carries a snapshot, instead of an older one to the same member.
+    pub fn start(&mut self, to: RaftId, bytes: Vec<u8>) {
         self.last_transfer += 1;
         let crc = crc32fast::hash(&bytes);
-        self.sending.insert(to, Sending { transfer: self.last_transfer, bytes, crc, sent: 0, done_ms: None });
+        self.sending
+            .insert(to, Sending { transfer: self.last_transfer, bytes, crc, sent: 0, all_sent_ms: None });
     }
 
-    /// The transfer to that member ended, one way or the other.
-    pub(super) fn end(&mut self, to: RaftId) -> bool {
+    /// Ends the transfer to that member. `false` if there was none.
+    pub fn end(&mut self, to: RaftId) -> bool {
         self.sending.remove(&to).is_some()
     }
 
-    pub(super) fn receivers(&self) -> Vec<RaftId> {
+    pub fn receivers(&self) -> Vec<RaftId> {
         self.sending.keys().copied().collect()
     }
 
-    /// The next chunks. Gives the members whose transfer took too long.
-    pub(super) fn tick(&mut self, mono_ms: u64, mut send: impl FnMut(RaftId, PeerMessage)) -> Vec<RaftId> {
+    /// Sends the next chunks. Returns the members whose transfer failed.
+    pub fn tick(&mut self, mono_ms: u64, mut send: impl FnMut(RaftId, PeerMessage)) -> Vec<RaftId> {
         let mut failed = Vec::new();
         for (to, sending) in &mut self.sending {
-            if let Some(done_ms) = sending.done_ms {
-                if mono_ms >= done_ms + INSTALL_MS {
+            if let Some(all_sent_ms) = sending.all_sent_ms {
+                if mono_ms >= all_sent_ms + INSTALL_MS {
                     failed.push(*to);
                 }
                 continue;
@@ -72,7 +71,7 @@ impl Outgoing {
                 send(*to, PeerMessage::SnapshotChunk(chunk));
                 sending.sent = end;
                 if end == sending.bytes.len() {
-                    sending.done_ms = Some(mono_ms);
+                    sending.all_sent_ms = Some(mono_ms);
                     break;
                 }
             }
@@ -91,18 +90,18 @@ struct Receiving {
     crc: u32,
     chunks: BTreeMap<u64, Vec<u8>>,
     bytes: u64,
-    heard_ms: u64,
+    received_ms: u64,
 }
 
-/// Snapshots that this member receives, one per sender.
+/// Receives at most one snapshot per sender.
 #[derive(Debug, Default)]
-pub(super) struct Incoming {
+pub struct SnapshotReceiver {
     receiving: BTreeMap<RaftId, Receiving>,
 }
 
-impl Incoming {
-    /// Takes a chunk. Gives all bytes once they are there and whole.
-    pub(super) fn take(&mut self, mono_ms: u64, from: RaftId, chunk: SnapshotChunk) -> Option<Vec<u8>> {
+impl SnapshotReceiver {
+    /// Takes a chunk. Returns all bytes once they are complete and match their checksum.
+    pub fn take(&mut self, mono_ms: u64, from: RaftId, chunk: SnapshotChunk) -> Option<Vec<u8>> {
         let whole = CHUNK_BYTES_MAX as u64;
         let expected = chunk.total.checked_sub(chunk.offset)?.min(whole);
         if chunk.total > SNAPSHOT_BYTES_MAX
@@ -110,7 +109,7 @@ impl Incoming {
             || expected == 0
             || chunk.bytes.len() as u64 != expected
         {
-            tracing::warn!(%from, "a snapshot's chunk does not fit its own description");
+            tracing::warn!(%from, "a snapshot chunk contradicts its own header");
             return None;
         }
         let fresh = || Receiving {
@@ -119,14 +118,14 @@ impl Incoming {
             crc: chunk.crc,
             chunks: BTreeMap::new(),
             bytes: 0,
-            heard_ms: mono_ms,
+            received_ms: mono_ms,
         };
         let receiving = self.receiving.entry(from).or_insert_with(fresh);
         if (receiving.transfer, receiving.total, receiving.crc) != (chunk.transfer, chunk.total, chunk.crc) {
-            // A sender that was restarted counts from one again, so "another" is all that can be said.
+            // Any other transfer replaces this one: a restarted sender counts from one again.
             *receiving = fresh();
         }
-        receiving.heard_ms = mono_ms;
+        receiving.received_ms = mono_ms;
         if receiving.chunks.insert(chunk.offset, chunk.bytes).is_none() {
             receiving.bytes += expected;
         }
@@ -136,15 +135,15 @@ impl Incoming {
         let receiving = self.receiving.remove(&from)?;
         let bytes: Vec<u8> = receiving.chunks.into_values().flatten().collect();
         if crc32fast::hash(&bytes) != receiving.crc {
-            tracing::warn!(%from, "a snapshot's bytes do not match their checksum");
+            tracing::warn!(%from, "a snapshot does not match its checksum");
             return None;
         }
         Some(bytes)
     }
 
-    /// Forgets transfers that do not go on.
-    pub(super) fn expire(&mut self, mono_ms: u64) {
-        self.receiving.retain(|_, receiving| mono_ms < receiving.heard_ms + SILENT_MS);
+    /// Drops transfers that have stalled.
+    pub fn expire(&mut self, mono_ms: u64) {
+        self.receiving.retain(|_, receiving| mono_ms < receiving.received_ms + IDLE_MS);
     }
 }
 
@@ -152,10 +151,10 @@ impl Incoming {
 mod tests {
     use super::*;
 
-    fn chunks(outgoing: &mut Outgoing) -> Vec<SnapshotChunk> {
+    fn chunks(sender: &mut SnapshotSender) -> Vec<SnapshotChunk> {
         let mut chunks = Vec::new();
         for _ in 0..10 {
-            outgoing.tick(0, |_, message| {
+            sender.tick(0, |_, message| {
                 if let PeerMessage::SnapshotChunk(chunk) = message {
                     chunks.push(chunk);
                 }
@@ -165,32 +164,32 @@ mod tests {
     }
 
     #[test]
-    fn chunks_in_any_order_and_repeated_make_the_whole() {
+    fn chunks_arrive_in_any_order_and_repeatedly() {
         let bytes: Vec<u8> = (0..CHUNK_BYTES_MAX * 5 + 7).map(|n| n as u8).collect();
-        let mut outgoing = Outgoing::default();
-        outgoing.start(RaftId(2), bytes.clone());
-        let mut chunks = chunks(&mut outgoing);
+        let mut sender = SnapshotSender::default();
+        sender.start(RaftId(2), bytes.clone());
+        let mut chunks = chunks(&mut sender);
         assert_eq!(chunks.len(), 6);
         chunks.reverse();
         chunks.insert(1, chunks[0].clone());
-        let mut incoming = Incoming::default();
+        let mut receiver = SnapshotReceiver::default();
         let last = chunks.pop().unwrap();
-        assert!(chunks.into_iter().all(|chunk| incoming.take(0, RaftId(1), chunk).is_none()));
-        assert_eq!(incoming.take(0, RaftId(1), last), Some(bytes));
-        assert_eq!(outgoing.tick(INSTALL_MS - 1, |_, _| ()), []);
-        assert_eq!(outgoing.tick(INSTALL_MS, |_, _| ()), [RaftId(2)]);
-        assert_eq!(outgoing.receivers(), []);
+        assert!(chunks.into_iter().all(|chunk| receiver.take(0, RaftId(1), chunk).is_none()));
+        assert_eq!(receiver.take(0, RaftId(1), last), Some(bytes));
+        assert_eq!(sender.tick(INSTALL_MS - 1, |_, _| ()), []);
+        assert_eq!(sender.tick(INSTALL_MS, |_, _| ()), [RaftId(2)]);
+        assert_eq!(sender.receivers(), []);
     }
 
     #[test]
-    fn damage_and_lies_are_refused_without_taking_memory() {
-        let mut outgoing = Outgoing::default();
-        outgoing.start(RaftId(2), vec![7; 100]);
-        let good = chunks(&mut outgoing).remove(0);
+    fn damaged_and_inconsistent_chunks_are_refused_without_taking_memory() {
+        let mut sender = SnapshotSender::default();
+        sender.start(RaftId(2), vec![7; 100]);
+        let good = chunks(&mut sender).remove(0);
         let bad = |change: fn(&mut SnapshotChunk)| {
             let mut chunk = good.clone();
             change(&mut chunk);
-            Incoming::default().take(0, RaftId(1), chunk)
+            SnapshotReceiver::default().take(0, RaftId(1), chunk)
         };
         assert!(bad(|_| ()).is_some());
         assert!(bad(|chunk| chunk.bytes[3] = 0).is_none());

@@ -75,9 +75,9 @@ struct Reader {
 impl Reader {
     fn drive(&mut self, input: Input) -> (Vec<Tail>, Vec<(u64, String, bool)>) {
         let now = self.cluster.now();
-        let core = self.cluster.members.get_mut(&self.leader).unwrap().core.as_mut().unwrap();
+        let replica = self.cluster.members.get_mut(&self.leader).unwrap().replica.as_mut().unwrap();
         let (mut told, mut read) = (Vec::new(), Vec::new());
-        core.handle(now, input, &mut |output| {
+        replica.handle(now, input, &mut |output| {
             if let Output::Tail(chunk) = output {
                 read.push((chunk.offset, String::from_utf8(chunk.bytes).unwrap() + &chunk.error, chunk.end));
             } else if let Output::Down { envelope, .. } = output
@@ -96,7 +96,7 @@ impl Reader {
         credit_bytes: u64,
     ) -> (Vec<Tail>, Vec<(u64, String, bool)>) {
         let (id, stream) = (RequestId(9), Stream::Stdout);
-        self.drive(Input::OpenTail { token: 0, id, attempt, stream, offset, follow: true, credit_bytes })
+        self.drive(Input::OpenTail { id, attempt, stream, offset, follow: true, credit_bytes })
     }
 
     fn chunk(&mut self, offset: u64, text: &str, end: bool) -> (Vec<Tail>, Vec<(u64, String, bool)>) {

@@ -1,9 +1,8 @@
-//! From a request that changes something to its answer: it waits until the command was applied, or it is
-//! clear that nobody knows.
+//! Submits the command of a request, and waits until it is applied or its outcome is unknown.
 
-use super::Shared;
+use super::app_state::AppState;
 use super::caller::Caller;
-use super::complaint::Complaint;
+use super::error::ApiError;
 use axum::Json;
 use muster_protocol::command::Command;
 use muster_protocol::envelope::{Answer, Reply};
@@ -13,21 +12,21 @@ use muster_protocol::view::AcceptedView;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The core gives up first, and knows more; this is for a core that hangs.
+/// Longer than the replica's own timeout, which knows more: this one is for a replica that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(COMMIT_TIMEOUT_MS + 2_000);
 
-/// Asks for a command whose body had so many bytes; `job` is what it is about.
-pub async fn to(
-    shared: &Shared,
+/// `bytes`: the size of the request's body. `job`: the job that the command is about, if it exists already.
+pub async fn submit(
+    app: &AppState,
     caller: Caller,
     command: Command,
     bytes: usize,
     job: Option<JobId>,
-) -> Result<Json<AcceptedView>, Complaint> {
-    let asked = timeout(ANSWER_TIMEOUT, shared.api.inlet.command(caller.envelope(command), bytes)).await;
-    let unknown =
-        |_| Complaint::timed_out("it is not known whether it was done; send the same request again");
-    match asked.map_err(unknown)??? {
+) -> Result<Json<AcceptedView>, ApiError> {
+    let answered =
+        timeout(ANSWER_TIMEOUT, app.backend.replica.command(caller.envelope(command), bytes)).await;
+    let unknown = |_| ApiError::timed_out("it is not known whether it was done; send the same request again");
+    match answered.map_err(unknown)??? {
         Answer::Accepted(accepted) => {
             let job = match accepted.reply {
                 Reply::Submitted(submitted) => Some(submitted.job),

@@ -1,4 +1,4 @@
-//! The listening socket of the API: so many connections at once, each without delay.
+//! A listening socket for axum with a limit on connections, each without Nagle's delay.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,40 +11,40 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
-/// Connections at once; the next one waits in the system's queue.
-const CONNECTIONS_MAX: usize = 1024;
-/// After an accept that failed: the process may have too many open files.
+/// The pause after a failed accept: the process may have too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// The socket.
-pub struct Listener {
+/// A listener that accepts a limited number of connections at once.
+#[derive(Debug)]
+pub struct BoundedListener {
     socket: TcpListener,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-impl Listener {
-    /// Listens there.
-    pub fn new(socket: TcpListener) -> Listener {
-        Listener { socket, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+impl BoundedListener {
+    /// Beyond `connections_max`, connections wait in the system's queue.
+    #[must_use]
+    pub fn new(socket: TcpListener, connections_max: usize) -> BoundedListener {
+        BoundedListener { socket, permits: Arc::new(Semaphore::new(connections_max)) }
     }
 }
 
-impl axum::serve::Listener for Listener {
+impl axum::serve::Listener for BoundedListener {
     type Io = Connection;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
         loop {
             match self.socket.accept().await {
                 Ok((stream, address)) => {
-                    // An answer is one small write: waiting for more of it would cost 40 ms each.
+                    // An answer is one small write: waiting for more would cost 40 ms each.
                     if stream.set_nodelay(true).is_ok() {
-                        return (Connection { stream, _place: place }, address);
+                        return (Connection { stream, _permit: permit }, address);
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a connection to the API was not accepted");
+                    tracing::warn!(%error, "a connection was not accepted");
                     sleep(ACCEPT_RETRY).await;
                 }
             }
@@ -56,10 +56,11 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// A connection, with its place among the others.
+/// A connection, which counts against the limit until it is dropped.
+#[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl AsyncRead for Connection {

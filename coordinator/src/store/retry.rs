@@ -1,4 +1,4 @@
-//! A short wait for what is about to be given back: by threads that are ending, or by a process that is.
+//! Waits shortly for a resource that ending threads or an ending process are about to release.
 
 use std::thread;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Tries again while something is held, for half a second in all; then its last answer counts.
+/// Retries while a resource is held, for half a second in all, and then returns the last result.
 pub fn until_free<T, E>(
     mut attempt: impl FnMut() -> Result<T, E>,
     is_held: impl Fn(&E) -> bool,

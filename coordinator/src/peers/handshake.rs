@@ -1,5 +1,4 @@
-//! The first words on a connection between coordinators: who speaks, to whom, of which cluster, in which
-//! version.
+//! The handshake on a connection between coordinators: cluster, sender, receiver and version.
 
 use crate::config::Config;
 use bincode::{Decode, Encode};
@@ -8,54 +7,33 @@ use muster_protocol::ids::RaftId;
 use muster_replica::MemberConfig;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Begins every connection: something else than a coordinator is noticed at its first word.
+/// Begins every connection, so that a client that is not a coordinator is noticed at once.
 const MAGIC: [u8; 4] = *b"MSTR";
-/// The version of what follows it.
+/// The version of what follows.
 const VERSION: u8 = 1;
-/// A hello holds a few names.
 const BYTES_MAX: usize = 1024;
 
-/// Why a caller was turned away.
+/// Why a caller was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Stranger {
-    /// Not a coordinator.
+pub enum HandshakeError {
     #[error("it does not speak as a coordinator does")]
     NotACoordinator,
-    /// A coordinator of another version.
     #[error("it speaks version {found} between coordinators, and this one speaks {VERSION}")]
-    Version {
-        /// The version found.
-        found: u8,
-    },
-    /// Too long.
+    Version { found: u8 },
     #[error("its hello has {bytes} bytes, and at most {BYTES_MAX} are possible")]
-    TooLong {
-        /// As announced.
-        bytes: usize,
-    },
-    /// Not a hello.
+    TooLong { bytes: usize },
     #[error("its hello cannot be read: {0}")]
     Malformed(#[from] CodecError),
-    /// Another cluster.
     #[error("it is of the cluster {0:?}")]
     Cluster(String),
-    /// Not one of the members.
     #[error("{raft_id} under the name {name:?} is not a member; is the list of members the same everywhere?")]
-    NotAMember {
-        /// As it says.
-        raft_id: RaftId,
-        /// As it says.
-        name: String,
-    },
-    /// It wanted another one.
+    NotAMember { raft_id: RaftId, name: String },
     #[error("it wanted to reach {0}; is the list of members the same everywhere?")]
     NotMe(RaftId),
-    /// The connection ended.
     #[error("the connection ended: {0}")]
     Ended(#[from] std::io::Error),
 }
 
-/// What is said first.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 struct Hello {
     cluster: String,
@@ -64,24 +42,20 @@ struct Hello {
     to: RaftId,
 }
 
-/// This coordinator among the others.
 #[derive(Clone, Debug)]
-pub struct Identity {
-    /// The cluster's name.
+pub struct PeerIdentity {
     pub cluster: String,
-    /// This one.
     pub me: MemberConfig,
-    /// All, this one too.
+    /// All members, including this one.
     pub members: Vec<MemberConfig>,
 }
 
-impl Identity {
-    /// As configured.
-    pub fn new(config: &Config, me: &MemberConfig) -> Identity {
-        Identity { cluster: config.cluster.clone(), me: me.clone(), members: config.members.clone() }
+impl PeerIdentity {
+    pub fn new(config: &Config, me: &MemberConfig) -> PeerIdentity {
+        PeerIdentity { cluster: config.cluster.clone(), me: me.clone(), members: config.members.clone() }
     }
 
-    /// The first words to another member.
+    /// The bytes that begin a connection to another member.
     pub(super) fn hello_to(&self, to: RaftId) -> Vec<u8> {
         let hello =
             Hello { cluster: self.cluster.clone(), from: self.me.raft_id, name: self.me.name.clone(), to };
@@ -93,37 +67,40 @@ impl Identity {
         bytes
     }
 
-    /// Reads a caller's first words, and says which member it is.
-    pub(super) async fn greet(&self, stream: &mut (impl AsyncRead + Unpin)) -> Result<RaftId, Stranger> {
+    /// Reads a caller's hello, and returns which member it is.
+    pub(super) async fn read_hello(
+        &self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<RaftId, HandshakeError> {
         let mut head = [0; MAGIC.len() + 1];
         stream.read_exact(&mut head).await?;
         if head[..MAGIC.len()] != MAGIC {
-            return Err(Stranger::NotACoordinator);
+            return Err(HandshakeError::NotACoordinator);
         }
         let found = head[MAGIC.len()];
         if found != VERSION {
-            return Err(Stranger::Version { found });
+            return Err(HandshakeError::Version { found });
         }
         let bytes = stream.read_u32().await? as usize;
         if bytes > BYTES_MAX {
-            return Err(Stranger::TooLong { bytes });
+            return Err(HandshakeError::TooLong { bytes });
         }
         let mut body = vec![0; bytes];
         stream.read_exact(&mut body).await?;
         self.check(codec::open(&body, BYTES_MAX)?)
     }
 
-    fn check(&self, hello: Hello) -> Result<RaftId, Stranger> {
+    fn check(&self, hello: Hello) -> Result<RaftId, HandshakeError> {
         if hello.cluster != self.cluster {
-            return Err(Stranger::Cluster(hello.cluster));
+            return Err(HandshakeError::Cluster(hello.cluster));
         }
         if hello.to != self.me.raft_id {
-            return Err(Stranger::NotMe(hello.to));
+            return Err(HandshakeError::NotMe(hello.to));
         }
         let known =
             self.members.iter().any(|member| member.raft_id == hello.from && member.name == hello.name);
         if !known || hello.from == self.me.raft_id {
-            return Err(Stranger::NotAMember { raft_id: hello.from, name: hello.name });
+            return Err(HandshakeError::NotAMember { raft_id: hello.from, name: hello.name });
         }
         Ok(hello.from)
     }
@@ -133,16 +110,16 @@ impl Identity {
 mod tests {
     use super::*;
 
-    fn identity(cluster: &str, position: usize) -> Identity {
+    fn identity(cluster: &str, position: usize) -> PeerIdentity {
         let members = crate::config::members("c1=h:1/h:2,c2=h:3/h:4,c3=h:5/h:6").unwrap();
-        Identity { cluster: cluster.to_string(), me: members[position].clone(), members }
+        PeerIdentity { cluster: cluster.to_string(), me: members[position].clone(), members }
     }
 
     #[tokio::test]
-    async fn members_are_let_in_and_others_are_told_apart() {
+    async fn members_are_accepted_and_others_refused() {
         let me = identity("test", 0);
         let good = identity("test", 1).hello_to(RaftId(1));
-        assert_eq!(me.greet(&mut good.as_slice()).await.unwrap(), RaftId(2));
+        assert_eq!(me.read_hello(&mut good.as_slice()).await.unwrap(), RaftId(2));
         let table: Vec<(Vec<u8>, &str)> = vec![
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not speak as a coordinator does"),
             (
@@ -160,7 +137,7 @@ mod tests {
             (identity("test", 0).hello_to(RaftId(1)), "raft-1 under the name \"c1\" is not a member"),
         ];
         for (bytes, expected) in table {
-            let said = me.greet(&mut bytes.as_slice()).await.unwrap_err().to_string();
+            let said = me.read_hello(&mut bytes.as_slice()).await.unwrap_err().to_string();
             assert!(said.starts_with(expected), "{said}");
         }
     }
