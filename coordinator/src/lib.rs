@@ -4,8 +4,6 @@
 //! import `muster-protocol`, `muster-machine`, `muster-replica` and `muster-host`. Within it, `handle` and
 //! `store` stand below `peers`, `bus`, `api` and `replay`, and `process` assembles them all.
 
-#![allow(missing_docs, reason = "docs are written where a name does not say enough")]
-
 mod api;
 mod bus;
 pub mod config;

@@ -8,8 +8,6 @@
 //!
 //! **Boundary**: it may import `muster-protocol` and `muster-machine`, nothing else of Muster.
 
-#![allow(missing_docs, reason = "docs are written where a name does not say enough")]
-
 pub mod apply;
 mod backfill;
 mod clock;
