@@ -1,30 +1,28 @@
-//! How a verb ends when it does not end well, and with which exit code.
+//! How a verb can fail, and the exit code for each way.
 
 use crate::{client, jobfile};
 use std::process::ExitCode;
 
-/// Why a verb did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// A job failed or was cancelled; it was said already.
+    /// A job failed or was cancelled; this has been printed already.
     #[error("the job did not succeed")]
     JobFailed,
-    /// Bad usage or bad input: nothing was done.
+    /// Bad usage or bad input; nothing was done.
     #[error("{0}")]
     Input(String),
-    /// The cluster could not be reached, or has no leader: the outcome is unknown.
+    /// The cluster could not be reached or has no leader; the outcome is unknown.
     #[error("{0}")]
     Unreachable(String),
-    /// Something else failed.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
-    /// Whoever read what we print has seen enough.
+    /// The reader of standard output closed it.
     #[error("the reader is gone")]
     OutputClosed,
 }
 
 impl CliError {
-    /// What is left to say about it.
+    /// The message to print, unless everything has been said.
     pub fn message(&self) -> Option<String> {
         match self {
             CliError::JobFailed | CliError::OutputClosed => None,
@@ -32,7 +30,7 @@ impl CliError {
         }
     }
 
-    /// The exit code, as documented.
+    /// As the README documents it.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::OutputClosed => 0,

@@ -1,13 +1,13 @@
-//! The log of a server, on standard error. What is logged follows `RUST_LOG`.
+//! Logging of the server verbs, to standard error. `RUST_LOG` sets the filter.
 
 use crate::args::LogFormat;
 use std::io::{self, IsTerminal};
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless `RUST_LOG` says otherwise: raft's own words are too many.
+/// The filter unless `RUST_LOG` is set: without it, raft logs too much.
 const FILTER_DEFAULT: &str = "info,raft=warn,sled=warn,async_nats=warn,hyper=warn";
 
-/// Turns logging on. A second call changes nothing.
+/// Starts logging. A second call changes nothing.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
     let builder = tracing_subscriber::fmt()
@@ -18,6 +18,6 @@ pub fn start(format: LogFormat) {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    // Somebody else's subscriber is as good.
+    // An error means that a subscriber is set already.
     drop(started);
 }

@@ -1,7 +1,7 @@
-//! The one binary: `muster`.
+//! `muster`: the command line and the one binary.
 //!
-//! Its one job is to be the face: it reads the command line, runs a verb, and exits with the code that the
-//! README documents. What clusters do is in other rooms; what is printed is in [`render`], and nowhere else.
+//! Its one job is to parse the command line, run a verb and exit with the code that the README documents. The
+//! work is in other crates. Only [`render`] prints.
 
 mod args;
 mod audit;
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // An executor runs alone in its process, and has threads of its own.
+    // An executor has a process and threads of its own, and no runtime.
     if let Verb::Executor(arguments) = &cli.verb {
         return servers::executor(&arguments.name);
     }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(verbs::run(cli.verb));
-    // A blocked thread (a resolver, a disk) must not keep a verb that is done.
+    // Blocked threads (a resolver, a disk) must not delay the exit.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,

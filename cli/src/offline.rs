@@ -1,5 +1,4 @@
-//! The ledger of a coordinator that does not run, folded in this process. Nothing else here knows that room's
-//! entrance.
+//! Replays the ledger of a coordinator that is not running. No other file names that entry point.
 
 use crate::error::CliError;
 use anyhow::anyhow;
@@ -8,14 +7,13 @@ use muster_coordinator::store::StoreError;
 use muster_protocol::view::ReplayView;
 use std::path::Path;
 
-/// An index or a moment as a user writes it, in the form that the API takes.
+/// A log index or a time as a user writes it, in the form that the API takes.
 pub fn canonical(text: &str) -> Result<String, CliError> {
     let until: Until =
         text.trim().parse().map_err(|error: ParseUntilError| CliError::Input(error.to_string()))?;
     Ok(until.to_string())
 }
 
-/// Folds the ledger in `directory`.
 pub fn fold(
     directory: &Path,
     until: Option<&str>,
@@ -32,7 +30,7 @@ pub fn fold(
         | ReplayError::Chain { .. }
         | ReplayError::Malformed { .. }
         | ReplayError::Snapshot(_) => CliError::Other(anyhow!("{error}")),
-        // It was asked for something that is not there; nothing is known to be wrong with what is.
+        // The request asks for something that is not there; the ledger itself may be fine.
         ReplayError::Store(_) | ReplayError::TooEarly { .. } | ReplayError::Incomplete { .. } => {
             CliError::Input(error.to_string())
         }

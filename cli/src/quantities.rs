@@ -1,8 +1,8 @@
-//! Amounts as people write them: sizes, durations, CPUs, arrays, moments. Read here, and nowhere else.
+//! Quantities as people write them: sizes, durations, CPUs, index ranges. No other file parses them.
 
 use std::ops::RangeInclusive;
 
-/// A text that is not an amount of the expected kind; the message says what would be one.
+/// The message says what would be valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ParseQuantityError(String);
@@ -19,10 +19,10 @@ const CPUS: &str = "a number of CPUs from 0 to 1000000, as 2 or 0.5";
 const ARRAY: &str = "an array: FIRST-LAST or FIRST-LAST:STEP, as \"0-99\" or \"0-99:2\"";
 const MIB: u128 = 1 << 20;
 const CPUS_MAX: f64 = 1_000_000.0;
-/// What remains of a fraction is kept in this many parts.
+/// More digits after the point are refused.
 const FRACTION_DIGITS: usize = 9;
 
-/// `2GiB`, in whole MiB, rounded up.
+/// `2GiB` in MiB, rounded up.
 pub fn size_mib(text: &str) -> Result<u32, ParseQuantityError> {
     let wrong = || ParseQuantityError::new(text, SIZE);
     let (number, unit) = split_unit(text.trim());
@@ -46,7 +46,7 @@ pub fn size_mib(text: &str) -> Result<u32, ParseQuantityError> {
         .map_err(|_| ParseQuantityError::new(text, "a size that fits: at most 4095 TiB"))
 }
 
-/// `1h30m`, in milliseconds.
+/// `1h30m` in milliseconds.
 pub fn duration_ms(text: &str) -> Result<u64, ParseQuantityError> {
     let wrong = || ParseQuantityError::new(text, DURATION);
     let mut rest = text.trim();
@@ -73,31 +73,29 @@ pub fn duration_ms(text: &str) -> Result<u64, ParseQuantityError> {
     u64::try_from(total).map_err(|_| wrong())
 }
 
-/// `0.5`, in thousandths.
+/// `0.5` CPUs in thousandths.
 pub fn cpu_milli(text: &str) -> Result<u32, ParseQuantityError> {
     let number: f64 = text.trim().parse().map_err(|_| ParseQuantityError::new(text, CPUS))?;
     cpus_to_milli(number).ok_or_else(|| ParseQuantityError::new(text, CPUS))
 }
 
-/// A number of CPUs, in thousandths.
+/// CPUs in thousandths; `None` if out of range.
 pub fn cpus_to_milli(cpus: f64) -> Option<u32> {
     let inside = (0.0..=CPUS_MAX).contains(&cpus);
-    // Within the bounds, the number of thousandths fits.
+    // The range check makes sure that the result fits.
     inside.then(|| (cpus * 1000.0).round() as u32)
 }
 
-/// The indices of an array.
+/// The indices of an array job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IndexRange {
-    /// The first index.
     pub first: u64,
-    /// From one to the next.
     pub step: u32,
-    /// How many there are.
+    /// How many indices.
     pub tasks: u32,
 }
 
-/// `0-99` or `0-99:2`, with so many tasks at most.
+/// `0-99` or `0-99:2`, with at most `tasks_max` indices.
 pub fn index_range(text: &str, tasks_max: u32) -> Result<IndexRange, ParseQuantityError> {
     let wrong = || ParseQuantityError::new(text, ARRAY);
     let (range, step) = match text.trim().split_once(':') {
@@ -123,13 +121,13 @@ fn whole(text: &str, range: RangeInclusive<u64>) -> Option<u64> {
     text.parse().ok().filter(|number| digits && range.contains(number))
 }
 
-/// The number in front, and what follows it.
+/// Splits a leading number from what follows it.
 fn split_unit(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)
 }
 
-/// `1.5` as its whole part, its fraction in parts, and how many parts make one.
+/// `1.5` as (1, 5, 10): whole part, numerator and denominator of the fraction.
 fn decimal(text: &str) -> Option<(u128, u128, u128)> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let dot = text.contains('.');
@@ -137,7 +135,7 @@ fn decimal(text: &str) -> Option<(u128, u128, u128)> {
         return None;
     }
     let parts = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    // A number without an end would overflow later.
+    // Limits the whole part, so that later products fit.
     let whole: u64 = whole.parse().ok()?;
     Some((whole.into(), parts, 10u128.pow(u32::try_from(fraction.len()).ok()?)))
 }

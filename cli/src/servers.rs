@@ -1,5 +1,5 @@
-//! The processes of a cluster, one verb each: flags in, the other rooms' `run` called. Nothing else knows
-//! those rooms' entrances.
+//! The server verbs: each turns its flags into a configuration and calls another crate's `run`. No other file
+//! of this crate names those entry points.
 
 use crate::args::{BrokerArgs, CoordinatorArgs, WorkerArgs};
 use crate::error::CliError;
@@ -11,7 +11,7 @@ use muster_worker::WorkerConfig;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// SIGTERM or SIGINT.
+/// Returns at SIGTERM or SIGINT.
 pub async fn shutdown_signal() -> anyhow::Result<()> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate()).context("listen for SIGTERM")?,
@@ -31,7 +31,6 @@ async fn wait_for_shutdown() {
     }
 }
 
-/// Runs a coordinator.
 pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), CliError> {
     logging::start(arguments.log_format);
     let members = muster_coordinator::members(&arguments.members)
@@ -47,10 +46,11 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), CliError> {
     };
     config.validate().map_err(|error| CliError::Input(format!("cannot {error}")))?;
     muster_coordinator::run(config, wait_for_shutdown()).await.map_err(|error| {
-        // Some of its phrases say what it failed to do, others what is wrong.
+        // Some messages complete "cannot ..", others are sentences.
         match &error {
             RunError::Config(_) => CliError::Input(format!("cannot {error}")),
-            // A directory that is somebody else's, or in use: another one is wanted, and nothing was touched.
+            // Another cluster's directory, or one in use. The user must name another one; nothing was
+            // changed.
             RunError::Store(store) if !matches!(store, StoreError::Disk(_)) => {
                 CliError::Input(error.to_string())
             }
@@ -67,7 +67,6 @@ pub async fn coordinator(arguments: CoordinatorArgs) -> Result<(), CliError> {
     })
 }
 
-/// Runs a worker.
 pub async fn worker(arguments: WorkerArgs) -> Result<(), CliError> {
     logging::start(arguments.log_format);
     let mut config = WorkerConfig::new(arguments.cluster, arguments.data, arguments.nats);
@@ -86,7 +85,7 @@ pub async fn worker(arguments: WorkerArgs) -> Result<(), CliError> {
         .map_err(|error| CliError::Other(anyhow!("the worker has ended: {error}")))
 }
 
-/// Runs the embedded broker alone.
+/// Runs the embedded broker on its own.
 pub async fn broker(arguments: BrokerArgs) -> Result<(), CliError> {
     let input = |error: broker::Error| match error {
         broker::Error::NotLoopback { .. } => CliError::Input(format!("cannot {error}")),
@@ -99,7 +98,7 @@ pub async fn broker(arguments: BrokerArgs) -> Result<(), CliError> {
     }
 }
 
-/// Runs one of the worker's executors.
+/// Runs a built-in executor; the agent starts this process.
 pub fn executor(name: &str) -> ExitCode {
     muster_executors::main(name)
 }

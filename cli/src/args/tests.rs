@@ -1,4 +1,4 @@
-//! The command line holds together, and every command that a document shows is one that it takes.
+//! The command line is consistent, and every command that a document shows parses.
 
 use super::values::{job_id, log_source};
 use super::{Cli, LogSource};
@@ -34,8 +34,8 @@ fn ids() {
     assert!(log_source("x").is_err() && log_source("4.2.1").is_err());
 }
 
-/// The commands of a text: what follows a prompt (`$`, also after a host's name) or begins with `muster`, with
-/// continued lines joined. A line may hold several, with ` ; ` or ` && ` between.
+/// The commands in a text: after a prompt (`$`, also `HOST$`) or at the start of a line, with continuation
+/// lines joined. ` ; ` and ` && ` separate several commands on a line.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let joined = text.replace("\\\n", " ");
     let lines = joined.lines().map(str::trim).filter_map(|line| {
@@ -52,7 +52,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The words of a command: a comment ends it, single quotes hold a word together.
+/// Splits a command into words; single quotes group, ` # ` begins a comment.
 fn words(command: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (place, part) in command.split('\'').enumerate() {

@@ -1,4 +1,4 @@
-//! What a flag or argument may say: ids and quantities, read from text.
+//! Values of flags and arguments: ids and quantities.
 
 use crate::quantities;
 use muster_protocol::ids::{AttemptId, JobId, TaskId};
@@ -10,18 +10,16 @@ pub fn job_id(text: &str) -> Result<JobId, String> {
     full.parse().map_err(|_| format!("{text:?} is no job: jobs are job-1, job-2, …"))
 }
 
-/// What logs are asked of.
+/// Whose output to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogSource {
-    /// Every task of a job.
     Job(JobId),
-    /// One task: its newest attempt.
+    /// The newest attempt of a task.
     Task(TaskId),
-    /// One attempt.
     Attempt(AttemptId),
 }
 
-/// `job-42`, `job-42.7` or `job-42.7#2`, each also without `job-`.
+/// `job-42`, `job-42.7` or `job-42.7#2`; `job-` may be left out.
 pub fn log_source(text: &str) -> Result<LogSource, String> {
     let full =
         if text.starts_with(|c: char| c.is_ascii_digit()) { format!("job-{text}") } else { text.to_string() };

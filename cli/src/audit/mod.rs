@@ -1,10 +1,12 @@
-//! What the log proves of a training's samples: that each was consumed exactly once, by which round, and by
-//! whose lease.
+//! The sample audit: does the log prove that a training consumed each of its samples exactly once?
 //!
-//! A fold of a job's events that knows only what stands in the records, not the program that wrote them.
-//! **Rules**: nothing is leased that was consumed or left out; a round consumes only what was leased to it by
-//! the same attempt, once, and after the round before; what a killed attempt had leased goes back. At the end
-//! nothing is missing below the last number.
+//! It is a fold over a job's events that reads the records as text. Its structs, and its interval set, are
+//! deliberately independent of those that the trainers write with: a shared bug would hide itself. So it must
+//! never import the trainers' types or `protocol::training`.
+//!
+//! **Rules.** No lease holds samples that were consumed or skipped. A round consumes only samples that the
+//! same attempt leased for it, once, and in the order of rounds. Samples leased by a killed attempt are
+//! returned. At the end, no number below the last one is missing.
 
 mod sample_set;
 
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// So many violations are told of; what is wrong so often is wrong for one reason.
+/// Violations reported per stage: a mistake that repeats so often has one cause.
 const VIOLATIONS_MAX: usize = 20;
 
 #[derive(Deserialize)]
@@ -45,33 +47,28 @@ struct ResumeRecord {
     samples: u64,
 }
 
-/// An open lease.
 #[derive(Debug)]
 struct OpenLease {
     epoch: u32,
     samples: SampleSet,
 }
 
-/// A stage that trains, as its records tell it.
+/// The audit of one stage of `train`. Serialised as the output of `muster audit samples --json`.
 #[derive(Debug, Serialize)]
 pub struct StageAudit {
-    /// Its name.
     pub stage: String,
-    /// Rounds that were committed.
+    /// Committed rounds.
     pub rounds: u64,
-    /// Samples that they consumed.
     pub consumed: SampleSet,
-    /// Samples that a guard left out.
+    /// Samples that the loss guard skipped.
     pub skipped: SampleSet,
-    /// Samples of the whole run, as the training says; 0: it does not.
+    /// Samples of the whole run, as the training announces it; 0 if it does not.
     pub planned: u64,
-    /// Leases given.
     pub leases: u64,
-    /// Samples that were leased and went back, since the attempt was killed, rolled back or late.
+    /// Samples that were leased and then returned: the attempt was killed, rolled back or late.
     pub returned: u64,
-    /// Attempts that leased.
+    /// Attempts that leased samples.
     pub attempts: u64,
-    /// Violations.
     pub violations: Vec<String>,
     #[serde(skip)]
     tasks: Range<u32>,
@@ -81,15 +78,12 @@ pub struct StageAudit {
     epochs: BTreeMap<TaskId, u32>,
 }
 
-/// The proof.
 #[derive(Debug, Serialize)]
 pub struct Audit {
-    /// Each stage that trains.
     pub stages: Vec<StageAudit>,
 }
 
 impl Audit {
-    /// Of a job of which nothing was heard yet.
     pub fn of(spec: &JobSpec) -> Audit {
         let mut first = 0u32;
         let mut stages = Vec::new();
@@ -103,7 +97,7 @@ impl Audit {
         Audit { stages }
     }
 
-    /// Takes the next event of the job.
+    /// Takes the next event of the job, in the order of the log.
     pub fn take(&mut self, view: &EventView) {
         let Event::ProgressRecorded(record) = &view.event else { return };
         let of = self.stages.iter_mut().find(|stage| stage.tasks.contains(&record.attempt.task.index));
@@ -114,14 +108,14 @@ impl Audit {
         }
     }
 
-    /// Looks at what is there in the end. `succeeded`: nothing may be missing of what was planned.
+    /// Checks the totals after the last event. If the job `succeeded`, no planned sample may be missing.
     pub fn close(&mut self, succeeded: bool) {
         for stage in &mut self.stages {
             stage.close(succeeded);
         }
     }
 
-    /// Whether there is something to prove, and all of it holds.
+    /// Whether the job trains, and without violations.
     pub fn holds(&self) -> bool {
         !self.stages.is_empty() && self.stages.iter().all(|stage| stage.violations.is_empty())
     }
@@ -162,7 +156,7 @@ impl StageAudit {
                 self.planned = self.planned.max(started.samples);
                 Ok(())
             }
-            // Each decision has a key of its own.
+            // Each decision of the guard has a key of its own.
             key if key.starts_with("guard/") => self.leave_out(read(&record.body)?),
             _ => Ok(()),
         }
@@ -174,8 +168,8 @@ impl StageAudit {
             self.attempts += 1;
         }
         self.leases += 1;
-        // What an attempt that is dead had leased goes back; so does what this one leases anew after a
-        // rollback, and all after it.
+        // Returned: leases of earlier attempts, and after a rollback this attempt's leases of this round and
+        // later ones.
         let gone: Vec<u64> = self
             .open
             .iter()
@@ -256,7 +250,7 @@ impl StageAudit {
             self.violation(format!("{} samples below {end} were neither consumed nor left out", end - count));
         }
         let consumed = self.consumed.count();
-        // What late replicas gave back in the last rounds is left out, and no more is taken instead.
+        // Samples that late replicas return in the last rounds are skipped, and no others are taken instead.
         let accounted = consumed <= self.planned && self.planned <= consumed + self.skipped.count();
         if succeeded && self.planned > 0 && !accounted {
             self.violation(format!("{consumed} samples were consumed where {} were planned", self.planned));

@@ -1,35 +1,32 @@
-//! Sets of sample numbers, in the form that records have: `0+512,1024+16`, a first number and how many follow
-//! it.
+//! Sets of sample numbers in the text form of the records: `0+512,1024+16`, each a first number and a length.
+//! Kept apart from the interval set of the trainers on purpose: see [`super`].
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// A set of numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct SampleSet {
-    /// From the first number of each run to one past its last; runs are apart.
+    /// From the start of each run to its end (exclusive); runs never touch.
     runs: BTreeMap<u64, u64>,
 }
 
 impl SampleSet {
-    /// How many.
     pub fn count(&self) -> u64 {
         self.runs.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// One past the last; 0: there is none.
+    /// One past the largest number; 0 for the empty set.
     pub fn end(&self) -> u64 {
         self.runs.last_key_value().map_or(0, |(_, end)| *end)
     }
 
-    /// Adds all of another.
     pub fn add(&mut self, other: &SampleSet) {
         for (start, end) in &other.runs {
             let (mut start, mut end) = (*start, *end);
-            // All that touches becomes one run.
+            // Merges all runs that touch the new one.
             while let Some((first, last)) =
                 self.runs.range(..=end).next_back().map(|(first, last)| (*first, *last))
             {
@@ -43,7 +40,7 @@ impl SampleSet {
         }
     }
 
-    /// How many numbers are in both.
+    /// The size of the intersection.
     pub fn overlap(&self, other: &SampleSet) -> u64 {
         let mut both = 0;
         for (start, end) in &other.runs {

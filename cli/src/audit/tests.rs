@@ -1,10 +1,10 @@
-//! Trainings as tables of records, and what the audit says of them.
+//! Trainings as tables of records, and the audit's verdict on each.
 
 use super::*;
 use muster_protocol::ids::{AttemptId, Digest, JobId, LogIndex};
 use muster_protocol::time::{LogMs, WallMs};
 
-/// Records of rank 0 (`epoch`, key, body), and the part of the violation that is expected, if any.
+/// A name, records of rank 0 (`epoch`, key, body), and part of the expected violation, if any.
 type Case<'a> = (&'a str, &'a [(u32, &'a str, &'a str)], Option<&'a str>);
 
 fn audit(records: &[(u32, &str, &str)]) -> Audit {

@@ -1,5 +1,5 @@
-//! One client's conversation: its operations in, its messages out, and an orderly end for one that breaks the
-//! protocol.
+//! One client's connection: reads its operations, writes its messages, and closes in order after a violation
+//! of the protocol.
 
 use super::limits::{CLIENTS_MAX, CLOSE_GRACE_MS, PAYLOAD_BYTES_MAX};
 use super::parser::{self, Operation, Violation};
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 const READ_BYTES: usize = 64 << 10;
 const GRACE: Duration = Duration::from_millis(CLOSE_GRACE_MS);
 
-/// Talks with one client until it leaves, breaks the protocol, or falls too far behind.
+/// Serves one client until it leaves, violates the protocol, or falls too far behind.
 pub async fn serve_client(stream: TcpStream, router: Arc<Router>, id: u64, address: SocketAddr, room: bool) {
     let _ = stream.set_nodelay(true);
     let client = Arc::new(ClientState::new(id));
@@ -46,8 +46,8 @@ pub async fn serve_client(stream: TcpStream, router: Arc<Router>, id: u64, addre
     };
     router.leave(&client);
     if written.is_ok() {
-        // The rest of what it sent is read and dropped: closing over unread bytes would reset the connection,
-        // and the client might never see the last words.
+        // Reads and drops what the client still sends: closing with unread bytes would reset the connection,
+        // and the client might never see the final error.
         let farewell = async {
             writer.shutdown().await?;
             tokio::io::copy(&mut reader, &mut tokio::io::sink()).await
@@ -71,8 +71,8 @@ fn info(id: u64, address: SocketAddr) -> String {
     format!("INFO {info}\r\n")
 }
 
-/// Writes what waits until the outbox is closed and empty. Once it is closed, a client that takes nothing has
-/// a short grace.
+/// Writes until the outbox is closed and empty. After the close, a client that reads nothing gets a short
+/// grace period.
 async fn write_all(client: &ClientState, writer: &mut OwnedWriteHalf) -> io::Result<()> {
     while let Some(bytes) = client.outbox.take().await {
         let given_up = async {
@@ -87,7 +87,7 @@ async fn write_all(client: &ClientState, writer: &mut OwnedWriteHalf) -> io::Res
     Ok(())
 }
 
-/// Reads and does what the client says, until it breaks the protocol (`Ok`) or leaves (`Err`).
+/// Handles the client's operations until it violates the protocol (`Ok`) or leaves (`Err`).
 async fn read_all(
     client: &Arc<ClientState>,
     router: &Router,
@@ -128,13 +128,12 @@ fn handle(client: &Arc<ClientState>, router: &Router, operation: Operation) -> R
             if message.header_bytes > 0 && !client.options().headers {
                 return Err(Violation::Headers);
             }
-            // As nats-server: the publisher hears of it, and whoever is subscribed to these very words still
-            // gets it.
+            // As nats-server does: the publisher gets an error, and a subscription to exactly this subject
+            // still gets the message.
             if !subject::is_literal(&message.subject) {
                 client.outbox.push(&[b"-ERR 'Invalid Publish Subject'\r\n"]);
             }
-            // Its own copy of the message, if it is subscribed, comes after the word that the message was
-            // taken.
+            // The +OK comes before the publisher's own copy of the message.
             if client.options().verbose {
                 client.outbox.push(&[b"+OK\r\n"]);
             }

@@ -1,20 +1,19 @@
-//! The embedded broker: enough of core NATS for one machine, spoken on loopback only.
+//! The embedded broker: enough of core NATS for one machine, on loopback only.
 //!
-//! Its one job is to stand in for a `nats-server` that is not installed, inside the parent process of `up`,
-//! `demo` and tests: the workers and coordinators around it speak to it through the same client as to the
-//! real one. It must never be used between machines (it refuses to listen elsewhere than on loopback), never
-//! inside a coordinator, and it keeps nothing: a message that nobody is subscribed to is gone, as with core
-//! NATS.
+//! Its one job is to replace a `nats-server` that is not installed, inside the parent process of `up`, `demo`
+//! and tests; coordinators and workers use it through the same client library as the real one. It must never
+//! be used between machines (it refuses to listen anywhere but on loopback), and never inside a coordinator.
+//! It stores nothing: as in core NATS, a message without subscribers is dropped.
 //!
-//! What the choice costs: one mutex orders all deliveries, patterns with wildcards are tried one by one,
-//! there is no authorisation (any local user may speak), no TLS, no clustering, and no pings of its own to
-//! find dead connections, which loopback does not have.
+//! What it costs: one mutex orders all deliveries, patterns with wildcards are tried one after the other,
+//! there is no authorisation (any local user may connect), no TLS, no clustering, and no pings to find dead
+//! connections, which loopback does not have.
 //!
 //! - [`parser`]: bytes to operations.
-//! - [`subject`]: which subjects are valid, and which pattern matches which.
-//! - [`router`]: who is subscribed to what, and delivery.
-//! - [`outbox`]: what waits to be written to one client, bounded.
-//! - [`connection`]: one client's conversation.
+//! - [`subject`]: validity and matching of subjects.
+//! - [`router`]: subscriptions and delivery.
+//! - [`outbox`]: the bounded queue of bytes to one client.
+//! - [`connection`]: one client's connection.
 
 mod connection;
 mod limits;
@@ -34,18 +33,13 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-/// Why the broker does not serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is reachable from other machines.
     #[error(
         "serve the embedded broker on {address}: it speaks on loopback only; use nats-server between machines"
     )]
-    NotLoopback {
-        /// The refused address.
-        address: SocketAddr,
-    },
-    /// The address could not be bound, or its listener could not be asked.
+    NotLoopback { address: SocketAddr },
+    /// Binding the address failed, or asking the listener for it.
     #[error("listen for bus clients: {0}")]
     Listen(#[from] io::Error),
 }

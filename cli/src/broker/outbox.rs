@@ -1,12 +1,10 @@
-//! What waits to be written to one client: bounded, filled by whoever publishes, emptied by the client's own
-//! writer.
+//! The bounded queue of bytes to one client: publishers fill it, the client's writer task empties it.
 
 use super::limits::OUT_BYTES_MAX;
 use bytes::BytesMut;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
-/// What waits to be written to one client.
 #[derive(Debug)]
 pub struct Outbox {
     queue: Mutex<Queue>,
@@ -17,7 +15,7 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: BytesMut,
-    /// Taken by the writer, not yet in the socket.
+    /// Taken by the writer, but not written yet.
     in_flight_bytes: usize,
     closed: bool,
 }
@@ -29,8 +27,8 @@ impl Default for Outbox {
 }
 
 impl Outbox {
-    /// Appends the parts of one message. One over the limit closes the outbox instead: what waited is
-    /// dropped, as the client would only fall further behind, and the client is told why.
+    /// Appends one message, given in parts. If it does not fit, the outbox drops its content and closes: the
+    /// client would only fall further behind. The client is told why.
     pub fn push(&self, parts: &[&[u8]]) {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         let mut queue = self.lock();
@@ -48,7 +46,7 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Takes nothing more; what waits is still written, and `words` after it.
+    /// Accepts no more messages; the rest is still written, then `words` as an error.
     pub fn close(&self, words: &str) {
         let mut queue = self.lock();
         if !queue.closed {
@@ -63,8 +61,8 @@ impl Outbox {
         self.closing.send_replace(true);
     }
 
-    /// Everything that waits, once something does; `None` when the outbox is closed and empty. For one writer
-    /// only; each call says that what the last one gave has been written.
+    /// Waits for bytes and takes them all; `None` once the outbox is closed and empty. Only for one writer:
+    /// each call confirms that the bytes of the last one are written.
     pub async fn take(&self) -> Option<BytesMut> {
         loop {
             {
@@ -81,7 +79,6 @@ impl Outbox {
         }
     }
 
-    /// Returns once the outbox is closed.
     pub async fn closed(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;

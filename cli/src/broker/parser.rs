@@ -1,51 +1,42 @@
-//! Bytes to operations: what a client may say, and how it may be wrong. It reads only what has arrived and
-//! takes no memory for what is announced, so a large number in a header costs nothing.
+//! Bytes to operations, and violations of the protocol. It allocates only for bytes that have arrived, never
+//! for announced lengths.
 
 use super::limits::{CONTROL_LINE_BYTES_MAX, PAYLOAD_BYTES_MAX};
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
 
-/// What a client says.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// How it wants to be spoken to.
     Connect(ConnectOptions),
-    /// Answer me.
     Ping,
-    /// An answer, or words that change nothing.
+    /// A client's answer, or something without effect.
     Ignored,
-    /// Deliver this.
     Publish(Publication),
-    /// Deliver to me what matches.
     Subscribe {
-        /// What is to match.
         pattern: Box<[u8]>,
-        /// Of all members of the group, one gets each message.
+        /// The queue group: each message goes to one of its members.
         queue: Option<Box<[u8]>>,
-        /// The client's name for the subscription.
+        /// The subscription id, chosen by the client.
         sid: Box<[u8]>,
     },
-    /// Deliver no more, or no more than so many in all.
     Unsubscribe {
-        /// The client's name for the subscription.
         sid: Box<[u8]>,
-        /// `None`: none from now on.
+        /// Unsubscribe after this many deliveries in all; `None`: now.
         deliveries_max: Option<u64>,
     },
 }
 
-/// How a client wants to be spoken to. The defaults are those of `nats-server` for a client that has not
-/// said.
+/// The options of `CONNECT`. The defaults are those of `nats-server` before `CONNECT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct ConnectOptions {
-    /// Every operation is answered with `+OK`.
+    /// Answer every operation with `+OK`.
     pub verbose: bool,
-    /// Its own messages come back to it.
+    /// Deliver the client's own messages to it.
     pub echo: bool,
-    /// It understands `HMSG`.
+    /// The client supports `HMSG`.
     pub headers: bool,
-    /// It wants to hear when a request has no subscriber.
+    /// Answer a request that has no subscriber.
     pub no_responders: bool,
 }
 
@@ -55,36 +46,33 @@ impl Default for ConnectOptions {
     }
 }
 
-/// A message to deliver.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Publication {
-    /// To which subject.
     pub subject: Bytes,
-    /// Where an answer may go.
+    /// The subject for replies.
     pub reply: Option<Bytes>,
-    /// How many bytes of `payload` are headers; 0: none.
+    /// The part of `payload` that is headers; 0 for none.
     pub header_bytes: usize,
     /// Headers and body.
     pub payload: Bytes,
 }
 
-/// How a client broke the protocol; it is told, and disconnected.
+/// A violation of the protocol: the client gets the error and is disconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// No such operation.
     UnknownOperation,
-    /// A line of an operation over its limit.
+    /// A line is longer than its limit.
     ControlLine,
-    /// A payload over its limit.
+    /// A payload is larger than its limit.
     Payload,
-    /// An operation with wrong arguments.
+    /// Invalid arguments.
     Arguments,
-    /// Headers from a client that did not say that it speaks them.
+    /// Headers from a client that did not announce them.
     Headers,
 }
 
 impl Violation {
-    /// The words for it, as `nats-server` has them.
+    /// The error text of `nats-server`.
     pub fn message(self) -> &'static str {
         match self {
             Violation::UnknownOperation => "Unknown Protocol Operation",
@@ -99,7 +87,7 @@ impl Violation {
 const OPERATIONS: &[&[u8]] =
     &[b"CONNECT", b"PING", b"PONG", b"PUB", b"HPUB", b"SUB", b"UNSUB", b"INFO", b"+OK"];
 
-/// Takes the next operation from `input`; `None` if it has not arrived in full.
+/// Takes the next operation off `input`; `None` if it is not complete yet.
 pub fn next(input: &mut BytesMut) -> Result<Option<Operation>, Violation> {
     let searched = &input[..input.len().min(CONTROL_LINE_BYTES_MAX + 2)];
     let Some(line_feed) = searched.iter().position(|b| *b == b'\n') else {
@@ -125,7 +113,7 @@ pub fn next(input: &mut BytesMut) -> Result<Option<Operation>, Violation> {
     Ok(Some(operation))
 }
 
-/// Whether bytes without a line's end may still become an operation.
+/// Whether an incomplete line may still become an operation.
 fn may_begin_operation(input: &[u8]) -> bool {
     OPERATIONS.iter().any(|operation| {
         let shared = operation.len().min(input.len());
@@ -239,7 +227,7 @@ mod tests {
                 payload: Bytes::from_static(b"NATS/1.0\r\n\r\nhi"),
             })
         );
-        // Fed byte by byte, the same operations come out.
+        // Byte by byte, the same operations come out.
         let mut input = BytesMut::new();
         let mut fed = Vec::new();
         for byte in script {

@@ -1,5 +1,5 @@
-//! Who is subscribed to what, and delivery. One mutex orders everything, so that each subscriber hears a
-//! publisher's messages in the order in which they were published.
+//! Subscriptions and delivery. One mutex orders all of it, so that each subscriber gets a publisher's
+//! messages in the order in which they were published.
 
 use super::limits::SUBSCRIPTIONS_PER_CLIENT_MAX;
 use super::outbox::Outbox;
@@ -8,36 +8,32 @@ use super::subject;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a subscriber without an answer to a request is told.
+/// The answer to a request that nobody is subscribed to.
 const NO_RESPONDERS: &[u8] = b"NATS/1.0 503\r\n\r\n";
 
-/// A client's subscriptions: their patterns by its names for them.
+/// The patterns of a client's subscriptions, by subscription id.
 type Patterns = HashMap<Box<[u8]>, Box<[u8]>>;
 
 /// A client as publishers see it.
 #[derive(Debug, Default)]
 pub struct ClientState {
-    /// Drawn once per connection.
+    /// Unique per connection.
     pub id: u64,
-    /// What it is to be told.
     pub outbox: Outbox,
     options: Mutex<ConnectOptions>,
-    /// Its subscriptions: their patterns by its names for them. Taken only under the router's own lock.
+    /// Lock only while holding the router's lock.
     patterns: Mutex<Patterns>,
 }
 
 impl ClientState {
-    /// A client that has not said how it wants to be spoken to.
     pub fn new(id: u64) -> ClientState {
         ClientState { id, ..ClientState::default() }
     }
 
-    /// How it wants to be spoken to.
     pub fn options(&self) -> ConnectOptions {
         *self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It said how it wants to be spoken to.
     pub fn set_options(&self, options: ConnectOptions) {
         *self.options.lock().unwrap_or_else(PoisonError::into_inner) = options;
     }
@@ -49,7 +45,6 @@ impl ClientState {
     }
 }
 
-/// All subscriptions.
 #[derive(Debug, Default)]
 pub struct Router {
     routes: Mutex<Subscriptions>,
@@ -57,11 +52,11 @@ pub struct Router {
 
 #[derive(Debug, Default)]
 struct Subscriptions {
-    /// Patterns without a wildcard: looked up, never iterated.
+    /// Patterns without a wildcard; looked up, never iterated.
     exact: HashMap<Box<[u8]>, Vec<Subscription>>,
-    /// Patterns with one: tried one by one.
+    /// Patterns with a wildcard; tried one after the other.
     wild: Vec<Subscription>,
-    /// Takes turns among the members of a queue group.
+    /// Rotates among the members of a queue group.
     turn: usize,
 }
 
@@ -84,7 +79,7 @@ impl Subscription {
         self.deliveries_max.is_some_and(|max| self.delivered >= max)
     }
 
-    /// Gives it the message, and says whether anybody got it.
+    /// Delivers the message; `false` if this subscription does not take it.
     fn deliver(&mut self, from: &ClientState, message: &Publication) -> bool {
         let options = self.client.options();
         if self.is_spent() || (self.client.id == from.id && !options.echo) {
@@ -96,7 +91,7 @@ impl Subscription {
     }
 }
 
-/// Writes `MSG` or `HMSG`; a client that does not understand headers gets the body alone.
+/// Writes `MSG` or `HMSG`; a client that does not support headers gets only the body.
 fn push_message(outbox: &Outbox, subject: &[u8], sid: &[u8], message: &Publication, headers: bool) {
     let (space, reply): (&[u8], &[u8]) = message.reply.as_deref().map_or((b"", b""), |reply| (b" ", reply));
     let (body, verb, sizes) = match (message.header_bytes, headers) {
@@ -114,8 +109,8 @@ fn push_message(outbox: &Outbox, subject: &[u8], sid: &[u8], message: &Publicati
 }
 
 impl Router {
-    /// Subscribes; `pattern` is valid. A name that the client uses already changes nothing. `false`: it has
-    /// too many.
+    /// `pattern` must be valid. A subscription id already in use changes nothing. `false`: the client has too
+    /// many subscriptions.
     pub fn subscribe(
         &self,
         client: &Arc<ClientState>,
@@ -142,7 +137,7 @@ impl Router {
         true
     }
 
-    /// Ends a subscription: at once, or after so many deliveries in all.
+    /// Ends a subscription at once, or after `deliveries_max` deliveries in all.
     pub fn unsubscribe(&self, client: &ClientState, sid: &[u8], deliveries_max: Option<u64>) {
         let mut routes = self.lock();
         let Some(pattern) = client.patterns().get(sid).cloned() else {
@@ -161,7 +156,7 @@ impl Router {
         }
     }
 
-    /// Delivers a message to everybody who is subscribed to its subject.
+    /// Delivers a message to every matching subscription, and to one member of each queue group.
     pub fn publish(&self, from: &Arc<ClientState>, message: &Publication) {
         let mut routes = self.lock();
         let routes = &mut *routes;
@@ -186,7 +181,7 @@ impl Router {
         }
         for (_, mut members) in groups {
             let count = members.len();
-            // The next in turn that takes it: one that is spent or hears nothing of its own is passed over.
+            // The next member that takes it; exhausted ones, and the publisher if it wants no echo, do not.
             for step in 0..count {
                 let member = &mut members[(routes.turn.wrapping_add(step)) % count];
                 if member.deliver(from, message) {
@@ -209,7 +204,6 @@ impl Router {
         }
     }
 
-    /// Ends every subscription of a client that is gone.
     pub fn leave(&self, client: &ClientState) {
         let mut routes = self.lock();
         for (_, pattern) in client.patterns().drain() {
@@ -223,7 +217,7 @@ impl Router {
 }
 
 impl Subscriptions {
-    /// Drops the subscriptions to `pattern` that have had all that they wanted.
+    /// Drops the subscriptions to `pattern` that are exhausted.
     fn drop_spent(&mut self, pattern: &[u8]) {
         self.retain(pattern, |one| {
             if one.is_spent() {
@@ -233,7 +227,7 @@ impl Subscriptions {
         });
     }
 
-    /// Keeps, of the subscriptions to `pattern` (or to any pattern with a wildcard), those that `keep` says.
+    /// Filters the subscriptions to `pattern`; if it has a wildcard, all subscriptions with wildcards.
     fn retain(&mut self, pattern: &[u8], keep: impl FnMut(&Subscription) -> bool) {
         if subject::has_wildcard(pattern) {
             self.wild.retain(keep);
@@ -245,7 +239,7 @@ impl Subscriptions {
         }
     }
 
-    /// Tells the asker itself, on the subscription where it waits for its answer.
+    /// Sends the no-responders status to the subscription where the requester waits for its reply.
     fn say_no_responders(&self, from: &ClientState, reply: &bytes::Bytes) {
         let exact = self.exact.get(&reply[..]).into_iter().flatten();
         let wild = self.wild.iter().filter(|one| subject::matches(&one.pattern, reply));

@@ -1,12 +1,12 @@
-//! Subjects and patterns: tokens between dots; in patterns `*` stands for one token and a last `>` for one or
-//! more.
+//! NATS subjects and patterns: tokens separated by dots. In patterns, `*` matches one token and a final `>`
+//! one or more.
 
-/// Whether `subject` may be published to as it stands.
+/// Whether `subject` is valid to publish to.
 pub fn is_literal(subject: &[u8]) -> bool {
     is_pattern(subject) && subject.split(|b| *b == b'.').all(|token| token != b"*" && token != b">")
 }
 
-/// Whether `pattern` may be subscribed to.
+/// Whether `pattern` is valid to subscribe to.
 pub fn is_pattern(pattern: &[u8]) -> bool {
     let mut tokens = pattern.split(|b| *b == b'.').peekable();
     while let Some(token) = tokens.next() {
@@ -17,12 +17,12 @@ pub fn is_pattern(pattern: &[u8]) -> bool {
     true
 }
 
-/// Whether `pattern`, which is valid, has a wildcard.
+/// `pattern` must be valid.
 pub fn has_wildcard(pattern: &[u8]) -> bool {
     pattern.split(|b| *b == b'.').any(|token| token == b"*" || token == b">")
 }
 
-/// Whether `pattern`, which is valid, matches `subject`.
+/// `pattern` must be valid.
 pub fn matches(pattern: &[u8], subject: &[u8]) -> bool {
     let mut tokens = subject.split(|b| *b == b'.');
     for expected in pattern.split(|b| *b == b'.') {

@@ -1,4 +1,4 @@
-//! The requests of the API, by name.
+//! The requests of the API, one method each.
 
 use super::{Client, Error};
 use muster_protocol::ids::{JobId, RequestId, TaskId, WorkerId};
@@ -9,54 +9,51 @@ use muster_protocol::view::{
 use serde_json::json;
 use std::time::Duration;
 
-/// Tasks are asked for in pages of so many.
 const TASKS_PER_PAGE: u32 = 1_000;
-/// Events are asked for in pages of so many.
 pub const EVENTS_PER_PAGE: u32 = 10_000;
-/// Folding a long ledger takes its time.
+/// Replaying a long ledger takes long.
 const REPLAY_TIMEOUT_MS: u64 = 600_000;
 
-/// A request id of our own: a UUIDv7.
+/// A new request id: a UUIDv7.
 pub fn new_request() -> RequestId {
     RequestId(uuid::Uuid::now_v7().as_u128())
 }
 
 impl Client {
-    /// How a coordinator sees the cluster.
+    /// The cluster as any coordinator sees it.
     pub async fn status(&self) -> Result<StatusView, Error> {
         self.get("/v1/status").await
     }
 
-    /// How one coordinator sees the cluster.
+    /// The cluster as one coordinator sees it.
     pub async fn status_of(&self, base: &str, timeout: Duration) -> Result<StatusView, Error> {
         self.get_of(base, "/v1/status", timeout).await
     }
 
-    /// Asks a coordinator for the others, so that a long wait outlives the one that it began with.
+    /// Learns the other coordinators, so that a long wait survives the loss of the first.
     pub async fn learn_members(&self) {
-        // Without an answer there is nothing to learn; whoever needs one will say so.
+        // Without an answer there is nothing to learn; the next request will report it.
         if let Ok(status) = self.status().await {
             self.learn(status.members.iter().map(|member| format!("http://{}", member.http)));
         }
     }
 
-    /// The newest jobs.
+    /// Newest first.
     pub async fn jobs(&self, state: Option<&str>, limit: u32) -> Result<Vec<JobView>, Error> {
         let state = state.map_or(String::new(), |state| format!("&state={state}"));
         self.get(&format!("/v1/jobs?limit={limit}{state}")).await
     }
 
-    /// A job with its stages.
     pub async fn job(&self, job: JobId) -> Result<JobDetail, Error> {
         self.get(&format!("/v1/jobs/{job}")).await
     }
 
-    /// Some tasks of a job, at most so many from a number on.
+    /// One page: at most `limit` tasks from index `from` on.
     pub async fn task_page(&self, job: JobId, from: u32, limit: u32) -> Result<TaskPage, Error> {
         self.get(&format!("/v1/jobs/{job}/tasks?from={from}&limit={limit}")).await
     }
 
-    /// The tasks of a job from a number on, at most so many.
+    /// As many pages as `limit` tasks need.
     pub async fn tasks(&self, job: JobId, from: u32, limit: u32) -> Result<TaskPage, Error> {
         let mut all = self.task_page(job, from, limit.min(TASKS_PER_PAGE)).await?;
         while let Some(from) = all.next {
@@ -65,53 +62,48 @@ impl Client {
                 break;
             }
             let page = self.task_page(job, from, left.min(TASKS_PER_PAGE)).await?;
-            // A page that leads nowhere would be asked for without end.
+            // A page that does not advance would be asked for forever.
             all.next = page.next.filter(|next| *next > from);
             all.tasks.extend(page.tasks);
         }
         Ok(all)
     }
 
-    /// One task.
     pub async fn task(&self, task: TaskId) -> Result<Option<TaskView>, Error> {
         let page = self.task_page(task.job, task.index, 1).await?;
         Ok(page.tasks.into_iter().find(|found| found.id == task))
     }
 
-    /// All workers.
     pub async fn workers(&self) -> Result<Vec<WorkerView>, Error> {
         self.get("/v1/workers").await
     }
 
-    /// A page of events from a log index on.
+    /// One page of events from a log index on.
     pub async fn events(&self, from: u64, job: Option<JobId>, limit: u32) -> Result<Vec<EventView>, Error> {
         let job = job.map_or(String::new(), |job| format!("&job={job}"));
         self.get(&format!("/v1/events?from={from}&limit={limit}{job}")).await
     }
 
-    /// Submits a job.
     pub async fn submit(&self, spec: &JobSpec) -> Result<AcceptedView, Error> {
         let body = serde_json::to_value(spec)
             .map_err(|error| Error::Unreadable { url: "the job".to_string(), why: error.to_string() })?;
         self.post("/v1/jobs", &body, new_request()).await
     }
 
-    /// Cancels a job.
     pub async fn cancel(&self, job: JobId, reason: &str) -> Result<AcceptedView, Error> {
         self.post(&format!("/v1/jobs/{job}/cancel"), &json!({ "reason": reason }), new_request()).await
     }
 
-    /// Runs the failed and cancelled tasks of an ended job again.
     pub async fn retry(&self, job: JobId) -> Result<AcceptedView, Error> {
         self.post(&format!("/v1/jobs/{job}/retry"), &json!({}), new_request()).await
     }
 
-    /// Gives a worker no new work, or does again.
+    /// `false` lets the worker take work again.
     pub async fn drain(&self, worker: WorkerId, drain: bool) -> Result<AcceptedView, Error> {
         self.post(&format!("/v1/workers/{worker}/drain"), &json!({ "drain": drain }), new_request()).await
     }
 
-    /// Folds the ledger of one coordinator, from its first entry or from its newest snapshot.
+    /// Replays the ledger of one coordinator, from its first entry or its newest snapshot.
     pub async fn replay(
         &self,
         base: &str,

@@ -1,5 +1,4 @@
-//! Events as they happen: a stream that goes on at another coordinator when it breaks, with nothing lost and
-//! nothing twice.
+//! A stream of events that continues at another coordinator when it breaks, without loss or repetition.
 
 use super::sse::Sse;
 use super::{Client, Error};
@@ -7,10 +6,10 @@ use muster_protocol::ids::JobId;
 use muster_protocol::view::EventView;
 use std::time::{Duration, Instant};
 
-/// Between two attempts to go on.
+/// Between two attempts to reconnect.
 const PAUSE_MS: u64 = 200;
 
-/// Every event from a log index on.
+/// All events from a log index on.
 pub struct EventTail<'a> {
     client: &'a Client,
     job: Option<JobId>,
@@ -21,12 +20,12 @@ pub struct EventTail<'a> {
 }
 
 impl<'a> EventTail<'a> {
-    /// Events from `from` on, of one job or of all.
+    /// Starts at the log index `from`; `None` for all jobs.
     pub fn new(client: &'a Client, from: u64, job: Option<JobId>) -> EventTail<'a> {
         EventTail { client, job, from, last: None, heard: Instant::now(), sse: None }
     }
 
-    /// Opens the stream: what happens from now on will be seen.
+    /// Opens the stream now, so that no event after this call is missed.
     pub async fn open(&mut self) -> Result<(), Error> {
         let job = self.job.map_or(String::new(), |job| format!("&job={job}"));
         let path = format!("/v1/events?from={}&follow=true{job}", self.from);
@@ -34,7 +33,6 @@ impl<'a> EventTail<'a> {
         Ok(())
     }
 
-    /// The next event.
     pub async fn next(&mut self) -> Result<EventView, Error> {
         loop {
             let Some(sse) = &mut self.sse else {
@@ -53,7 +51,7 @@ impl<'a> EventTail<'a> {
             };
             self.heard = Instant::now();
             let place = (event.index.0, event.ordinal);
-            // An entry that was cut in two comes again from its beginning.
+            // After a break within an entry, the entry's events come again from its first.
             if self.last.is_some_and(|last| place <= last) {
                 continue;
             }
@@ -63,10 +61,11 @@ impl<'a> EventTail<'a> {
         }
     }
 
-    /// A stream that was open and ended: once more, unless that has been so for too long.
+    /// Reconnects after a break, unless breaks have followed each other for too long.
     async fn broken(&mut self, last: &str) -> Result<(), Error> {
         let silent = self.heard.elapsed();
-        // A quiet stream that ran for a while had its time: only one that ends again and again is given up.
+        // A quiet stream may live for long: only one that breaks again and again without an event is given
+        // up.
         if silent > self.client.patience() && silent < self.client.patience() * 2 {
             return Err(Error::Unreachable {
                 urls: self.client.base(),

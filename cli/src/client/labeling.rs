@@ -1,31 +1,28 @@
-//! The labeling of an annotate stage, as a program uses it: another server than the cluster's, on the worker that
-//! runs the stage.
+//! The client of an annotate stage's label server, which runs on the stage's worker, not on a coordinator.
 
 use super::CONNECT_TIMEOUT_MS;
 use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 use std::time::Duration;
 
-/// A large export takes its time, and a label waits for a leader.
+/// Large exports take long, and a label waits for a commit.
 const ANSWER_TIMEOUT_MS: u64 = 120_000;
-/// Lines that are wrong are listed up to so many.
+/// The most invalid lines that are listed.
 const LINES_SHOWN_MAX: usize = 20;
 
-/// Why the labeling did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum LabelingError {
-    /// It does not answer.
     #[error("{0}")]
     Unreachable(String),
-    /// It refused, and did nothing.
+    /// It rejected the request and did nothing.
     #[error("{0}")]
     Refused(String),
-    /// It is not known whether it did it, or it could not now.
+    /// It may or may not have done it, or cannot at the moment.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// What the labeling says is wrong.
+/// The body of an error response.
 #[derive(Debug, Deserialize)]
 struct ErrorBody {
     message: String,
@@ -39,7 +36,6 @@ struct LineError {
     message: String,
 }
 
-/// The labeling at a URL.
 #[derive(Clone, Debug)]
 pub struct LabelingClient {
     http: reqwest::Client,
@@ -47,7 +43,6 @@ pub struct LabelingClient {
 }
 
 impl LabelingClient {
-    /// The labeling at `url`.
     pub fn new(url: &str) -> Result<LabelingClient, LabelingError> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -58,12 +53,11 @@ impl LabelingClient {
         Ok(LabelingClient { http, url: url.trim_end_matches('/').to_string() })
     }
 
-    /// What is at `path`.
     pub async fn get(&self, path: &str) -> Result<Vec<u8>, LabelingError> {
         self.ask(self.http.get(format!("{}{path}", self.url))).await
     }
 
-    /// Brings lines to `path`.
+    /// Posts JSON lines to `path`.
     pub async fn lines(&self, path: &str, lines: Vec<u8>) -> Result<Vec<u8>, LabelingError> {
         self.ask(
             self.http
@@ -74,7 +68,6 @@ impl LabelingClient {
         .await
     }
 
-    /// Posts JSON to `path`.
     pub async fn post(&self, path: &str, body: &serde_json::Value) -> Result<Vec<u8>, LabelingError> {
         self.ask(self.http.post(format!("{}{path}", self.url)).json(body)).await
     }

@@ -1,4 +1,4 @@
-//! The output of an attempt, from a byte on; a broken stream goes on where it broke.
+//! The output of an attempt; a broken stream continues at the byte where it broke.
 
 use super::sse::Sse;
 use super::{Client, Error};
@@ -6,15 +6,14 @@ use muster_protocol::bus::Stream;
 use muster_protocol::view::LogView;
 use std::time::Duration;
 
-/// Between two attempts to go on.
+/// Between two attempts to reconnect.
 const PAUSE_MS: u64 = 300;
-/// A stream that breaks so often in a row, with nothing new in between, is given up.
+/// A stream that breaks this often in a row without new output is given up.
 const BREAKS_MAX: u32 = 20;
 
-/// One stream of output.
 pub struct LogTail<'a> {
     client: &'a Client,
-    /// A task or an attempt, as text.
+    /// The id of a task or an attempt.
     of: String,
     stream: Stream,
     follow: bool,
@@ -25,12 +24,12 @@ pub struct LogTail<'a> {
 }
 
 impl<'a> LogTail<'a> {
-    /// The output of a task's newest attempt, or of an attempt.
+    /// `of` is a task, for its newest attempt, or an attempt.
     pub fn new(client: &'a Client, of: String, stream: Stream, follow: bool) -> LogTail<'a> {
         LogTail { client, of, stream, follow, offset: 0, breaks: 0, ended: false, sse: None }
     }
 
-    /// The next piece; `None`: that was all.
+    /// The next piece; `None` at the end.
     pub async fn next(&mut self) -> Result<Option<LogView>, Error> {
         while !self.ended {
             let Some(sse) = &mut self.sse else {

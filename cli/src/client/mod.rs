@@ -1,8 +1,8 @@
-//! The HTTP API as the CLI uses it: any coordinator will do, and another one when that is gone.
+//! The client of the HTTP API: asks any coordinator, and another one when that does not answer.
 //!
-//! Its one job is to ask until there is an answer or its patience ends. A failed call is unknown, never
-//! absent: the same request goes out again, under the same id, to the next coordinator. It must never send a
-//! changed request under an old id.
+//! Its one job is to keep asking until there is an answer or the patience ends. A failed call means unknown,
+//! not failed: the same request is sent again, under the same id, to the next coordinator. It must never send
+//! a changed request under an old id.
 
 mod api;
 mod events;
@@ -24,64 +24,43 @@ use std::sync::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Where a cluster on this machine is, unless it is said.
+/// A coordinator on this machine.
 pub const URL_DEFAULT: &str = "http://127.0.0.1:7401";
-/// One attempt at a request; longer than a coordinator waits for a commit.
+/// Of one attempt at a request; longer than a coordinator waits for a commit.
 const ATTEMPT_TIMEOUT_MS: u64 = 12_000;
-/// To get a connection.
 const CONNECT_TIMEOUT_MS: u64 = 2_000;
-/// Between two attempts, at first and at most.
+/// The pause between two attempts grows from the first value to the second.
 const PAUSE_MS_MIN: u64 = 50;
 const PAUSE_MS_MAX: u64 = 1_000;
-/// A coordinator is not asked again while so many others are left.
+/// The most coordinators that a client remembers.
 const COORDINATORS_MAX: usize = 64;
 
-/// Why there is no answer, or not the one that was wanted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is none.
+    /// Not a valid address.
     #[error("{url:?} is not the address of a coordinator: {why}")]
-    Url {
-        /// What was given.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Nobody answered in time.
+    Url { url: String, why: String },
     #[error(
         "no answer from {urls} for {patience_s} s (last: {last}); the outcome is unknown, and the same may be tried again"
     )]
     Unreachable {
-        /// Who was asked.
         urls: String,
-        /// For how long.
         patience_s: u64,
-        /// What was heard last.
+        /// The last error.
         last: String,
     },
-    /// It was refused.
+    /// The cluster rejected the request.
     #[error("{}", refusal(view))]
-    Refused {
-        /// The HTTP status.
-        status: StatusCode,
-        /// What was said.
-        view: ErrorView,
-    },
-    /// The answer is no answer.
+    Refused { status: StatusCode, view: ErrorView },
+    /// The answer is not one of a coordinator.
     #[error("{url} does not answer as a coordinator does: {why}")]
-    Unreadable {
-        /// Who answered.
-        url: String,
-        /// What is wrong with it.
-        why: String,
-    },
+    Unreadable { url: String, why: String },
 }
 
 fn refusal(view: &ErrorView) -> String {
     if view.field.is_empty() { view.message.clone() } else { format!("{}: {}", view.field, view.message) }
 }
 
-/// A client of one cluster.
 pub struct Client {
     http: reqwest::Client,
     bases: RwLock<Vec<String>>,
@@ -91,7 +70,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the coordinators at these addresses, with commas between.
+    /// `urls` are separated by commas.
     pub fn new(urls: &str, patience: Duration) -> Result<Client, Error> {
         let bases = urls
             .split(',')
@@ -109,7 +88,7 @@ impl Client {
             .user_agent(concat!("muster-cli/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| Error::Url { url: urls.to_string(), why: error.to_string() })?;
-        // It goes into a header: text of visible ASCII.
+        // It goes into a header, so it must be visible ASCII.
         let user = std::env::var("USER")
             .ok()
             .filter(|user| !user.is_empty() && user.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -117,18 +96,18 @@ impl Client {
         Ok(Client { http, bases: RwLock::new(bases), current: AtomicUsize::new(0), patience, actor })
     }
 
-    /// The coordinator that is asked next.
+    /// The address of the coordinator that is asked next.
     pub fn base(&self) -> String {
         let bases = self.bases.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         bases[self.current.load(Ordering::Relaxed) % bases.len()].clone()
     }
 
-    /// Asks another one from now on.
+    /// Moves on to the next coordinator.
     pub fn use_next(&self) {
         self.current.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Also asks these, after those it knows.
+    /// Adds coordinators to ask after the known ones.
     fn learn(&self, more: impl IntoIterator<Item = String>) {
         let mut bases = self.bases.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         for base in more {
@@ -138,17 +117,17 @@ impl Client {
         }
     }
 
-    /// How long it goes on asking.
+    /// How long it keeps trying.
     pub fn patience(&self) -> Duration {
         self.patience
     }
 
-    /// A GET, read as JSON.
+    /// A GET whose answer is JSON.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.answer(|base| self.request(Method::GET, base, path)).await
     }
 
-    /// A POST under a request id, read as JSON.
+    /// A POST under a request id, whose answer is JSON.
     pub async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -158,8 +137,7 @@ impl Client {
         self.answer(|base| self.posted(base, path, body, id)).await
     }
 
-    /// A GET of one coordinator, once, with a time limit of its own: what it says of itself is wanted, not
-    /// what another says.
+    /// A GET of one coordinator, sent once: for what that coordinator says of itself.
     pub async fn get_of<T: DeserializeOwned>(
         &self,
         base: &str,
@@ -170,7 +148,7 @@ impl Client {
         once(base, timeout, read(base, sent).await)
     }
 
-    /// A POST to one coordinator, once, with a time limit of its own.
+    /// A POST to one coordinator, sent once.
     pub async fn post_of<T: DeserializeOwned>(
         &self,
         base: &str,
@@ -185,7 +163,7 @@ impl Client {
 
     fn posted(&self, base: &str, path: &str, body: &serde_json::Value, id: RequestId) -> RequestBuilder {
         let request = self.request(Method::POST, base, path);
-        // The trace that begins here: the request's id names it, so that one finds the other.
+        // The trace starts here. Its id is the request's, so that one leads to the other.
         let trace = format!("00-{:032x}-{:016x}-01", id.0, (id.0 as u64) | 1);
         request
             .header("Idempotency-Key", id.to_string())
@@ -206,7 +184,7 @@ impl Client {
             .await
     }
 
-    /// Tries again, elsewhere, until there is a final answer or the patience ends.
+    /// Tries coordinator after coordinator until there is a final answer or the patience ends.
     async fn with_retries<T, F: Future<Output = Result<T, AttemptError>>>(
         &self,
         attempt: impl Fn(String) -> F,
@@ -234,7 +212,7 @@ impl Client {
     }
 }
 
-/// What one attempt came to.
+/// The result of a single attempt as an error of the caller's.
 fn once<T>(base: &str, timeout: Duration, answer: Result<T, AttemptError>) -> Result<T, Error> {
     answer.map_err(|unanswered| match unanswered {
         AttemptError::Final(error) => error,
@@ -244,11 +222,11 @@ fn once<T>(base: &str, timeout: Duration, answer: Result<T, AttemptError>) -> Re
     })
 }
 
-/// No answer that was wanted.
+/// Why one attempt has no good answer.
 enum AttemptError {
-    /// Another attempt may do better.
+    /// Another attempt may succeed.
     Retry(String),
-    /// None will.
+    /// No other attempt can.
     Final(Error),
 }
 
@@ -262,7 +240,7 @@ fn base_of(url: &str) -> Result<String, Error> {
     Ok(with_scheme.trim_end_matches('/').to_string())
 }
 
-/// The answer if it is a good one; else whether it is worth another attempt.
+/// The response if it is a success; otherwise whether to try again.
 async fn checked(base: &str, sent: Result<Response, reqwest::Error>) -> Result<Response, AttemptError> {
     let response = sent.map_err(|error| AttemptError::Retry(root_cause(&error)))?;
     let status = response.status();
@@ -298,7 +276,7 @@ async fn read<T: DeserializeOwned>(
     })
 }
 
-/// What was wrong at the bottom of it: `connection refused` says more than `error sending request`.
+/// The innermost cause: `connection refused` says more than `error sending request`.
 fn root_cause(error: &reqwest::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {

@@ -1,4 +1,4 @@
-//! Server-sent events: a stream of bytes as the data of one event after the other.
+//! Server-sent events: turns a byte stream into the data of each event.
 
 use super::{AttemptError, Client, Error, checked};
 use bytes::Bytes;
@@ -7,23 +7,21 @@ use futures::stream::BoxStream;
 use reqwest::Method;
 use std::time::Duration;
 
-/// A stream that says nothing for so long, not even that it is alive, is broken.
+/// A stream without a byte for this long, not even a keep-alive, counts as broken.
 const SILENT_MS_MAX: u64 = 45_000;
-/// One event at most.
+/// The largest event.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
-/// An open stream of events.
 pub struct Sse {
     stream: BoxStream<'static, Result<Bytes, reqwest::Error>>,
     parser: Parser,
 }
 
 impl Client {
-    /// Opens a stream at any coordinator that has it.
+    /// Opens a stream at any coordinator that answers.
     pub async fn open(&self, path: &str) -> Result<Sse, Error> {
         self.with_retries(|base| async move {
-            // Without a time limit: it may say nothing for a day. A coordinator that does not even answer is
-            // left by the limit below.
+            // No time limit on the stream: it may be silent for a day. Only the answer itself has one.
             let request = self.request(Method::GET, &base, path).header("Accept", "text/event-stream");
             let sent =
                 tokio::time::timeout(Duration::from_millis(super::ATTEMPT_TIMEOUT_MS), request.send()).await;
@@ -36,7 +34,7 @@ impl Client {
 }
 
 impl Sse {
-    /// The data of the next event; `None`: the stream has ended, or broke.
+    /// The data of the next event; `None` if the stream ended or broke.
     pub async fn next(&mut self) -> Option<String> {
         loop {
             if let Some(data) = self.parser.next() {
@@ -51,7 +49,6 @@ impl Sse {
     }
 }
 
-/// Bytes in, events out.
 #[derive(Default)]
 struct Parser {
     line: Vec<u8>,
@@ -60,7 +57,7 @@ struct Parser {
 }
 
 impl Parser {
-    /// Takes bytes; `false`: this is no stream of events.
+    /// Takes bytes; `false` if this is not an event stream.
     fn push(&mut self, bytes: &[u8]) -> bool {
         for byte in bytes {
             if *byte != b'\n' {

@@ -1,11 +1,11 @@
-//! `muster demo`: a real job on a real cluster of processes, with a leader and a worker killed on the way,
-//! and the proof at the end.
+//! `muster demo`: runs a real job on a local cluster of processes, kills a leader and a worker meanwhile, and
+//! checks the result.
 //!
-//! - [`scenario`]: what is done, step by step.
-//! - [`observed`]: what the events tell of it.
-//! - [`report`]: the figures, and whether everything was as it should be.
+//! - [`scenario`]: the steps.
+//! - [`observed`]: what the events show.
+//! - [`report`]: figures and checks.
 //!
-//! It must leave nothing behind: its processes end with it, by their ids, and its directory is deleted unless
+//! It must leave nothing behind: its processes are killed by their ids, and its directory is deleted unless
 //! it is to be kept.
 
 mod observed;
@@ -27,12 +27,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// The job.
 const JOB_FILE: &str = include_str!("../../../examples/code-model.toml");
-/// Where it is, for people.
 const JOB_FILE_NAME: &str = "examples/code-model.toml";
 
-/// Runs the demo.
 pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     let spec = spec(&arguments)?;
     let place = WorkDir::new(&arguments)?;
@@ -82,7 +79,7 @@ fn spec(arguments: &DemoArgs) -> Result<JobSpec, CliError> {
     }
 }
 
-/// When something went wrong, the logs are about to be deleted: their ends are shown.
+/// Prints the ends of the logs, which are about to be deleted.
 fn show_log_tails(cluster: &mut Cluster) {
     if let Some(exited) = cluster.exited() {
         render::err(&exited);
@@ -93,13 +90,12 @@ fn show_log_tails(cluster: &mut Cluster) {
     }
 }
 
-/// Where the demo takes place.
+/// The directory of the demo.
 enum WorkDir {
-    /// A directory that is deleted at the end, also when this process panics.
+    /// Deleted at the end, also after a panic.
     Temporary(TempDir),
-    /// One that stays.
     Kept(PathBuf),
-    /// One that a user named, and that is deleted at the end.
+    /// Named by the user, and deleted at the end.
     Named(PathBuf),
 }
 
@@ -134,7 +130,7 @@ impl WorkDir {
         }
     }
 
-    /// Deletes what is not to be kept; what stays, if it does.
+    /// Deletes the directory unless it is kept; returns the kept one.
     fn leave(self) -> Option<PathBuf> {
         match self {
             WorkDir::Temporary(directory) => {

@@ -1,5 +1,4 @@
-//! What the events of the cluster tell of the demo's job: a fold of its own, from outside, over the public
-//! API.
+//! What the demo observes of its job: a fold over the cluster's events, read through the public API.
 
 use muster_protocol::event::Event;
 use muster_protocol::ids::{AttemptId, JobId, WorkerId};
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// The numbers of the tasks that a stage has from the start.
+/// The indices of the tasks of the first stage that runs `executor`.
 pub fn tasks_of(spec: &JobSpec, executor: &str) -> Option<Range<u32>> {
     let mut first = 0u32;
     for stage in &spec.stages {
@@ -23,26 +22,23 @@ pub fn tasks_of(spec: &JobSpec, executor: &str) -> Option<Range<u32>> {
     None
 }
 
-/// A record `train`.
+/// A `train` record.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct Metrics {
-    /// Steps done.
     pub step: u64,
-    /// The mean loss.
+    /// Mean, in nats per token.
     pub loss: f64,
-    /// The speed.
     #[serde(default)]
     pub tokens_per_s: f64,
 }
 
-/// A record `resume`.
+/// A `resume` record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Resume {
-    /// Which life of the gang.
     pub formation: u32,
-    /// Where it went on.
+    /// The step of the checkpoint.
     pub step: u64,
-    /// How far the one before had come.
+    /// The step that the formation before had reached.
     pub reached: u64,
 }
 
@@ -51,39 +47,36 @@ struct Step {
     step: u64,
 }
 
-/// What was observed so far.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// The job.
     pub job: JobId,
-    /// The ranks of its training.
+    /// Task indices of the training.
     pub ranks: Range<u32>,
-    /// The tasks that read its input.
+    /// Task indices of the stage that reads the input.
     pub readers: Range<u32>,
-    /// Metrics in the order of the log.
+    /// In the order of the log.
     pub metrics: Vec<Metrics>,
-    /// Steps of checkpoints.
+    /// Steps.
     pub checkpoints: Vec<u64>,
-    /// Starts of the gang.
+    /// Starts of the training, one per formation of the gang.
     pub resumes: Vec<Resume>,
-    /// Attempts of the job that run.
+    /// Running attempts of the job.
     pub running: BTreeSet<AttemptId>,
-    /// Attempts of the job that were lost, and are no failure of theirs.
+    /// Attempts of the job that ended as `lost`.
     pub lost: Vec<AttemptId>,
-    /// Where attempts of the job were sent.
+    /// The worker of each attempt of the job.
     pub sent: BTreeMap<AttemptId, WorkerId>,
-    /// Leaders in the order of the log.
+    /// In the order of the log.
     pub leaders: Vec<String>,
-    /// Model calls that were recorded.
+    /// Recorded model calls.
     pub calls: u64,
-    /// How the job ended.
     pub ended: Option<Terminal>,
-    /// How its last failed attempt ended, for people.
+    /// How the last failed attempt ended.
     pub last_failure: Option<String>,
 }
 
 impl Observed {
-    /// Takes one more event, in the order of the log.
+    /// Takes the next event, in the order of the log.
     pub fn take(&mut self, view: &EventView) {
         match &view.event {
             Event::LeaderTookOver(e) => self.leaders.push(e.name.clone()),
@@ -110,13 +103,13 @@ impl Observed {
             }
             Event::JobEnded(e) if e.job == self.job => self.ended = Some(e.terminal),
             Event::ProgressRecorded(e) if e.attempt.task.job == self.job => self.record(&e.key, &e.body),
-            // Of other jobs.
+            // Events of other jobs.
             Event::TaskAssigned(_)
             | Event::AttemptStarted(_)
             | Event::AttemptEnded(_)
             | Event::JobEnded(_)
             | Event::ProgressRecorded(_) => {}
-            // They change nothing that the demo tells.
+            // The report does not need these.
             Event::JobSubmitted(_)
             | Event::JobCancelled(_)
             | Event::JobRetried(_)
@@ -154,7 +147,7 @@ impl Observed {
         }
     }
 
-    /// Whether every rank runs, none in an epoch before `epoch_min`.
+    /// Whether every rank runs in epoch `epoch_min` or later.
     pub fn all_ranks_run(&self, epoch_min: u32) -> bool {
         let runs = |index| {
             self.running.iter().any(|attempt| attempt.task.index == index && attempt.epoch >= epoch_min)
@@ -162,7 +155,7 @@ impl Observed {
         !self.ranks.is_empty() && self.ranks.clone().all(runs)
     }
 
-    /// The newest epoch of any rank.
+    /// Over all ranks.
     pub fn newest_epoch(&self) -> u32 {
         self.sent
             .keys()
@@ -172,30 +165,30 @@ impl Observed {
             .unwrap_or(0)
     }
 
-    /// The last checkpoint's step.
+    /// Its step.
     pub fn last_checkpoint(&self) -> u64 {
         self.checkpoints.last().copied().unwrap_or(0)
     }
 
-    /// Records of metrics beyond the last checkpoint.
+    /// Metrics reported after the last checkpoint.
     pub fn records_since_checkpoint(&self) -> usize {
         let last = self.last_checkpoint();
         self.metrics.iter().filter(|metrics| metrics.step > last).count()
     }
 
-    /// Steps that were done twice.
+    /// Steps that were done again.
     pub fn steps_redone(&self) -> u64 {
         self.resumes.iter().map(|resume| resume.reached.saturating_sub(resume.step)).sum()
     }
 
-    /// The loss by step: of steps that were done twice, the later one.
+    /// Loss by step; for steps that were done again, the later value.
     pub fn curve(&self) -> Vec<(u64, f64)> {
         let by_step: BTreeMap<u64, f64> =
             self.metrics.iter().map(|metrics| (metrics.step, metrics.loss)).collect();
         by_step.into_iter().collect()
     }
 
-    /// The median speed of the training: starts and kills must not count.
+    /// The median, which starts and kills hardly move.
     pub fn tokens_per_s(&self) -> f64 {
         let mut speeds: Vec<f64> = self
             .metrics
@@ -207,7 +200,7 @@ impl Observed {
         speeds.get(speeds.len() / 2).copied().unwrap_or(0.0)
     }
 
-    /// How many workers read the input.
+    /// How many workers read input.
     pub fn workers_that_read(&self) -> usize {
         let sent = self.sent.iter().filter(|(attempt, _)| self.readers.contains(&attempt.task.index));
         sent.map(|(_, worker)| *worker).collect::<BTreeSet<_>>().len()

@@ -1,4 +1,4 @@
-//! The figures of a demo, and whether everything was as it should be.
+//! The report of a demo: figures, and checks that decide whether it passed.
 
 use super::observed::Observed;
 use muster_protocol::ids::{Digest, JobId, LogIndex};
@@ -9,74 +9,64 @@ use serde_json::Value;
 
 /// Coordinators of the demo's cluster; the report expects a ledger from each.
 pub const COORDINATORS: usize = 3;
-/// The model's bits per byte are at most this part of the unigram's: clearly better.
+/// The model's bits per byte must be at most this fraction of the unigram's.
 const UNIGRAM_SHARE_MAX: f64 = 0.85;
 
-/// Something that had to be so.
+/// One condition of success.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// What.
+    /// The condition.
     pub what: String,
-    /// Whether it is so.
     pub ok: bool,
-    /// What was found.
+    /// What was found instead, or as proof.
     pub found: String,
 }
 
-/// What one coordinator's ledger came to.
+/// The replay of one coordinator's ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerReplay {
-    /// Whose.
     pub coordinator: String,
-    /// Up to here.
+    /// The last index.
     pub to: LogIndex,
-    /// The hash of the state there.
+    /// At that index.
     pub state_hash: Digest,
-    /// Whether deciding again led to the same events.
+    /// Whether deciding every command again gave the same events.
     pub verified: Option<bool>,
-    /// Task transitions folded per second.
     pub transitions_per_s: u64,
-    /// Events folded.
     pub events: u64,
 }
 
-/// What was measured on the way.
+/// Measured by the scenario.
 #[derive(Clone, Debug, Default)]
 pub struct Measurements {
-    /// The leader that was killed.
     pub leader_killed: String,
-    /// The one that followed.
     pub leader_new: String,
-    /// From the kill until the next command was committed.
+    /// From the kill to the next commit.
     pub new_leader_ms: u64,
-    /// Attempts that ran when the leader was killed, and were lost by it.
+    /// Attempts that the change of leaders lost.
     pub restarted_by_failover: u64,
-    /// The worker that was killed.
     pub worker_killed: String,
-    /// From its kill until its tasks ran again.
+    /// From the kill until its tasks ran again.
     pub worker_lost_ms: u64,
-    /// Submits that were acknowledged.
+    /// Acknowledged submits.
     pub acknowledged: Vec<JobId>,
-    /// Those of them that the cluster no longer knows, or that did not succeed.
+    /// Acknowledged jobs that the cluster does not know or that did not succeed.
     pub missing: Vec<JobId>,
-    /// From the start to the end.
     pub total_ms: u64,
 }
 
-/// Everything that the demo found.
+/// The document of `muster demo --json`; see `docs/cli.md`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DemoReport {
-    /// Everything was as it should be.
+    /// All checks passed.
     pub ok: bool,
-    /// How long it took.
     pub seconds: u64,
-    /// What carried the messages.
+    /// `nats-server` or the embedded broker.
     pub broker: String,
-    /// The job.
     pub job: JobId,
-    /// Loss by step.
+    /// Step and loss, in nats per token.
     pub loss_curve: Vec<(u64, f64)>,
-    /// Median speed of the training.
+    /// The median over the training.
     pub tokens_per_s: f64,
     /// Output of `data.manifest`.
     pub data: Value,
@@ -86,31 +76,28 @@ pub struct DemoReport {
     pub eval: Value,
     /// Output of `agent.join`.
     pub agent: Value,
-    /// Model calls that the agent recorded.
+    /// Recorded by the agent.
     pub model_calls: u64,
-    /// The leader that was killed, and the one that followed.
+    /// The leader that was killed, and its successor.
     pub leaders: [String; 2],
-    /// From the kill until the next command was committed.
+    /// From the kill to the next commit.
     pub new_leader_ms: u64,
-    /// Attempts that the change of leaders restarted.
+    /// By the change of leaders.
     pub restarted_attempts: u64,
     /// From the worker's kill until its tasks ran again.
     pub worker_lost_ms: u64,
-    /// Training steps that were done twice.
+    /// Training steps that were done again.
     pub steps_redone: u64,
     /// Training steps in all.
     pub steps: u64,
-    /// Acknowledged submits, and how many of them were lost.
     pub acknowledged_submits: usize,
-    /// See there.
     pub lost_submits: usize,
-    /// What the ledgers came to.
+    /// One per coordinator.
     pub replays: Vec<LedgerReplay>,
-    /// What had to be so.
     pub checks: Vec<Check>,
 }
 
-/// The outputs of the stages that say something, by executor.
+/// Outputs of the stages that the report quotes, named by executor.
 #[derive(Clone, Debug, Default)]
 pub struct StageOutputs {
     /// `data.manifest`.
@@ -124,7 +111,7 @@ pub struct StageOutputs {
 }
 
 impl DemoReport {
-    /// Puts together what was found, and judges it.
+    /// Assembles the report and checks it.
     pub fn new(
         broker: &str,
         observed: &Observed,

@@ -1,6 +1,6 @@
-//! The demo, step by step: what is started, submitted, killed, started again and asked.
+//! The steps of the demo: what is started, submitted, killed, restarted and asked.
 //!
-//! Each step waits for what it needs to see in the log, and not for a time to pass.
+//! Each step waits for an event in the log, never for a fixed time.
 
 use super::observed::{Observed, tasks_of};
 use super::report::{COORDINATORS, DemoReport, Measurements, StageOutputs};
@@ -21,26 +21,24 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// How many workers there are from the start.
+/// Workers at the start.
 pub const WORKERS: usize = 2;
-/// So many records of metrics after its last checkpoint, a worker is killed.
+/// A worker is killed after this many `train` records since the last checkpoint, so that steps are lost.
 const RECORDS_TO_LOSE: usize = 2;
-/// Between two looks at what was observed.
 const POLL_INTERVAL_MS: u64 = 50;
-/// Between two looks at the job, for the bars.
+/// How often the job is fetched for the bars.
 const SHOW_MS: u64 = 1_000;
-/// A coordinator that does not answer a probe in that time is asked again.
+/// A probe that is not answered in this time is sent again.
 const PROBE_TIMEOUT_MS: u64 = 400;
 const PROBE_PAUSE_MS: u64 = 10;
-/// Without a leader for so long, there will be none.
+/// Without a leader for this long, the demo fails.
 const FAILOVER_MS_MAX: u64 = 60_000;
 const PATIENCE_MS: u64 = 30_000;
-/// What one answer of a coordinator about itself may take.
 const STATUS_TIMEOUT_MS: u64 = 2_000;
-/// Tasks of the job that are looked at for their outputs.
+/// Only this many tasks are searched for outputs.
 const TASKS_MAX: u32 = 5_000;
 
-/// Runs the demo on a cluster whose coordinators have been started.
+/// Runs the demo on a cluster whose coordinators run already.
 pub async fn run(cluster: &mut Cluster, spec: &JobSpec, json: bool) -> Result<DemoReport, CliError> {
     let client = Arc::new(Client::new(&cluster.urls(), Duration::from_millis(PATIENCE_MS))?);
     let board = if json { ProgressDisplay::of_stderr_always() } else { ProgressDisplay::of_stdout() };
@@ -94,7 +92,7 @@ impl Scenario<'_> {
         })
         .await?;
         self.judge_the_failover();
-        // Killed right at a checkpoint, there would be nothing to do again.
+        // Killed right after a checkpoint, the training would have no step to do again.
         self.until("steps beyond that checkpoint", |observed| {
             observed.records_since_checkpoint() >= RECORDS_TO_LOSE
         })
@@ -119,7 +117,7 @@ impl Scenario<'_> {
         self.narrator.say(&format!("[{:>4}s] {text}", self.began.elapsed().as_secs()))
     }
 
-    /// Workers, too; and waits until all of them are there.
+    /// Starts the workers and waits for them.
     async fn start(&mut self) -> Result<(), CliError> {
         let carried = self.cluster.bus.name();
         self.say(&format!(
@@ -153,7 +151,7 @@ impl Scenario<'_> {
         let (client, observed) = (self.client.clone(), self.observed.clone());
         self.watcher = Some(tokio::spawn(async move {
             let mut tail = EventTail::new(&client, 1, None);
-            // A stream that cannot be had is observed by those who wait for what it would tell.
+            // `until` notices that this task has ended.
             while let Ok(event) = tail.next().await {
                 observed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(&event);
             }
@@ -161,7 +159,7 @@ impl Scenario<'_> {
         self.say(&format!("submitted {} as {}", spec.name, self.job))
     }
 
-    /// Waits until something was observed; shows on the way how the job stands.
+    /// Waits until `observed` holds, and shows the job's progress meanwhile.
     async fn until(&mut self, what: &str, observed: impl Fn(&Observed) -> bool) -> Result<(), CliError> {
         loop {
             let (there, ended) = {
@@ -229,7 +227,7 @@ impl Scenario<'_> {
         ))
     }
 
-    /// The leader's name, once somebody knows it.
+    /// Waits until some coordinator knows the leader.
     async fn leader(&self) -> Result<String, CliError> {
         loop {
             let leader = self.client.status().await?.leader;
@@ -240,7 +238,7 @@ impl Scenario<'_> {
         }
     }
 
-    /// Submits a small job, under one id, to whoever takes it first.
+    /// Submits a small job under one request id, to whichever coordinator takes it first.
     async fn probe(&self, killed: usize, since: Instant) -> Result<JobId, CliError> {
         let body =
             json!({"name": "probe", "stages": [{"name": "probe", "tasks": 1, "work": {"type": "noop"}}]});
@@ -262,7 +260,7 @@ impl Scenario<'_> {
         )))
     }
 
-    /// Nothing that ran may have been lost by the change of leaders.
+    /// Counts the attempts that the change of leaders lost; there must be none.
     fn judge_the_failover(&mut self) {
         let lost = self.observed().lost.len() as u64;
         self.measured.restarted_by_failover = lost;
@@ -317,7 +315,7 @@ impl Scenario<'_> {
         Ok(self.cluster.start_coordinator(exited)?)
     }
 
-    /// Every submit that was acknowledged is there, and succeeded.
+    /// Every acknowledged submit must exist and have succeeded.
     async fn account_for_submits(&mut self) -> Result<(), CliError> {
         for job in self.measured.acknowledged.clone() {
             let found = self.client.job(job).await;
@@ -346,7 +344,7 @@ impl Scenario<'_> {
         })
     }
 
-    /// Each coordinator folds its own ledger from zero, up to the same index.
+    /// Each coordinator replays its own ledger from the first entry to the same index.
     async fn replay(&self) -> Result<Vec<ReplayView>, CliError> {
         let mut until = LogIndex(0);
         for place in 0..COORDINATORS {
@@ -363,7 +361,7 @@ impl Scenario<'_> {
         for place in 0..COORDINATORS {
             let url = self.cluster.url(place);
             let began = Instant::now();
-            // The one that was killed may still be catching up.
+            // The coordinator that was killed may still be catching up.
             loop {
                 let status = self.client.status_of(&url, Duration::from_millis(STATUS_TIMEOUT_MS)).await;
                 if status.is_ok_and(|status| status.applied >= until && status.ledger_first.0 == 1) {
@@ -387,7 +385,7 @@ fn ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a task left for others.
+/// A task's output.
 fn output(task: &TaskView) -> Value {
     match &task.outcome {
         Some(Outcome::Succeeded(succeeded)) => serde_json::from_str(&succeeded.output).unwrap_or(Value::Null),

@@ -1,31 +1,29 @@
-//! What is wrong in a job file, with its place: one message, the line it is in, and the nearest thing that
-//! would be right.
+//! Errors in a job file with their place: a message, the line, and the nearest valid name.
 
 use std::fmt;
 use std::ops::Range;
 
-/// A name is offered suggestion of another if they are at least so similar.
+/// The least similarity at which a name is suggested.
 const SIMILARITY_MIN: f64 = 0.6;
-/// Lines are shown up to this width.
+/// Longer lines are cut.
 const SHOWN_CHARS_MAX: usize = 120;
 
-/// Something wrong, at a place of the text.
+/// An error at a span of the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpannedError {
-    /// What, with the key, and what would be right.
+    /// Names the key and says what would be valid.
     pub message: String,
-    /// Where, in bytes of the text.
+    /// In bytes of the text.
     pub at: Range<usize>,
 }
 
 impl SpannedError {
-    /// Something wrong at a place.
     pub fn at(at: Range<usize>, message: impl Into<String>) -> SpannedError {
         SpannedError { message: message.into(), at }
     }
 }
 
-/// What a user is told.
+/// The error as it is shown: message, file, line, column and the line itself, underlined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     file: String,
@@ -37,7 +35,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// Finds the line and column of what is wrong; both count from 1, columns in characters.
+    /// Line and column count from 1, columns in characters.
     pub fn new(file: &str, text: &str, wrong: SpannedError) -> Diagnostic {
         let start = floor_boundary(text, wrong.at.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -80,7 +78,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// `; did you mean `x`?`, or which there are if none is near and there are few.
+/// `; did you mean `x`?` for the most similar valid name, or the list of names if it is short.
 pub fn suggestion<'a>(wrong: &str, valid: impl IntoIterator<Item = &'a str>) -> String {
     let valid: Vec<&str> = valid.into_iter().collect();
     let score = |name: &str| strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase());

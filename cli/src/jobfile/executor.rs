@@ -1,4 +1,4 @@
-//! Muster's own executors: whether there is such a one, and whether it takes these parameters.
+//! Checks `executor` and `params` of a stage against the built-in executors, and gives errors their place.
 
 use super::diagnostic::{SpannedError, suggestion};
 use super::fields::Fields;
@@ -7,7 +7,7 @@ use muster_protocol::spec::BuiltinWork;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-/// Checks the work of a stage, whose table is `stage`, of a job with these parameters.
+/// Checks the work of the stage in the table `stage`, with the job's parameters below its own.
 pub fn check(
     work: &BuiltinWork,
     job: &Fields<'_>,
@@ -59,7 +59,7 @@ fn span_of_params(of: &str, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usiz
     stage.unwrap_or_else(|| job.key_place("params"))
 }
 
-/// Where a parameter stands: in the stage's table or in the job's.
+/// The span of a parameter, in the stage's table or in the job's.
 fn span_of_param(of: &str, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Half) -> Range<usize> {
     let params = if of == "stage" { stage.get("params") } else { job.get("params") };
     let table = params.and_then(|params| match params.get_ref() {

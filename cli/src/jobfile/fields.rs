@@ -1,4 +1,4 @@
-//! A table of a job file as typed fields. Every complaint has a place and names the key.
+//! Typed access to a table of a job file. Every error has a place and names the key.
 
 use super::diagnostic::{SpannedError, suggestion};
 use muster_protocol::limits;
@@ -7,13 +7,13 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-/// Deeper parameters are refused.
+/// Deeper nesting of `params` is refused.
 const PARAMS_DEPTH_MAX: usize = 32;
 
-/// A value with its place.
+/// A value with its span in the text.
 pub type Located<T> = (T, Range<usize>);
 
-/// A table whose keys are known.
+/// A table with a fixed set of keys.
 pub struct Fields<'a> {
     what: &'static str,
     table: &'a DeTable<'a>,
@@ -21,7 +21,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Takes a table that may have these keys only. `what` completes "unknown key `x` of ..".
+    /// Refuses keys that are not in `keys`. `what` completes "unknown key `x` of ..".
     pub fn new(
         what: &'static str,
         table: &'a DeTable<'a>,
@@ -30,7 +30,7 @@ impl<'a> Fields<'a> {
     ) -> Result<Self, SpannedError> {
         let mut unknown: Vec<_> =
             table.keys().filter(|key| !keys.contains(&key.get_ref().as_ref())).collect();
-        // The table is sorted by name; the first of the file is what the user looks for first.
+        // The table is sorted by name; users expect the first error of the file.
         unknown.sort_by_key(|key| key.span().start);
         if let Some(key) = unknown.first() {
             let name = key.get_ref().as_ref();
@@ -42,42 +42,38 @@ impl<'a> Fields<'a> {
         Ok(Fields { what, table, at })
     }
 
-    /// Where the table begins.
+    /// The span of the table.
     pub fn place(&self) -> Range<usize> {
         self.at.clone()
     }
 
-    /// A value as it stands.
     pub fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.table.get(key)
     }
 
-    /// Where a key stands; where the table begins if it does not.
+    /// The span of a key; that of the table if the key is absent.
     pub fn key_place(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or(self.at.clone(), |(key, _)| key.span())
     }
 
-    /// That a key must be there and is not.
+    /// The error for a required key that is absent.
     pub fn missing(&self, key: &str) -> SpannedError {
         SpannedError::at(self.at.clone(), format!("missing key `{key}` of {}", self.what))
     }
 
-    /// A text.
     pub fn text(&self, key: &str) -> Result<Option<Located<String>>, SpannedError> {
         self.text_as(key, "a text")
     }
 
-    /// A text that stands for something else; `expected` says for what.
+    /// A string in a format of its own, such as a duration; `expected` describes it.
     pub fn text_as(&self, key: &str, expected: &str) -> Result<Option<Located<String>>, SpannedError> {
         self.map(key, expected, |value| value.as_str().map(str::to_string))
     }
 
-    /// `true` or `false`.
     pub fn boolean(&self, key: &str) -> Result<Option<Located<bool>>, SpannedError> {
         self.map(key, "true or false", DeValue::as_bool)
     }
 
-    /// An integer within bounds.
     pub fn integer(
         &self,
         key: &str,
@@ -89,7 +85,7 @@ impl<'a> Fields<'a> {
         Ok(Some((bounded(key, &integer, within, &at)?, at)))
     }
 
-    /// A number.
+    /// An integer or a float.
     pub fn number(&self, key: &str) -> Result<Option<Located<f64>>, SpannedError> {
         self.map(key, "a number", |value| match value {
             DeValue::Integer(integer) => {
@@ -104,7 +100,6 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A list of texts.
     pub fn texts(&self, key: &str) -> Result<Option<Located<Vec<Located<String>>>>, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let Some(array) = value.get_ref().as_array() else {
@@ -118,7 +113,6 @@ impl<'a> Fields<'a> {
         Ok(Some((texts, value.span())))
     }
 
-    /// A table of texts, by name.
     pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, SpannedError> {
         let mut texts = Vec::new();
         for (name, value) in self.table_at(key, "a table of texts")? {
@@ -131,7 +125,6 @@ impl<'a> Fields<'a> {
         Ok(texts)
     }
 
-    /// A table of amounts, by name.
     pub fn table_of_amounts(&self, key: &str) -> Result<Vec<(String, u32)>, SpannedError> {
         let mut amounts = Vec::new();
         for (name, value) in self.table_at(key, "a table of integers")? {
@@ -147,7 +140,7 @@ impl<'a> Fields<'a> {
         Ok(amounts)
     }
 
-    /// A table as a JSON object in text; empty if it is absent. At most so many bytes.
+    /// A table as JSON text of at most `bytes_max` bytes; empty if the key is absent.
     pub fn json(&self, key: &str, bytes_max: usize) -> Result<String, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(String::new()) };
         if value.get_ref().as_table().is_none() {
@@ -187,7 +180,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A name is not empty, not too long, and one line.
+/// A name is one line, neither empty nor too long.
 pub fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), SpannedError> {
     let most = limits::NAME_BYTES_MAX;
     if name.is_empty() || name.len() > most || name.contains(char::is_control) {
@@ -196,7 +189,7 @@ pub fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Spanned
     Ok(())
 }
 
-/// That a value is of another type.
+/// The error for a value of the wrong type.
 pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> SpannedError {
     let found_word = match found.get_ref() {
         DeValue::String(_) => "a text",

@@ -1,12 +1,12 @@
-//! The job file: TOML in, a job as the API takes it out, or one message that says what is wrong and where.
+//! Job files: TOML in, the job as the API takes it out, or an error with its place.
 //!
-//! Its one job is to read `docs/job-file.md`'s language. It sends nothing and prints nothing.
+//! Its one job is to read the format of `docs/job-file.md`. It sends nothing and prints nothing.
 //!
-//! - [`fields`]: a table as typed fields.
+//! - [`fields`]: typed access to a table.
 //! - [`stage`]: one `[[stage]]`.
-//! - [`executor`]: what Muster's own executors take.
-//! - [`topology`]: stages in the order of their needs.
-//! - [`diagnostic`]: what a user is told.
+//! - [`executor`]: parameters of the built-in executors.
+//! - [`topology`]: sorts stages by their needs.
+//! - [`diagnostic`]: errors with their place.
 
 mod diagnostic;
 mod executor;
@@ -27,37 +27,23 @@ use toml::de::{DeTable, DeValue};
 
 const JOB_KEYS: &[&str] = &["name", "priority", "params", "stage"];
 
-/// Why there is no job.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is too large.
+    Read { path: PathBuf, source: io::Error },
     #[error("{} is larger than {} KiB, the most that a job file may have: larger inputs belong into files that tasks read", path.display(), limits::JOB_FILE_BYTES_MAX >> 10)]
-    TooLarge {
-        /// Which.
-        path: PathBuf,
-    },
-    /// The file is not text.
+    TooLarge { path: PathBuf },
+    /// Not UTF-8.
     #[error("{}:{line}: a job file is UTF-8, and this is not", path.display())]
     NotText {
-        /// Which.
         path: PathBuf,
-        /// The line of the first wrong byte.
+        /// The line of the first invalid byte.
         line: usize,
     },
-    /// Something in it is wrong.
     #[error("{0}")]
     Invalid(Diagnostic),
 }
 
-/// Reads a job file.
 pub fn read(path: &Path) -> Result<JobSpec, Error> {
     let failed = |source| Error::Read { path: path.to_path_buf(), source };
     let mut bytes = Vec::new();
@@ -76,12 +62,12 @@ pub fn read(path: &Path) -> Result<JobSpec, Error> {
         .map_err(|wrong| Error::Invalid(Diagnostic::new(&path.display().to_string(), text, wrong)))
 }
 
-/// Reads the text of a job file that came with this program; `name` is what it is called.
+/// Parses a job file that is built into this program; `name` stands for its path in messages.
 pub fn read_text(name: &str, text: &str) -> Result<JobSpec, Error> {
     parse(text, Path::new(".")).map_err(|wrong| Error::Invalid(Diagnostic::new(name, text, wrong)))
 }
 
-/// Reads the text of a job file that lies in `directory`.
+/// Parses a job file; relative paths start at `directory`.
 pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, SpannedError> {
     let document = DeTable::parse(text).map_err(|error| {
         let message = error.message().lines().collect::<Vec<_>>().join("; ");
@@ -134,7 +120,7 @@ fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<Pa
     Ok(stages)
 }
 
-/// Resolves the names of `needs`, and puts every stage after those it needs.
+/// Resolves the names in `needs` and sorts the stages so that each follows those it needs.
 fn in_order(stages: Vec<ParsedStage>) -> Result<Vec<StageSpec>, SpannedError> {
     let find = |name: &str| stages.iter().position(|stage| stage.spec.name == name);
     let mut needs = Vec::with_capacity(stages.len());

@@ -40,18 +40,16 @@ const STAGE_KEYS: &[&str] = &[
     "on_partition",
 ];
 
-/// A stage, and what is not resolved yet.
+/// A stage whose `needs` are still names.
 pub struct ParsedStage {
-    /// The stage; its `needs` are empty.
+    /// `needs` is empty: see [`ParsedStage::needs`].
     pub spec: StageSpec,
-    /// Where its name stands.
     pub name_at: Range<usize>,
-    /// The names of the stages that it needs.
     pub needs: Vec<Located<String>>,
 }
 
 impl ParsedStage {
-    /// Reads a stage of a file in `directory`.
+    /// Reads one `[[stage]]`; relative paths start at `directory`.
     pub fn read(
         table: &DeTable<'_>,
         at: Range<usize>,
@@ -97,7 +95,7 @@ fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, SpannedError>
         .map_err(|error| SpannedError::at(at, format!("`{key}`: {error}")))
 }
 
-/// One of our words.
+/// One of a fixed set of words.
 fn word<T: FromStr>(fields: &Fields<'_>, key: &str, words: &[&str], default: T) -> Result<T, SpannedError> {
     let Some((text, at)) = fields.text(key)? else { return Ok(default) };
     let wrong = || {
@@ -273,9 +271,9 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Spanned
     Ok(ProcessWork { argv, env, cwd })
 }
 
-/// Where a file named in the job file is, if it is.
+/// The absolute path of a file that the job file names; it must exist.
 fn present(directory: &Path, name: &str) -> Result<PathBuf, String> {
-    // Shown as a user would write it.
+    // In messages, the path is as the user wrote it.
     let path = if directory == Path::new(".") { PathBuf::from(name) } else { directory.join(name) };
     fs::canonicalize(&path).map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -1,8 +1,8 @@
 //! Topological order of stages, each after those it needs; finds cycles.
 
-/// Positions in the new order, or a cycle: positions that need each other, the first again at the end.
+/// Positions in the new order; or, as the error, a cycle of positions that starts and ends with the same one.
 ///
-/// `needs[k]` holds positions that `k` needs. Of those that may come next, the first of the file does.
+/// `needs[k]` holds the positions that `k` needs. Among several possible orders, it keeps that of the file.
 pub fn sort(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     let mut order = Vec::with_capacity(needs.len());
     let mut placed = vec![false; needs.len()];
@@ -19,16 +19,14 @@ pub fn sort(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
     Ok(order)
 }
 
-/// Every position that is left needs another one that is left: following them comes to a place for the second
-/// time.
+/// Every remaining position needs another remaining one, so following the needs must reach a position twice.
 fn cycle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
     let mut next = placed.iter().position(|placed| !placed);
     while let Some(at) = next {
         if let Some(first) = path.iter().position(|earlier| *earlier == at) {
             path.drain(..first);
-            // It begins with the first of the file, so that the message does not depend on where it was
-            // entered.
+            // The cycle starts with its first stage in the file, wherever the search entered it.
             let least = path.iter().enumerate().min_by_key(|(_, at)| **at).map_or(0, |(place, _)| place);
             path.rotate_left(least);
             path.extend(path.first().copied());
@@ -44,7 +42,7 @@ fn cycle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
 mod tests {
     use super::*;
 
-    /// What each needs, and the order or the cycle.
+    /// The needs, and the expected order or cycle.
     type Row = (&'static [&'static [usize]], Result<&'static [usize], &'static [usize]>);
 
     #[test]

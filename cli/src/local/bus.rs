@@ -1,5 +1,5 @@
-//! The bus of a cluster on one machine: a `nats-server` from the PATH if there is one, else the embedded
-//! broker in this process.
+//! The bus of a local cluster: `nats-server` if it is on the PATH, otherwise the embedded broker in this
+//! process.
 
 use super::child::Child;
 use crate::broker;
@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// A broker that takes no clients after so long is given up.
 const START_MS_MAX: u64 = 10_000;
 const POLL_INTERVAL_MS: u64 = 20;
 
-/// A running broker; it ends with this value.
+/// A running broker; it ends when this value is dropped.
 pub struct Bus {
     kind: Kind,
     port: u16,
@@ -27,7 +26,7 @@ enum Kind {
 }
 
 impl Bus {
-    /// Starts a broker on loopback, and returns once it takes clients.
+    /// Starts a broker on loopback and waits until it accepts clients.
     pub async fn start(port: u16, directory: &Path) -> Result<Bus> {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let Some(program) = on_path("nats-server") else {
@@ -53,12 +52,10 @@ impl Bus {
         Ok(Bus { kind: Kind::NatsServer(child), port })
     }
 
-    /// Where clients find it.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// What it is, for people.
     pub fn name(&self) -> &'static str {
         match self.kind {
             Kind::NatsServer(_) => "nats-server",
@@ -66,7 +63,6 @@ impl Bus {
         }
     }
 
-    /// Whether it still serves.
     pub fn is_running(&mut self) -> bool {
         match &mut self.kind {
             Kind::NatsServer(child) => child.exit().is_none(),

@@ -1,5 +1,5 @@
-//! One child process: its output goes to a file, and it ends with this value, or with this process, whichever
-//! ends first.
+//! One child process. Its output goes to a file; it is killed when this value is dropped or this process
+//! dies.
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
@@ -10,24 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// How much of a log is shown after a failure.
 const LOG_BYTES_SHOWN: u64 = 4_000;
-/// Between two looks whether it has ended.
 const POLL_INTERVAL_MS: u64 = 20;
 
-/// A running child process.
-///
-/// It must be started by a thread that lives as long as it should: the system's notion of a parent's death is
-/// that of the thread.
+/// Start it from a thread that lives as long as the child should: Linux sends the parent-death signal when
+/// the *thread* that forked exits.
 pub struct Child {
     process: process::Child,
     log: PathBuf,
-    /// What it is: `c1`.
+    /// For instance `c1`.
     pub name: String,
 }
 
 impl Child {
-    /// Starts a program. Its output is appended to `log`.
+    /// Starts a program; its output is appended to `log`.
     pub fn start(name: &str, program: &Path, arguments: &[String], log: &Path) -> Result<Child> {
         let open = || {
             File::options()
@@ -38,33 +34,33 @@ impl Child {
         };
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(open()?).stderr(open()?);
-        // A group of its own: Ctrl-C at the terminal reaches this process alone, which then ends its children
-        // in order.
+        // Its own process group: Ctrl-C in the terminal reaches only this process, which then ends its
+        // children in order.
         command.process_group(0);
         die_with_parent(&mut command);
         let process = command.spawn().with_context(|| format!("start {}", program.display()))?;
         Ok(Child { process, log: log.to_path_buf(), name: name.to_string() })
     }
 
-    /// Asks it to end, with SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
-        // It may have ended by itself.
+        // It may have exited already.
         let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
     }
 
-    /// Ends it with SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the exit.
     pub fn kill(&mut self) {
-        // An error means that it has ended by itself.
+        // An error means that it has exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Its exit, if it has ended.
+    /// The exit status, if it has exited.
     pub fn exit(&mut self) -> Option<ExitStatus> {
         self.process.try_wait().ok().flatten()
     }
 
-    /// Waits until it has ended, for so long.
+    /// Waits for the exit; `false` if `limit` passes first.
     pub async fn await_end(&mut self, limit: Duration) -> bool {
         let began = Instant::now();
         while self.exit().is_none() {
@@ -76,12 +72,11 @@ impl Child {
         true
     }
 
-    /// Where its output is.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// How its output ends.
+    /// The last part of its output.
     pub fn log_tail(&self) -> String {
         end_of(&self.log).unwrap_or_else(|error| format!("({error})"))
     }
@@ -104,7 +99,7 @@ fn end_of(path: &Path) -> io::Result<String> {
 
 #[expect(unsafe_code, reason = "only between fork and exec can a child ask to die with its parent")]
 fn die_with_parent(command: &mut Command) {
-    // SAFETY: the closure makes one system call, which allocates nothing and takes no lock.
+    // SAFETY: the closure makes one system call; it neither allocates nor locks.
     unsafe {
         command.pre_exec(|| set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from));
     }

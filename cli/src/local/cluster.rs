@@ -1,4 +1,4 @@
-//! Coordinators and workers of one machine, by their place: started, killed, started again.
+//! The coordinators and workers of a local cluster, by index: started, killed, restarted.
 
 use super::bus::Bus;
 use super::child::Child;
@@ -8,45 +8,40 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-/// How long a coordinator or a worker may take to end in order.
+/// How long a child may take to exit after SIGTERM.
 const END_MS_MAX: u64 = 4_000;
-/// Each worker has ports of its own for gangs to meet at.
+/// Each worker has its own range of rendezvous ports.
 const RENDEZVOUS_PORT_FIRST: u16 = 29_400;
 const RENDEZVOUS_PORTS: u16 = 32;
-/// What a worker does not offer: the rest of the machine needs it.
+/// Memory that the workers leave to the rest of the machine.
 const MEMORY_KEPT_MIB: u64 = 1_024;
 
-/// What is wanted.
 pub struct ClusterConfig {
-    /// The cluster's name.
     pub name: &'static str,
-    /// How many coordinators.
     pub coordinators: usize,
-    /// By how many workers the machine is shared.
     pub workers: usize,
-    /// What each worker offers; `None`: its share of the machine.
+    /// CPUs of each worker; `None` for an equal share of the machine.
     pub cpus: Option<usize>,
-    /// The first coordinator's port, if it is free.
+    /// Of the first coordinator, if it is free.
     pub port: Option<u16>,
 }
 
-/// A cluster of child processes.
 pub struct Cluster {
     shape: ClusterConfig,
     directory: PathBuf,
     program: PathBuf,
     http: Vec<u16>,
     peer: Vec<u16>,
-    /// By place; `None`: it does not run.
+    /// By index; `None` while it does not run.
     pub coordinators: Vec<Option<Child>>,
-    /// By place; `None`: it does not run.
+    /// By index; `None` while it does not run.
     pub workers: Vec<Option<Child>>,
-    /// Kept last: it ends after those who use it.
+    // Dropped last: the others use it.
     pub bus: Bus,
 }
 
 impl Cluster {
-    /// Starts a broker and the coordinators.
+    /// Starts the broker and the coordinators.
     pub async fn start(shape: ClusterConfig, directory: &Path) -> Result<Cluster> {
         fs::create_dir_all(directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
@@ -66,27 +61,24 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// A coordinator's name.
     pub fn coordinator_name(place: usize) -> String {
         format!("c{}", place + 1)
     }
 
-    /// A coordinator's address.
     pub fn url(&self, place: usize) -> String {
         format!("http://127.0.0.1:{}", self.http[place])
     }
 
-    /// All coordinators' addresses, with commas between.
+    /// All coordinators, separated by commas.
     pub fn urls(&self) -> String {
         (0..self.http.len()).map(|place| self.url(place)).collect::<Vec<_>>().join(",")
     }
 
-    /// Where everything lies.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Starts a coordinator, for the first time or again.
+    /// Starts or restarts a coordinator.
     pub fn start_coordinator(&mut self, place: usize) -> Result<()> {
         let name = Cluster::coordinator_name(place);
         let member = |place: usize| {
@@ -107,7 +99,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Starts a worker, for the first time or again; one more than there are makes a new one.
+    /// Starts or restarts a worker; the index after the last one adds a worker.
     pub fn start_worker(&mut self, place: usize) -> Result<()> {
         let name = format!("w{}", place + 1);
         let share = self.shape.workers.max(1);
@@ -158,7 +150,7 @@ impl Cluster {
         Child::start(name, &self.program, &arguments, &self.directory.join(format!("{name}.log")))
     }
 
-    /// A child that ended although nobody told it to: its name, how it ended, and its last words.
+    /// A child that exited unexpectedly: its name, its exit status and the end of its log.
     pub fn exited(&mut self) -> Option<String> {
         let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
         for child in children {
@@ -174,8 +166,7 @@ impl Cluster {
         (!self.bus.is_running()).then(|| format!("{} ended", self.bus.name()))
     }
 
-    /// Ends everything in order: workers first, then coordinators, the broker last. What does not end in time
-    /// is killed.
+    /// Ends the workers, then the coordinators; kills what does not exit in time.
     pub async fn end(&mut self) {
         for children in [&mut self.workers, &mut self.coordinators] {
             for child in children.iter().flatten() {
@@ -191,7 +182,7 @@ impl Cluster {
     }
 }
 
-/// The memory of this machine that processes can have.
+/// `MemTotal` of this machine.
 fn memory_mib() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;

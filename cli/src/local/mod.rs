@@ -1,10 +1,10 @@
-//! A cluster on this machine: child processes of this one, which end with it.
+//! A cluster on this machine: child processes that end with this one.
 //!
 //! - [`child`]: one child process.
-//! - [`bus`]: a `nats-server` from the PATH, or the embedded broker.
-//! - [`ports`]: ports that are free.
-//! - [`cluster`]: coordinators and workers, by their place.
-//! - [`up`]: the verb that keeps one running.
+//! - [`bus`]: `nats-server` from the PATH, or the embedded broker.
+//! - [`ports`]: finds free ports.
+//! - [`cluster`]: coordinators and workers.
+//! - [`up`]: the verb `up`.
 
 pub mod bus;
 pub mod child;

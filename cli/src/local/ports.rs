@@ -1,12 +1,11 @@
-//! Ports on loopback that are free now. Whoever binds one later and fails says so.
+//! Free ports on loopback. Another process may still take one before it is used; binding then fails.
 
 use anyhow::{Context, Result};
 use std::net::TcpListener;
 
-/// So many ports, different from each other; from `first` on where those are free, any others where they are
-/// not.
+/// `count` distinct ports: `first` and its successors where they are free, any free ones otherwise.
 pub fn free(count: usize, first: Option<u16>) -> Result<Vec<u16>> {
-    // All are held until all are found: none is found twice.
+    // All listeners are held until the end, so that no port is found twice.
     let mut held = Vec::with_capacity(count);
     for offset in 0..count {
         let wished =

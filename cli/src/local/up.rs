@@ -1,4 +1,4 @@
-//! `muster up`: a cluster for one user on one machine, until Ctrl-C.
+//! `muster up`: a cluster on this machine until Ctrl-C.
 
 use super::cluster::{Cluster, ClusterConfig};
 use crate::args::UpArgs;
@@ -10,16 +10,14 @@ use crate::servers;
 use anyhow::{Context, anyhow};
 use std::time::{Duration, Instant};
 
-/// A cluster that has no leader or worker after so long is given up.
+/// How long the cluster may take to get a leader and its workers.
 const START_MS_MAX: u64 = 60_000;
-/// Between two looks at the children.
 const POLL_INTERVAL_MS: u64 = 200;
-/// A child that fell is started again after so long.
+/// How long to wait before restarting a child that exited.
 const RESTART_MS: u64 = 1_000;
-/// So often; then something is wrong with it.
+/// After this many restarts, something is wrong with the cluster.
 const RESTARTS_MAX: u32 = 20;
 
-/// Starts a cluster, and keeps it until it is told to end.
 pub async fn up(arguments: UpArgs) -> Result<(), CliError> {
     if arguments.coordinators == 2 {
         return Err(CliError::Input("two coordinators survive no failure: run one, or three".to_string()));
@@ -63,7 +61,7 @@ async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError>
     }
 }
 
-/// Starts again what has ended.
+/// Restarts every child that has exited.
 fn restart(cluster: &mut Cluster) -> Result<(), CliError> {
     for place in 0..cluster.coordinators.len() {
         if cluster.coordinators[place].as_mut().is_some_and(|child| child.exit().is_some()) {

@@ -1,11 +1,11 @@
-//! How far people are with their labels, and how they agree.
+//! The state of an annotate stage: labels so far, and how far people agree.
 
 use super::style::{sanitize, truncate};
 use serde_json::Value;
 
 const NAME_CHARS_MAX: usize = 32;
 const ID_CHARS_MAX: usize = 64;
-/// Pairs of people and items that are listed at most.
+/// The most pairs of people, and the most items, that are listed.
 const LISTED_MAX: usize = 20;
 
 fn figure(value: &Value) -> String {
@@ -16,14 +16,14 @@ fn name(value: &Value) -> String {
     truncate(&sanitize(value.as_str().unwrap_or_default()), NAME_CHARS_MAX)
 }
 
-/// The end of an id, which may be a path: its beginning says little.
+/// The end of an id: ids may be paths, whose beginnings are alike.
 fn end(value: &Value) -> String {
     let id = sanitize(value.as_str().unwrap_or_default());
     let cut = id.chars().count().saturating_sub(ID_CHARS_MAX);
     if cut == 0 { id } else { ['…'].into_iter().chain(id.chars().skip(cut + 1)).collect() }
 }
 
-/// What `GET /status.json` says, or the output of a stage that has ended.
+/// Renders `GET /status.json` of the label server, or the output of a stage that has ended.
 pub fn status(report: &Value) -> String {
     let count = |key: &str| report[key].as_u64().unwrap_or(0);
     let Some(agreement) = report.get("agreement") else {
@@ -95,7 +95,7 @@ fn name_of_artifact(value: &Value) -> String {
     sanitize(value.as_str().unwrap_or_default())
 }
 
-/// What an import came to.
+/// The result of an import.
 pub fn tally(tally: &Value) -> String {
     let count = |key: &str| tally[key].as_u64().unwrap_or(0);
     format!("{} new labels, {} changed, {} there already", count("new"), count("changed"), count("repeated"))

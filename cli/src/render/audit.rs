@@ -1,11 +1,10 @@
-//! What an audit found.
+//! The result of an audit.
 
 use super::style::{Style, truncate};
 use crate::audit::Audit;
 
 const TEXT_CHARS_MAX: usize = 160;
 
-/// The account of each stage, and the verdict.
 pub fn samples(audit: &Audit, style: Style) -> String {
     let mut text = String::new();
     for stage in &audit.stages {

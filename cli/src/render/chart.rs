@@ -1,10 +1,9 @@
-//! A curve in characters.
+//! A line chart in characters.
 
-/// Eight heights of a block, from nothing to full.
+/// Eight block heights.
 const BLOCKS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The points as a curve of `width` by `height` characters, with its scale on the left and the range of x
-/// below.
+/// Draws the points in `width` by `height` characters, with the y range on the left and the x range below.
 pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
     let finite: Vec<(u64, f64)> = points.iter().copied().filter(|(_, y)| y.is_finite()).collect();
     let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
@@ -13,7 +12,7 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
     let (least, most) =
         finite.iter().fold((f64::MAX, f64::MIN), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
     let span = (last.0.saturating_sub(first.0)).max(1) as f64;
-    // Each column shows the mean of its points, or what the column before showed.
+    // Each column shows the mean of its points; without points, the value of the column before.
     let mut columns: Vec<Option<f64>> = vec![None; width];
     let mut counts = vec![0u32; width];
     for (x, y) in &finite {
@@ -31,7 +30,7 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
         .map(|column| {
             shown = column.unwrap_or(shown);
             let share = (shown - least) / range;
-            // Even the least is seen.
+            // The smallest value still shows.
             1 + (share * (height * 8 - 1) as f64).round() as usize
         })
         .collect();

@@ -26,7 +26,6 @@ pub fn memory(mib: u32) -> String {
     }
 }
 
-/// All workers, with what is free of what they have.
 pub fn workers(workers: &[WorkerView], style: Style) -> String {
     if workers.is_empty() {
         return "no workers\n".to_string();
@@ -76,7 +75,6 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
     table.render()
 }
 
-/// The cluster as one coordinator sees it.
 pub fn status(status: &StatusView, style: Style) -> String {
     let leader = if status.leader.is_empty() {
         style.error("none")

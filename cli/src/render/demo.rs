@@ -1,4 +1,4 @@
-//! What the demo found.
+//! The report of the demo as text.
 
 use super::style::Style;
 use super::{chart, time};
@@ -8,7 +8,6 @@ use serde_json::Value;
 const CURVE_WIDTH: usize = 64;
 const CURVE_HEIGHT: usize = 8;
 
-/// The figures, and what had to be so.
 pub fn report(report: &DemoReport, style: Style) -> String {
     let mut text = format!("\n{}\n", style.bold("loss (nats per token) by step"));
     text.push_str(&chart::curve(&report.loss_curve, CURVE_WIDTH, CURVE_HEIGHT));

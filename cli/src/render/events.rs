@@ -23,7 +23,7 @@ pub fn line(view: &EventView, style: Style) -> String {
     line.trim_end().to_string()
 }
 
-/// What happened, about what, and a state that is painted where `{}` stands.
+/// What happened, to what, and the state that is coloured where `{}` stands.
 fn told(event: &Event) -> (&'static str, String, Option<&'static str>) {
     let text = |text: &str| truncate(text, TEXT_CHARS_MAX);
     match event {

@@ -8,7 +8,6 @@ use muster_protocol::view::{JobDetail, JobView, ProgressView, TaskCounts, TaskPa
 const NAME_CHARS_MAX: usize = 32;
 const REASON_CHARS_MAX: usize = 72;
 
-/// How many tasks there are.
 pub fn total(counts: &TaskCounts) -> u64 {
     counts.pending + counts.assigned + counts.running + counts.succeeded + counts.failed + counts.cancelled
 }
@@ -34,12 +33,10 @@ pub fn counted(counts: &TaskCounts) -> String {
     text
 }
 
-/// How long a job took, if it ended.
 fn took(job: &JobView) -> String {
     job.ended_ms.map_or(String::new(), |ended| time::between(job.submitted_ms, ended))
 }
 
-/// The newest first.
 pub fn list(jobs: &[JobView], style: Style) -> String {
     if jobs.is_empty() {
         return "no jobs\n".to_string();
@@ -65,7 +62,7 @@ pub fn list(jobs: &[JobView], style: Style) -> String {
     table.render()
 }
 
-/// How a job stands or ended, on one line: `job-42 code-model failed after 23.4 s: job-42.7 failed`.
+/// One line: `job-42 code-model failed after 23.4 s: job-42.7 failed`.
 pub fn outcome(job: &JobView, style: Style) -> String {
     let mut text = format!("{} {} {}", job.id, truncate(&job.name, NAME_CHARS_MAX), style.state(&job.state));
     if job.ended_ms.is_some() {
@@ -79,7 +76,6 @@ pub fn outcome(job: &JobView, style: Style) -> String {
     text
 }
 
-/// A job with its stages.
 pub fn show(detail: &JobDetail, style: Style) -> String {
     let job = &detail.job;
     let mut text =
@@ -139,7 +135,6 @@ pub fn show(detail: &JobDetail, style: Style) -> String {
     text + &table.render()
 }
 
-/// Tasks with their newest attempts.
 pub fn tasks(page: &TaskPage, style: Style) -> String {
     if page.tasks.is_empty() {
         return "no tasks\n".to_string();
@@ -170,7 +165,7 @@ pub fn tasks(page: &TaskPage, style: Style) -> String {
     text
 }
 
-/// What there is to say of a task: how far it is, or why its last attempt ended badly.
+/// The last column: a task's progress, or why its last attempt failed.
 fn note(task: &TaskView) -> String {
     if task.state == "running" && !task.progress.is_empty() {
         return progress(task);
@@ -186,13 +181,13 @@ fn note(task: &TaskView) -> String {
     progress(task)
 }
 
-/// How far a task says that it is. Keys with a `/` are records of single calls, and too many.
+/// The progress that a task reports. Keys with a `/` are records of single calls, too many to show.
 pub fn progress(task: &TaskView) -> String {
     let progress = task.progress.iter().filter(|(key, _)| !key.contains('/'));
     progress.map(|(key, progress)| format!("{key} {}", progressed(progress))).collect::<Vec<_>>().join("; ")
 }
 
-/// `300 {"loss":3.2}`, with the quotes and braces left out of flat objects.
+/// `300 loss=3.2`: the sequence number and the scalar fields of the record.
 fn progressed(progress: &ProgressView) -> String {
     let flat: Option<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&progress.body).ok();
     let fields = flat.iter().flatten().filter(|(_, value)| value.is_number() || value.is_boolean());

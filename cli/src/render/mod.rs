@@ -1,7 +1,7 @@
-//! Everything that is printed. Nothing else in this program prints.
+//! Everything this program prints; no other module prints.
 //!
-//! What is shown is made by pure functions, from data to text; [`out`] and [`err`] are the only doors to the
-//! terminal. A reader who has seen enough (`muster list | head`) ends the verb quietly.
+//! Pure functions turn data into text; only [`out`] and [`err`] write to the terminal. When a reader closes
+//! the pipe (`muster list | head`), the verb ends quietly.
 
 pub mod annotate;
 pub mod audit;
@@ -25,7 +25,7 @@ use anyhow::Context;
 use serde::Serialize;
 use std::io::{self, ErrorKind, Write};
 
-/// Text to standard output, as it is.
+/// Writes text to standard output as it is.
 pub fn out(text: &str) -> Result<(), CliError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -35,29 +35,26 @@ pub fn out(text: &str) -> Result<(), CliError> {
     }
 }
 
-/// A line to standard output.
 pub fn line(text: &str) -> Result<(), CliError> {
     out(&format!("{text}\n"))
 }
 
-/// A line to standard error. Where nobody reads it, it is lost.
+/// Writes a line to standard error; failures are ignored.
 pub fn err(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// One JSON document.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string_pretty(value).context("write JSON")?;
     line(&text)
 }
 
-/// One JSON document on one line, for streams of them.
+/// JSON on one line, for streams of documents.
 pub fn json_line<T: Serialize + ?Sized>(value: &T) -> Result<(), CliError> {
     let text = serde_json::to_string(value).context("write JSON")?;
     line(&text)
 }
 
-/// How a verb failed, on standard error.
 pub fn failure(failure: &CliError) {
     if let Some(message) = failure.message() {
         let style = style::Style::of_stderr();
@@ -65,7 +62,7 @@ pub fn failure(failure: &CliError) {
     }
 }
 
-/// Something that a user should know, on standard error.
+/// A remark for the user, on standard error.
 pub fn note(text: &str) {
     let style = style::Style::of_stderr();
     err(&style.dim(text));

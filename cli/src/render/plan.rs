@@ -1,4 +1,4 @@
-//! A job before it is submitted: the plan.
+//! The plan of a job that has not been submitted.
 
 use super::style::{Style, truncate};
 use super::table::Table;
@@ -9,7 +9,6 @@ use muster_protocol::spec::{JobSpec, OnPartition, StageSpec, TaskKind, Work};
 const WORK_CHARS_MAX: usize = 60;
 const NAME_CHARS_MAX: usize = 32;
 
-/// The stages in order, with what each needs, holds and does.
 pub fn plan(spec: &JobSpec, style: Style) -> String {
     let tasks: u64 = spec.stages.iter().map(|stage| u64::from(stage.tasks)).sum();
     let open = spec.stages.iter().any(|stage| stage.open);
@@ -37,7 +36,7 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
             holds(&stage.request).into(),
             truncate(&needs.join(", "), WORK_CHARS_MAX).into(),
             rules(stage).into(),
-            // A script of several lines is shown in one.
+            // Scripts of several lines are joined.
             truncate(&does(&stage.work).split_whitespace().collect::<Vec<_>>().join(" "), WORK_CHARS_MAX)
                 .into(),
         ]);
@@ -107,7 +106,7 @@ fn does(work: &Work) -> String {
     }
 }
 
-/// An argument as a shell would want it.
+/// An argument quoted for a shell.
 fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:,+@%".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {

@@ -1,4 +1,4 @@
-//! How a job goes on: bars on a terminal, plain lines in a pipe.
+//! The progress of a job: bars on a terminal, lines in a pipe.
 
 use super::jobs;
 use super::style::{Style, truncate};
@@ -14,36 +14,30 @@ use std::time::{Duration, Instant};
 const NAME_CHARS_MAX: usize = 20;
 const NOTE_CHARS_MAX: usize = 60;
 const TRAIN_CHARS_MAX: usize = 120;
-/// In a pipe, a stage whose counts stay the same is not told more often.
+/// In a pipe, a stage whose counts don't change is printed at most this often.
 const NOTE_INTERVAL_MS: u64 = 5_000;
 
-/// Where the course of a job is shown.
 pub enum ProgressDisplay {
-    /// Bars, one for each stage.
+    /// One bar per stage.
     Bars {
-        /// All of them.
         all: MultiProgress,
-        /// By stage.
         bars: Vec<ProgressBar>,
     },
-    /// Lines, one for each change.
+    /// One line per change.
     Lines {
-        /// What was said last of each stage, and when.
+        /// The last line and note of each stage, and when they were printed.
         said: BTreeMap<String, (String, String, Instant)>,
-        /// To standard error.
+        /// On standard error.
         aside: bool,
     },
-    /// The whole job at each change, as JSON.
+    /// The whole job as JSON at each change.
     Json {
-        /// What was said last.
         said: String,
     },
-    /// Nowhere.
     Silent,
 }
 
 impl ProgressDisplay {
-    /// Bars or lines on standard output.
     pub fn of_stdout() -> ProgressDisplay {
         if io::stdout().is_terminal() {
             ProgressDisplay::bars(ProgressDrawTarget::stdout())
@@ -52,7 +46,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Bars on standard error if it is a terminal, else nothing.
+    /// Bars on standard error if it is a terminal, otherwise nothing.
     pub fn of_stderr() -> ProgressDisplay {
         if io::stderr().is_terminal() {
             ProgressDisplay::bars(ProgressDrawTarget::stderr())
@@ -61,7 +55,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Bars on standard error if it is a terminal, else lines there.
+    /// Bars on standard error if it is a terminal, otherwise lines.
     pub fn of_stderr_always() -> ProgressDisplay {
         if io::stderr().is_terminal() {
             ProgressDisplay::bars(ProgressDrawTarget::stderr())
@@ -70,32 +64,28 @@ impl ProgressDisplay {
         }
     }
 
-    /// Lines.
     pub fn lines(aside: bool) -> ProgressDisplay {
         ProgressDisplay::Lines { said: BTreeMap::new(), aside }
     }
 
-    /// JSON lines.
     pub fn json() -> ProgressDisplay {
         ProgressDisplay::Json { said: String::new() }
     }
 
-    /// Nothing.
     pub fn silent() -> ProgressDisplay {
         ProgressDisplay::Silent
     }
 
-    /// Bars.
     pub fn bars(target: ProgressDrawTarget) -> ProgressDisplay {
         ProgressDisplay::Bars { all: MultiProgress::with_draw_target(target), bars: Vec::new() }
     }
 
-    /// Whether it shows what tasks say of themselves.
+    /// Whether it shows the progress that tasks report.
     pub fn wants_notes(&self) -> bool {
         matches!(self, ProgressDisplay::Bars { .. } | ProgressDisplay::Lines { .. })
     }
 
-    /// Shows a record: in a pipe as its line, as JSON with all that it has; bars show it with the rest.
+    /// Shows a record as a line or as JSON; bars show it with the next update.
     pub fn record(&mut self, event: &EventView, line: Option<&str>) -> Result<(), CliError> {
         match (self, line) {
             (ProgressDisplay::Json { .. }, _) if matches!(event.event, Event::ProgressRecorded(_)) => {
@@ -116,7 +106,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Shows how far the training stages are, over what [`ProgressDisplay::show`] said of them.
+    /// Replaces the bars of training stages, as [`ProgressDisplay::show`] left them, by their steps.
     pub fn train(&mut self, detail: &JobDetail, training: &TrainingView) {
         let ProgressDisplay::Bars { bars, .. } = self else { return };
         for (bar, stage) in bars.iter().zip(&detail.stages) {
@@ -130,7 +120,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Shows how a job stands; `notes` by stage.
+    /// Shows the state of a job; `notes` are by stage.
     pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), CliError> {
         match self {
             ProgressDisplay::Silent => Ok(()),
@@ -186,19 +176,19 @@ impl ProgressDisplay {
         }
     }
 
-    /// Takes the bars away.
+    /// Removes the bars.
     pub fn finish(&mut self) {
         if let ProgressDisplay::Bars { all, bars } = self {
             for bar in bars.iter() {
                 bar.finish_and_clear();
             }
-            // As above.
+            // A terminal that is gone needs no clearing.
             let _ = all.clear();
         }
     }
 }
 
-/// Bars or lines, and what is told in between.
+/// The progress of the demo's job with the messages of the scenario above it.
 pub struct DemoConsole {
     board: ProgressDisplay,
     aside: bool,
@@ -206,17 +196,16 @@ pub struct DemoConsole {
 }
 
 impl DemoConsole {
-    /// Tells on standard output, or `aside`: on standard error.
+    /// `aside` prints to standard error.
     pub fn new(board: ProgressDisplay, aside: bool, style: Style) -> DemoConsole {
         DemoConsole { board, aside, style }
     }
 
-    /// As [`ProgressDisplay::show`].
     pub fn show(&mut self, detail: &JobDetail, notes: &BTreeMap<String, String>) -> Result<(), CliError> {
         self.board.show(detail, notes)
     }
 
-    /// A line that stays, above the bars.
+    /// Prints a line above the bars; it stays.
     pub fn say(&self, text: &str) -> Result<(), CliError> {
         if let ProgressDisplay::Bars { all, .. } = &self.board {
             // A terminal that is gone takes no lines.
@@ -230,7 +219,6 @@ impl DemoConsole {
         super::line(text)
     }
 
-    /// As [`ProgressDisplay::finish`].
     pub fn finish(&mut self) {
         self.board.finish();
     }

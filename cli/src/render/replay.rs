@@ -1,4 +1,4 @@
-//! What a replay found.
+//! The result of a replay.
 
 use super::style::Style;
 use super::{jobs, time};
@@ -10,7 +10,6 @@ pub fn per_second(replay: &ReplayView) -> u64 {
     u64::try_from(per_second).unwrap_or(u64::MAX)
 }
 
-/// The state hash, and the jobs as they stood.
 pub fn replay(replay: &ReplayView, with_jobs: bool, style: Style) -> String {
     let rate = per_second(replay);
     let verified = match replay.verified {

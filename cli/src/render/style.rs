@@ -1,58 +1,49 @@
-//! Colours: on a terminal only, and never where `NO_COLOR` is set.
+//! Colours, on a terminal only, and not if `NO_COLOR` is set.
 
 use std::io::{self, IsTerminal};
 
-/// Whether there are colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     colours: bool,
 }
 
 impl Style {
-    /// No colours.
     pub const PLAIN: Style = Style { colours: false };
 
-    /// As standard output wants it.
     pub fn of_stdout() -> Style {
         Style { colours: wanted(io::stdout().is_terminal()) }
     }
 
-    /// As standard error wants it.
     pub fn of_stderr() -> Style {
         Style { colours: wanted(io::stderr().is_terminal()) }
     }
 
-    /// Good: it succeeded, it is alive.
     pub fn success(self, text: &str) -> String {
         self.paint("32", text)
     }
 
-    /// Bad: it failed.
     pub fn error(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    /// Between: it is on its way, or somebody should look.
     pub fn warning(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// What moves.
+    /// In progress.
     pub fn active(self, text: &str) -> String {
         self.paint("36", text)
     }
 
-    /// What matters.
     pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// What matters less.
     pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// A state in its colour: of jobs, stages, tasks, workers, coordinators.
+    /// A state of a job, stage, task, worker or coordinator, in its colour.
     pub fn state(self, word: &str) -> String {
         match word {
             "succeeded" | "alive" | "leader" | "connected" => self.success(word),
@@ -75,12 +66,12 @@ fn wanted(terminal: bool) -> bool {
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Text of others, made sanitize for a terminal: control characters are shown, not obeyed.
+/// Replaces control characters: text that others wrote must not steer the terminal.
 pub fn sanitize(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// At most so many characters, with a mark where something is missing.
+/// Cuts sanitized text to `chars_max` characters; a cut ends with `…`.
 pub fn truncate(text: &str, chars_max: usize) -> String {
     let text = sanitize(text);
     if text.chars().count() <= chars_max {

@@ -1,24 +1,22 @@
-//! Columns that line up.
+//! Tables with aligned columns.
 
 use super::style::Style;
 
-/// Two columns are so far apart.
+/// Between two columns.
 const GAP: &str = "  ";
 
-/// A cell: what is read, and how it is painted.
+/// A cell: its text, and the text with colours.
 pub struct Cell {
     text: String,
     painted: String,
 }
 
 impl Cell {
-    /// A plain cell.
     pub fn new(text: impl Into<String>) -> Cell {
         let text = text.into();
         Cell { painted: text.clone(), text }
     }
 
-    /// A state in its colour.
     pub fn state(word: &str, style: Style) -> Cell {
         Cell { text: word.to_string(), painted: style.state(word) }
     }
@@ -30,7 +28,7 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
-/// Rows under headings. A heading that begins with `>` is of a column that is aligned to the right.
+/// Rows under headings. A `>` before a heading aligns its column to the right.
 pub struct Table {
     headings: Vec<(String, bool)>,
     rows: Vec<Vec<Cell>>,
@@ -38,18 +36,16 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table without rows.
     pub fn new(headings: &[&str], style: Style) -> Table {
         let heading = |text: &&str| (text.trim_start_matches('>').to_string(), text.starts_with('>'));
         Table { headings: headings.iter().map(heading).collect(), rows: Vec::new(), style }
     }
 
-    /// One more row.
     pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The lines of the table, each ended; columns that are empty in every row are left out.
+    /// The table with a newline after each line. Columns without any content are left out.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let columns: Vec<(usize, usize)> =

@@ -1,4 +1,4 @@
-//! What people see, word by word.
+//! The text of every view, word for word.
 
 use super::style::Style;
 use super::{cluster, demo, events, jobs, replay};
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use std::path::Path;
 use std::{env, fs};
 
-/// The API's own examples.
+/// The golden documents of the API.
 fn example<T: DeserializeOwned>(name: &str) -> T {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol/golden/json").join(name);
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()

@@ -1,4 +1,4 @@
-//! Moments and durations for people.
+//! Durations and dates as text.
 
 use muster_protocol::time::{LogMs, WallMs};
 
@@ -16,7 +16,6 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
-/// From one moment of log time to another.
 pub fn between(from: LogMs, to: LogMs) -> String {
     duration(to.0.saturating_sub(from.0))
 }
@@ -33,7 +32,7 @@ pub fn clock(wall: WallMs) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60)
 }
 
-/// The date of a day since 1970: the algorithm of Howard Hinnant's `civil_from_days`.
+/// The date of a day counted from 1970; the algorithm is Howard Hinnant's `civil_from_days`.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let era = days / 146_097;

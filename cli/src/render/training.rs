@@ -1,6 +1,6 @@
-//! A training as its records tell it: loss, rate, speed, memory, and how long it will yet take.
+//! The records of a training as lines: loss, learning rate, speed, memory, time left.
 //!
-//! A fold of a job's events, and pure: the time that is left comes from the log's own moments.
+//! A pure fold over a job's events; the time left comes from their log time.
 
 use super::style::truncate;
 use super::time;
@@ -14,7 +14,7 @@ use std::ops::Range;
 const BAR_CHARS: u64 = 20;
 const TEXT_CHARS_MAX: usize = 160;
 
-/// A record `train`. What an older program did not write is 0.
+/// A `train` record. Fields that an older program did not write are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
@@ -70,26 +70,24 @@ impl Default for Other {
     }
 }
 
-/// A stage that trains.
 #[derive(Debug)]
 struct TrainingStage {
     name: String,
     tasks: Range<u32>,
     steps: u64,
     last: Option<Metrics>,
-    /// Where, and when, this life of it began.
+    /// The step and the log time at which this formation of the gang began.
     since: Option<(u64, LogMs)>,
     left_ms: Option<u64>,
 }
 
-/// What is known of a job's trainings.
+/// The trainings of a job, as its events show them.
 #[derive(Debug, Default)]
 pub struct TrainingView {
     stages: Vec<TrainingStage>,
 }
 
 impl TrainingView {
-    /// Of which nothing has been seen yet.
     pub fn of(spec: &JobSpec) -> TrainingView {
         let mut first = 0u32;
         let mut stages = Vec::new();
@@ -110,7 +108,7 @@ impl TrainingView {
         TrainingView { stages }
     }
 
-    /// Takes the next event of the job; gives the line that it is worth, if any.
+    /// Takes the next event of the job; returns the line to print for it, if any.
     pub fn take(&mut self, view: &EventView) -> Option<String> {
         let Event::ProgressRecorded(record) = &view.event else { return None };
         let stage = self.stages.iter_mut().find(|stage| stage.tasks.contains(&record.attempt.task.index))?;
@@ -123,7 +121,7 @@ impl TrainingView {
         ))
     }
 
-    /// How far a stage is, and what to say of it; `None` if it does not train or nothing has been heard.
+    /// Steps done, steps in all and a text; `None` if the stage does not train or has reported nothing.
     pub fn position(&self, stage: &str) -> Option<(u64, u64, String)> {
         let stage = self.stages.iter().find(|one| one.name == stage)?;
         let last = stage.last?;

@@ -1,5 +1,4 @@
-//! `muster annotate`: finds the form of a stage that waits for people, through the task's records, and asks
-//! it.
+//! `muster annotate`: finds the label server of an annotate stage in the records of its task, and calls it.
 
 use super::connect::client;
 use crate::args::{AnnotateArgs, AnnotateVerb, ExportArgs, ServerArgs};
@@ -18,40 +17,35 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The executor that serves a form.
 const EXECUTOR: &str = "data.annotate";
-/// Between two looks for a form that is not there yet.
 const POLL_INTERVAL_MS: u64 = 200;
-/// A file of labels at most: what the form takes.
+/// The most that the label server accepts.
 const IMPORT_BYTES_MAX: u64 = 256 << 20;
 
-/// What the form of a stage records of itself.
+/// The record in which the stage announces its server.
 #[derive(Deserialize)]
 struct UrlRecord {
     url: String,
 }
 
-/// What the stage leaves at its end.
+/// The output of a stage that has succeeded.
 #[derive(Deserialize)]
 struct StageOutput {
     labelled: Digest,
 }
 
-/// How a stage is found.
 enum StageStatus {
-    /// Its form is served there.
+    /// The URL of its label server.
     Serving(String),
-    /// It has ended so.
     Ended(Box<TaskView>),
 }
 
-/// A stage that waits for people.
+/// A stage of `data.annotate`, which has one task.
 struct LabelingStage {
     name: String,
     task: TaskId,
 }
 
-/// Asks the form of a stage.
 pub async fn annotate(arguments: AnnotateArgs) -> Result<(), CliError> {
     let (job, stage) = (arguments.job, arguments.stage.as_deref());
     match &arguments.what {
@@ -107,7 +101,7 @@ pub async fn annotate(arguments: AnnotateArgs) -> Result<(), CliError> {
     }
 }
 
-/// A question to a stage.
+/// A stage to call, and how long to keep trying.
 struct LabelingSession {
     client: std::sync::Arc<Client>,
     stage: LabelingStage,
@@ -121,7 +115,7 @@ impl LabelingSession {
         Ok(LabelingSession { client, stage, patience: Duration::from_millis(server.patience) })
     }
 
-    /// Where its form is, or how it has ended. A stage that is only just starting is waited for.
+    /// Waits while the stage is starting.
     async fn find(&self) -> Result<StageStatus, CliError> {
         let began = Instant::now();
         loop {
@@ -131,7 +125,7 @@ impl LabelingSession {
             if ["succeeded", "failed", "cancelled"].contains(&task.state.as_str()) {
                 return Ok(StageStatus::Ended(Box::new(task)));
             }
-            // The record may be of an attempt that has ended: only one of this attempt is where the form is.
+            // An older record is of an attempt that has ended: its server is gone.
             let epoch = task.attempt.map_or(0, |attempt| u64::from(attempt.epoch));
             if let Some(record) =
                 task.progress.get("url").filter(|record| record.seq == epoch && task.state == "running")
@@ -157,7 +151,7 @@ impl LabelingSession {
         }
     }
 
-    /// Asks the form, and where it is then if it moves: the same again does no harm.
+    /// Calls the label server, again and at its new place if it moves: every call can be repeated safely.
     async fn ask(
         &self,
         ask: impl AsyncFn(&LabelingClient) -> Result<Vec<u8>, LabelingError>,
@@ -191,12 +185,11 @@ impl LabelingSession {
     }
 }
 
-/// What the form says, line by line.
 fn sanitize_lines(text: &str) -> String {
     text.lines().map(style::sanitize).collect::<Vec<_>>().join("\n")
 }
 
-/// The stage by its name, or the only one that waits for people.
+/// The annotate stage of this name, or the only one.
 fn find_stage(detail: &JobDetail, name: Option<&str>) -> Result<LabelingStage, String> {
     let job = detail.job.id;
     let mut first = 0;
@@ -222,7 +215,7 @@ fn find_stage(detail: &JobDetail, name: Option<&str>) -> Result<LabelingStage, S
     }
 }
 
-/// That a stage has ended, for those who wanted it open.
+/// The message for a stage that has ended and no longer serves.
 fn ended_message(task: &TaskView) -> String {
     let why = task.outcome.as_ref().map(Outcome::message).filter(|why| !why.is_empty());
     let why = why.map_or(String::new(), |why| format!(" ({})", style::sanitize(why)));
@@ -240,7 +233,7 @@ fn output(task: &TaskView) -> Result<Value, CliError> {
     }
 }
 
-/// The labelled items of a stage that has ended.
+/// The labelled items of a stage that has ended, from the workers' artifacts.
 async fn labelled_items(task: &TaskView, artifacts: Option<&Path>) -> Result<Vec<u8>, CliError> {
     let StageOutput { labelled } =
         serde_json::from_value(output(task)?).context("read the output of the stage")?;

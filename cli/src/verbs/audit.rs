@@ -1,4 +1,4 @@
-//! `muster audit`: folds a job's events into a proof.
+//! `muster audit`: replays a job's events and checks what they prove.
 
 use super::connect::client;
 use crate::args::JobArgs;
@@ -10,7 +10,6 @@ use crate::render::style::Style;
 use anyhow::anyhow;
 use muster_protocol::outcome::Terminal;
 
-/// Proves that a training consumed each of its samples exactly once, or says what is wrong.
 pub async fn samples(arguments: JobArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let detail = client.job(arguments.job).await?;

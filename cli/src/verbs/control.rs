@@ -1,4 +1,4 @@
-//! Verbs that change something: each is one request under one id, however often it has to be sent.
+//! `muster cancel`, `retry` and `drain`: each change is one request under one id, however often it is sent.
 
 use super::connect::client;
 use crate::args::{CancelArgs, DrainArgs, JobArgs};
@@ -7,7 +7,6 @@ use crate::error::CliError;
 use crate::render;
 use muster_protocol::ids::WorkerId;
 
-/// Cancels jobs, one after the other.
 pub async fn cancel(arguments: CancelArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let mut accepted = Vec::new();
@@ -26,7 +25,6 @@ pub async fn cancel(arguments: CancelArgs) -> Result<(), CliError> {
     }
 }
 
-/// Runs the failed and cancelled tasks of a job again.
 pub async fn retry(arguments: JobArgs) -> Result<(), CliError> {
     let accepted = client(&arguments.server)?.retry(arguments.job).await?;
     if arguments.server.json {
@@ -35,7 +33,6 @@ pub async fn retry(arguments: JobArgs) -> Result<(), CliError> {
     render::line(&format!("{} runs again", arguments.job))
 }
 
-/// Gives a worker no new work, or does again.
 pub async fn drain(arguments: DrainArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let worker = find(&client, &arguments.worker).await?;
@@ -47,7 +44,7 @@ pub async fn drain(arguments: DrainArgs) -> Result<(), CliError> {
     render::line(&format!("{worker} {what}"))
 }
 
-/// A worker by id, or by a name that only one has.
+/// A worker by its id, or by its name if only one has it.
 async fn find(client: &Client, text: &str) -> Result<WorkerId, CliError> {
     if let Ok(worker) = text.parse() {
         return Ok(worker);

@@ -9,7 +9,6 @@ use crate::render::{self, events};
 use muster_protocol::event::Event;
 use muster_protocol::view::EventView;
 
-/// Shows what happened, and with `--follow` what happens.
 pub async fn events(arguments: EventsArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let mut shown = 0;
@@ -41,7 +40,7 @@ pub async fn events(arguments: EventsArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Shows an event; how many were shown.
+/// Prints an event unless it is filtered out; returns how many were printed.
 fn show(event: &EventView, arguments: &EventsArgs) -> Result<u64, CliError> {
     if arguments.server.json {
         render::json_line(event)?;

@@ -1,4 +1,4 @@
-//! `muster logs`: what tasks printed, and what they print.
+//! `muster logs`: the output of tasks.
 
 use super::connect::client;
 use crate::args::{LogSource, LogsArgs};
@@ -15,19 +15,18 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Tasks of a job whose output is shown; more have to be asked for one by one.
+/// `muster logs JOB` shows the output of this many tasks; for others, name the task.
 const TASKS_MAX: u32 = 1_000;
-/// Streams that are open at a time.
+/// Streams open at the same time.
 const STREAMS_MAX: usize = 32;
-/// Between two looks for new attempts, at first and at most.
+/// The poll for new attempts starts at the first interval and doubles up to the second.
 const POLL_MS_MIN: u64 = 20;
 const POLL_MS_MAX: u64 = 500;
-/// Pieces that wait to be printed.
+/// Pieces waiting to be printed.
 const PIECES_MAX: usize = 256;
-/// A line longer than this is printed in parts.
+/// Longer lines are printed in parts.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
-/// Shows what tasks printed.
 pub async fn logs(arguments: LogsArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let stream = if arguments.stderr { Stream::Stderr } else { Stream::Stdout };
@@ -42,7 +41,7 @@ pub async fn logs(arguments: LogsArgs) -> Result<(), CliError> {
     }
 }
 
-/// Shows what a job prints, until it has ended.
+/// Prints the output of a job until it has ended.
 pub async fn follow_job(client: &Arc<Client>, job: JobId) -> Result<(), CliError> {
     LogPrinter { json: false, stream: Stream::Stdout, follow: true }.job(client, job).await
 }
@@ -54,7 +53,7 @@ struct LogPrinter {
     follow: bool,
 }
 
-/// Whether there is, or will soon be, output of a task's newest attempt.
+/// Whether the newest attempt has output, or will soon.
 fn has_run(task: &TaskView) -> bool {
     task.attempt.is_some() && !["assigned", "queued"].contains(&task.state.as_str())
 }
@@ -78,7 +77,7 @@ impl LogPrinter {
         Ok(())
     }
 
-    /// The newest attempt, and with `--follow` the next ones too.
+    /// The newest attempt; with `--follow`, later ones too.
     async fn task(self, client: &Client, task: TaskId) -> Result<(), CliError> {
         let mut last = None;
         let mut pause = PollBackoff::new();
@@ -106,7 +105,7 @@ impl LogPrinter {
         }
     }
 
-    /// All tasks: the lines of each under its name, unless there is only one.
+    /// All tasks. Each line carries the name of its task, unless the job has only one.
     async fn job(self, client: &Arc<Client>, job: JobId) -> Result<(), CliError> {
         let detail = client.job(job).await?;
         let one = detail.spec.stages.len() == 1
@@ -128,7 +127,7 @@ impl LogPrinter {
         asked.await.context("ask for all the output")?
     }
 
-    /// Opens the output of attempt after attempt, a bounded number at a time.
+    /// Streams the output of one attempt after another, a bounded number at a time.
     async fn ask_all(
         self,
         client: Arc<Client>,
@@ -138,10 +137,10 @@ impl LogPrinter {
         let mut seen: BTreeSet<AttemptId> = BTreeSet::new();
         let mut open: JoinSet<Result<(), CliError>> = JoinSet::new();
         let mut pause = PollBackoff::new();
-        // What has ended is shown task by task.
+        // Without --follow, the output appears task by task.
         let streams_max = if self.follow { STREAMS_MAX } else { 1 };
         loop {
-            // Looked at before the tasks: what has ended by then has all its attempts in the list.
+            // Read before the tasks: if the job has ended by now, the list below has all its attempts.
             let ended = client.job(job).await?.job.terminal.is_some();
             let page = client.tasks(job, 0, TASKS_MAX).await?;
             if page.next.is_some() && seen.is_empty() {
@@ -190,7 +189,7 @@ impl LogPrinter {
     }
 }
 
-/// Short at first: most attempts start and end soon.
+/// Starts short: most attempts start and end soon.
 struct PollBackoff {
     ms: u64,
 }
@@ -213,7 +212,7 @@ fn joined(next: Option<Result<Result<(), CliError>, tokio::task::JoinError>>) ->
     }
 }
 
-/// Pieces of many attempts as whole lines, each under the name of its task.
+/// Assembles the pieces of many attempts into whole lines, each prefixed with its task.
 #[derive(Default)]
 struct LineBuffer {
     begun: BTreeMap<AttemptId, String>,

@@ -1,4 +1,4 @@
-//! One file per group of verbs: each asks a cluster, and shows what it said.
+//! The client verbs: each calls the API and renders the answer.
 
 mod annotate;
 mod audit;
@@ -16,7 +16,6 @@ use crate::args::{AuditTarget, Verb};
 use crate::error::CliError;
 use crate::{demo, local, servers};
 
-/// Runs a verb.
 pub async fn run(verb: Verb) -> Result<(), CliError> {
     match verb {
         Verb::Up(arguments) => local::up::up(arguments).await,
@@ -43,7 +42,7 @@ pub async fn run(verb: Verb) -> Result<(), CliError> {
         Verb::Coordinator(arguments) => servers::coordinator(arguments).await,
         Verb::Worker(arguments) => servers::worker(arguments).await,
         Verb::Broker(arguments) => servers::broker(arguments).await,
-        // It has run before there was a runtime.
+        // `main` runs executors without a runtime.
         Verb::Executor(_) => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! Verbs that look: one question, one table.
+//! `muster list`, `show`, `tasks`, `workers` and `status`: one request, one table.
 
 use super::connect::client;
 use crate::args::{ListArgs, ServerArgs, ShowArgs, TasksArgs};
@@ -7,7 +7,6 @@ use crate::render::style::Style;
 use crate::render::{self, cluster, jobs};
 use muster_protocol::view::TaskPage;
 
-/// The newest jobs.
 pub async fn list(arguments: ListArgs) -> Result<(), CliError> {
     let found = client(&arguments.server)?.jobs(arguments.state.as_deref(), arguments.limit).await?;
     if arguments.server.json {
@@ -17,7 +16,6 @@ pub async fn list(arguments: ListArgs) -> Result<(), CliError> {
     }
 }
 
-/// A job with its stages.
 pub async fn show(arguments: ShowArgs) -> Result<(), CliError> {
     let detail = client(&arguments.server)?.job(arguments.job).await?;
     if arguments.server.json {
@@ -27,7 +25,6 @@ pub async fn show(arguments: ShowArgs) -> Result<(), CliError> {
     }
 }
 
-/// Tasks of a job.
 pub async fn tasks(arguments: TasksArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     let page: TaskPage = client.tasks(arguments.job, arguments.from, arguments.limit).await?;
@@ -38,7 +35,6 @@ pub async fn tasks(arguments: TasksArgs) -> Result<(), CliError> {
     }
 }
 
-/// All workers.
 pub async fn workers(arguments: ServerArgs) -> Result<(), CliError> {
     let found = client(&arguments)?.workers().await?;
     if arguments.json {
@@ -48,7 +44,6 @@ pub async fn workers(arguments: ServerArgs) -> Result<(), CliError> {
     }
 }
 
-/// How a coordinator sees the cluster.
 pub async fn status(arguments: ServerArgs) -> Result<(), CliError> {
     let found = client(&arguments)?.status().await?;
     if arguments.json {

@@ -1,4 +1,4 @@
-//! `muster replay`: through the API, or offline from a data directory.
+//! `muster replay`: through the API, or from a data directory of a stopped coordinator.
 
 use super::connect::client;
 use crate::args::ReplayArgs;
@@ -9,7 +9,6 @@ use crate::render::{self, replay};
 use anyhow::anyhow;
 use muster_protocol::view::ReplayView;
 
-/// Folds a ledger, and shows what it comes to.
 pub async fn replay(arguments: ReplayArgs) -> Result<(), CliError> {
     let until = arguments.until.as_deref().map(offline::canonical).transpose()?;
     let view: ReplayView = match &arguments.data {
@@ -18,7 +17,7 @@ pub async fn replay(arguments: ReplayArgs) -> Result<(), CliError> {
         }
         None => {
             let client = client(&arguments.server)?;
-            // Any answer tells that this one serves.
+            // Selects a coordinator that answers: the replay below asks only that one.
             client.status().await?;
             client.replay(&client.base(), until.as_deref(), arguments.verify, arguments.from_snapshot).await?
         }

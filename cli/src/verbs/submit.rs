@@ -16,7 +16,6 @@ use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Submits a job file.
 pub async fn submit(arguments: SubmitArgs) -> Result<(), CliError> {
     let spec = jobfile::read(&arguments.file)?;
     if arguments.dry_run {
@@ -25,7 +24,6 @@ pub async fn submit(arguments: SubmitArgs) -> Result<(), CliError> {
     send(spec, arguments.wait, false, &arguments.server).await
 }
 
-/// Runs a command as a job.
 pub async fn run(arguments: RunArgs) -> Result<(), CliError> {
     let spec = spec_of(&arguments)?;
     if arguments.dry_run {
@@ -110,7 +108,7 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, CliError> {
     Ok(JobSpec { name, priority: arguments.priority, params: String::new(), stages: vec![stage] })
 }
 
-/// The directory of the command. On this machine it is where the user stands; elsewhere that need not exist.
+/// The command's working directory: on this machine, the user's; elsewhere that directory may not exist.
 fn working_directory(arguments: &RunArgs) -> Result<String, CliError> {
     let here = || env::current_dir().context("find the current directory");
     let cwd = match &arguments.cwd {
@@ -127,7 +125,6 @@ fn working_directory(arguments: &RunArgs) -> Result<String, CliError> {
     }
 }
 
-/// Whether all these coordinators are on this machine.
 fn is_local(urls: &str) -> bool {
     let host = |url: &str| {
         let address = url.trim().trim_start_matches("http://");

@@ -1,4 +1,4 @@
-//! `muster wait`: until jobs have ended.
+//! `muster wait`: blocks until jobs have ended.
 
 use super::connect::client;
 use crate::args::WaitArgs;
@@ -14,12 +14,11 @@ use muster_protocol::view::{JobDetail, JobView};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Looked at again after so long, whatever the events say.
+/// The job is fetched at least this often, whatever the events say.
 pub const POLL_MS_MAX: u64 = 2_000;
-/// Many events in a row are one reason to look.
+/// And at most this often, however many events arrive.
 pub const POLL_MS_MIN: u64 = 100;
 
-/// Waits until all these jobs have ended.
 pub async fn wait(arguments: WaitArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     if !arguments.server.json {
@@ -34,7 +33,7 @@ pub async fn wait(arguments: WaitArgs) -> Result<(), CliError> {
     verdict(&ended)
 }
 
-/// Waits for jobs, with bars on a terminal, and says how each ended.
+/// Waits for jobs, with bars on a terminal, and prints how each ended.
 pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), CliError> {
     client.learn_members().await;
     let mut ended = Vec::new();
@@ -46,27 +45,27 @@ pub async fn wait_for(client: &Client, jobs: &[JobId]) -> Result<(), CliError> {
     verdict(&ended)
 }
 
-/// Waits for a job whose output is shown: how it ended is said aside.
+/// Waits for a job whose output is on standard output, so how it ended goes to standard error.
 pub async fn wait_for_quietly(client: &Client, job: JobId) -> Result<(), CliError> {
     let view = until_ended(client, job, &mut ProgressDisplay::silent()).await?;
     render::note(&jobs::outcome(&view, Style::PLAIN));
     verdict([&view])
 }
 
-/// Whether all succeeded.
+/// Fails unless all jobs succeeded.
 pub fn verdict<'a>(jobs: impl IntoIterator<Item = &'a JobView>) -> Result<(), CliError> {
     let good = jobs.into_iter().all(|job| job.terminal == Some(Terminal::Succeeded));
     if good { Ok(()) } else { Err(CliError::JobFailed) }
 }
 
-/// Waits until a job has ended, and shows on the way how it stands.
+/// Waits until a job has ended and shows its progress meanwhile.
 pub async fn until_ended(
     client: &Client,
     job: JobId,
     board: &mut ProgressDisplay,
 ) -> Result<JobView, CliError> {
-    // What this coordinator has not applied yet will come as an event; what it has applied, the leader has
-    // too.
+    // Entries that this coordinator has not applied yet will arrive as events; the leader has applied the
+    // others.
     let from = client.status().await?.applied.0 + 1;
     let mut tail = EventTail::new(client, from, Some(job));
     loop {
@@ -81,8 +80,7 @@ pub async fn until_ended(
     }
 }
 
-/// Returns at the end of the job at once; otherwise after a while in which something happened, or a longer
-/// one in which nothing did.
+/// Returns at once when the job ends; otherwise shortly after an event, or at the latest after `POLL_MS_MAX`.
 async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), CliError> {
     let began = tokio::time::Instant::now();
     let mut until = began + Duration::from_millis(POLL_MS_MAX);
@@ -97,7 +95,7 @@ async fn until_something_happens(tail: &mut EventTail<'_>) -> Result<(), CliErro
     Ok(())
 }
 
-/// For each running stage, how far its first task says that it is.
+/// For each running stage, the progress that its first task reports.
 pub async fn notes(client: &Client, detail: &JobDetail) -> Result<BTreeMap<String, String>, CliError> {
     let mut notes = BTreeMap::new();
     let mut first = 0u32;

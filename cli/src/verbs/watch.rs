@@ -1,7 +1,7 @@
-//! `muster watch`: a job live, from its first record to its end.
+//! `muster watch`: follows a job live, from its first record to its end.
 //!
-//! It follows the events of the log, so that a watcher who comes late sees the curve from its beginning, and
-//! one whose coordinator falls misses nothing.
+//! It reads the job's events from the log, so a late watcher sees the whole loss curve, and one whose
+//! coordinator goes away misses nothing.
 
 use super::connect::client;
 use super::wait::{POLL_MS_MAX, POLL_MS_MIN, notes, verdict};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// Watches a job: bars on a terminal, lines in a pipe.
+/// Shows bars on a terminal and lines in a pipe.
 pub async fn watch(arguments: JobArgs) -> Result<(), CliError> {
     let client = client(&arguments.server)?;
     client.learn_members().await;
@@ -32,7 +32,7 @@ pub async fn watch(arguments: JobArgs) -> Result<(), CliError> {
     verdict([&view])
 }
 
-/// Shows all that is recorded, and how the job stands, until it has ended and its events have been told.
+/// Shows every record and the job's progress until the job has ended and all its events have been shown.
 async fn follow(client: &Client, job: JobId, board: &mut ProgressDisplay) -> Result<JobView, CliError> {
     let mut detail = client.job(job).await?;
     let mut training = TrainingView::of(&detail.spec);
@@ -57,7 +57,7 @@ async fn follow(client: &Client, job: JobId, board: &mut ProgressDisplay) -> Res
             until = until.min(Instant::now() + Duration::from_millis(POLL_MS_MIN)).max(least);
         }
         detail = client.job(job).await?;
-        // A job that was retried has ended before; one that has ended tells all its events first.
+        // A retried job has an earlier end in its events; a job that has ended shows all its events first.
         if detail.job.terminal.is_some() && (ended || !heard) {
             board.show(&detail, &BTreeMap::new())?;
             board.finish();
