@@ -17,7 +17,7 @@ pub enum CliError {
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
     /// The reader of standard output closed it.
-    #[error("the reader is gone")]
+    #[error("standard output was closed")]
     OutputClosed,
 }
 

@@ -13,10 +13,10 @@ impl ParseQuantityError {
     }
 }
 
-const SIZE: &str = "a size: a number and one of KiB MiB GiB TiB kB MB GB TB, as \"2GiB\"";
-const DURATION: &str = "a duration: numbers and quantities of ms s m h d, as \"90s\" or \"1h30m\"";
-const CPUS: &str = "a number of CPUs from 0 to 1000000, as 2 or 0.5";
-const ARRAY: &str = "an array: FIRST-LAST or FIRST-LAST:STEP, as \"0-99\" or \"0-99:2\"";
+const SIZE: &str = "a size: a number and one of KiB MiB GiB TiB kB MB GB TB, such as \"2GiB\"";
+const DURATION: &str = "a duration: numbers and quantities of ms s m h d, such as \"90s\" or \"1h30m\"";
+const CPUS: &str = "a number of CPUs from 0 to 1000000, such as 2 or 0.5";
+const ARRAY: &str = "an array: FIRST-LAST or FIRST-LAST:STEP, such as \"0-99\" or \"0-99:2\"";
 const MIB: u128 = 1 << 20;
 const CPUS_MAX: f64 = 1_000_000.0;
 /// More digits after the point are refused.
@@ -105,7 +105,7 @@ pub fn index_range(text: &str, tasks_max: u32) -> Result<IndexRange, ParseQuanti
     let (first, last) = range.split_once('-').ok_or_else(wrong)?;
     let first = whole(first, 0..=u64::MAX).ok_or_else(wrong)?;
     let last = whole(last, first..=u64::MAX).ok_or_else(|| {
-        ParseQuantityError(format!("{text:?} is no array: its last index is before its first"))
+        ParseQuantityError(format!("{text:?} is not an array: its last index is before its first"))
     })?;
     let tasks = ((last - first) / step)
         .checked_add(1)

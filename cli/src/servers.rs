@@ -26,7 +26,7 @@ pub async fn shutdown_signal() -> anyhow::Result<()> {
 
 async fn wait_for_shutdown() {
     if let Err(error) = shutdown_signal().await {
-        tracing::warn!("no signal will end this process in an orderly way: {error:#}");
+        tracing::warn!("cannot listen for signals, so this process will not shut down cleanly: {error:#}");
         std::future::pending::<()>().await;
     }
 }
@@ -94,7 +94,7 @@ pub async fn broker(arguments: BrokerArgs) -> Result<(), CliError> {
     let listener = broker::bind(arguments.listen).await.map_err(input)?;
     tokio::select! {
         ended = broker::serve(listener) => ended.map_err(input),
-        told = shutdown_signal() => Ok(told?),
+        signal = shutdown_signal() => Ok(signal?),
     }
 }
 

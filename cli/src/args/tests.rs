@@ -55,8 +55,8 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 /// Splits a command into words; single quotes group, ` # ` begins a comment.
 fn words(command: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for (place, part) in command.split('\'').enumerate() {
-        if place % 2 == 1 {
+    for (index, part) in command.split('\'').enumerate() {
+        if index % 2 == 1 {
             found.push(part.to_string());
             continue;
         }

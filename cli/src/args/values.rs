@@ -7,7 +7,7 @@ use muster_protocol::ids::{AttemptId, JobId, TaskId};
 pub fn job_id(text: &str) -> Result<JobId, String> {
     let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let full = if number { format!("job-{text}") } else { text.to_string() };
-    full.parse().map_err(|_| format!("{text:?} is no job: jobs are job-1, job-2, …"))
+    full.parse().map_err(|_| format!("{text:?} is not a job: jobs are job-1, job-2, …"))
 }
 
 /// Whose output to show.
@@ -26,10 +26,9 @@ pub fn log_source(text: &str) -> Result<LogSource, String> {
     let attempt = full.parse().map(LogSource::Attempt);
     let task = || full.parse().map(LogSource::Task);
     let job = || full.parse().map(LogSource::Job);
-    attempt
-        .or_else(|_| task())
-        .or_else(|_| job())
-        .map_err(|_| format!("{text:?} is no job, task or attempt: job-42, job-42.7 or job-42.7#2"))
+    attempt.or_else(|_| task()).or_else(|_| job()).map_err(|_| {
+        format!("{text:?} is not a job, task or attempt, such as job-42, job-42.7 or job-42.7#2")
+    })
 }
 
 pub fn duration_ms(text: &str) -> Result<u64, String> {

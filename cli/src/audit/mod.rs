@@ -170,13 +170,13 @@ impl StageAudit {
         self.leases += 1;
         // Returned: leases of earlier attempts, and after a rollback this attempt's leases of this round and
         // later ones.
-        let gone: Vec<u64> = self
+        let returned: Vec<u64> = self
             .open
             .iter()
             .filter(|(round, open)| open.epoch < epoch || **round >= lease.round)
             .map(|(r, _)| *r)
             .collect();
-        for round in gone {
+        for round in returned {
             self.returned += self.open.remove(&round).map_or(0, |open| open.samples.count());
         }
         let next = self.rounds + self.open.len() as u64;

@@ -55,8 +55,8 @@ impl SampleSet {
 
 impl fmt::Display for SampleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (place, (start, end)) in self.runs.iter().enumerate() {
-            write!(f, "{}{start}+{}", if place == 0 { "" } else { "," }, end - start)?;
+        for (index, (start, end)) in self.runs.iter().enumerate() {
+            write!(f, "{}{start}+{}", if index == 0 { "" } else { "," }, end - start)?;
         }
         Ok(())
     }

@@ -10,9 +10,9 @@ type Case<'a> = (&'a str, &'a [(u32, &'a str, &'a str)], Option<&'a str>);
 fn audit(records: &[(u32, &str, &str)]) -> Audit {
     let spec = serde_json::json!({"name": "x", "stages": [{"name": "train", "tasks": 2, "work": {"type": "builtin", "executor": "train"}}]});
     let mut audit = Audit::of(&serde_json::from_value(spec).unwrap());
-    for (place, (epoch, key, body)) in records.iter().enumerate() {
+    for (index, (epoch, key, body)) in records.iter().enumerate() {
         let attempt = AttemptId { task: TaskId { job: JobId(1), index: 0 }, epoch: *epoch };
-        let (seq, payload_hash) = (place as u64, Digest::default());
+        let (seq, payload_hash) = (index as u64, Digest::default());
         let record =
             ProgressRecord { attempt, key: (*key).to_owned(), seq, payload_hash, body: (*body).to_owned() };
         let (actor, cause) = (String::new(), String::new());

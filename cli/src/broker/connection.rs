@@ -34,7 +34,7 @@ pub async fn serve_client(stream: TcpStream, router: Arc<Router>, id: u64, addre
                         client.outbox.close(violation.message());
                         writing.await
                     }
-                    Err(gone) => Err(gone),
+                    Err(error) => Err(error),
                 },
                 written = &mut writing => written,
             }

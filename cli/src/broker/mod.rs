@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "serve the embedded broker on {address}: it speaks on loopback only; use nats-server between machines"
+        "serve the embedded broker on {address}: it listens on loopback only; use nats-server between machines"
     )]
     NotLoopback { address: SocketAddr },
     /// Binding the address failed, or asking the listener for it.

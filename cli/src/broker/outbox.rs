@@ -46,16 +46,16 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Accepts no more messages; the rest is still written, then `words` as an error.
-    pub fn close(&self, words: &str) {
+    /// Accepts no more messages; the rest is still written, then `message` as an error.
+    pub fn close(&self, message: &str) {
         let mut queue = self.lock();
         if !queue.closed {
-            self.end(&mut queue, words);
+            self.end(&mut queue, message);
         }
     }
 
-    fn end(&self, queue: &mut Queue, words: &str) {
-        queue.waiting.extend_from_slice(format!("-ERR '{words}'\r\n").as_bytes());
+    fn end(&self, queue: &mut Queue, message: &str) {
+        queue.waiting.extend_from_slice(format!("-ERR '{message}'\r\n").as_bytes());
         queue.closed = true;
         self.filled.notify_one();
         self.closing.send_replace(true);

@@ -75,14 +75,14 @@ impl Subscription {
         self.client.id == client && *self.sid == *sid
     }
 
-    fn is_spent(&self) -> bool {
+    fn is_exhausted(&self) -> bool {
         self.deliveries_max.is_some_and(|max| self.delivered >= max)
     }
 
     /// Delivers the message; `false` if this subscription does not take it.
     fn deliver(&mut self, from: &ClientState, message: &Publication) -> bool {
         let options = self.client.options();
-        if self.is_spent() || (self.client.id == from.id && !options.echo) {
+        if self.is_exhausted() || (self.client.id == from.id && !options.echo) {
             return false;
         }
         self.delivered += 1;
@@ -152,7 +152,7 @@ impl Router {
             subscriptions.and_then(|all| all.iter_mut().find(|one| one.is(client.id, sid)))
         {
             subscription.deliveries_max = Some(deliveries_max.unwrap_or(0));
-            routes.drop_spent(&pattern);
+            routes.drop_exhausted(&pattern);
         }
     }
 
@@ -163,8 +163,8 @@ impl Router {
         routes.turn = routes.turn.wrapping_add(1);
         let exact = routes.exact.get_mut(&message.subject[..]).into_iter().flatten();
         let wild = routes.wild.iter_mut().filter(|one| subject::matches(&one.pattern, &message.subject));
-        let mut heard = false;
-        let mut spent: Vec<Box<[u8]>> = Vec::new();
+        let mut delivered_any = false;
+        let mut exhausted: Vec<Box<[u8]>> = Vec::new();
         let mut groups: Vec<(Box<[u8]>, Vec<&mut Subscription>)> = Vec::new();
         for subscription in exact.chain(wild) {
             if let Some(queue) = subscription.queue.clone() {
@@ -174,9 +174,9 @@ impl Router {
                 }
                 continue;
             }
-            heard |= subscription.deliver(from, message);
-            if subscription.is_spent() {
-                spent.push(subscription.pattern.clone());
+            delivered_any |= subscription.deliver(from, message);
+            if subscription.is_exhausted() {
+                exhausted.push(subscription.pattern.clone());
             }
         }
         for (_, mut members) in groups {
@@ -185,20 +185,20 @@ impl Router {
             for step in 0..count {
                 let member = &mut members[(routes.turn.wrapping_add(step)) % count];
                 if member.deliver(from, message) {
-                    heard = true;
-                    if member.is_spent() {
-                        spent.push(member.pattern.clone());
+                    delivered_any = true;
+                    if member.is_exhausted() {
+                        exhausted.push(member.pattern.clone());
                     }
                     break;
                 }
             }
         }
-        for pattern in spent {
-            routes.drop_spent(&pattern);
+        for pattern in exhausted {
+            routes.drop_exhausted(&pattern);
         }
         let options = from.options();
         if let (false, true, true, Some(reply)) =
-            (heard, options.headers, options.no_responders, &message.reply)
+            (delivered_any, options.headers, options.no_responders, &message.reply)
         {
             routes.say_no_responders(from, reply);
         }
@@ -218,12 +218,12 @@ impl Router {
 
 impl Subscriptions {
     /// Drops the subscriptions to `pattern` that are exhausted.
-    fn drop_spent(&mut self, pattern: &[u8]) {
+    fn drop_exhausted(&mut self, pattern: &[u8]) {
         self.retain(pattern, |one| {
-            if one.is_spent() {
+            if one.is_exhausted() {
                 one.client.patterns().remove(&one.sid);
             }
-            !one.is_spent()
+            !one.is_exhausted()
         });
     }
 

@@ -15,14 +15,14 @@ pub struct EventTail<'a> {
     job: Option<JobId>,
     from: u64,
     last: Option<(u64, u32)>,
-    heard: Instant,
+    last_event_at: Instant,
     sse: Option<Sse>,
 }
 
 impl<'a> EventTail<'a> {
     /// Starts at the log index `from`; `None` for all jobs.
     pub fn new(client: &'a Client, from: u64, job: Option<JobId>) -> EventTail<'a> {
-        EventTail { client, job, from, last: None, heard: Instant::now(), sse: None }
+        EventTail { client, job, from, last: None, last_event_at: Instant::now(), sse: None }
     }
 
     /// Opens the stream now, so that no event after this call is missed.
@@ -49,13 +49,13 @@ impl<'a> EventTail<'a> {
                 self.broken(&format!("the stream of events has {data:.80}")).await?;
                 continue;
             };
-            self.heard = Instant::now();
-            let place = (event.index.0, event.ordinal);
+            self.last_event_at = Instant::now();
+            let position = (event.index.0, event.ordinal);
             // After a break within an entry, the entry's events come again from its first.
-            if self.last.is_some_and(|last| place <= last) {
+            if self.last.is_some_and(|last| position <= last) {
                 continue;
             }
-            self.last = Some(place);
+            self.last = Some(position);
             self.from = event.index.0;
             return Ok(event);
         }
@@ -63,7 +63,7 @@ impl<'a> EventTail<'a> {
 
     /// Reconnects after a break, unless breaks have followed each other for too long.
     async fn broken(&mut self, last: &str) -> Result<(), Error> {
-        let silent = self.heard.elapsed();
+        let silent = self.last_event_at.elapsed();
         // A quiet stream may live for long: only one that breaks again and again without an event is given
         // up.
         if silent > self.client.patience() && silent < self.client.patience() * 2 {
@@ -74,7 +74,7 @@ impl<'a> EventTail<'a> {
             });
         }
         if silent >= self.client.patience() * 2 {
-            self.heard = Instant::now();
+            self.last_event_at = Instant::now();
         }
         self.client.use_next();
         tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;

@@ -41,7 +41,7 @@ pub enum Error {
     #[error("{url:?} is not the address of a coordinator: {why}")]
     Url { url: String, why: String },
     #[error(
-        "no answer from {urls} for {patience_s} s (last: {last}); the outcome is unknown, and the same may be tried again"
+        "no answer from {urls} for {patience_s} s (last error: {last}); the outcome is unknown, and the request may be sent again"
     )]
     Unreachable {
         urls: String,
@@ -79,7 +79,7 @@ impl Client {
             .map(base_of)
             .collect::<Result<Vec<_>, _>>()?;
         if bases.is_empty() {
-            return Err(Error::Url { url: urls.to_string(), why: "it names none".to_string() });
+            return Err(Error::Url { url: urls.to_string(), why: "it names no coordinator".to_string() });
         }
         let http = reqwest::Client::builder()
             .tcp_nodelay(true)

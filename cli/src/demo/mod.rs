@@ -32,27 +32,27 @@ const JOB_FILE_NAME: &str = "examples/code-model.toml";
 
 pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     let spec = spec(&arguments)?;
-    let place = WorkDir::new(&arguments)?;
-    let shape = ClusterConfig {
+    let work_dir = WorkDir::new(&arguments)?;
+    let config = ClusterConfig {
         name: "demo",
         coordinators: report::COORDINATORS,
         workers: scenario::WORKERS,
         cpus: Some(1),
         port: None,
     };
-    let mut cluster = Cluster::start(shape, place.path()).await?;
+    let mut cluster = Cluster::start(config, work_dir.path()).await?;
     let limit = Duration::from_millis(arguments.limit);
-    let told = servers::shutdown_signal();
-    tokio::pin!(told);
+    let signal = servers::shutdown_signal();
+    tokio::pin!(signal);
     let mut interrupted = false;
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, scenario::run(&mut cluster, &spec, arguments.json)) => match ended {
             Ok(ended) => ended,
-            Err(_) => Err(CliError::Other(anyhow!("the demo was not done after {}", render::time::duration(arguments.limit)))),
+            Err(_) => Err(CliError::Other(anyhow!("the demo did not finish within {}", render::time::duration(arguments.limit)))),
         },
-        told = &mut told => {
+        signal = &mut signal => {
             interrupted = true;
-            Err(CliError::Other(told.err().unwrap_or_else(|| anyhow!("the demo was interrupted"))))
+            Err(CliError::Other(signal.err().unwrap_or_else(|| anyhow!("the demo was interrupted"))))
         }
     };
     if ended.is_err() && !interrupted {
@@ -60,8 +60,8 @@ pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     }
     cluster.end().await;
     drop(cluster);
-    if let Some(kept) = place.leave() {
-        render::note(&format!("everything is kept in {}", kept.display()));
+    if let Some(kept) = work_dir.leave() {
+        render::note(&format!("the demo's directory is {}", kept.display()));
     }
     let report = ended?;
     if arguments.json {
@@ -69,7 +69,7 @@ pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     } else {
         render::out(&render::demo::report(&report, Style::of_stdout()))?;
     }
-    if report.ok { Ok(()) } else { Err(CliError::Other(anyhow!("not everything was as it should be"))) }
+    if report.ok { Ok(()) } else { Err(CliError::Other(anyhow!("some checks failed"))) }
 }
 
 fn spec(arguments: &DemoArgs) -> Result<JobSpec, CliError> {
@@ -86,7 +86,7 @@ fn show_log_tails(cluster: &mut Cluster) {
         return;
     }
     for child in cluster.coordinators.iter().chain(&cluster.workers).flatten() {
-        render::err(&format!("---- the end of {}\n{}", child.log().display(), child.log_tail()));
+        render::err(&format!("---- the last output in {}\n{}", child.log().display(), child.log_tail()));
     }
 }
 
@@ -115,7 +115,7 @@ impl WorkDir {
         let taken = fs::read_dir(named).is_ok_and(|mut entries| entries.next().is_some());
         if taken || named.is_file() {
             return Err(CliError::Input(format!(
-                "{} is not empty: the demo begins with nothing",
+                "{} is not empty: the demo needs an empty directory",
                 named.display()
             )));
         }
@@ -135,14 +135,14 @@ impl WorkDir {
         match self {
             WorkDir::Temporary(directory) => {
                 if let Err(error) = directory.close() {
-                    render::note(&format!("the temporary directory stays: {error}"));
+                    render::note(&format!("the temporary directory could not be deleted: {error}"));
                 }
                 None
             }
             WorkDir::Kept(path) => Some(path),
             WorkDir::Named(path) => {
                 if let Err(error) = fs::remove_dir_all(&path) {
-                    render::note(&format!("{} stays: {error}", path.display()));
+                    render::note(&format!("{} could not be deleted: {error}", path.display()));
                 }
                 None
             }

@@ -184,18 +184,22 @@ fn checks(
     let led = !measured.leader_new.is_empty() && measured.leader_new != measured.leader_killed;
     let change =
         format!("{} → {} in {}", measured.leader_killed, measured.leader_new, took(measured.new_leader_ms));
-    check("another leader followed the one that was killed in mid-training", led, change);
+    check("another leader took over after the kill during the training", led, change);
     let restarted = measured.restarted_by_failover;
-    check("what ran went on without a leader", restarted == 0, format!("{restarted} attempts restarted"));
+    check(
+        "running attempts survived the loss of the leader",
+        restarted == 0,
+        format!("{restarted} attempts restarted"),
+    );
     let resumed = observed.resumes.iter().find(|resume| resume.formation > 1);
     let from = resumed.map_or("it did not".to_string(), |resume| {
         format!("from step {} of {}", resume.step, resume.reached)
     });
     let went_on = resumed.is_some_and(|resume| resume.step > 0);
-    check("the training went on from its checkpoint after a worker was killed", went_on, from);
+    check("the training continued from its checkpoint after a worker was killed", went_on, from);
     let (acknowledged, missing) = (measured.acknowledged.len(), measured.missing.len());
     check(
-        "every acknowledged submit was done",
+        "every acknowledged submit succeeded",
         missing == 0 && acknowledged > 0,
         format!("{} of {acknowledged}", acknowledged - missing),
     );
@@ -216,11 +220,15 @@ fn checks(
     let three = replays.len() == COORDINATORS;
     let found = match (three, same, verified) {
         (false, _, _) => format!("{} ledgers", replays.len()),
-        (true, false, _) => "they differ".to_string(),
-        (true, true, false) => "the same, but not verified from zero".to_string(),
-        (true, true, true) => "three times the same, every command decided again".to_string(),
+        (true, false, _) => "the states differ".to_string(),
+        (true, true, false) => "equal, but not verified from the first entry".to_string(),
+        (true, true, true) => "all three are equal, and every command was decided again".to_string(),
     };
-    check("each coordinator's log folds from zero to the same state", three && same && verified, found);
+    check(
+        "every coordinator's log replays from the first entry to the same state",
+        three && same && verified,
+        found,
+    );
     checks
 }
 
@@ -240,6 +248,6 @@ mod tests {
         assert!(!report.ok);
         let ok: Vec<&str> =
             report.checks.iter().filter(|check| check.ok).map(|check| check.what.as_str()).collect();
-        assert_eq!(ok, ["what ran went on without a leader"]);
+        assert_eq!(ok, ["running attempts survived the loss of the leader"]);
     }
 }

@@ -57,12 +57,12 @@ pub async fn run(cluster: &mut Cluster, spec: &JobSpec, json: bool) -> Result<De
         measured: Measurements::default(),
         watcher: None,
     };
-    let told = scenario.play(spec).await;
+    let report = scenario.play(spec).await;
     scenario.narrator.finish();
     if let Some(watcher) = &scenario.watcher {
         watcher.abort();
     }
-    told
+    report
 }
 
 struct Scenario<'a> {
@@ -123,8 +123,8 @@ impl Scenario<'_> {
         self.say(&format!(
             "{COORDINATORS} coordinators and {WORKERS} workers, each a process of its own, with {carried}"
         ))?;
-        for place in 0..WORKERS {
-            self.cluster.start_worker(place)?;
+        for index in 0..WORKERS {
+            self.cluster.start_worker(index)?;
         }
         loop {
             if let Some(exited) = self.cluster.exited() {
@@ -140,7 +140,7 @@ impl Scenario<'_> {
 
     async fn submit(&mut self, spec: &JobSpec) -> Result<(), CliError> {
         let accepted = self.client.submit(spec).await?;
-        self.job = accepted.job.context("hear under which id the job was accepted")?;
+        self.job = accepted.job.context("read the id of the accepted job")?;
         self.measured.acknowledged.push(self.job);
         {
             let ranks = tasks_of(spec, "train").context("find a stage that trains in the job")?;
@@ -174,10 +174,10 @@ impl Scenario<'_> {
             }
             if let Some(ended) = ended {
                 let last = self.observed().last_failure.clone().unwrap_or_default();
-                return Err(CliError::Other(anyhow!("the job {ended} before {what} was observed: {last}")));
+                return Err(CliError::Other(anyhow!("the job {ended} before {what}: {last}")));
             }
             if self.watcher.as_ref().is_some_and(JoinHandle::is_finished) {
-                return Err(CliError::Unreachable("the stream of events cannot be had any more".to_string()));
+                return Err(CliError::Unreachable("the event stream is no longer available".to_string()));
             }
             if self.shown.elapsed() > Duration::from_millis(SHOW_MS) {
                 self.shown = Instant::now();
@@ -204,17 +204,17 @@ impl Scenario<'_> {
 
     async fn kill_the_leader(&mut self) -> Result<(), CliError> {
         let name = self.leader().await?;
-        let place = (0..COORDINATORS).find(|place| Cluster::coordinator_name(*place) == name);
-        let place = place.with_context(|| format!("find the leader {name:?} among the coordinators"))?;
+        let index = (0..COORDINATORS).find(|index| Cluster::coordinator_name(*index) == name);
+        let index = index.with_context(|| format!("find the leader {name:?} among the coordinators"))?;
         let leaders = self.observed().leaders.len();
         let step = self.observed().metrics.last().map_or(0, |metrics| metrics.step);
         self.say(&format!("killing the leader {name} with SIGKILL, at step {step}"))?;
         let killed = Instant::now();
-        if let Some(child) = self.cluster.coordinators[place].take() {
+        if let Some(child) = self.cluster.coordinators[index].take() {
             drop(child);
         }
         self.measured.leader_killed = name;
-        let probe = self.probe(place, killed).await?;
+        let probe = self.probe(index, killed).await?;
         self.measured.new_leader_ms = ms(killed);
         self.measured.acknowledged.push(probe);
         self.until("the new leader", move |observed| observed.leaders.len() > leaders).await?;
@@ -244,10 +244,10 @@ impl Scenario<'_> {
             json!({"name": "probe", "stages": [{"name": "probe", "tasks": 1, "work": {"type": "noop"}}]});
         let id = new_request();
         while since.elapsed() < Duration::from_millis(FAILOVER_MS_MAX) {
-            for place in (0..COORDINATORS).filter(|place| *place != killed) {
+            for index in (0..COORDINATORS).filter(|index| *index != killed) {
                 let timeout = Duration::from_millis(PROBE_TIMEOUT_MS);
                 let answer: Result<AcceptedView, _> =
-                    self.client.post_of(&self.cluster.url(place), "/v1/jobs", &body, id, timeout).await;
+                    self.client.post_of(&self.cluster.url(index), "/v1/jobs", &body, id, timeout).await;
                 if let Ok(AcceptedView { job: Some(job), .. }) = answer {
                     return Ok(job);
                 }
@@ -277,31 +277,31 @@ impl Scenario<'_> {
             .await?
             .context("find rank 0 of the training")?;
         let name = task.worker_name.context("find the worker of rank 0")?;
-        let place = self
+        let index = self
             .cluster
             .workers
             .iter()
             .position(|worker| worker.as_ref().is_some_and(|worker| worker.name == name));
-        let place = place.with_context(|| format!("find the worker {name:?}"))?;
+        let index = index.with_context(|| format!("find the worker {name:?}"))?;
         self.say(&format!(
-            "killing the worker {name} with SIGKILL, and all that runs on it, and starting another"
+            "killing the worker {name} and everything that runs on it with SIGKILL, and starting another one"
         ))?;
         let killed = Instant::now();
-        drop(self.cluster.workers[place].take());
+        drop(self.cluster.workers[index].take());
         self.measured.worker_killed = name;
         self.cluster.start_worker(self.cluster.workers.len())?;
-        self.until("all ranks running again", move |observed| observed.all_ranks_run(epoch + 1)).await?;
+        self.until("all ranks to run again", move |observed| observed.all_ranks_run(epoch + 1)).await?;
         self.measured.worker_lost_ms = ms(killed);
         self.say(&format!(
             "all ranks run again, {} after the kill",
             time::duration(self.measured.worker_lost_ms)
         ))?;
-        self.until("the training going on", |observed| {
+        self.until("the training to continue", |observed| {
             observed.resumes.iter().any(|resume| resume.formation > 1)
         })
         .await?;
         let redone = self.observed().steps_redone();
-        self.say(&format!("the training goes on from its checkpoint: {redone} steps are done again"))?;
+        self.say(&format!("the training continues from its checkpoint and repeats {redone} steps"))?;
         let exited = self
             .cluster
             .coordinators
@@ -309,7 +309,7 @@ impl Scenario<'_> {
             .position(Option::is_none)
             .context("find the coordinator that was killed")?;
         self.say(&format!(
-            "starting the coordinator {} again: it has to catch up",
+            "starting the coordinator {} again; it has to catch up",
             Cluster::coordinator_name(exited)
         ))?;
         Ok(self.cluster.start_coordinator(exited)?)
@@ -347,10 +347,10 @@ impl Scenario<'_> {
     /// Each coordinator replays its own ledger from the first entry to the same index.
     async fn replay(&self) -> Result<Vec<ReplayView>, CliError> {
         let mut until = LogIndex(0);
-        for place in 0..COORDINATORS {
+        for index in 0..COORDINATORS {
             let status = self
                 .client
-                .status_of(&self.cluster.url(place), Duration::from_millis(STATUS_TIMEOUT_MS))
+                .status_of(&self.cluster.url(index), Duration::from_millis(STATUS_TIMEOUT_MS))
                 .await;
             until = status.map_or(until, |status| until.max(status.applied));
         }
@@ -358,8 +358,8 @@ impl Scenario<'_> {
             "each coordinator folds its log from zero, up to index {until}, and decides every command again"
         ))?;
         let mut replays = Vec::new();
-        for place in 0..COORDINATORS {
-            let url = self.cluster.url(place);
+        for index in 0..COORDINATORS {
+            let url = self.cluster.url(index);
             let began = Instant::now();
             // The coordinator that was killed may still be catching up.
             loop {
@@ -370,7 +370,7 @@ impl Scenario<'_> {
                 if began.elapsed() > Duration::from_millis(FAILOVER_MS_MAX) {
                     return Err(CliError::Other(anyhow!(
                         "{} has not caught up",
-                        Cluster::coordinator_name(place)
+                        Cluster::coordinator_name(index)
                     )));
                 }
                 tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;

@@ -15,7 +15,7 @@ pub fn check(
     stage: &DeTable<'_>,
 ) -> Result<(), SpannedError> {
     let Err(error) = muster_executors::check(&work.executor, job_params, &work.params) else { return Ok(()) };
-    let value_of = |key: &str| stage.get(key).map_or(job.place(), |value| value.span());
+    let value_of = |key: &str| stage.get(key).map_or(job.span(), |value| value.span());
     Err(match &error {
         ParamsError::Executor { name, .. } => {
             let message = format!(
@@ -56,7 +56,7 @@ enum Half {
 
 fn span_of_params(of: &str, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usize> {
     let stage = stage.get_key_value("params").filter(|_| of == "stage").map(|(key, _)| key.span());
-    stage.unwrap_or_else(|| job.key_place("params"))
+    stage.unwrap_or_else(|| job.key_span("params"))
 }
 
 /// The span of a parameter, in the stage's table or in the job's.

@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The span of the table.
-    pub fn place(&self) -> Range<usize> {
+    pub fn span(&self) -> Range<usize> {
         self.at.clone()
     }
 
@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The span of a key; that of the table if the key is absent.
-    pub fn key_place(&self, key: &str) -> Range<usize> {
+    pub fn key_span(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or(self.at.clone(), |(key, _)| key.span())
     }
 
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
     }
 
     pub fn text(&self, key: &str) -> Result<Option<Located<String>>, SpannedError> {
-        self.text_as(key, "a text")
+        self.text_as(key, "a string")
     }
 
     /// A string in a format of its own, such as a duration; `expected` describes it.
@@ -103,11 +103,11 @@ impl<'a> Fields<'a> {
     pub fn texts(&self, key: &str) -> Result<Option<Located<Vec<Located<String>>>>, SpannedError> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let Some(array) = value.get_ref().as_array() else {
-            return Err(type_error(key, "an array of texts", value));
+            return Err(type_error(key, "an array of strings", value));
         };
         let mut texts = Vec::new();
         for item in array.iter() {
-            let text = item.get_ref().as_str().ok_or_else(|| type_error(key, "an array of texts", item))?;
+            let text = item.get_ref().as_str().ok_or_else(|| type_error(key, "an array of strings", item))?;
             texts.push((text.to_string(), item.span()));
         }
         Ok(Some((texts, value.span())))
@@ -115,11 +115,11 @@ impl<'a> Fields<'a> {
 
     pub fn table_of_texts(&self, key: &str) -> Result<Vec<(String, String)>, SpannedError> {
         let mut texts = Vec::new();
-        for (name, value) in self.table_at(key, "a table of texts")? {
+        for (name, value) in self.table_at(key, "a table of strings")? {
             let text = value
                 .get_ref()
                 .as_str()
-                .ok_or_else(|| type_error(&format!("{key}.{name}"), "a text", value))?;
+                .ok_or_else(|| type_error(&format!("{key}.{name}"), "a string", value))?;
             texts.push((name, text.to_string()));
         }
         Ok(texts)
@@ -149,8 +149,8 @@ impl<'a> Fields<'a> {
         let text = json_of(key, value, 0)?.to_string();
         if text.len() > bytes_max {
             return Err(SpannedError::at(
-                self.key_place(key),
-                format!("`{key}` is {} bytes as JSON; at most {bytes_max} are taken", text.len()),
+                self.key_span(key),
+                format!("`{key}` has {} bytes as JSON; at most {bytes_max} are allowed", text.len()),
             ));
         }
         Ok(text)
@@ -182,9 +182,9 @@ impl<'a> Fields<'a> {
 
 /// A name is one line, neither empty nor too long.
 pub fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), SpannedError> {
-    let most = limits::NAME_BYTES_MAX;
-    if name.is_empty() || name.len() > most || name.contains(char::is_control) {
-        return Err(SpannedError::at(at, format!("`{key}` must be 1 to {most} bytes of text on one line")));
+    let limit = limits::NAME_BYTES_MAX;
+    if name.is_empty() || name.len() > limit || name.contains(char::is_control) {
+        return Err(SpannedError::at(at, format!("`{key}` must be one line of 1 to {limit} bytes")));
     }
     Ok(())
 }
@@ -192,15 +192,15 @@ pub fn check_name(key: &str, name: &str, at: Range<usize>) -> Result<(), Spanned
 /// The error for a value of the wrong type.
 pub fn type_error(key: &str, expected: &str, found: &Spanned<DeValue<'_>>) -> SpannedError {
     let found_word = match found.get_ref() {
-        DeValue::String(_) => "a text",
+        DeValue::String(_) => "a string",
         DeValue::Integer(_) => "an integer",
-        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Float(_) => "a float",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "an array",
         DeValue::Table(_) => "a table",
     };
-    SpannedError::at(found.span(), format!("`{key}` must be {expected}, and is {found_word}"))
+    SpannedError::at(found.span(), format!("`{key}` must be {expected}, but is {found_word}"))
 }
 
 fn bounded(
@@ -211,9 +211,9 @@ fn bounded(
 ) -> Result<i64, SpannedError> {
     let number =
         i64::from_str_radix(integer.as_str(), integer.radix()).ok().filter(|number| within.contains(number));
-    let (least, most) = (within.start(), within.end());
+    let (min, max) = (within.start(), within.end());
     number.ok_or_else(|| {
-        SpannedError::at(at.clone(), format!("`{key}` must be from {least} to {most}, and is {integer}"))
+        SpannedError::at(at.clone(), format!("`{key}` must be from {min} to {max}, but is {integer}"))
     })
 }
 
@@ -230,10 +230,7 @@ fn json_of(key: &str, value: &Spanned<DeValue<'_>>, depth: usize) -> Result<Valu
         DeValue::Float(float) => {
             let finite = float.as_str().parse::<f64>().ok().and_then(serde_json::Number::from_f64);
             let number = finite.ok_or_else(|| {
-                SpannedError::at(
-                    value.span(),
-                    format!("`{key}` must be a number that JSON has, and is {float}"),
-                )
+                SpannedError::at(value.span(), format!("`{key}` must be finite, but is {float}"))
             })?;
             Value::Number(number)
         }

@@ -1,4 +1,4 @@
-//! Job files: TOML in, the job as the API takes it out, or an error with its place.
+//! Job files: TOML in, the job as the API takes it out, or an error with its new_index.
 //!
 //! Its one job is to read the format of `docs/job-file.md`. It sends nothing and prints nothing.
 //!
@@ -6,7 +6,7 @@
 //! - [`stage`]: one `[[stage]]`.
 //! - [`executor`]: parameters of the built-in executors.
 //! - [`topology`]: sorts stages by their needs.
-//! - [`diagnostic`]: errors with their place.
+//! - [`diagnostic`]: errors with their new_index.
 
 mod diagnostic;
 mod executor;
@@ -31,10 +31,10 @@ const JOB_KEYS: &[&str] = &["name", "priority", "params", "stage"];
 pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} is larger than {} KiB, the most that a job file may have: larger inputs belong into files that tasks read", path.display(), limits::JOB_FILE_BYTES_MAX >> 10)]
+    #[error("{} is larger than {} KiB, the limit for a job file: put larger inputs into files that tasks read", path.display(), limits::JOB_FILE_BYTES_MAX >> 10)]
     TooLarge { path: PathBuf },
     /// Not UTF-8.
-    #[error("{}:{line}: a job file is UTF-8, and this is not", path.display())]
+    #[error("{}:{line}: not UTF-8, as a job file must be", path.display())]
     NotText {
         path: PathBuf,
         /// The line of the first invalid byte.
@@ -48,8 +48,8 @@ pub fn read(path: &Path) -> Result<JobSpec, Error> {
     let failed = |source| Error::Read { path: path.to_path_buf(), source };
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(failed)?;
-    let most = limits::JOB_FILE_BYTES_MAX as u64;
-    file.take(most + 1).read_to_end(&mut bytes).map_err(failed)?;
+    let limit = limits::JOB_FILE_BYTES_MAX as u64;
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > limits::JOB_FILE_BYTES_MAX {
         return Err(Error::TooLarge { path: path.to_path_buf() });
     }
@@ -81,8 +81,8 @@ pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, SpannedError> {
     let stages = in_order(stages(&job, &params, directory)?)?;
     let tasks: u64 = stages.iter().map(|stage| u64::from(stage.tasks)).sum();
     if tasks > limits::TASKS_PER_JOB_MAX.into() {
-        let message = format!("the job has {tasks} tasks; at most {} are taken", limits::TASKS_PER_JOB_MAX);
-        return Err(SpannedError::at(job.key_place("stage"), message));
+        let message = format!("the job has {tasks} tasks; at most {} are allowed", limits::TASKS_PER_JOB_MAX);
+        return Err(SpannedError::at(job.key_span("stage"), message));
     }
     let priority = priority.and_then(|(priority, _)| i32::try_from(priority).ok()).unwrap_or(0);
     Ok(JobSpec { name, priority, params, stages })
@@ -90,15 +90,16 @@ pub fn parse(text: &str, directory: &Path) -> Result<JobSpec, SpannedError> {
 
 fn stages(job: &Fields<'_>, job_params: &str, directory: &Path) -> Result<Vec<ParsedStage>, SpannedError> {
     let value = job.get("stage").ok_or_else(|| {
-        SpannedError::at(job.place(), "missing key `stage` of the job: it needs at least one `[[stage]]`")
+        SpannedError::at(job.span(), "missing key `stage` of the job: it needs at least one `[[stage]]`")
     })?;
     let array = value
         .get_ref()
         .as_array()
         .ok_or_else(|| type_error("stage", "an array of tables, each begun with `[[stage]]`", value))?;
     if array.is_empty() || array.len() > limits::STAGES_MAX {
-        let message = format!("a job has 1 to {} stages, and this has {}", limits::STAGES_MAX, array.len());
-        return Err(SpannedError::at(job.key_place("stage"), message));
+        let message =
+            format!("a job has 1 to {} stages, but this one has {}", limits::STAGES_MAX, array.len());
+        return Err(SpannedError::at(job.key_span("stage"), message));
     }
     let mut stages: Vec<ParsedStage> = Vec::with_capacity(array.len());
     for value in array.iter() {
@@ -131,7 +132,7 @@ fn in_order(stages: Vec<ParsedStage>) -> Result<Vec<StageSpec>, SpannedError> {
                 stages.iter().map(|stage| stage.spec.name.as_str()).filter(|other| *other != stage.spec.name);
             let unknown = || {
                 let message = format!(
-                    "`needs` of stage `{}` names `{name}`, which is no stage{}",
+                    "`needs` of stage `{}` names `{name}`, which is not a stage{}",
                     stage.spec.name,
                     suggestion(name, others)
                 );
@@ -156,14 +157,14 @@ fn in_order(stages: Vec<ParsedStage>) -> Result<Vec<StageSpec>, SpannedError> {
             .map(|(_, at)| at.clone());
         SpannedError::at(at.unwrap_or(0..0), format!("`needs` form a cycle: {}", names.join(" needs ")))
     })?;
-    let mut place = vec![StageIndex(0); order.len()];
+    let mut new_index = vec![StageIndex(0); order.len()];
     for (new, old) in order.iter().enumerate() {
-        place[*old] = StageIndex(u16::try_from(new).unwrap_or(u16::MAX));
+        new_index[*old] = StageIndex(u16::try_from(new).unwrap_or(u16::MAX));
     }
     let mut stages: Vec<Option<StageSpec>> = stages.into_iter().map(|stage| Some(stage.spec)).collect();
     let taken = order.into_iter().filter_map(|old| {
         let mut spec = stages[old].take()?;
-        spec.needs = needs[old].iter().map(|need| place[*need]).collect();
+        spec.needs = needs[old].iter().map(|need| new_index[*need]).collect();
         spec.needs.sort();
         Some(spec)
     });

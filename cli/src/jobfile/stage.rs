@@ -89,7 +89,9 @@ fn flag(fields: &Fields<'_>, key: &str) -> Result<bool, SpannedError> {
 }
 
 fn duration(fields: &Fields<'_>, key: &str) -> Result<Option<u64>, SpannedError> {
-    let Some((text, at)) = fields.text_as(key, "a duration in quotes, as \"90s\"")? else { return Ok(None) };
+    let Some((text, at)) = fields.text_as(key, "a duration in quotes, such as \"90s\"")? else {
+        return Ok(None);
+    };
     quantities::duration_ms(&text)
         .map(Some)
         .map_err(|error| SpannedError::at(at, format!("`{key}`: {error}")))
@@ -109,9 +111,9 @@ fn word<T: FromStr>(fields: &Fields<'_>, key: &str, words: &[&str], default: T) 
 
 fn indices(fields: &Fields<'_>, open: bool) -> Result<quantities::IndexRange, SpannedError> {
     let tasks_max = limits::TASKS_PER_JOB_MAX;
-    let least = i64::from(!open);
-    let tasks = fields.integer("tasks", least..=tasks_max.into())?;
-    let array = fields.text_as("array", "a range in quotes, as \"0-99\"")?;
+    let min = i64::from(!open);
+    let tasks = fields.integer("tasks", min..=tasks_max.into())?;
+    let array = fields.text_as("array", "a range in quotes, such as \"0-99\"")?;
     match (tasks, array) {
         (Some(_), Some((_, at))) => {
             Err(SpannedError::at(at, "`array` says how many tasks there are; `tasks` must not say it too"))
@@ -132,9 +134,12 @@ fn check_gang(
     kind: TaskKind,
     tasks: u32,
 ) -> Result<(), SpannedError> {
-    let at = fields.key_place("gang");
+    let at = fields.key_span("gang");
     if gang && open {
-        return Err(SpannedError::at(at, "a `gang` starts whole: its stage cannot be `open` to more tasks"));
+        return Err(SpannedError::at(
+            at,
+            "a `gang` starts as a whole: its stage cannot be `open` to more tasks",
+        ));
     }
     if gang && kind == TaskKind::Service {
         return Err(SpannedError::at(at, "a `gang` ends: its `kind` cannot be `service`"));
@@ -142,7 +147,7 @@ fn check_gang(
     if gang && tasks > limits::GANG_TASKS_MAX {
         return Err(SpannedError::at(
             at,
-            format!("a `gang` has at most {} tasks, and this has {tasks}", limits::GANG_TASKS_MAX),
+            format!("a `gang` has at most {} tasks, but this one has {tasks}", limits::GANG_TASKS_MAX),
         ));
     }
     Ok(())
@@ -151,12 +156,12 @@ fn check_gang(
 fn request(fields: &Fields<'_>, work: &Work) -> Result<Resources, SpannedError> {
     let cpu_milli = match fields.number("cpus")? {
         Some((cpus, at)) => quantities::cpus_to_milli(cpus).ok_or_else(|| {
-            SpannedError::at(at, format!("`cpus` must be from 0 to 1000000, and is {cpus}"))
+            SpannedError::at(at, format!("`cpus` must be from 0 to 1000000, but is {cpus}"))
         })?,
         None if matches!(work, Work::Noop(_)) => 0,
         None => 1000,
     };
-    let memory_mib = match fields.text_as("memory", "a size in quotes, as \"2GiB\"")? {
+    let memory_mib = match fields.text_as("memory", "a size in quotes, such as \"2GiB\"")? {
         Some((text, at)) => {
             quantities::size_mib(&text).map_err(|error| SpannedError::at(at, format!("`memory`: {error}")))?
         }
@@ -175,14 +180,11 @@ fn retry(fields: &Fields<'_>) -> Result<RetryPolicy, SpannedError> {
     let retries =
         fields.integer("retries", 0..=u32::MAX.into())?.and_then(|(retries, _)| u32::try_from(retries).ok());
     let backoff_ms = duration(fields, "backoff")?.unwrap_or(default.backoff_ms);
-    let most = duration(fields, "backoff_max")?;
-    if most.is_some_and(|most| most < backoff_ms) {
-        return Err(SpannedError::at(
-            fields.key_place("backoff_max"),
-            "`backoff_max` is less than `backoff`",
-        ));
+    let max_ms = duration(fields, "backoff_max")?;
+    if max_ms.is_some_and(|max_ms| max_ms < backoff_ms) {
+        return Err(SpannedError::at(fields.key_span("backoff_max"), "`backoff_max` is less than `backoff`"));
     }
-    let backoff_ms_max = most.unwrap_or(default.backoff_ms_max.max(backoff_ms));
+    let backoff_ms_max = max_ms.unwrap_or(default.backoff_ms_max.max(backoff_ms));
     Ok(RetryPolicy { retries: retries.unwrap_or(default.retries), backoff_ms, backoff_ms_max })
 }
 
@@ -198,17 +200,17 @@ fn work(fields: &Fields<'_>, directory: &Path) -> Result<Work, SpannedError> {
         [] => {
             let message =
                 "missing key `command` of a stage: one of `command`, `executor` and `noop` says what it does";
-            return Err(SpannedError::at(fields.place(), message));
+            return Err(SpannedError::at(fields.span(), message));
         }
         [first, second, ..] => {
-            let message = format!("`{second}` beside `{first}`: a stage does one thing");
-            return Err(SpannedError::at(fields.key_place(second), message));
+            let message = format!("`{second}` and `{first}` in one stage: it can have only one of them");
+            return Err(SpannedError::at(fields.key_span(second), message));
         }
     }
     for (key, partner) in [("env", "command"), ("cwd", "command"), ("params", "executor")] {
         if fields.get(key).is_some() && !named.contains(&partner) {
             return Err(SpannedError::at(
-                fields.key_place(key),
+                fields.key_span(key),
                 format!("`{key}` of a stage goes with `{partner}`, not with `{}`", named[0]),
             ));
         }
@@ -229,7 +231,7 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Spanned
     let mut argv: Vec<String> = Vec::with_capacity(command.len());
     for (argument, at) in &command {
         if argument.contains('\0') {
-            return Err(SpannedError::at(at.clone(), "`command`: an argument cannot have a zero byte in it"));
+            return Err(SpannedError::at(at.clone(), "`command`: an argument cannot contain a zero byte"));
         }
         argv.push(argument.clone());
     }
@@ -264,8 +266,8 @@ fn process(fields: &Fields<'_>, directory: &Path) -> Result<ProcessWork, Spanned
         env.iter().find(|(name, text)| name.is_empty() || name.contains(['=', '\0']) || text.contains('\0'))
     {
         return Err(SpannedError::at(
-            fields.key_place("env"),
-            format!("`env.{name}` cannot be a variable of an environment"),
+            fields.key_span("env"),
+            format!("`env.{name}` is not a valid environment variable"),
         ));
     }
     Ok(ProcessWork { argv, env, cwd })

@@ -27,8 +27,9 @@ fn cycle(needs: &[Vec<usize>], placed: &[bool]) -> Vec<usize> {
         if let Some(first) = path.iter().position(|earlier| *earlier == at) {
             path.drain(..first);
             // The cycle starts with its first stage in the file, wherever the search entered it.
-            let least = path.iter().enumerate().min_by_key(|(_, at)| **at).map_or(0, |(place, _)| place);
-            path.rotate_left(least);
+            let first =
+                path.iter().enumerate().min_by_key(|(_, at)| **at).map_or(0, |(position, _)| position);
+            path.rotate_left(first);
             path.extend(path.first().copied());
             return path;
         }

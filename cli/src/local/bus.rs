@@ -33,7 +33,7 @@ impl Bus {
             let listener = broker::bind(address).await.map_err(|error| anyhow!("cannot {error}"))?;
             let served = tokio::spawn(async move {
                 if let Err(error) = broker::serve(listener).await {
-                    tracing::error!("the embedded broker ended: it cannot {error}");
+                    tracing::error!("the embedded broker stopped: cannot {error}");
                 }
             });
             return Ok(Bus { kind: Kind::Embedded(served), port });
@@ -44,7 +44,7 @@ impl Bus {
         let began = Instant::now();
         while let Err(error) = TcpStream::connect(address).await {
             if child.exit().is_some() || began.elapsed() > Duration::from_millis(START_MS_MAX) {
-                return Err(anyhow!("{error}; its last words: {}", child.log_tail()))
+                return Err(anyhow!("{error}; its last output: {}", child.log_tail()))
                     .context("start nats-server");
             }
             tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;

@@ -27,7 +27,7 @@ pub struct ClusterConfig {
 }
 
 pub struct Cluster {
-    shape: ClusterConfig,
+    config: ClusterConfig,
     directory: PathBuf,
     program: PathBuf,
     http: Vec<u16>,
@@ -42,36 +42,36 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts the broker and the coordinators.
-    pub async fn start(shape: ClusterConfig, directory: &Path) -> Result<Cluster> {
+    pub async fn start(config: ClusterConfig, directory: &Path) -> Result<Cluster> {
         fs::create_dir_all(directory)
             .with_context(|| format!("make the directory {}", directory.display()))?;
         let directory =
             fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
-        let http = ports::free(shape.coordinators, shape.port)?;
-        let peer = ports::free(shape.coordinators, shape.port.map(|port| port.saturating_add(100)))?;
+        let http = ports::free(config.coordinators, config.port)?;
+        let peer = ports::free(config.coordinators, config.port.map(|port| port.saturating_add(100)))?;
         let port = ports::free(1, None)?[0];
         let bus = Bus::start(port, &directory).await?;
         let program = env::current_exe().context("find this program")?;
-        let coordinators = (0..shape.coordinators).map(|_| None).collect();
+        let coordinators = (0..config.coordinators).map(|_| None).collect();
         let mut cluster =
-            Cluster { shape, directory, program, http, peer, coordinators, workers: Vec::new(), bus };
-        for place in 0..cluster.shape.coordinators {
-            cluster.start_coordinator(place)?;
+            Cluster { config, directory, program, http, peer, coordinators, workers: Vec::new(), bus };
+        for index in 0..cluster.config.coordinators {
+            cluster.start_coordinator(index)?;
         }
         Ok(cluster)
     }
 
-    pub fn coordinator_name(place: usize) -> String {
-        format!("c{}", place + 1)
+    pub fn coordinator_name(index: usize) -> String {
+        format!("c{}", index + 1)
     }
 
-    pub fn url(&self, place: usize) -> String {
-        format!("http://127.0.0.1:{}", self.http[place])
+    pub fn url(&self, index: usize) -> String {
+        format!("http://127.0.0.1:{}", self.http[index])
     }
 
     /// All coordinators, separated by commas.
     pub fn urls(&self) -> String {
-        (0..self.http.len()).map(|place| self.url(place)).collect::<Vec<_>>().join(",")
+        (0..self.http.len()).map(|index| self.url(index)).collect::<Vec<_>>().join(",")
     }
 
     pub fn directory(&self) -> &Path {
@@ -79,37 +79,37 @@ impl Cluster {
     }
 
     /// Starts or restarts a coordinator.
-    pub fn start_coordinator(&mut self, place: usize) -> Result<()> {
-        let name = Cluster::coordinator_name(place);
-        let member = |place: usize| {
-            let (peer, http) = (self.peer[place], self.http[place]);
-            format!("{}=127.0.0.1:{peer}/127.0.0.1:{http}", Cluster::coordinator_name(place))
+    pub fn start_coordinator(&mut self, index: usize) -> Result<()> {
+        let name = Cluster::coordinator_name(index);
+        let member = |index: usize| {
+            let (peer, http) = (self.peer[index], self.http[index]);
+            format!("{}=127.0.0.1:{peer}/127.0.0.1:{http}", Cluster::coordinator_name(index))
         };
         let members: Vec<String> = (0..self.http.len()).map(member).collect();
         let flags = [
             ("--name", name.clone()),
-            ("--cluster", self.shape.name.to_string()),
+            ("--cluster", self.config.name.to_string()),
             ("--data", self.path(&name)?),
-            ("--http", format!("127.0.0.1:{}", self.http[place])),
-            ("--peer", format!("127.0.0.1:{}", self.peer[place])),
+            ("--http", format!("127.0.0.1:{}", self.http[index])),
+            ("--peer", format!("127.0.0.1:{}", self.peer[index])),
             ("--members", members.join(",")),
             ("--nats", self.bus.url()),
         ];
-        self.coordinators[place] = Some(self.spawn("coordinator", &name, &flags)?);
+        self.coordinators[index] = Some(self.spawn("coordinator", &name, &flags)?);
         Ok(())
     }
 
     /// Starts or restarts a worker; the index after the last one adds a worker.
-    pub fn start_worker(&mut self, place: usize) -> Result<()> {
-        let name = format!("w{}", place + 1);
-        let share = self.shape.workers.max(1);
+    pub fn start_worker(&mut self, index: usize) -> Result<()> {
+        let name = format!("w{}", index + 1);
+        let share = self.config.workers.max(1);
         let cpus = self
-            .shape
+            .config
             .cpus
             .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from).div_ceil(share));
-        let port = usize::from(RENDEZVOUS_PORT_FIRST) + place * usize::from(RENDEZVOUS_PORTS);
+        let port = usize::from(RENDEZVOUS_PORT_FIRST) + index * usize::from(RENDEZVOUS_PORTS);
         let mut flags = vec![
-            ("--cluster", self.shape.name.to_string()),
+            ("--cluster", self.config.name.to_string()),
             ("--data", self.path(&name)?),
             ("--nats", self.bus.url()),
             ("--name", name.clone()),
@@ -127,12 +127,12 @@ impl Cluster {
             ));
         }
         let child = self.spawn("worker", &name, &flags)?;
-        if place == self.workers.len() {
+        if index == self.workers.len() {
             self.workers.push(None);
         }
-        match self.workers.get_mut(place) {
+        match self.workers.get_mut(index) {
             Some(worker) => *worker = Some(child),
-            None => bail!("there is no place for worker {name} yet"),
+            None => bail!("worker {name} does not follow the last one"),
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Cluster {
         let path = self.directory.join(name);
         path.to_str()
             .map(str::to_string)
-            .with_context(|| format!("use {}, which is no UTF-8", path.display()))
+            .with_context(|| format!("use {}, which is not UTF-8", path.display()))
     }
 
     fn spawn(&self, verb: &str, name: &str, flags: &[(&str, String)]) -> Result<Child> {
@@ -156,7 +156,7 @@ impl Cluster {
         for child in children {
             if let Some(exit) = child.exit() {
                 return Some(format!(
-                    "{} ended ({exit})\nthe end of {}:\n{}",
+                    "{} ended ({exit})\nthe last output in {}:\n{}",
                     child.name,
                     child.log().display(),
                     child.log_tail()

@@ -22,31 +22,31 @@ pub async fn up(arguments: UpArgs) -> Result<(), CliError> {
     if arguments.coordinators == 2 {
         return Err(CliError::Input("two coordinators survive no failure: run one, or three".to_string()));
     }
-    let shape = ClusterConfig {
+    let config = ClusterConfig {
         name: "local",
         coordinators: usize::from(arguments.coordinators),
         workers: usize::from(arguments.workers),
         cpus: None,
         port: Some(arguments.port),
     };
-    let mut cluster = Cluster::start(shape, &arguments.data).await?;
-    let told = servers::shutdown_signal();
-    tokio::pin!(told);
+    let mut cluster = Cluster::start(config, &arguments.data).await?;
+    let signal = servers::shutdown_signal();
+    tokio::pin!(signal);
     let ended = tokio::select! {
         ended = keep(&mut cluster, &arguments) => ended,
-        told = &mut told => told.map_err(CliError::from),
+        signal = &mut signal => signal.map_err(CliError::from),
     };
-    render::note("ending the cluster; what is in its directory stays");
+    render::note("stopping the cluster; its directory is kept");
     cluster.end().await;
     ended
 }
 
 async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError> {
-    for place in 0..usize::from(arguments.workers) {
-        cluster.start_worker(place)?;
+    for index in 0..usize::from(arguments.workers) {
+        cluster.start_worker(index)?;
     }
     await_start(cluster, usize::from(arguments.workers)).await?;
-    greet(cluster, arguments)?;
+    print_summary(cluster, arguments)?;
     let mut restarts = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
@@ -55,7 +55,7 @@ async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError>
         if restarts > RESTARTS_MAX || !cluster.bus.is_running() {
             return Err(CliError::Other(anyhow!("{exited}")));
         }
-        render::note(&format!("{}; it is started again", exited.lines().next().unwrap_or_default()));
+        render::note(&format!("{}; restarting it", exited.lines().next().unwrap_or_default()));
         tokio::time::sleep(Duration::from_millis(RESTART_MS)).await;
         restart(cluster)?;
     }
@@ -63,14 +63,14 @@ async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError>
 
 /// Restarts every child that has exited.
 fn restart(cluster: &mut Cluster) -> Result<(), CliError> {
-    for place in 0..cluster.coordinators.len() {
-        if cluster.coordinators[place].as_mut().is_some_and(|child| child.exit().is_some()) {
-            cluster.start_coordinator(place)?;
+    for index in 0..cluster.coordinators.len() {
+        if cluster.coordinators[index].as_mut().is_some_and(|child| child.exit().is_some()) {
+            cluster.start_coordinator(index)?;
         }
     }
-    for place in 0..cluster.workers.len() {
-        if cluster.workers[place].as_mut().is_some_and(|child| child.exit().is_some()) {
-            cluster.start_worker(place)?;
+    for index in 0..cluster.workers.len() {
+        if cluster.workers[index].as_mut().is_some_and(|child| child.exit().is_some()) {
+            cluster.start_worker(index)?;
         }
     }
     Ok(())
@@ -91,7 +91,7 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), CliErr
         }
         if began.elapsed() > Duration::from_millis(START_MS_MAX) {
             let last =
-                found.err().map_or("its workers do not register".to_string(), |error| error.to_string());
+                found.err().map_or("its workers have not registered".to_string(), |error| error.to_string());
             return Err(CliError::Other(
                 anyhow!(last)
                     .context(format!("start the cluster; its logs are in {}", cluster.directory().display())),
@@ -101,7 +101,7 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), CliErr
     }
 }
 
-fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), CliError> {
+fn print_summary(cluster: &Cluster, arguments: &UpArgs) -> Result<(), CliError> {
     let style = Style::of_stdout();
     let count =
         |number: u8, what: &str| if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") };
@@ -120,6 +120,6 @@ fn greet(cluster: &Cluster, arguments: &UpArgs) -> Result<(), CliError> {
         text.push_str(&format!("  use it    export MUSTER_URL={urls}\n"));
     }
     text.push_str(&format!("  or        curl {first}/v1/status\n"));
-    text.push_str("Ctrl-C ends it.\n");
+    text.push_str("Ctrl-C stops it.\n");
     render::out(&text)
 }

@@ -21,7 +21,7 @@ pub fn samples(audit: &Audit, style: Style) -> String {
             ("rounds", stage.rounds.to_string()),
             ("leases", format!("{} by {} attempts", stage.leases, stage.attempts)),
             ("consumed", set(&stage.consumed)),
-            ("left out", set(&stage.skipped)),
+            ("skipped", set(&stage.skipped)),
             ("returned", format!("{} leased samples went back", stage.returned)),
             ("samples", verdict),
         ];

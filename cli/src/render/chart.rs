@@ -9,8 +9,8 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
     let (Some(first), Some(last)) = (finite.first(), finite.last()) else {
         return "  (no points)\n".to_string();
     };
-    let (least, most) =
-        finite.iter().fold((f64::MAX, f64::MIN), |(least, most), (_, y)| (least.min(*y), most.max(*y)));
+    let (min, max) =
+        finite.iter().fold((f64::MAX, f64::MIN), |(min, max), (_, y)| (min.min(*y), max.max(*y)));
     let span = (last.0.saturating_sub(first.0)).max(1) as f64;
     // Each column shows the mean of its points; without points, the value of the column before.
     let mut columns: Vec<Option<f64>> = vec![None; width];
@@ -24,12 +24,12 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
         columns[at] = Some(mean + (y - mean) / f64::from(counts[at]));
     }
     let mut shown = first.1;
-    let range = (most - least).max(f64::EPSILON);
+    let range = (max - min).max(f64::EPSILON);
     let eighths: Vec<usize> = columns
         .into_iter()
         .map(|column| {
             shown = column.unwrap_or(shown);
-            let share = (shown - least) / range;
+            let share = (shown - min) / range;
             // The smallest value still shows.
             1 + (share * (height * 8 - 1) as f64).round() as usize
         })
@@ -37,8 +37,8 @@ pub fn curve(points: &[(u64, f64)], width: usize, height: usize) -> String {
     let mut text = String::new();
     for row in (0..height).rev() {
         let label = match row {
-            row if row + 1 == height => format!("{most:7.3}"),
-            0 => format!("{least:7.3}"),
+            row if row + 1 == height => format!("{max:7.3}"),
+            0 => format!("{min:7.3}"),
             _ => " ".repeat(7),
         };
         let blocks: String =

@@ -54,12 +54,12 @@ pub fn report(report: &DemoReport, style: Style) -> String {
         ("agent, one sample", agent("one")),
         (
             "agent, best of n",
-            format!("{} (n = {samples:.0}, picked without the real line)", agent("best_of_n")),
+            format!("{} (n = {samples:.0}, picked without knowing the real line)", agent("best_of_n")),
         ),
         (
             "agent, perfect",
             format!(
-                "{} (the one of n most like the real line: no verifier can do better)",
+                "{} (the candidate most like the real line: the best that any verifier can pick)",
                 agent("perfect_pick")
             ),
         ),
@@ -71,7 +71,7 @@ pub fn report(report: &DemoReport, style: Style) -> String {
         (
             "work redone",
             format!(
-                "{} of {} steps; {} attempts restarted by the change of leaders",
+                "{} of {} steps; {} attempts restarted by the change of leader",
                 report.steps_redone, report.steps, report.restarted_attempts
             ),
         ),
@@ -105,11 +105,8 @@ pub fn report(report: &DemoReport, style: Style) -> String {
         text.push_str(&format!("{mark} {}: {}\n", check.what, super::style::sanitize(&check.found)));
     }
     let took = time::duration(report.seconds * 1000);
-    let verdict = if report.ok {
-        style.success("everything is as it should be")
-    } else {
-        style.error("NOT everything is as it should be")
-    };
+    let verdict =
+        if report.ok { style.success("all checks passed") } else { style.error("SOME CHECKS FAILED") };
     text + &format!("\n{verdict}, after {took}\n")
 }
 

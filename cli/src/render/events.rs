@@ -9,22 +9,22 @@ const TEXT_CHARS_MAX: usize = 100;
 
 /// `   1000.2  22:13:20  attempt ended       job-42.7#2 succeeded after 65 s`.
 pub fn line(view: &EventView, style: Style) -> String {
-    let place = format!("{}.{}", view.index, view.ordinal);
-    let (what, about, state) = told(&view.event);
+    let position = format!("{}.{}", view.index, view.ordinal);
+    let (what, about, state) = describe(&view.event);
     let about = match state {
         Some(state) => about.replacen("{}", &style.state(state), 1),
         None => about,
     };
     let line = format!(
         "{}  {}  {what:<17}  {about}",
-        style.dim(&format!("{place:>9}")),
+        style.dim(&format!("{position:>9}")),
         style.dim(&time::clock(view.wall_ms))
     );
     line.trim_end().to_string()
 }
 
 /// What happened, to what, and the state that is coloured where `{}` stands.
-fn told(event: &Event) -> (&'static str, String, Option<&'static str>) {
+fn describe(event: &Event) -> (&'static str, String, Option<&'static str>) {
     let text = |text: &str| truncate(text, TEXT_CHARS_MAX);
     match event {
         Event::JobSubmitted(e) => {

@@ -15,14 +15,14 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
     let mut text = format!("{}: ", style.bold(&truncate(&spec.name, NAME_CHARS_MAX)));
     text.push_str(&format!("{}, {}", count(spec.stages.len() as u64, "stage"), count(tasks, "task")));
     if open {
-        text.push_str(" and those that join");
+        text.push_str(", and more that tasks add");
     }
     if spec.priority != 0 {
         text.push_str(&format!(", priority {}", spec.priority));
     }
     text.push_str("\n\n");
     let mut table = Table::new(&[">", "STAGE", ">TASKS", "EACH HOLDS", "AFTER", "RULES", "DOES"], style);
-    for (place, stage) in spec.stages.iter().enumerate() {
+    for (index, stage) in spec.stages.iter().enumerate() {
         let needs: Vec<&str> = stage
             .needs
             .iter()
@@ -30,7 +30,7 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
             .map(|need| need.name.as_str())
             .collect();
         table.row([
-            (place + 1).to_string().into(),
+            (index + 1).to_string().into(),
             truncate(&stage.name, NAME_CHARS_MAX).into(),
             (if stage.open { format!("{}+", stage.tasks) } else { stage.tasks.to_string() }).into(),
             holds(&stage.request).into(),

@@ -13,9 +13,9 @@ pub fn per_second(replay: &ReplayView) -> u64 {
 pub fn replay(replay: &ReplayView, with_jobs: bool, style: Style) -> String {
     let rate = per_second(replay);
     let verified = match replay.verified {
-        Some(true) => style.success("every command decided again, with the same events"),
-        Some(false) => style.error("DIFFERENT events when decided again"),
-        None => "events folded; decide again with --verify".to_string(),
+        Some(true) => style.success("every command was decided again, with the same events"),
+        Some(false) => style.error("deciding again gave DIFFERENT events"),
+        None => "not checked; --verify decides every command again".to_string(),
     };
     let rows = [
         ("ledger of", replay.coordinator.clone()),

@@ -11,11 +11,11 @@ impl Style {
     pub const PLAIN: Style = Style { colours: false };
 
     pub fn of_stdout() -> Style {
-        Style { colours: wanted(io::stdout().is_terminal()) }
+        Style { colours: use_colours(io::stdout().is_terminal()) }
     }
 
     pub fn of_stderr() -> Style {
-        Style { colours: wanted(io::stderr().is_terminal()) }
+        Style { colours: use_colours(io::stderr().is_terminal()) }
     }
 
     pub fn success(self, text: &str) -> String {
@@ -61,7 +61,7 @@ impl Style {
     }
 }
 
-fn wanted(terminal: bool) -> bool {
+fn use_colours(terminal: bool) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     terminal && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }

@@ -137,7 +137,7 @@ impl LabelingSession {
                 let (name, id, state) =
                     (style::sanitize(&self.stage.name), self.stage.task, style::sanitize(&task.state));
                 return Err(CliError::Input(format!(
-                    "stage {name} ({id}) is {state}, and serves no form yet; try again when it runs"
+                    "stage {name} ({id}) is {state}, and does not serve a form yet; try again when it runs"
                 )));
             }
             tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
@@ -172,7 +172,7 @@ impl LabelingSession {
                     tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
                 }
                 Err(LabelingError::Unreachable(why)) => {
-                    let hint = "it is served by the worker that runs the stage: is that address reachable from here? The stage's `bind` sets it";
+                    let hint = "the worker that runs the stage serves it: is that address reachable from here? The stage's `bind` sets it";
                     return Err(CliError::Unreachable(format!(
                         "the form at {url} does not answer ({why}); {hint}"
                     )));
@@ -203,14 +203,14 @@ fn find_stage(detail: &JobDetail, name: Option<&str>) -> Result<LabelingStage, S
     let names = found.iter().map(|stage| style::sanitize(&stage.name)).collect::<Vec<_>>().join(", ");
     if let Some(name) = name {
         let there = if names.is_empty() { "it has none".to_string() } else { format!("there is {names}") };
-        let unknown = || format!("{job} has no stage {name:?} that waits for people; {there}");
+        let unknown = || format!("{job} has no stage {name:?} that people label; {there}");
         return found.into_iter().find(|stage| stage.name == name).ok_or_else(unknown);
     }
     match (found.pop(), found.len()) {
-        (None, _) => Err(format!("{job} has no stage that waits for people (`executor = \"{EXECUTOR}\"`)")),
+        (None, _) => Err(format!("{job} has no stage that people label (`executor = \"{EXECUTOR}\"`)")),
         (Some(only), 0) => Ok(only),
         (Some(_), others) => {
-            Err(format!("{job} has {} stages that wait for people: say which of {names}", others + 1))
+            Err(format!("{job} has {} stages that people label: name one of {names}", others + 1))
         }
     }
 }
@@ -220,7 +220,7 @@ fn ended_message(task: &TaskView) -> String {
     let why = task.outcome.as_ref().map(Outcome::message).filter(|why| !why.is_empty());
     let why = why.map_or(String::new(), |why| format!(" ({})", style::sanitize(why)));
     format!(
-        "stage {} has {}{why}: it serves no form any more",
+        "stage {} has {}{why}: it no longer serves a form",
         style::sanitize(&task.stage),
         style::sanitize(&task.state)
     )
@@ -240,7 +240,7 @@ async fn labelled_items(task: &TaskView, artifacts: Option<&Path>) -> Result<Vec
     let Some(directory) = artifacts.map(Path::to_path_buf) else {
         let over = ended_message(task);
         return Err(CliError::Input(format!(
-            "{over}; its labelled items are artifact {labelled}: give the workers' --artifacts"
+            "{over}; its labelled items are artifact {labelled}: pass the workers' artifact directory with --artifacts"
         )));
     };
     if !directory.is_dir() {
@@ -259,7 +259,7 @@ fn labels(file: &Path) -> Result<Vec<u8>, CliError> {
     let wrong = |why: String| CliError::Input(format!("{}: {why}", file.display()));
     let length = fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
     if length > IMPORT_BYTES_MAX {
-        return Err(wrong(format!("it has {length} bytes; at most {IMPORT_BYTES_MAX} are taken at once")));
+        return Err(wrong(format!("it has {length} bytes; one import takes at most {IMPORT_BYTES_MAX}")));
     }
     fs::read(file).map_err(|error| wrong(error.to_string()))
 }
@@ -277,7 +277,7 @@ fn write(arguments: &ExportArgs, bytes: &[u8]) -> Result<(), CliError> {
 }
 
 fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
-    Ok(serde_json::from_slice(bytes).context("read what the stage says")?)
+    Ok(serde_json::from_slice(bytes).context("read the answer of the stage")?)
 }
 
 #[cfg(test)]
@@ -306,10 +306,8 @@ mod tests {
         let message =
             |detail: &JobDetail, name| find_stage(detail, name).map(|stage| stage.name).unwrap_err();
         assert!(message(&one, Some("scan")).contains("there is label"), "{}", message(&one, Some("scan")));
-        assert!(
-            message(&detail(&[("scan", "data.scan", 1)]), None).contains("no stage that waits for people")
-        );
+        assert!(message(&detail(&[("scan", "data.scan", 1)]), None).contains("no stage that people label"));
         let two = detail(&[("a", EXECUTOR, 1), ("b", EXECUTOR, 1)]);
-        assert!(message(&two, None).contains("say which of a, b"));
+        assert!(message(&two, None).contains("name one of a, b"));
     }
 }

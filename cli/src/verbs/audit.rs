@@ -16,7 +16,7 @@ pub async fn samples(arguments: JobArgs) -> Result<(), CliError> {
     let mut audit = Audit::of(&detail.spec);
     if audit.stages.is_empty() {
         return Err(CliError::Input(format!(
-            "no stage of {} trains, so there is nothing to prove",
+            "{} has no stage that trains, so there is nothing to audit",
             arguments.job
         )));
     }

@@ -40,7 +40,7 @@ pub async fn drain(arguments: DrainArgs) -> Result<(), CliError> {
     if arguments.server.json {
         return render::json(&accepted);
     }
-    let what = if arguments.undo { "gets work again" } else { "gets no new work" };
+    let what = if arguments.undo { "takes work again" } else { "takes no new work" };
     render::line(&format!("{worker} {what}"))
 }
 
@@ -58,7 +58,7 @@ async fn find(client: &Client, text: &str) -> Result<WorkerId, CliError> {
         more => {
             let ids: Vec<String> = more.iter().map(ToString::to_string).collect();
             Err(CliError::Input(format!(
-                "{} workers are named {text:?}: say which of {}",
+                "{} workers are named {text:?}: use one of the ids {}",
                 more.len(),
                 ids.join(", ")
             )))

@@ -30,7 +30,7 @@ pub async fn replay(arguments: ReplayArgs) -> Result<(), CliError> {
     }
     match view.verified {
         Some(false) => {
-            Err(CliError::Other(anyhow!("the events of the ledger are not those that its commands lead to")))
+            Err(CliError::Other(anyhow!("the events in the ledger differ from those that its commands give")))
         }
         Some(true) | None => Ok(()),
     }

@@ -64,7 +64,7 @@ fn spec_of(arguments: &RunArgs) -> Result<JobSpec, CliError> {
     let input = |message: String| CliError::Input(message);
     let program = arguments.command.first().map(String::as_str).unwrap_or_default();
     if program.is_empty() {
-        return Err(input("the command begins with a program".to_string()));
+        return Err(input("the command must begin with a program".to_string()));
     }
     let base = Path::new(program)
         .file_name()
@@ -119,7 +119,7 @@ fn working_directory(arguments: &RunArgs) -> Result<String, CliError> {
     match cwd.to_str() {
         Some(cwd) => Ok(cwd.to_string()),
         None => Err(CliError::Input(format!(
-            "{} is no UTF-8, and cannot be a job's working directory",
+            "{} is not UTF-8, and cannot be a job's working directory",
             cwd.display()
         ))),
     }

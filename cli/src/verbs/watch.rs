@@ -41,24 +41,24 @@ async fn follow(client: &Client, job: JobId, board: &mut ProgressDisplay) -> Res
         let notes = if board.wants_notes() { notes(client, &detail).await? } else { BTreeMap::new() };
         board.show(&detail, &notes)?;
         board.train(&detail, &training);
-        let (mut heard, mut ended) = (false, false);
+        let (mut any_event, mut ended) = (false, false);
         let began = Instant::now();
-        let (least, mut until) =
+        let (earliest, mut until) =
             (began + Duration::from_millis(POLL_MS_MIN), began + Duration::from_millis(POLL_MS_MAX));
         while let Ok(event) = timeout_at(until, tail.next()).await {
             let event = event?;
             let line = training.take(&event);
             board.record(&event, line.as_deref())?;
-            heard = true;
+            any_event = true;
             if matches!(event.event, Event::JobEnded(_)) {
                 ended = true;
                 break;
             }
-            until = until.min(Instant::now() + Duration::from_millis(POLL_MS_MIN)).max(least);
+            until = until.min(Instant::now() + Duration::from_millis(POLL_MS_MIN)).max(earliest);
         }
         detail = client.job(job).await?;
         // A retried job has an earlier end in its events; a job that has ended shows all its events first.
-        if detail.job.terminal.is_some() && (ended || !heard) {
+        if detail.job.terminal.is_some() && (ended || !any_event) {
             board.show(&detail, &BTreeMap::new())?;
             board.finish();
             return Ok(detail.job);
