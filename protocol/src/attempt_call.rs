@@ -1,8 +1,8 @@
-//! What a running attempt and its agent say to each other over the attempt's local socket.
+//! Messages between a running attempt and its agent, over the attempt's local socket.
 //!
-//! The agent gives the socket's path in `MUSTER_SOCKET`. Frames are a little-endian `u32` length and a sealed
-//! [`AttemptFrame`] or [`AgentFrame`]. The agent answers each frame, in order; calls that need the log are
-//! answered once applied.
+//! `MUSTER_SOCKET` holds the socket's path. A frame is a little-endian `u32` length and a sealed
+//! [`AttemptFrame`] or [`AgentFrame`]. The agent answers each frame, in order; a call that needs the log is
+//! answered once it is applied.
 
 use crate::envelope::TasksAdded;
 use crate::ids::{Digest, StageIndex, TaskId};
@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 tagged! {
     /// From an attempt to its agent.
     pub enum AttemptFrame {
-        /// Record this. Answered when it is applied if `wait`, else at once.
-        1 => Record(Record),
-        /// This is my output, should I end with exit code 0.
-        2 => Output(Output),
-        /// Ask the cluster.
+        /// Write a record. Answered when it is applied if `wait`, else at once.
+        1 => Record(WriteRecord),
+        /// Set the task's output, which counts if the attempt exits with code 0.
+        2 => Output(SetOutput),
+        /// Call the cluster.
         3 => Ask(Ask),
     }
 }
@@ -29,19 +29,19 @@ tagged! {
 tagged! {
     /// From the agent to an attempt.
     pub enum AgentFrame {
-        /// Taken.
+        /// The frame was accepted.
         1 => Taken(Taken),
         /// The cluster's answer.
         2 => Answered(Answered),
-        /// It was not possible; the frame was bad, or the attempt no longer counts.
+        /// The frame was malformed, or the attempt is no longer current.
         3 => Refused(Detail),
     }
 }
 
-/// Record this progress.
+/// Write a record.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-pub struct Record {
-    /// What it is about.
+pub struct WriteRecord {
+    /// The topic of the record.
     pub key: String,
     /// Grows per task and key.
     pub seq: u64,
@@ -49,95 +49,95 @@ pub struct Record {
     pub payload_hash: Digest,
     /// At most `PROGRESS_BODY_BYTES_MAX` bytes.
     pub body: String,
-    /// Answer only when it is applied.
+    /// Whether to answer only once it is applied.
     pub wait: bool,
 }
 
-/// The attempt's output.
+/// Set the task's output.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-pub struct Output {
+pub struct SetOutput {
     /// At most `PROGRESS_BODY_BYTES_MAX` bytes.
     pub output: String,
 }
 
-/// Taken.
+/// Accepted, with nothing else to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Taken {}
 
-/// A question for the cluster. `nonce` makes the request id (with the task), so that a repeat by a later
-/// attempt is the same request.
+/// A call. The request id is derived from the task and `nonce`, so that a repeat by a later attempt is the
+/// same request.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Ask {
-    /// Chosen by the attempt: the same for the same question in every attempt at the task.
+    /// Chosen by the program: the same for the same call in every attempt of the task.
     pub nonce: u64,
-    /// What.
+    /// The request.
     pub request: CallRequest,
 }
 
 /// The cluster's answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Answered {
-    /// What it said.
+    /// The answer.
     pub answer: CallAnswer,
 }
 
 tagged! {
-    /// What an attempt may ask.
+    /// What an attempt may ask the cluster.
     pub enum CallRequest {
-        /// The outputs of a stage's tasks, from that place on, as many as fit.
+        /// The outputs of a stage's tasks.
         1 => StageOutputs(StageOutputs),
-        /// The recorded progress of a task of the same job.
+        /// The records of a task of the same job.
         2 => TaskProgress(TaskProgress),
-        /// Add tasks to open stages of my job.
+        /// Add tasks to open stages of the caller's job.
         3 => AddChildren(AddChildren),
-        /// No more tasks for this stage of my job.
+        /// Seal a stage of the caller's job: it gets no more tasks.
         4 => Seal(Seal),
-        /// The index of a stage of my job, by its name.
+        /// Find a stage of the caller's job by its name.
         5 => FindStage(FindStage),
     }
 }
 
-/// The outputs of a stage's tasks.
+/// Asks for outputs of a stage's tasks, as many as fit into one answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct StageOutputs {
     /// The stage's name.
     pub stage: String,
-    /// From this task of the stage on (its place in the stage).
+    /// The position in the stage of the first task wanted.
     pub from: u32,
 }
 
-/// The recorded progress of a task.
+/// Asks for the newest record under each key of a task.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskProgress {
-    /// Which task; of the same job.
+    /// A task of the same job.
     pub task: TaskId,
-    /// Only keys that begin so.
+    /// Only keys with this prefix.
     pub prefix: String,
 }
 
-/// More tasks.
+/// Adds tasks to open stages of the caller's job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AddChildren {
     /// The children.
     pub children: Vec<ChildSpec>,
 }
 
-/// No more tasks.
+/// Seals a stage of the caller's job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Seal {
-    /// Which stage.
+    /// An open stage of the caller's job.
     pub stage: StageIndex,
 }
 
-/// The index of a stage.
+/// Finds a stage by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct FindStage {
-    /// Its name.
+    /// The stage's name.
     pub name: String,
 }
 
 tagged! {
-    /// What the cluster answers.
+    /// The cluster's answer to a call.
     pub enum CallAnswer {
         /// Outputs.
         1 => Outputs(Outputs),
@@ -149,7 +149,8 @@ tagged! {
         4 => Sealed(Taken),
         /// The stage.
         5 => Found(Found),
-        /// No. In JSON the rejection stands under a key of its own, since both have a `type`.
+        /// The command was rejected. In JSON the rejection stands under a key of its own, since both have a
+        /// `type`.
         #[serde(with = "under_rejection")]
         6 => Rejected(Rejection),
     }
@@ -160,39 +161,39 @@ mod under_rejection {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize)]
-    struct Shown<'a> {
+    struct NestedRef<'a> {
         rejection: &'a Rejection,
     }
 
     #[derive(Deserialize)]
-    struct Read {
+    struct Nested {
         rejection: Rejection,
     }
 
     pub fn serialize<S: Serializer>(rejection: &Rejection, serializer: S) -> Result<S::Ok, S::Error> {
-        Shown { rejection }.serialize(serializer)
+        NestedRef { rejection }.serialize(serializer)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rejection, D::Error> {
-        Ok(Read::deserialize(deserializer)?.rejection)
+        Ok(Nested::deserialize(deserializer)?.rejection)
     }
 }
 
 /// A task's output.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskOutput {
-    /// Which task.
+    /// The task.
     pub task: TaskId,
-    /// What it said at its end.
+    /// Its output.
     pub output: String,
 }
 
 /// Outputs, in the order of the stage's tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Outputs {
-    /// As many as fit; only tasks that succeeded.
+    /// As many as fit, of tasks that succeeded.
     pub outputs: Vec<TaskOutput>,
-    /// Where to go on; `None`: that was all.
+    /// The position to go on from; `None` if these were the last.
     pub next: Option<u32>,
 }
 
@@ -221,8 +222,8 @@ pub struct Records {
 pub struct Found {
     /// Its index.
     pub stage: StageIndex,
-    /// How many tasks it has now.
+    /// The number of tasks that it has now.
     pub tasks: u32,
-    /// The number in the job of its first task; with none, 0.
+    /// The number in the job of its first task; 0 if it has none.
     pub first_task: u32,
 }

@@ -1,9 +1,9 @@
-//! What workers and the leader say to each other over the bus.
+//! Messages between workers and the leader.
 //!
 //! The bus is transport only: any message may be lost, late, repeated or out of order, and every coordinator
-//! hears every [`Up`]. So whatever matters is said again until it is acknowledged, and [`Down`] follows from
-//! the replicated state, never from a one-shot effect. **Invariant**: a worker believes a [`DownEnvelope`]
-//! only if its term is not below the newest that it has seen.
+//! receives every [`Up`]. So messages that matter are resent until they are acknowledged, and [`Down`] is
+//! derived from the replicated state, never sent as a one-shot effect. **Invariant**: a worker accepts a
+//! [`DownEnvelope`] only if its term is not older than the newest that it has seen.
 
 use crate::attempt_call::{CallAnswer, CallRequest};
 use crate::ids::{AttemptId, BootId, RequestId, StageIndex, Term, WorkerId, WorkerIdentity};
@@ -17,18 +17,18 @@ use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// From a worker to whoever leads.
+/// From a worker to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct UpEnvelope {
-    /// The cluster's name: another cluster's messages are dropped.
+    /// The cluster's name. Messages of another cluster are dropped.
     pub cluster: String,
-    /// Who speaks.
+    /// The worker that sent it.
     pub identity: WorkerIdentity,
-    /// In which life.
+    /// The worker's incarnation.
     pub boot: BootId,
     /// W3C trace context, or empty.
     pub trace: String,
-    /// What is said.
+    /// The message.
     pub message: Up,
 }
 
@@ -37,288 +37,287 @@ pub struct UpEnvelope {
 pub struct DownEnvelope {
     /// The cluster's name.
     pub cluster: String,
-    /// The term that the speaker leads: a deposed leader is not obeyed.
+    /// The sender's term. A worker ignores a deposed leader.
     pub term: Term,
-    /// For this life of the worker only.
+    /// The incarnation of the worker that this is for.
     pub boot: BootId,
     /// W3C trace context, or empty.
     pub trace: String,
-    /// What is said.
+    /// The message.
     pub message: Down,
 }
 
 tagged! {
-    /// What a worker says.
+    /// A message from a worker.
     pub enum Up {
-        /// I am here; register me.
+        /// Register this worker.
         1 => Hello(WorkerHello),
-        /// I am still here, and this is what I hold.
+        /// The worker is alive, and holds these attempts.
         2 => Heartbeat(Heartbeat),
-        /// This happened to my attempts. Said again, from the oldest that is not acknowledged, until it is.
+        /// Attempts started or ended. Resent, from the oldest unacknowledged report, until acknowledged.
         3 => Reports(Reports),
-        /// My attempts came this far. Said again until acknowledged.
+        /// Records that attempts wrote. Resent until acknowledged.
         4 => Progress(Progress),
-        /// An attempt asks something.
+        /// A call from an attempt.
         5 => Call(Call),
         /// Output of an attempt, for a tail.
         6 => LogChunk(LogChunk),
-        /// I was told to end: give me no new work.
+        /// The worker was told to shut down and takes no new work.
         7 => Draining(Draining),
     }
 }
 
 tagged! {
-    /// What the leader says.
+    /// A message from the leader.
     pub enum Down {
-        /// You are registered under this id; or: I heard your heartbeat.
+        /// The worker is registered under this id. Also sent when it was registered already.
         1 => Welcome(Welcome),
-        /// I heard the heartbeat that you sent at that moment.
+        /// Acknowledges a heartbeat.
         2 => HeartbeatAck(HeartbeatAck),
-        /// I do not know this life of yours: say hello.
+        /// The leader does not know this incarnation: the worker must register.
         3 => SayHello(SayHello),
-        /// Start these attempts, or queue them. One that you hold already changes nothing.
+        /// Start these attempts, or queue them. Attempts that the worker already holds are ignored.
         4 => Run(Run),
-        /// End this attempt.
+        /// Stop this attempt.
         5 => Stop(Stop),
-        /// Reports up to here are applied, durably.
+        /// Reports and records up to here are applied and durable.
         6 => Ack(Ack),
         /// The answer to a call.
         7 => Answer(AnswerTo),
         /// Send an attempt's output.
         8 => Tail(Tail),
-        /// Send no more of it.
+        /// Stop sending an attempt's output.
         9 => EndTail(EndTail),
     }
 }
 
-/// I am still here.
+/// Sent every [`HEARTBEAT_INTERVAL_MS`](crate::limits::HEARTBEAT_INTERVAL_MS).
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Heartbeat {
-    /// The worker's monotonic clock when it sent this; comes back in the acknowledgement.
+    /// The worker's monotonic clock at sending; the acknowledgement returns it.
     pub sent_ms: u64,
     /// Busy CPU on the machine, in thousandths of one CPU.
     pub cpu_milli: u32,
-    /// Memory in use on the machine.
+    /// Memory in use on the machine, in MiB.
     pub memory_mib: u32,
-    /// Every attempt that it holds, and those that ended but are not acknowledged.
+    /// Every attempt that the worker holds, including ended ones whose reports are not acknowledged.
     pub held: Vec<Held>,
-    /// Messages from the leader that it received in this life.
+    /// Messages from the leader that this incarnation has received.
     pub down_received: u64,
 }
 
 /// An attempt that a worker holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Held {
-    /// Which.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// How far it is.
+    /// Its phase.
     pub phase: Phase,
 }
 
 words! {
-    /// How far an attempt is at its worker.
+    /// The phase of an attempt at its worker.
     pub enum Phase {
-        /// It waits for room.
+        /// Waits for room.
         0 => Queued = "queued",
-        /// It runs.
+        /// Runs.
         1 => Running = "running",
-        /// It is being ended.
+        /// Is being stopped.
         2 => Stopping = "stopping",
-        /// It ended; the report is not acknowledged yet.
+        /// Ended; the report is not acknowledged yet.
         3 => Ended = "ended",
     }
 }
 
-/// Reports in order. `first_seq` is the number of the first; numbers grow by one per report and start from 1
-/// in each life.
+/// Reports in order, numbered one by one from 1 in each incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Reports {
     /// The number of the first report in this message.
     pub first_seq: u64,
-    /// The oldest number that was not acknowledged when this was sent: a leader has everything before it, if
-    /// not this one. The leader accepts a message only if `first_seq` is at most one past the last that it
-    /// accepted, or equals this number.
+    /// The oldest unacknowledged number at sending: some leader has applied everything before it. A leader
+    /// accepts the message only if `first_seq` is at most one past the last that it accepted, or equals this
+    /// number.
     pub oldest_unacked: u64,
-    /// In order.
+    /// In the order in which they happened.
     pub reports: Vec<Report>,
 }
 
-/// Progress records in order; numbered in a sequence of their own, as [`Reports`].
+/// Records in order, numbered in a sequence of their own, as in [`Reports`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Progress {
     /// The number of the first record in this message.
     pub first_seq: u64,
-    /// The oldest number that was not acknowledged when this was sent.
+    /// The oldest unacknowledged number at sending.
     pub oldest_unacked: u64,
-    /// In order.
+    /// In the order in which they were written.
     pub records: Vec<ProgressRecord>,
 }
 
-/// An attempt asks something, through its agent. Asked again with the same id until it is answered.
+/// A call from an attempt, through its agent. Resent with the same id until it is answered.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Call {
-    /// Drawn once per call: also the request id of a command that it leads to.
+    /// Drawn once per call. Also the request id of the command that the call leads to, if any.
     pub id: RequestId,
-    /// Who asks.
+    /// The caller.
     pub attempt: AttemptId,
-    /// What.
+    /// The request.
     pub request: CallRequest,
 }
 
 /// A piece of an attempt's output.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct LogChunk {
-    /// The tail that asked for it.
+    /// The tail that this is for.
     pub tail: RequestId,
-    /// Which attempt's.
+    /// The attempt that wrote it.
     pub attempt: AttemptId,
-    /// Where it begins, in bytes of the stream.
+    /// Position of the first byte in the stream.
     pub offset: u64,
-    /// The output itself; at most 64 KiB.
+    /// At most 64 KiB.
     pub bytes: Vec<u8>,
-    /// Nothing comes after it.
+    /// Whether this is the end of the stream.
     pub end: bool,
-    /// Why there is nothing, if so; empty otherwise.
+    /// Why there is no output; empty otherwise.
     pub error: String,
 }
 
-/// I was told to end.
+/// The worker shuts down and takes no new work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Draining {}
 
-/// You are registered.
+/// The worker is registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Welcome {
-    /// Under this id.
+    /// Its id.
     pub worker: WorkerId,
 }
 
-/// I heard your heartbeat.
+/// Acknowledges a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct HeartbeatAck {
-    /// The `sent_ms` of that heartbeat: the lease counts from there.
+    /// The heartbeat's `sent_ms`: the lease counts from there.
     pub sent_ms: u64,
-    /// Messages to this life of the worker that were sent before this one, by this leader: a gap is noticed.
+    /// Messages that this leader sent to this incarnation before this one, so that the worker notices a gap.
     pub down_sent: u64,
     /// The worker's id.
     pub worker: WorkerId,
 }
 
-/// Say hello.
+/// The leader does not know this incarnation: the worker must register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct SayHello {}
 
-/// Start these attempts.
+/// Start these attempts, or queue them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Run {
-    /// In the order in which queued ones start.
+    /// Queued ones start in this order.
     pub launches: Vec<Launch>,
 }
 
-/// All that an agent needs to know to run an attempt.
+/// What an agent needs to run an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Launch {
-    /// Which attempt.
+    /// The attempt.
     pub attempt: AttemptId,
     /// Its job's name.
     pub job_name: String,
-    /// Its stage.
+    /// The index of its stage.
     pub stage: StageIndex,
-    /// Its stage's name.
+    /// The name of its stage.
     pub stage_name: String,
-    /// What it does.
+    /// The work to do.
     pub work: Work,
-    /// The job's parameters, as a JSON object in text, or empty.
+    /// The job's parameters, as a JSON object in text; empty if there are none.
     pub job_params: String,
-    /// The child's own parameters, or empty.
+    /// The parameters of a child task; empty if there are none.
     pub child_params: String,
-    /// Its array index.
+    /// The task's array index.
     pub array_index: u64,
-    /// Its place among its stage's tasks (a gang's rank).
+    /// The task's position in its stage: a gang's rank.
     pub rank: u32,
-    /// How many tasks its stage has (a gang's world size).
+    /// The number of tasks in its stage: a gang's world size.
     pub world: u32,
-    /// The gang's rendezvous; `None` for others.
-    pub gang: Option<Gang>,
-    /// What it holds.
+    /// The gang's rendezvous; `None` if the stage is no gang.
+    pub gang: Option<Rendezvous>,
+    /// The resources that it holds.
     pub request: Resources,
-    /// Which devices.
+    /// The devices that it gets.
     pub grant: Grant,
-    /// It waits until there is room.
+    /// Whether it waits until there is room.
     pub queued: bool,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     pub grace_ms: u64,
-    /// What to do without a coordinator.
+    /// What to do when no coordinator can be reached.
     pub on_partition: OnPartition,
 }
 
 /// A gang's rendezvous.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-pub struct Gang {
-    /// Counted from 1: each forming is a new life of the gang; ranks of another life are turned away.
+pub struct Rendezvous {
+    /// The number of this formation, counted from 1. Ranks of another formation are turned away.
     pub formation: u32,
-    /// Rank 0's address.
+    /// The address of rank 0.
     pub address: String,
-    /// The port there that rank 0 listens on.
+    /// The port that rank 0 listens on.
     pub port: u16,
 }
 
-/// End this attempt.
+/// Stop an attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Stop {
-    /// Which.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// The outcome that it is to be reported with.
+    /// The outcome to report.
     pub outcome: Outcome,
-    /// From SIGTERM to SIGKILL; 0: at once.
+    /// Time from SIGTERM to SIGKILL; 0 kills at once.
     pub grace_ms: u64,
 }
 
-/// Applied, durably, up to here.
+/// Reports and records up to these numbers are applied and durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Ack {
-    /// The last report.
+    /// The number of the last report.
     pub reports: u64,
-    /// The last progress record.
+    /// The number of the last record.
     pub progress: u64,
 }
 
 /// The answer to a call.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AnswerTo {
-    /// Which call.
+    /// The call's id.
     pub id: RequestId,
     /// The answer.
     pub answer: CallAnswer,
 }
 
-/// Send an attempt's output.
+/// Ask for an attempt's output.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Tail {
-    /// Names the tail. Said again every second while somebody listens; a tail not heard of for five seconds
-    /// ends.
+    /// Names the tail. The leader repeats this message every second while somebody listens; a tail that is
+    /// not repeated for five seconds ends.
     pub id: RequestId,
-    /// Which attempt's.
+    /// The attempt that writes the output.
     pub attempt: AttemptId,
-    /// Which stream.
+    /// The stream to read.
     pub stream: Stream,
-    /// From this byte on.
+    /// Position of the first byte wanted.
     pub offset: u64,
-    /// Go on when the end is reached, until the attempt ends.
+    /// Whether to wait for more at the end of the stream, until the attempt ends.
     pub follow: bool,
-    /// Bytes that may be sent beyond `offset` before the next `Tail` gives more: credit.
+    /// Credit: the bytes that may be sent beyond `offset` before the next `Tail` grants more.
     pub credit_bytes: u64,
 }
 
-/// Send no more of it.
+/// Stop sending an attempt's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct EndTail {
-    /// Which tail.
+    /// The tail's id.
     pub id: RequestId,
 }
 
 words! {
-    /// Which output.
+    /// An output stream of an attempt.
     pub enum Stream {
         /// Standard output.
         1 => Stdout = "stdout",

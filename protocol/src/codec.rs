@@ -1,4 +1,4 @@
-//! The one place that names bincode: bytes to values and back, with a limit on every decode.
+//! Encoding and decoding, with a limit on every decode. This is the only place that calls bincode.
 //!
 //! Integers are varints, lengths are checked before memory is taken, and trailing bytes are an error. A
 //! compatible successor of bincode can replace it here without a migration, because the golden files in
@@ -13,16 +13,16 @@ use core::fmt;
 /// Bytes that do not decode, or a value over its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodecError {
-    /// The bytes are not a value of the type.
+    /// The bytes do not encode a value of the type.
     Malformed(String),
     /// The value would be larger than the limit.
     TooLarge {
         /// The limit, in bytes.
         limit_bytes: usize,
     },
-    /// Bytes were left over after the value.
+    /// The input is longer than the value.
     Trailing {
-        /// How many.
+        /// The number of bytes left over.
         bytes: usize,
     },
     /// The version byte is not one that this build reads.
@@ -47,11 +47,10 @@ impl fmt::Display for CodecError {
 
 impl core::error::Error for CodecError {}
 
-/// The largest value that any decode accepts; narrower limits are given per call.
+/// The largest value that any decode accepts; callers set tighter limits.
 const LIMIT_BYTES_MAX: usize = 1 << 30;
-/// Memory that a decode may take, for each byte that it was given: a hostile length in a small message takes
-/// little. An element of a list takes at least one byte on the wire, and hardly any takes a kilobyte in
-/// memory.
+/// Memory that a decode may allocate per byte of input, so that a hostile length in a small message allocates
+/// little. A list element takes at least one byte on the wire, and rarely a kilobyte in memory.
 const MEMORY_PER_BYTE: usize = 1 << 10;
 
 fn config<const LIMIT_BYTES: usize>()
@@ -70,7 +69,7 @@ pub fn encode_into<T: Encode>(value: &T, out: &mut Vec<u8>) {
     out.extend_from_slice(&encode(value));
 }
 
-/// The value that `bytes` hold, all of them; at most `limit_bytes`.
+/// Decodes a value from all of `bytes`, which may be at most `limit_bytes` long.
 pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
     let (value, used) = decode_front(bytes, limit_bytes)?;
     match bytes.len() - used {
@@ -79,7 +78,7 @@ pub fn decode<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, Code
     }
 }
 
-/// The value that `bytes` begin with, and how many bytes it took.
+/// Decodes a value from the start of `bytes`, and returns it with its length.
 fn decode_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<(T, usize), CodecError> {
     if bytes.len() > limit_bytes {
         return Err(CodecError::TooLarge { limit_bytes });
@@ -94,8 +93,7 @@ fn decode_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<(T, u
     decoded.map_err(|e| CodecError::Malformed(e.to_string()))
 }
 
-/// The bytes of `value` behind a version byte: the form of everything that leaves a process or reaches a
-/// disk.
+/// The bytes of `value` after a version byte: the form of all that leaves a process or reaches a disk.
 pub fn seal<T: Encode>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     out.push(FORMAT_VERSION);
@@ -103,7 +101,7 @@ pub fn seal<T: Encode>(value: &T) -> Vec<u8> {
     out
 }
 
-/// The value behind a version byte; the inverse of [`seal`].
+/// The inverse of [`seal`].
 pub fn open<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Malformed("no bytes".to_string())),
@@ -112,7 +110,7 @@ pub fn open<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecE
     }
 }
 
-/// The first fields of a value behind a version byte, without reading the rest of it.
+/// Decodes the first fields of a sealed value, without reading the rest of it.
 pub fn open_front<T: Decode<()>>(bytes: &[u8], limit_bytes: usize) -> Result<T, CodecError> {
     match bytes.split_first() {
         None => Err(CodecError::Malformed("no bytes".to_string())),

@@ -1,4 +1,4 @@
-//! Commands: what is asked of the cluster, in the imperative. They are what the Raft log holds.
+//! Commands: requests to change the cluster's state, named in the imperative. The Raft log consists of them.
 
 use crate::ids::{AttemptId, BootId, JobId, RaftId, StageIndex, Term, WorkerId};
 use crate::resources::Grant;
@@ -11,159 +11,160 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 tagged! {
-    /// What is asked.
+    /// A request to change the cluster's state.
     pub enum Command {
-        /// By a user: take this job.
+        /// From a user: accept this job.
         1 => SubmitJob(SubmitJob),
-        /// By a user: end this job.
+        /// From a user: cancel this job.
         2 => CancelJob(CancelJob),
-        /// By a user: run the failed and cancelled tasks of an ended job again.
+        /// From a user: run the failed and cancelled tasks of an ended job again.
         3 => RetryJob(RetryJob),
-        /// By a worker: I am here.
+        /// From a worker: register it, or register its new incarnation.
         4 => RegisterWorker(RegisterWorker),
-        /// By the leader: a worker's liveness changed.
+        /// From the leader: a worker's liveness changed.
         5 => SetLiveness(SetLiveness),
-        /// By a user or the worker itself: give it no new work, or do so again.
+        /// From a user or the worker itself: give it no new work, or allow new work again.
         6 => DrainWorker(DrainWorker),
-        /// By the leader's scheduler: run these tasks there.
+        /// From the leader's scheduler: run these tasks on these workers.
         7 => Assign(Assign),
-        /// By a worker: this happened to my attempts.
+        /// From a worker: attempts started or ended.
         8 => ReportAttempts(ReportAttempts),
-        /// By a worker: my attempts came this far.
+        /// From a worker: records that its attempts wrote.
         9 => RecordProgress(RecordProgress),
-        /// By a running task: more tasks for my job.
+        /// From a running task: add child tasks to its job.
         10 => AddTasks(AddTasks),
-        /// By a running task: no more tasks for this stage.
+        /// From a running task: this stage gets no more tasks.
         11 => SealStage(SealStage),
-        /// By the leader: timers are due.
+        /// From the leader: timers are due.
         12 => AdvanceTime(AdvanceTime),
-        /// By a new leader: I lead from here on; all leases start again.
+        /// From a new leader: it leads from here on, and all leases start again.
         13 => TakeLeadership(TakeLeadership),
-        /// By the leader: every member can decide by this version.
+        /// From the leader: every member supports this version of `decide`.
         14 => RaiseVersion(RaiseVersion),
     }
 }
 
-/// Take this job.
+/// Accept this job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct SubmitJob {
     /// The job.
     pub spec: JobSpec,
 }
 
-/// End this job.
+/// Cancel this job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct CancelJob {
-    /// Which.
+    /// The job to cancel.
     pub job: JobId,
-    /// Why, for people.
+    /// The reason, for people.
     pub reason: String,
 }
 
 /// Run the failed and cancelled tasks of an ended job again.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RetryJob {
-    /// Which.
+    /// The ended job.
     pub job: JobId,
 }
 
-/// I am here.
+/// Register a worker, or its new incarnation.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RegisterWorker {
-    /// Who.
+    /// How the worker describes itself.
     pub hello: WorkerHello,
 }
 
 /// A worker's liveness changed.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct SetLiveness {
-    /// Whose.
+    /// The worker.
     pub worker: WorkerId,
-    /// In which life; another life's news are stale.
+    /// The incarnation that this is about; ignored if the worker has a newer one.
     pub boot: BootId,
-    /// To what.
+    /// The new liveness.
     pub liveness: Liveness,
 }
 
-/// Give it no new work, or do so again.
+/// Give a worker no new work, or allow new work again.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct DrainWorker {
-    /// Which worker.
+    /// The worker.
     pub worker: WorkerId,
-    /// `false` takes the drain back.
+    /// `false` takes a drain back.
     pub drain: bool,
 }
 
-/// Run these tasks there.
+/// Run these tasks on these workers.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Assign {
-    /// Each is checked again when it is applied; one that no longer holds is left out. A gang's stand
-    /// together, and count together.
+    /// Each is checked again when it is applied, and skipped if it no longer holds. The ranks of a gang stand
+    /// together and are accepted or skipped together.
     pub assignments: Vec<Assignment>,
-    /// The inputs from outside the state that the scheduler used, so that a replayed decision sees the same.
+    /// Inputs from outside the state that the scheduler used, so that a replayed decision sees the same.
+    /// Always empty today.
     pub hints: Vec<LoadHint>,
 }
 
-/// Run this task there.
+/// Run one task on one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Assignment {
-    /// The attempt that this makes.
+    /// The attempt to create.
     pub attempt: AttemptId,
-    /// Where.
+    /// The worker that runs it.
     pub worker: WorkerId,
-    /// With which devices.
+    /// The devices that it gets.
     pub grant: Grant,
-    /// Not started until the worker has room: it holds no resources yet.
+    /// Whether it waits at the worker until there is room. A queued attempt holds no resources.
     pub queued: bool,
 }
 
-/// A worker's load, as its heartbeat gave it.
+/// A worker's load, from its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct LoadHint {
-    /// Whose.
+    /// The worker.
     pub worker: WorkerId,
     /// Busy CPU, in thousandths of one CPU.
     pub cpu_milli: u32,
 }
 
-/// This happened to my attempts.
+/// Attempts started or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ReportAttempts {
-    /// Whose.
+    /// The worker that reports.
     pub worker: WorkerId,
-    /// In which life.
+    /// Its incarnation.
     pub boot: BootId,
-    /// In the order in which it happened.
+    /// In the order in which they happened.
     pub reports: Vec<Report>,
 }
 
-/// My attempts came this far.
+/// Records that attempts wrote.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RecordProgress {
-    /// Whose.
+    /// The worker that ran the attempts.
     pub worker: WorkerId,
-    /// In which life.
+    /// Its incarnation.
     pub boot: BootId,
-    /// In order.
+    /// In the order in which they were written.
     pub records: Vec<ProgressRecord>,
 }
 
-/// More tasks for my job.
+/// Add child tasks to the caller's job.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AddTasks {
-    /// The live attempt that asks. Ids follow from (its task, the envelope's request id): a repeat gets the
-    /// same tasks.
+    /// The live attempt that asks. The children's ids follow from its task and the envelope's request id, so
+    /// a repeated request gets the same children.
     pub parent: AttemptId,
     /// The children.
     pub children: Vec<ChildSpec>,
 }
 
-/// No more tasks for this stage.
+/// This stage gets no more tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct SealStage {
     /// The live attempt that asks.
     pub parent: AttemptId,
-    /// Which stage of its job.
+    /// An open stage of the same job.
     pub stage: StageIndex,
 }
 
@@ -171,18 +172,18 @@ pub struct SealStage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AdvanceTime {}
 
-/// I lead from here on.
+/// A new leader takes over.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TakeLeadership {
-    /// The member.
+    /// The new leader's Raft id.
     pub leader: RaftId,
-    /// Its coordinator's name.
+    /// The name of its coordinator.
     pub name: String,
-    /// The term it leads.
+    /// The term that it leads.
     pub term: Term,
 }
 
-/// Every member can decide by this version.
+/// Every member supports this version of `decide`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RaiseVersion {
     /// The version.

@@ -1,4 +1,4 @@
-//! What wraps a command on its way into the log: who, on whose behalf, why, and when.
+//! The envelope of a command, the batch that is one Raft entry, and the answers to commands.
 
 use crate::codec::{self, CodecError};
 use crate::command::Command;
@@ -14,35 +14,34 @@ use serde::{Deserialize, Serialize};
 /// A command with its identity.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Envelope {
-    /// The client's id for it; nil: internal, not remembered.
+    /// The client's request id. Nil for internal commands, which are not remembered.
     pub request: RequestId,
-    /// Who asks: a user, `worker-3`, `leader`.
+    /// The user or component that asks: a user's name, `worker-3`, `leader`.
     pub actor: String,
-    /// Which program asks: `muster-cli/0.1.0`.
+    /// The program that asks: `muster-cli/0.1.0`.
     pub client: String,
-    /// On whose behalf; `default` until there are more.
+    /// The namespace; always `default` today.
     pub namespace: String,
     /// W3C trace context (`traceparent`), or empty.
     pub trace: String,
-    /// The log index of the entry that led to this command; 0: none.
+    /// The log index of the entry that caused this command; 0 if no entry did.
     pub cause: LogIndex,
-    /// What is asked.
+    /// The command.
     pub command: Command,
 }
 
-/// One Raft entry: commands that are decided in order, at one moment of log time.
+/// One Raft entry: commands that are decided in order, all at the same log time.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Batch {
-    /// The cluster's name: an entry of another cluster is refused.
+    /// The cluster's name. An entry of another cluster is refused.
     pub cluster: String,
-    /// The term in which the leader stamped it; an entry stamped in another term than its Raft entry's is
-    /// refused.
+    /// The term in which the leader stamped it. Must equal the term of its Raft entry.
     pub term: Term,
-    /// The moment, in log time.
+    /// Log time.
     pub log_ms: LogMs,
     /// The leader's wall clock, for display.
     pub wall_ms: WallMs,
-    /// In order.
+    /// Decided in this order.
     pub commands: Vec<Envelope>,
 }
 
@@ -58,39 +57,39 @@ impl Batch {
     }
 }
 
-/// The first fields of a [`Batch`]: folding a ledger needs to know when, not what was asked.
+/// The first fields of a [`Batch`]: folding a ledger needs its time, not its commands.
 #[derive(Clone, Debug, PartialEq, Eq, Decode)]
 pub struct BatchStamp {
     /// The cluster's name.
     pub cluster: String,
     /// The term in which the leader stamped it.
     pub term: Term,
-    /// The moment, in log time.
+    /// Log time.
     pub log_ms: LogMs,
     /// The leader's wall clock.
     pub wall_ms: WallMs,
 }
 
 impl BatchStamp {
-    /// Reads the beginning of the bytes of a Raft entry.
+    /// Reads the start of the bytes of a Raft entry.
     pub fn from_bytes(bytes: &[u8]) -> Result<BatchStamp, CodecError> {
         codec::open_front(bytes, limits::PEER_FRAME_BYTES_MAX)
     }
 }
 
-/// What the caller of an accepted command gets.
+/// The answer to an accepted command.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The log index at which it was applied; 0 for one that did not go through the log.
+    /// The log index at which it was applied; 0 if it did not go through the log.
     pub index: LogIndex,
-    /// What came of it.
+    /// The result.
     pub reply: Reply,
 }
 
 tagged! {
-    /// What came of an accepted command.
+    /// The result of an accepted command.
     pub enum Reply {
-        /// It was done.
+        /// It was done, and there is nothing to return.
         1 => Done(Done),
         /// A job was accepted.
         2 => Submitted(Submitted),
@@ -101,11 +100,11 @@ tagged! {
     }
 }
 
-/// Done, with nothing to tell.
+/// Done, with nothing to return.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Done {}
 
-/// The accepted job.
+/// The job was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Submitted {
     /// Its id.
@@ -117,7 +116,7 @@ pub struct Submitted {
 pub struct TasksAdded {
     /// The first child's number in the job.
     pub first: u32,
-    /// How many.
+    /// The number of children.
     pub count: u32,
 }
 
@@ -129,11 +128,11 @@ pub struct Registered {
 }
 
 tagged! {
-    /// The remembered outcome of a request.
+    /// The remembered answer to a request.
     pub enum Answer {
-        /// It was accepted.
+        /// The command was accepted.
         1 => Accepted(Accepted),
-        /// It was rejected.
+        /// The command was rejected.
         2 => Rejected(Rejected),
     }
 }
@@ -143,7 +142,7 @@ tagged! {
 pub struct Rejected {
     /// The log index at which it was rejected; 0 if it was rejected before the log.
     pub index: LogIndex,
-    /// Why.
+    /// The reason.
     pub rejection: Rejection,
 }
 

@@ -1,4 +1,4 @@
-//! Events: what happened, in the past tense. Folding them is the only way in which state comes about.
+//! Events: what happened, in the past tense. State is made by folding them, and in no other way.
 
 use crate::command::LoadHint;
 use crate::envelope::Answer;
@@ -15,43 +15,43 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 tagged! {
-    /// What happened.
+    /// Something that happened.
     pub enum Event {
         /// A job was accepted, under the next id.
         1 => JobSubmitted(JobSubmitted),
-        /// A job is being cancelled: nothing of it starts any more.
+        /// A job is being cancelled: nothing of it starts from here on.
         2 => JobCancelled(JobCancelled),
         /// A job ended.
         3 => JobEnded(JobEnded),
-        /// The failed and cancelled tasks of a job wait again.
+        /// The failed and cancelled tasks of a job are pending again.
         4 => JobRetried(JobRetried),
-        /// All stages that a stage needs have succeeded: its tasks may start.
+        /// All stages that a stage needs have succeeded, so its tasks may start.
         5 => StageReadied(StageEvent),
-        /// No more tasks join this stage.
+        /// This stage gets no more tasks.
         6 => StageSealed(StageEvent),
         /// All tasks of a sealed stage succeeded.
         7 => StageSucceeded(StageEvent),
-        /// Running tasks added children.
+        /// A running task added children.
         8 => TasksAdded(TasksAddedEvent),
-        /// A worker introduced itself: for the first time, or in a new life.
+        /// A worker registered, for the first time or as a new incarnation.
         9 => WorkerRegistered(WorkerRegistered),
-        /// The leader does not hear of a worker.
+        /// The leader has not heard from a worker for a while.
         10 => WorkerSuspected(WorkerEvent),
-        /// A suspect worker was heard of again.
+        /// A suspect worker was heard from again.
         11 => WorkerRecovered(WorkerEvent),
         /// A worker's lease ended.
         12 => WorkerLost(WorkerEvent),
         /// A worker gets no new work.
         13 => WorkerDrained(WorkerEvent),
-        /// A worker gets work again.
+        /// A worker gets new work again.
         14 => WorkerUndrained(WorkerEvent),
-        /// An attempt was made: on that worker, with those devices.
+        /// An attempt was created on a worker.
         15 => TaskAssigned(TaskAssigned),
         /// All ranks of a gang were assigned together.
         16 => GangFormed(GangFormed),
         /// An attempt runs.
         17 => AttemptStarted(AttemptStarted),
-        /// An attempt is to be ended.
+        /// The leader asked a worker to stop an attempt.
         18 => AttemptStopped(AttemptStopped),
         /// An attempt ended.
         19 => AttemptEnded(AttemptEnded),
@@ -61,17 +61,17 @@ tagged! {
         21 => TaskReadied(TaskEvent),
         /// A task ended for good.
         22 => TaskEnded(TaskEnded),
-        /// An attempt came this far.
+        /// An attempt wrote a record.
         23 => ProgressRecorded(ProgressRecord),
         /// A new leader took over: all leases start again at this moment.
         24 => LeaderTookOver(LeaderTookOver),
         /// `decide` panicked on a command, which changed nothing.
         25 => CommandFaulted(CommandFaulted),
-        /// Decisions follow this version from here on.
+        /// `decide` follows this version from here on.
         26 => VersionRaised(VersionRaised),
-        /// A request got its answer, which is remembered.
+        /// A request was answered; the answer is remembered.
         27 => RequestAnswered(RequestAnswered),
-        /// The scheduler used these inputs from outside the state.
+        /// Reserved: inputs from outside the state that the scheduler used.
         28 => HintsUsed(HintsUsed),
     }
 }
@@ -81,110 +81,111 @@ tagged! {
 pub struct JobSubmitted {
     /// Its id.
     pub job: JobId,
-    /// Who submitted it.
+    /// The user who submitted it.
     pub actor: String,
-    /// For whom.
+    /// The namespace that it belongs to.
     pub namespace: String,
-    /// The job.
+    /// The job as submitted.
     pub spec: JobSpec,
 }
 
 /// A job is being cancelled.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobCancelled {
-    /// Which.
+    /// The job.
     pub job: JobId,
-    /// Why.
+    /// The reason, for people.
     pub reason: String,
 }
 
-/// A job ended. Tasks of it that never had an attempt end with it, as cancelled: an array of a million is no
-/// event for each.
+/// A job ended. Its tasks that never had an attempt end with it as cancelled, without an event of their own:
+/// an array may have a million of them.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobEnded {
-    /// Which.
+    /// The job.
     pub job: JobId,
-    /// How.
+    /// The final state.
     pub terminal: Terminal,
-    /// Why, for people; empty for a success.
+    /// The reason, for people; empty for a success.
     pub reason: String,
 }
 
-/// The failed and cancelled tasks of a job wait again.
+/// The failed and cancelled tasks of a job are pending again.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobRetried {
-    /// Which.
+    /// The job.
     pub job: JobId,
 }
 
-/// Something happened to a stage.
+/// An event of a stage that carries nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct StageEvent {
-    /// Of which job.
+    /// The stage's job.
     pub job: JobId,
-    /// Which.
+    /// The stage.
     pub stage: StageIndex,
 }
 
-/// Something happened to a task.
+/// An event of a task that carries nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskEvent {
-    /// Which.
+    /// The task.
     pub task: TaskId,
 }
 
-/// Something happened to a worker.
+/// An event of a worker that carries nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct WorkerEvent {
-    /// Which.
+    /// The worker.
     pub worker: WorkerId,
 }
 
-/// Children were added: numbers `first ..` in the job, in this order. `after` holds task numbers of the job.
+/// Children were added. They get the numbers `first ..` in the job, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TasksAddedEvent {
     /// The attempt that asked.
     pub parent: AttemptId,
-    /// Under which request: a repeat gets the same children.
+    /// The request's id: a repeated request gets the same children.
     pub request: RequestId,
-    /// The first child's number.
+    /// The number of the first child in the job.
     pub first: u32,
-    /// The children; every `TaskRef` is `Existing`.
+    /// The children. Every [`TaskRef`](crate::spec::TaskRef) in `after` is `Existing`, with a task number of
+    /// the job.
     pub children: Vec<ChildSpec>,
 }
 
-/// A worker introduced itself.
+/// A worker registered.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct WorkerRegistered {
-    /// Its id: a new one, or the one that its identity had.
+    /// A new id, or the id that this identity already has.
     pub worker: WorkerId,
-    /// What it said.
+    /// How the worker described itself.
     pub hello: WorkerHello,
 }
 
-/// An attempt was made.
+/// An attempt was created on a worker.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskAssigned {
     /// The attempt.
     pub attempt: AttemptId,
-    /// Where.
+    /// The worker that runs it.
     pub worker: WorkerId,
-    /// With which devices.
+    /// The devices that it gets.
     pub grant: Grant,
-    /// It waits at the worker, and holds no resources yet.
+    /// Whether it waits at the worker. A queued attempt holds no resources.
     pub queued: bool,
 }
 
 /// All ranks of a gang were assigned together.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct GangFormed {
-    /// Of which job.
+    /// The gang's job.
     pub job: JobId,
-    /// Which stage.
+    /// The stage that the gang runs.
     pub stage: StageIndex,
-    /// Counted from 1: each forming is a new life of the gang.
+    /// The number of this formation, counted from 1.
     pub formation: u32,
-    /// The worker of rank 0, which gives the rendezvous address.
+    /// The worker of rank 0, whose address is the rendezvous.
     pub rendezvous_worker: WorkerId,
     /// The port there.
     pub rendezvous_port: u16,
@@ -193,100 +194,100 @@ pub struct GangFormed {
 /// An attempt runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AttemptStarted {
-    /// Which.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// Its process id; 0: none.
+    /// Its process id; 0 if it has no process.
     pub pid: u32,
 }
 
-/// An attempt is to be ended, with this outcome whatever it says when it does.
+/// The leader asked a worker to stop an attempt. It ends with this outcome, whatever it reports.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AttemptStopped {
-    /// Which.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// Why: `Cancelled`, `TimedOut` or `GangBroken`.
+    /// `Cancelled`, `TimedOut` or `GangBroken`.
     pub outcome: Outcome,
 }
 
-/// An attempt ended; what it held is free.
+/// An attempt ended, and its resources are free.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct AttemptEnded {
-    /// Which.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How long it ran by its worker's clock; 0 if the worker did not say.
+    /// Its run time by its worker's clock; 0 if the worker did not report it.
     pub run_ms: u64,
 }
 
 /// A task waits for its next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskRequeued {
-    /// Which.
+    /// The task.
     pub task: TaskId,
-    /// Not before this moment; the moment of the event itself: at once.
+    /// The earliest start of the next attempt. The time of the event itself means at once.
     pub ready_at: LogMs,
-    /// Whether this counts as one of its retries.
+    /// Whether the next attempt uses up a retry.
     pub counts: bool,
 }
 
 /// A task ended for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskEnded {
-    /// Which.
+    /// The task.
     pub task: TaskId,
-    /// How.
+    /// The final state.
     pub terminal: Terminal,
 }
 
 /// A new leader took over.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct LeaderTookOver {
-    /// The member.
+    /// The new leader's Raft id.
     pub leader: RaftId,
-    /// Its coordinator's name.
+    /// The name of its coordinator.
     pub name: String,
-    /// The term it leads.
+    /// The term that it leads.
     pub term: Term,
 }
 
-/// `decide` panicked on a command.
+/// `decide` panicked on a command, which changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct CommandFaulted {
-    /// The command's name.
+    /// The variant of [`Command`](crate::command::Command), by name.
     pub command: String,
 }
 
-/// Decisions follow this version from here on.
+/// `decide` follows this version from here on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct VersionRaised {
     /// The version.
     pub version: u32,
 }
 
-/// A request got its answer.
+/// A request was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RequestAnswered {
-    /// Which request.
+    /// The request's id.
     pub request: RequestId,
-    /// A hash of the command, so that another command under the same id is noticed.
+    /// A hash of the command, to notice the id being used again for another command.
     pub command_hash: u64,
     /// The answer.
     pub answer: Answer,
 }
 
-/// The scheduler used these inputs from outside the state.
+/// Inputs from outside the state that the scheduler used. No build writes this event yet.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct HintsUsed {
     /// The inputs.
     pub hints: Vec<LoadHint>,
 }
 
-/// An event with the command that led to it.
+/// An event, and the command that caused it.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct EventRecord {
     /// The position of the command in its batch.
     pub command: u32,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }

@@ -6,10 +6,10 @@ use core::fmt;
 use core::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that is not an id of the expected kind.
+/// The text is not an id of the expected kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParseIdError {
-    /// The kind of id that was expected, with its form.
+    /// The expected kind of id, with its form.
     pub expected: &'static str,
 }
 
@@ -61,19 +61,20 @@ macro_rules! numbered {
 
 numbered!(/// A job: `job-42`. Counted from 1 in the replicated state.
     JobId(u64), "job-");
-numbered!(/// A worker: `worker-3`. Counted from 1 in the replicated state; a worker keeps its id over restarts.
+numbered!(/// A worker: `worker-3`. Counted from 1 in the replicated state; survives restarts.
     WorkerId(u32), "worker-");
 numbered!(/// An index of the replicated log. The first entry has index 1.
     LogIndex(u64), "");
 numbered!(/// A Raft term.
     Term(u64), "");
-numbered!(/// A member's number in Raft. It is not the coordinator's name: a wiped coordinator comes back under a new one.
+numbered!(/// A member's id in Raft. A wiped coordinator keeps its name and comes back under a new id.
     RaftId(u64), "raft-");
 
 /// A stage of a job: its position in the job's list of stages.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
 )]
+/// A stage: its position in the job's list of stages.
 #[serde(transparent)]
 pub struct StageIndex(pub u16);
 
@@ -134,9 +135,9 @@ macro_rules! uuid_like {
         pub struct $name(pub u128);
 
         impl $name {
-            /// The absent id.
+            /// All bits zero: no id.
             pub const NIL: Self = $name(0);
-            /// Whether this is the absent id.
+            /// Whether this is [`Self::NIL`].
             pub fn is_nil(self) -> bool {
                 self.0 == 0
             }
@@ -144,7 +145,9 @@ macro_rules! uuid_like {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let n = self.0;
-                write!(f, "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", n >> 96, (n >> 80) & 0xffff, (n >> 64) & 0xffff, (n >> 48) & 0xffff, n & 0xffff_ffff_ffff)
+                let (a, b, c) = (n >> 96, (n >> 80) & 0xffff, (n >> 64) & 0xffff);
+                let (d, e) = ((n >> 48) & 0xffff, n & 0xffff_ffff_ffff);
+                write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
             }
         }
         impl FromStr for $name {
@@ -155,7 +158,10 @@ macro_rules! uuid_like {
                 let mut parts = text.split('-');
                 let mut value: u128 = 0;
                 for digits in form {
-                    let part = parts.next().filter(|p| p.len() == digits && p.bytes().all(|b| b.is_ascii_hexdigit())).ok_or(error)?;
+                    let part = parts.next().filter(|part| part.len() == digits).ok_or(error)?;
+                    if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                        return Err(error);
+                    }
                     value = (value << (digits * 4)) | u128::from_str_radix(part, 16).map_err(|_| error)?;
                 }
                 if parts.next().is_some() { return Err(error); }
@@ -166,11 +172,11 @@ macro_rules! uuid_like {
     };
 }
 
-uuid_like!(/// A client's id for a request (UUIDv7). A repeated request gets the first outcome again. Nil: not remembered.
+uuid_like!(/// A client's id for a request (UUIDv7). A repeat gets the first answer. Nil: not remembered.
     RequestId);
 uuid_like!(/// A worker's stable identity, kept in its data directory.
     WorkerIdentity);
-uuid_like!(/// One life of a worker's agent process: drawn at each start. Fences the reports of an earlier life.
+uuid_like!(/// A worker's incarnation: drawn at each start of its agent, to fence earlier incarnations.
     BootId);
 
 /// A 256-bit BLAKE3 hash, written `blake3:<64 hex digits>`.

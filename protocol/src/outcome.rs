@@ -1,4 +1,4 @@
-//! How attempts, tasks and jobs end.
+//! Results of attempts, and final states of tasks and jobs.
 
 use crate::{tagged, words};
 use alloc::string::String;
@@ -6,21 +6,21 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 tagged! {
-    /// How an attempt ended.
+    /// The result of an attempt.
     pub enum Outcome {
-        /// It did what it should.
+        /// It did its work.
         1 => Succeeded(Succeeded),
-        /// It ended by itself, and not well.
+        /// It exited with an error.
         2 => Failed(Failed),
-        /// It was ended because its job was cancelled.
+        /// It was stopped because its job was cancelled.
         3 => Cancelled(Reason),
         /// It ran longer than its timeout.
         4 => TimedOut(Reason),
-        /// Its worker was lost, restarted, or fenced itself; no failure of the task.
+        /// Its worker was lost, restarted, or fenced itself. Not counted as a failure of the task.
         5 => Lost(Reason),
-        /// It never started: no such program, no such executor, no directory.
+        /// It could not start: no such program, executor or directory.
         6 => NotStarted(Reason),
-        /// It was ended because another rank of its gang ended badly; no failure of the task.
+        /// It was stopped because another rank of its gang ended. Not counted as a failure of the task.
         7 => GangBroken(Reason),
     }
 }
@@ -28,7 +28,7 @@ tagged! {
 /// A success, with what later stages may read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Succeeded {
-    /// At most [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes; JSON by custom;
+    /// At most [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes; JSON by convention;
     /// empty for processes.
     #[serde(default)]
     pub output: String,
@@ -39,13 +39,13 @@ pub struct Succeeded {
 pub struct Failed {
     /// The exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// The signal that ended it, if one did.
+    /// The signal that killed it, if one did.
     pub signal: Option<i32>,
-    /// What it said, or what the agent saw.
+    /// Its own error message, or what the agent observed.
     pub message: String,
 }
 
-/// Why.
+/// The reason for an outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Reason {
     /// For people.
@@ -53,7 +53,7 @@ pub struct Reason {
 }
 
 impl Outcome {
-    /// The word for it: `succeeded`, `failed`, …
+    /// The word shown to people: `succeeded`, `failed`, …
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Succeeded(_) => "succeeded",
@@ -66,7 +66,7 @@ impl Outcome {
         }
     }
 
-    /// Why, for people; empty for a success.
+    /// The reason, for people; empty for a success.
     pub fn message(&self) -> &str {
         match self {
             Outcome::Succeeded(_) => "",
@@ -81,13 +81,13 @@ impl Outcome {
 }
 
 words! {
-    /// How a task or a job ended: terminal, once.
+    /// The final state of a task or a job.
     pub enum Terminal {
-        /// Every task did what it should.
+        /// Every task succeeded.
         1 => Succeeded = "succeeded",
-        /// A task failed for good.
+        /// A task failed and has no retries left.
         2 => Failed = "failed",
-        /// Somebody cancelled it.
+        /// It was cancelled.
         3 => Cancelled = "cancelled",
     }
 }

@@ -1,4 +1,4 @@
-//! A rejection: plain data that the caller gets back. It is an answer, not an error.
+//! Rejections: plain data that the caller gets back. A rejection is an answer, not an error.
 
 use crate::tagged;
 use alloc::string::String;
@@ -7,17 +7,17 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 tagged! {
-    /// Why a command changed nothing.
+    /// Why a command was not accepted.
     pub enum Rejection {
         /// There is no such job, task or worker.
         1 => Unknown(Detail),
-        /// It has ended, or is in a state in which this cannot be done.
+        /// It has ended, or is in a state that does not allow this.
         2 => WrongState(Detail),
         /// A field of the command is not valid.
         3 => Invalid(Invalid),
-        /// A limit would be passed.
+        /// It would exceed a limit.
         4 => LimitExceeded(Detail),
-        /// The report came from an attempt, a boot or a leader that no longer counts.
+        /// It came from an attempt, an incarnation of a worker, or a leader that is no longer current.
         5 => Stale(Detail),
         /// The request id was used before for another command.
         6 => RequestReused(Detail),
@@ -26,10 +26,10 @@ tagged! {
     }
 }
 
-/// What was wrong.
+/// A message for people.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Detail {
-    /// For people: what was wrong, and what would be right.
+    /// What is wrong, and what would be right.
     pub message: String,
 }
 
@@ -38,7 +38,7 @@ pub struct Detail {
 pub struct Invalid {
     /// The field, as a path: `stages[2].needs`.
     pub field: String,
-    /// What was wrong, and what would be right.
+    /// What is wrong, and what would be right.
     pub message: String,
 }
 

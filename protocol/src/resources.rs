@@ -1,4 +1,4 @@
-//! What a worker has, what a task asks for, and what an attempt holds. All integers.
+//! Resources: what a worker has, what a task requests, what an attempt holds. All are integers.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// Amounts: of a worker's whole, or of a task's request.
+/// Amounts that a worker has, or that a task requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 pub struct Resources {
     /// Thousandths of a CPU.
@@ -18,7 +18,7 @@ pub struct Resources {
     /// Whole GPUs.
     #[serde(default)]
     pub gpus: u16,
-    /// Named counters: licences, slots, anything countable.
+    /// Named counters: licences, slots.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counters: BTreeMap<String, u32>,
 }
@@ -35,7 +35,7 @@ impl Resources {
                 .all(|(name, amount)| *amount <= self.counters.get(name).copied().unwrap_or(0))
     }
 
-    /// These amounts less `request`; `None` if it does not fit.
+    /// These amounts minus `request`; `None` if it does not fit.
     pub fn minus(&self, request: &Resources) -> Option<Resources> {
         if !self.fits(request) {
             return None;
@@ -52,7 +52,7 @@ impl Resources {
         Some(left)
     }
 
-    /// Adds `more` to these amounts. Sums that would overflow stay at the largest number.
+    /// Adds `more`; saturates.
     pub fn add(&mut self, more: &Resources) {
         self.cpu_milli = self.cpu_milli.saturating_add(more.cpu_milli);
         self.memory_mib = self.memory_mib.saturating_add(more.memory_mib);
@@ -64,7 +64,7 @@ impl Resources {
     }
 }
 
-/// The particular devices that an attempt holds; its amounts are its stage's request.
+/// The devices that an attempt gets. The amounts are its stage's `request`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Grant {
     /// Indices of the GPUs on the worker, ascending.
@@ -77,10 +77,10 @@ pub struct Grant {
 pub struct GpuInfo {
     /// Its index on the worker, as in `CUDA_VISIBLE_DEVICES`.
     pub index: u16,
-    /// Its model, as NVML names it.
+    /// Its model, from NVML.
     pub model: String,
     /// Its memory in MiB.
     pub memory_mib: u32,
-    /// Its UUID, as NVML gives it.
+    /// Its UUID, from NVML.
     pub uuid: String,
 }

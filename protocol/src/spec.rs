@@ -1,4 +1,4 @@
-//! What a job is, as submitted: stages of tasks, their work and their rules.
+//! The specification of a job, as submitted: its stages, their work and their rules.
 
 use crate::ids::StageIndex;
 use crate::resources::Resources;
@@ -11,43 +11,43 @@ use serde::{Deserialize, Serialize};
 /// A job: stages that depend on each other.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct JobSpec {
-    /// For people; not unique.
+    /// Need not be unique.
     pub name: String,
-    /// Larger goes first.
+    /// A larger value is scheduled first.
     #[serde(default)]
     pub priority: i32,
-    /// Parameters for every task, as a JSON object in text; empty means none.
+    /// Parameters for every task, as a JSON object in text; empty if there are none.
     #[serde(default)]
     pub params: String,
-    /// In an order in which every stage comes after those it needs.
+    /// Every stage comes after the stages that it needs.
     pub stages: Vec<StageSpec>,
 }
 
-/// A stage: equal tasks.
+/// A stage: tasks that do the same work.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct StageSpec {
     /// Unique in the job.
     pub name: String,
-    /// Stages that must have succeeded before any task here starts; all have smaller indices.
+    /// Stages that must succeed before a task of this one starts. All have smaller indices.
     #[serde(default)]
     pub needs: Vec<StageIndex>,
-    /// How many tasks there are from the start. An open stage may start with none.
+    /// The number of tasks at the start. An open stage may start with 0.
     pub tasks: u32,
     /// Array index of the first task.
     #[serde(default)]
     pub array_first: u64,
-    /// From one task's array index to the next's.
+    /// The difference between the array indices of two neighbours.
     #[serde(default = "one")]
     pub array_step: u32,
     /// What each task does.
     pub work: Work,
-    /// What each task holds while it runs.
+    /// The resources that each task holds while it runs.
     #[serde(default)]
     pub request: Resources,
-    /// All tasks start together or not at all; one that fails restarts them all.
+    /// Whether all tasks start together or not at all. If one fails, all are restarted.
     #[serde(default)]
     pub gang: bool,
-    /// Running tasks of the job may add tasks here until it is sealed.
+    /// Whether running tasks of the job may add tasks here until it is sealed.
     #[serde(default)]
     pub open: bool,
     /// Whether tasks end by themselves.
@@ -56,13 +56,13 @@ pub struct StageSpec {
     /// What happens after a failed attempt.
     #[serde(default)]
     pub retry: RetryPolicy,
-    /// An attempt that runs longer ends as timed out; 0: no limit.
+    /// An attempt that runs longer ends as timed out; 0 means no limit.
     #[serde(default)]
     pub timeout_ms: u64,
-    /// From SIGTERM to SIGKILL.
+    /// Time from SIGTERM to SIGKILL.
     #[serde(default = "grace")]
     pub grace_ms: u64,
-    /// What an agent does with a running attempt when it reaches no coordinator.
+    /// What an agent does with a running attempt when it can reach no coordinator.
     #[serde(default = "stop")]
     pub on_partition: OnPartition,
 }
@@ -83,31 +83,31 @@ fn stop() -> OnPartition {
 words! {
     /// Whether a task ends by itself.
     pub enum TaskKind {
-        /// It does.
+        /// Runs to its end.
         0 => Batch = "batch",
-        /// It serves until it is cancelled; an end is a failure.
+        /// Runs until it is cancelled; exiting is a failure.
         1 => Service = "service",
     }
 }
 
 words! {
-    /// What an agent does with a running attempt when it reaches no coordinator and its lease ends.
+    /// What an agent does with a running attempt when it can reach no coordinator and its lease ends.
     pub enum OnPartition {
-        /// Ends it within the lease.
+        /// Stops it before the lease ends.
         0 => Stop = "stop",
-        /// Lets it run; epochs keep its reports from counting twice.
+        /// Lets it run; epochs keep its reports from being counted twice.
         1 => Continue = "continue",
     }
 }
 
-/// Retries after failures. A lost worker is no failure of the task, and costs no retry.
+/// Retries after failures. A lost worker is not a failure of the task and costs no retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct RetryPolicy {
     /// Attempts after the first, at most.
     pub retries: u32,
-    /// Before the first retry; doubles with each.
+    /// Delay before the first retry; doubles with each.
     pub backoff_ms: u64,
-    /// At most.
+    /// The longest delay.
     pub backoff_ms_max: u64,
 }
 
@@ -120,7 +120,7 @@ impl Default for RetryPolicy {
 tagged! {
     /// What a task does.
     pub enum Work {
-        /// Nothing: a trip to a worker and back.
+        /// Nothing: a round trip to a worker.
         1 => Noop(Noop),
         /// Runs a command.
         2 => Process(ProcessWork),
@@ -129,11 +129,11 @@ tagged! {
     }
 }
 
-/// Nothing to do.
+/// No work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Noop {}
 
-/// A command to run.
+/// Runs a command.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ProcessWork {
     /// Program and arguments; not empty.
@@ -141,12 +141,12 @@ pub struct ProcessWork {
     /// Added to the attempt's environment.
     #[serde(default)]
     pub env: Vec<(String, String)>,
-    /// Working directory; empty: the attempt's own scratch directory.
+    /// Working directory; if empty, the attempt's own scratch directory.
     #[serde(default)]
     pub cwd: String,
 }
 
-/// A built-in executor.
+/// Runs a built-in executor.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct BuiltinWork {
     /// Its name: `data.scan`, `train`, `eval`, …
@@ -161,11 +161,10 @@ pub struct BuiltinWork {
 pub struct ChildSpec {
     /// The open stage it joins.
     pub stage: StageIndex,
-    /// Its own parameters, as a JSON object in text: laid over the stage's.
+    /// Its own parameters, as a JSON object in text. They override the stage's.
     #[serde(default)]
     pub params: String,
-    /// Tasks of the same job that must have succeeded first. `TaskRef::New(k)` is the k-th child of the same
-    /// command.
+    /// Tasks of the same job that must succeed first.
     #[serde(default)]
     pub after: Vec<TaskRef>,
 }
@@ -175,12 +174,12 @@ tagged! {
     pub enum TaskRef {
         /// A task that exists.
         1 => Existing(TaskNumber),
-        /// A child of the same command, by its position before this one.
+        /// A child of the same command, by its position, which must be before this one's.
         2 => New(TaskNumber),
     }
 }
 
-/// A position: in the job, or in the command.
+/// A position in the job, or in the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct TaskNumber {
     /// Counted from 0.

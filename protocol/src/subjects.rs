@@ -1,10 +1,10 @@
-//! The only place that knows subjects. All begin with `muster.<cluster>.v1.`.
+//! NATS subjects. This is the only place that builds them. All begin with `muster.<cluster>.v1.`.
 
 use crate::ids::{BootId, WorkerIdentity};
 use alloc::format;
 use alloc::string::String;
 
-/// Every coordinator listens here: what workers say.
+/// Messages from one worker. Every coordinator subscribes to all of them with [`up_all`].
 pub fn up(cluster: &str, identity: WorkerIdentity) -> String {
     format!("muster.{cluster}.v1.up.{identity}")
 }
@@ -14,7 +14,7 @@ pub fn up_all(cluster: &str) -> String {
     format!("muster.{cluster}.v1.up.*")
 }
 
-/// One life of one worker listens here: what the leader says to it.
+/// Messages from the leader to one incarnation of a worker, which subscribes to it.
 pub fn down(cluster: &str, identity: WorkerIdentity, boot: BootId) -> String {
     format!("muster.{cluster}.v1.down.{identity}.{boot}")
 }

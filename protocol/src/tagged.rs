@@ -1,10 +1,10 @@
-//! One macro: enums whose wire tags are written down.
+//! Macros for enums whose wire tags are written down.
 
 /// Defines an enum of newtype variants, each with its permanent numeric tag: `3 => CancelJob(CancelJob)`.
 ///
 /// The bincode form is the tag as a varint `u16`, then the body; an unknown tag is a decode error that names
-/// the enum and the tag. The JSON form is the body's object with a `"type"` key. A tag is never used again
-/// for something else.
+/// the enum and the tag. The JSON form is the body's object with a `"type"` key. A tag is never reused for
+/// another variant.
 #[macro_export]
 macro_rules! tagged {
     (
@@ -36,7 +36,10 @@ macro_rules! tagged {
         }
 
         impl bincode::Encode for $name {
-            fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+            fn encode<E: bincode::enc::Encoder>(
+                &self,
+                encoder: &mut E,
+            ) -> Result<(), bincode::error::EncodeError> {
                 let tag: u16 = self.tag();
                 bincode::Encode::encode(&tag, encoder)?;
                 match self { $( Self::$variant(body) => bincode::Encode::encode(body, encoder) ),+ }
@@ -46,7 +49,9 @@ macro_rules! tagged {
         bincode::impl_borrow_decode!($name);
 
         impl<C> bincode::Decode<C> for $name {
-            fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+            fn decode<D: bincode::de::Decoder<Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, bincode::error::DecodeError> {
                 let tag: u16 = bincode::Decode::decode(decoder)?;
                 match tag {
                     $( $tag => Ok(Self::$variant(bincode::Decode::decode(decoder)?)), )+
@@ -61,7 +66,7 @@ macro_rules! tagged {
     };
 }
 
-/// Defines an enum of plain words, each with its permanent numeric tag and its JSON word.
+/// Defines an enum without bodies: each variant has a permanent numeric tag and its JSON word.
 #[macro_export]
 macro_rules! words {
     (
@@ -71,18 +76,19 @@ macro_rules! words {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $( $(#[$vmeta])* #[serde(rename = $word)] $variant ),+
         }
 
         impl $name {
-            /// The word as people write it.
+            /// The word in JSON and on the command line.
             pub const fn word(self) -> &'static str {
                 match self { $( Self::$variant => $word ),+ }
             }
 
-            /// Every word there is, in the order of the source.
+            /// All words, in the order of the source.
             pub const WORDS: &'static [&'static str] = &[ $( $word ),+ ];
         }
 
@@ -95,12 +101,18 @@ macro_rules! words {
         impl core::str::FromStr for $name {
             type Err = $crate::ids::ParseIdError;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                match text { $( $word => Ok(Self::$variant), )+ _ => Err($crate::ids::ParseIdError { expected: stringify!($name) }) }
+                match text {
+                    $( $word => Ok(Self::$variant), )+
+                    _ => Err($crate::ids::ParseIdError { expected: stringify!($name) }),
+                }
             }
         }
 
         impl bincode::Encode for $name {
-            fn encode<E: bincode::enc::Encoder>(&self, encoder: &mut E) -> Result<(), bincode::error::EncodeError> {
+            fn encode<E: bincode::enc::Encoder>(
+                &self,
+                encoder: &mut E,
+            ) -> Result<(), bincode::error::EncodeError> {
                 let tag: u8 = match self { $( Self::$variant => $tag ),+ };
                 bincode::Encode::encode(&tag, encoder)
             }
@@ -109,7 +121,9 @@ macro_rules! words {
         bincode::impl_borrow_decode!($name);
 
         impl<C> bincode::Decode<C> for $name {
-            fn decode<D: bincode::de::Decoder<Context = C>>(decoder: &mut D) -> Result<Self, bincode::error::DecodeError> {
+            fn decode<D: bincode::de::Decoder<Context = C>>(
+                decoder: &mut D,
+            ) -> Result<Self, bincode::error::DecodeError> {
                 let tag: u8 = bincode::Decode::decode(decoder)?;
                 match tag {
                     $( $tag => Ok(Self::$variant), )+

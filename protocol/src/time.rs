@@ -1,4 +1,4 @@
-//! Time as data. Log time drives every decision; wall time is for people's eyes only.
+//! Time as data. Log time drives every decision; wall time is only displayed.
 
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct LogMs(pub u64);
 
 impl LogMs {
-    /// This moment plus `ms`, at the end of time at the latest.
+    /// This moment plus `ms`; saturates.
     pub fn plus_ms(self, ms: u64) -> Self {
         LogMs(self.0.saturating_add(ms))
     }

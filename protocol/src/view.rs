@@ -1,5 +1,5 @@
-//! What the HTTP API shows, as JSON: stable keys, ids as text. Made from state by the coordinator, read by
-//! the CLI and by programs.
+//! The JSON answers of the HTTP API: stable keys, ids as text. Coordinators make them from state; the CLI and
+//! other programs read them.
 
 use crate::bus::Stream;
 use crate::envelope::ChainHead;
@@ -15,18 +15,18 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// How many tasks are in which state.
+/// The number of tasks in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskCounts {
-    /// Waiting: for a stage, for other tasks, for a backoff, or for room.
+    /// Waiting for a stage, other tasks, a backoff, or free resources.
     pub pending: u64,
-    /// Given to a worker, not started.
+    /// Given to a worker, but not started.
     pub assigned: u64,
-    /// Running.
+    /// Running at a worker.
     pub running: u64,
     /// Succeeded.
     pub succeeded: u64,
-    /// Failed for good.
+    /// Failed, with no retries left.
     pub failed: u64,
     /// Cancelled.
     pub cancelled: u64,
@@ -39,13 +39,13 @@ pub struct JobView {
     pub id: JobId,
     /// Its name.
     pub name: String,
-    /// Who submitted it.
+    /// The user who submitted it.
     pub actor: String,
-    /// For whom.
+    /// The namespace that it belongs to.
     pub namespace: String,
-    /// `pending`, `running`, `cancelling`, or its terminal word.
+    /// `pending`, `running`, `cancelling`, or the word of its final state.
     pub state: String,
-    /// How it ended, if it has.
+    /// The final state, once it has ended.
     pub terminal: Option<Terminal>,
     /// Why it failed or was cancelled; empty otherwise.
     pub reason: String,
@@ -57,18 +57,18 @@ pub struct JobView {
     pub submitted_ms: LogMs,
     /// When it ended, in log time.
     pub ended_ms: Option<LogMs>,
-    /// Larger goes first.
+    /// A larger value is scheduled first.
     pub priority: i32,
 }
 
 /// A job with its stages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobDetail {
-    /// As in a list.
+    /// The same as in a list.
     pub job: JobView,
-    /// As submitted.
+    /// The job as submitted.
     pub spec: JobSpec,
-    /// In order.
+    /// In the job's order.
     pub stages: Vec<StageView>,
 }
 
@@ -81,11 +81,11 @@ pub struct StageView {
     pub state: String,
     /// Names of the stages that it needs.
     pub needs: Vec<String>,
-    /// No more tasks join it.
+    /// Whether it gets no more tasks.
     pub sealed: bool,
-    /// All its tasks start together.
+    /// Whether all its tasks start together.
     pub gang: bool,
-    /// How often its gang was formed.
+    /// How often its gang has formed.
     pub formations: u32,
     /// Its tasks.
     pub tasks: TaskCounts,
@@ -98,9 +98,10 @@ pub struct TaskView {
     pub id: TaskId,
     /// Its stage's name.
     pub stage: String,
-    /// `waiting`, `ready`, `backoff`, `queued`, `assigned`, `running`, `stopping`, or its terminal word.
+    /// `waiting`, `ready`, `backoff`, `queued`, `assigned`, `running`, `stopping`, or the word of its final
+    /// state.
     pub state: String,
-    /// Its newest attempt, if there was one.
+    /// Its newest attempt, if it had one.
     pub attempt: Option<AttemptId>,
     /// The worker of that attempt.
     pub worker: Option<WorkerId>,
@@ -110,16 +111,16 @@ pub struct TaskView {
     pub started_ms: Option<LogMs>,
     /// When the task ended, in log time.
     pub ended_ms: Option<LogMs>,
-    /// How its last ended attempt ended.
+    /// The outcome of its last ended attempt.
     pub outcome: Option<Outcome>,
     /// Retries used.
     pub retries: u32,
-    /// Its newest progress, by key: the bodies, as text.
+    /// Its newest record under each key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub progress: BTreeMap<String, ProgressView>,
 }
 
-/// The newest progress under a key.
+/// The newest record under a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressView {
     /// Its sequence number.
@@ -133,9 +134,9 @@ pub struct ProgressView {
 /// A page of tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskPage {
-    /// In order.
+    /// In the order of their numbers.
     pub tasks: Vec<TaskView>,
-    /// The task number to go on from; `None`: that was all.
+    /// The task number to go on from; `None` if this is the last page.
     pub next: Option<u32>,
 }
 
@@ -148,21 +149,21 @@ pub struct WorkerView {
     pub name: String,
     /// Where other workers reach it.
     pub address: String,
-    /// Whether the leader hears of it.
+    /// Whether the leader hears from it.
     pub liveness: Liveness,
-    /// It gets no new work.
+    /// Whether it gets no new work.
     pub draining: bool,
-    /// What it has.
+    /// Total resources.
     pub capacity: Resources,
-    /// What is free.
+    /// Free resources.
     pub free: Resources,
     /// Its GPUs.
     pub gpus: Vec<GpuInfo>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Attempts running or about to.
+    /// Attempts that run or are about to.
     pub attempts: Vec<AttemptId>,
-    /// Attempts queued there.
+    /// The number of attempts queued there.
     pub queued: u32,
     /// Its program's version.
     pub version: String,
@@ -179,7 +180,7 @@ pub struct StatusView {
     pub raft_id: RaftId,
     /// `leader`, `follower`, `candidate`.
     pub role: String,
-    /// The leader's name as this one knows it; empty: none known.
+    /// The leader's name, as this coordinator knows it; empty if it knows none.
     pub leader: String,
     /// The term.
     pub term: Term,
@@ -199,7 +200,7 @@ pub struct StatusView {
     pub open_jobs: u64,
     /// Workers that are not lost.
     pub workers: u64,
-    /// The bus: `connected`, or what is wrong.
+    /// `connected`, or what is wrong with the bus.
     pub bus: String,
     /// The program's version.
     pub version: String,
@@ -223,22 +224,22 @@ pub struct MemberView {
     pub matched: Option<LogIndex>,
 }
 
-/// An event with where and why.
+/// An event with its position, time and cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventView {
     /// The log index of its entry.
     pub index: LogIndex,
-    /// Its position in the entry: `(index, ordinal)` is its place in the order of everything.
+    /// Its position in the entry: `(index, ordinal)` orders all events.
     pub ordinal: u32,
-    /// When, in log time.
+    /// Log time.
     pub log_ms: LogMs,
-    /// When, by the leader's wall clock.
+    /// The leader's wall clock.
     pub wall_ms: WallMs,
-    /// Whose command led to it.
+    /// The user or component whose command caused it.
     pub actor: String,
     /// The name of that command.
     pub cause: String,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
@@ -251,20 +252,20 @@ pub struct AcceptedView {
     pub job: Option<JobId>,
 }
 
-/// What is said when something is wrong, with the HTTP status that fits.
+/// An error, with the HTTP status that fits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
     /// A stable word: `invalid`, `unknown`, `wrong_state`, `limit_exceeded`, `stale`, `no_leader`,
     /// `timed_out`, `overloaded`, `internal`.
     pub error: String,
-    /// For people: what was wrong, and what would be right.
+    /// For people: what is wrong, and what would be right.
     pub message: String,
-    /// The field that was wrong, or empty.
+    /// The invalid field, or empty.
     #[serde(default)]
     pub field: String,
 }
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayView {
     /// The coordinator whose ledger was folded.
@@ -275,37 +276,37 @@ pub struct ReplayView {
     pub to: LogIndex,
     /// The hash of the state after it.
     pub state_hash: Digest,
-    /// The chain head after it, computed again from the blocks.
+    /// The chain head after it, computed from the blocks.
     pub chain: ChainHead,
     /// Events folded.
     pub events: u64,
     /// Task transitions among them.
     pub transitions: u64,
-    /// How long it took.
+    /// The time that it took.
     pub elapsed_us: u64,
-    /// Whether deciding every command again gave the same events; `None`: it was not asked for.
+    /// Whether deciding every command again gave the same events; `None` if that was not asked for.
     pub verified: Option<bool>,
-    /// The jobs as they stood then.
+    /// The jobs as of `to`.
     pub jobs: Vec<JobView>,
 }
 
 /// A piece of output, as an SSE event on a log tail.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogView {
-    /// Which attempt's.
+    /// The attempt that wrote it.
     pub attempt: AttemptId,
-    /// Which stream.
+    /// The stream.
     pub stream: Stream,
-    /// Where it begins, in bytes of the stream.
+    /// Position of the first byte in the stream.
     pub offset: u64,
-    /// Where the next piece begins: a reader whose connection broke goes on from there. The text cannot say
-    /// it, since it is lossy.
+    /// Position of the next piece, from which a reader goes on after its connection broke. It can't be
+    /// computed from `text`, which is lossy.
     #[serde(default)]
     pub next: u64,
-    /// The output, lossily as UTF-8; a character is never cut in two.
+    /// The output as UTF-8, lossily; no character is split.
     pub text: String,
-    /// Nothing comes after it.
+    /// Whether this is the end of the stream.
     pub end: bool,
-    /// Why there is nothing, if so; empty otherwise.
+    /// Why there is no output; empty otherwise.
     pub error: String,
 }

@@ -1,4 +1,4 @@
-//! What a worker says of itself, and what it reports of its attempts.
+//! How a worker describes itself, and what it reports about its attempts.
 
 use crate::ids::{AttemptId, BootId, Digest, WorkerIdentity};
 use crate::outcome::Outcome;
@@ -10,51 +10,52 @@ use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-/// A worker as it introduces itself.
+/// How a worker describes itself when it registers.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct WorkerHello {
-    /// Kept over restarts.
+    /// Survives restarts.
     pub identity: WorkerIdentity,
-    /// Drawn at each start.
+    /// Drawn at each start of the agent.
     pub boot: BootId,
-    /// For people: the host's name unless set.
+    /// For people: the host's name unless configured.
     pub name: String,
     /// Where other workers reach it: a host name or an address, without a port.
     pub address: String,
-    /// The first of the ports that it gives to gangs for their rendezvous.
+    /// The first of the ports that it offers to gangs for their rendezvous.
     pub rendezvous_port_first: u16,
-    /// How many such ports there are.
+    /// The number of those ports.
     pub rendezvous_ports: u16,
-    /// What it has.
+    /// Total resources.
     pub capacity: Resources,
-    /// Its GPUs; as many as `capacity.gpus`.
+    /// Its GPUs; `capacity.gpus` of them.
     pub gpus: Vec<GpuInfo>,
-    /// For constraints.
+    /// For placement constraints.
     pub labels: BTreeMap<String, String>,
-    /// How many attempts it takes beyond its resources, queued; at most `QUEUED_PER_WORKER_MAX`.
+    /// Attempts that may be queued at it beyond its resources; at most
+    /// [`QUEUED_PER_WORKER_MAX`](crate::limits::QUEUED_PER_WORKER_MAX).
     pub queue: u32,
     /// The program's version.
     pub version: String,
 }
 
 words! {
-    /// Whether the leader hears of a worker.
+    /// Whether the leader hears from a worker.
     pub enum Liveness {
-        /// It does.
+        /// Heartbeats arrive.
         0 => Alive = "alive",
-        /// Not for a while: no new work for it.
+        /// Silent for [`WORKER_SUSPECT_MS`](crate::limits::WORKER_SUSPECT_MS): it gets no new work.
         1 => Suspect = "suspect",
-        /// Its lease has ended: its attempts are over.
+        /// Its lease has ended, and its attempts with it.
         2 => Lost = "lost",
     }
 }
 
-/// What a worker's agent says about one attempt.
+/// A report of a worker's agent about one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Report {
-    /// Which attempt.
+    /// The attempt.
     pub attempt: AttemptId,
-    /// What happened.
+    /// What happened to it.
     pub what: ReportKind,
 }
 
@@ -68,33 +69,33 @@ tagged! {
     }
 }
 
-/// It runs.
+/// The attempt runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Started {
-    /// Its process id, for people; 0: none.
+    /// Its process id, for people; 0 if it has no process.
     pub pid: u32,
 }
 
-/// It ended.
+/// The attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Ended {
-    /// How.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How long it ran by the worker's monotonic clock.
+    /// Its run time by the worker's monotonic clock.
     pub run_ms: u64,
 }
 
-/// One progress record: the one door for checkpoints, metrics, rounds, model and tool calls.
+/// A record that an attempt writes: checkpoints, metrics, rounds of training, calls of models and tools.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct ProgressRecord {
-    /// The attempt that made it; a stale one is rejected.
+    /// The attempt that wrote it. Records of an older epoch are rejected.
     pub attempt: AttemptId,
-    /// What it is about: `train`, `checkpoint`, `call/<request hash>`.
+    /// The topic: `train`, `checkpoint`, `call/<request hash>`.
     pub key: String,
-    /// Grows per task and key; a record that is not newer than the last changes nothing.
+    /// Grows per task and key. A record that is not newer than the last under its key is ignored.
     pub seq: u64,
-    /// The hash of the payload, which is kept elsewhere (an artifact) or is the body itself.
+    /// The hash of the payload, which is the body itself or an artifact.
     pub payload_hash: Digest,
-    /// At most `PROGRESS_BODY_BYTES_MAX` bytes; JSON by custom.
+    /// At most [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes; JSON by convention.
     pub body: String,
 }

@@ -2,7 +2,8 @@
 
 use super::workload::{OPEN, PLANNER};
 use muster_protocol::attempt_call::{
-    AddChildren, AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Output, Record, Seal,
+    AddChildren, AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Seal, SetOutput,
+    WriteRecord,
 };
 use muster_protocol::bus::Launch;
 use muster_protocol::ids::{Digest, StageIndex};
@@ -121,14 +122,16 @@ impl Execution {
 
     fn say_output(&mut self) -> Step {
         self.line = Line::Ending;
-        Step::Say(AttemptFrame::Output(Output { output: format!("{{\"of\":\"{}\"}}", self.launch.attempt) }))
+        Step::Say(AttemptFrame::Output(SetOutput {
+            output: format!("{{\"of\":\"{}\"}}", self.launch.attempt),
+        }))
     }
 
     fn record(&self) -> Step {
         let seq = u64::from(self.launch.attempt.epoch) * 10 + (4 - self.records_left);
         let body = format!("{{\"step\":{seq}}}");
         let (key, wait) = ("train".to_string(), self.records_left.is_multiple_of(2));
-        Step::Say(AttemptFrame::Record(Record {
+        Step::Say(AttemptFrame::Record(WriteRecord {
             key,
             seq,
             payload_hash: Digest::of(body.as_bytes()),

@@ -2,7 +2,7 @@
 
 use super::frame::{self, FRAME_BYTES_MAX, FrameError};
 use muster_protocol::attempt_call::{
-    AgentFrame, Answered, Ask, AttemptFrame, CallAnswer, CallRequest, Output, Record,
+    AgentFrame, Answered, Ask, AttemptFrame, CallAnswer, CallRequest, SetOutput, WriteRecord,
 };
 use muster_protocol::bus::Launch;
 use muster_protocol::codec;
@@ -88,13 +88,13 @@ impl AttemptClient {
         wait: bool,
     ) -> Result<(), ClientError> {
         let body = short(body.into())?;
-        self.taken(&AttemptFrame::Record(Record { key: key.into(), seq, payload_hash, body, wait }))
+        self.taken(&AttemptFrame::Record(WriteRecord { key: key.into(), seq, payload_hash, body, wait }))
     }
 
     /// Says what this attempt's output is, should it end with exit code 0; a later one replaces it.
     pub fn output(&mut self, output: impl Into<String>) -> Result<(), ClientError> {
         let output = short(output.into())?;
-        self.taken(&AttemptFrame::Output(Output { output }))
+        self.taken(&AttemptFrame::Output(SetOutput { output }))
     }
 
     /// Asks the cluster, and waits for its answer, however long there is no leader. `nonce` must be the same

@@ -1,7 +1,7 @@
 //! What a worker is told about a live attempt, found from the state whenever it is asked for.
 
 use crate::state::{Job, Live, State, Step};
-use muster_protocol::bus::{Gang, Launch, Stop};
+use muster_protocol::bus::{Launch, Rendezvous, Stop};
 use muster_protocol::ids::{AttemptId, StageIndex};
 
 impl State {
@@ -20,7 +20,7 @@ impl State {
         let spec = job.stage_spec(stage);
         let number = attempt.task.index;
         let place = job.place_of(number, stage);
-        let gang = job.stages[at].gang.filter(|_| spec.gang).map(|gang| Gang {
+        let gang = job.stages[at].gang.filter(|_| spec.gang).map(|gang| Rendezvous {
             formation: job.stages[at].formations,
             address: self.worker(gang.worker).map(|worker| worker.hello.address.clone()).unwrap_or_default(),
             port: gang.port,

@@ -3,7 +3,7 @@
 use super::held::Attempt;
 use super::outbox::Outbox;
 use super::{Action, Agent};
-use muster_protocol::attempt_call::{AgentFrame, AttemptFrame, Output, Record, Taken};
+use muster_protocol::attempt_call::{AgentFrame, AttemptFrame, SetOutput, Taken, WriteRecord};
 use muster_protocol::ids::AttemptId;
 use muster_protocol::limits::{NAME_BYTES_MAX, PROGRESS_BODY_BYTES_MAX};
 use muster_protocol::rejection::Detail;
@@ -65,13 +65,13 @@ impl Agent {
                 Err(message) => out(refused(caller, message)),
                 Ok(()) => self.record(attempt, caller, record, out),
             },
-            AttemptFrame::Output(Output { output }) if output.len() > PROGRESS_BODY_BYTES_MAX => {
+            AttemptFrame::Output(SetOutput { output }) if output.len() > PROGRESS_BODY_BYTES_MAX => {
                 out(refused(
                     caller,
                     format!("an output has at most {PROGRESS_BODY_BYTES_MAX} bytes, not {}", output.len()),
                 ));
             }
-            AttemptFrame::Output(Output { output }) => {
+            AttemptFrame::Output(SetOutput { output }) => {
                 held.output = output;
                 out(taken(caller));
             }
@@ -79,9 +79,9 @@ impl Agent {
         }
     }
 
-    fn record(&mut self, attempt: AttemptId, caller: u64, record: Record, out: &mut dyn FnMut(Action)) {
+    fn record(&mut self, attempt: AttemptId, caller: u64, record: WriteRecord, out: &mut dyn FnMut(Action)) {
         let bytes = RECORD_BYTES + record.key.len() + record.body.len();
-        let Record { key, seq, payload_hash, body, wait } = record;
+        let WriteRecord { key, seq, payload_hash, body, wait } = record;
         let number = self.progress.push(ProgressRecord { attempt, key, seq, payload_hash, body }, bytes);
         if let Some(Attempt { last_progress, .. }) = self.attempts.get_mut(&attempt) {
             *last_progress = number;
@@ -96,7 +96,7 @@ impl Agent {
     }
 }
 
-fn check(record: &Record) -> Result<(), String> {
+fn check(record: &WriteRecord) -> Result<(), String> {
     if record.key.is_empty() || record.key.len() > NAME_BYTES_MAX {
         return Err(format!("a key has 1 to {NAME_BYTES_MAX} bytes, not {}", record.key.len()));
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use muster_protocol::attempt_call::{
-    AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Found, Output, Record,
+    AgentFrame, Ask, AttemptFrame, CallAnswer, CallRequest, FindStage, Found, SetOutput, WriteRecord,
 };
 use muster_protocol::bus::{AnswerTo, HeartbeatAck, Launch, Run, SayHello, Stop, Welcome};
 use muster_protocol::codec;
@@ -379,7 +379,7 @@ fn messages_that_went_missing_are_noticed() {
 fn records_are_acknowledged_before_the_end_is_reported() {
     let mut bench = Bench::new();
     let record = |seq, wait| {
-        AttemptFrame::Record(Record {
+        AttemptFrame::Record(WriteRecord {
             key: "train".into(),
             seq,
             payload_hash: Digest::default(),
@@ -390,7 +390,10 @@ fn records_are_acknowledged_before_the_end_is_reported() {
     bench.run(vec![launch(0, 0)]);
     assert_eq!(bench.frame(0, 10, record(1, false)), ["reply 10 taken"]);
     assert_eq!(bench.frame(0, 10, record(2, true)), [""; 0]);
-    assert_eq!(bench.frame(0, 11, AttemptFrame::Output(Output { output: "42".into() })), ["reply 11 taken"]);
+    assert_eq!(
+        bench.frame(0, 11, AttemptFrame::Output(SetOutput { output: "42".into() })),
+        ["reply 11 taken"]
+    );
     assert_eq!(bench.settle(), ["progress 1/1: train=1, train=2"]);
     bench.exit(0, done());
     assert_eq!(bench.settle(), [""; 0], "records of an ended attempt would be turned away");
@@ -410,7 +413,7 @@ fn too_much_progress_holds_the_one_up_that_makes_it() {
     let body = "x".repeat(1_000);
     let mut taken = 0;
     loop {
-        let record = Record {
+        let record = WriteRecord {
             key: "k".into(),
             seq: taken,
             payload_hash: Digest::default(),
@@ -424,7 +427,7 @@ fn too_much_progress_holds_the_one_up_that_makes_it() {
     }
     assert!((900..1_200).contains(&taken), "{taken}");
     assert_eq!(bench.ack(0, 100), ["reply 1 taken"]);
-    let long = Record {
+    let long = WriteRecord {
         key: "k".into(),
         seq: 0,
         payload_hash: Digest::default(),

@@ -2,7 +2,7 @@
 //! gone.
 
 use super::*;
-use muster_protocol::bus::{Gang, LogChunk, Tail};
+use muster_protocol::bus::{LogChunk, Rendezvous, Tail};
 use muster_protocol::ids::{JobId, RequestId, StageIndex, TaskId};
 use muster_protocol::outcome::{Failed, Outcome};
 use muster_protocol::resources::{Grant, Resources};
@@ -195,7 +195,7 @@ async fn ends_are_told_apart() {
 async fn an_attempt_finds_its_environment() {
     let mut rig = Rig::new();
     let mut gang = shell("pwd; env; test -s $MUSTER_LAUNCH && test -S $MUSTER_SOCKET && test ! -t 0");
-    gang.gang = Some(Gang { formation: 5, address: "10.0.0.9".into(), port: 29_401 });
+    gang.gang = Some(Rendezvous { formation: 5, address: "10.0.0.9".into(), port: 29_401 });
     if let Work::Process(work) = &mut gang.work {
         work.env = vec![
             ("MINE".into(), "yes".into()),

@@ -9,7 +9,7 @@ use muster_protocol::attempt_call::{
     AgentFrame, Answered, AttemptFrame, CallAnswer, CallRequest, Found, KeyedRecord, Outputs, Records, Taken,
     TaskOutput,
 };
-use muster_protocol::bus::{Gang, Launch};
+use muster_protocol::bus::{Launch, Rendezvous};
 use muster_protocol::codec;
 use muster_protocol::envelope::TasksAdded;
 use muster_protocol::ids::{AttemptId, Digest, JobId, StageIndex, TaskId};
@@ -93,7 +93,7 @@ impl Cluster {
             // Nobody else takes it between here and rank 0's listening, as likely as not; the others call
             // again anyhow.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let gang = stage.gang.then(|| Gang {
+            let gang = stage.gang.then(|| Rendezvous {
                 formation: memory.formations,
                 address: "127.0.0.1".to_owned(),
                 port,
