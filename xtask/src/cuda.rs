@@ -1,5 +1,4 @@
-//! The feature `cuda`: compiled where a toolkit is, or can be made from packages; else it is said that it was
-//! not.
+//! The feature `cuda`: compiled if there is a toolkit or one can be installed; otherwise a message says so.
 
 use crate::cargo::{self, PROFILE};
 use anyhow::{Context, Result};
@@ -7,11 +6,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where the driver shows the first GPU.
+/// The device file of the first GPU.
 const GPU: &str = "/dev/nvidia0";
 
-/// Compiles the library with its GPU tests, and runs them: without a GPU they say that they check nothing.
-/// `false`: it was not compiled, or a test failed.
+/// Compiles the library with its GPU tests, and runs them if there is a GPU. Returns `false` if it does not
+/// compile or a test fails.
 pub fn cuda() -> Result<bool> {
     let Some(environment) = toolkit()? else {
         println!(
@@ -32,7 +31,7 @@ pub fn cuda() -> Result<bool> {
         "cuda",
     ]);
     command.env("CARGO_TARGET_DIR", target).envs(environment);
-    // Without a driver a program that needs its library does not even start.
+    // Without a driver a program that is linked to its library does not start.
     let gpu = Path::new(GPU).exists();
     command.args(if gpu { ["--", "--nocapture"].as_slice() } else { ["--no-run"].as_slice() });
     let passed = cargo::status(&mut command)?.success();
@@ -44,13 +43,13 @@ pub fn cuda() -> Result<bool> {
     Ok(passed)
 }
 
-/// Where programs with the feature are built: other features of candle would be built again and again in the
-/// same place.
+/// The target folder for builds with the feature. In a shared folder, candle would be compiled again at each
+/// change of features.
 pub fn target() -> PathBuf {
     cargo::target_directory().join("cuda")
 }
 
-/// The variables of a toolkit; `None` if there is none to be had.
+/// The environment variables of a toolkit; `None` if there is no toolkit.
 pub fn toolkit() -> Result<Option<Vec<(String, String)>>> {
     if env::var_os("CUDA_HOME").is_some() {
         return Ok(Some(Vec::new()));

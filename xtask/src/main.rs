@@ -1,30 +1,21 @@
-//! The project's own habits: `cargo xtask verify | house | test | sim | demo | bench | oracle`.
+//! Tasks of the project: `cargo xtask verify | house | test | sim | demo | bench | oracle`.
 //!
-//! Its one job is to run the same checks in the same way everywhere: at a desk and in `.ci/run`. Everything
-//! is built with the one profile `ci`, for the whole workspace, so that features are unified once and candle
-//! is compiled once. It must never install anything by `cargo install`, and never hide that a check was left
-//! out.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program for people and logs: what it prints is its result"
-)]
+//! Its one job is to run the same checks in the same way everywhere, at a desk and in `.ci/run`. Everything
+//! is built with the profile `ci` and for the whole workspace, so that features unify in one way and candle
+//! is compiled once. It must never use `cargo install`, and never hide that a check was skipped.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this program prints its results")]
 
-mod bench_data;
-mod bench_diloco;
-mod bench_gpu;
-mod bench_train;
+mod bench;
 mod cargo;
 mod cuda;
+mod deny;
 mod house;
 mod nats;
 mod oracle;
-mod oracle_data;
 mod packages;
 mod planted;
-mod policy;
 mod spdx;
-mod suite;
+mod test;
 mod verify;
 
 use anyhow::Result;
@@ -32,7 +23,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "The project's own habits")]
+#[command(name = "cargo xtask", about = "Checks, tests and benchmarks of the project")]
 struct Arguments {
     #[command(subcommand)]
     task: Task,
@@ -40,65 +31,65 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Format, house rules, dependencies, clippy and docs; nothing is run.
+    /// Check format, house rules, dependencies, clippy and docs.
     Verify,
-    /// The house rules alone: circles, sizes, names, imports.
+    /// Check the house rules alone: imports, circles, sizes, names, words, paths in documents.
     House,
-    /// Every test of the workspace, then 200 simulated clusters, the planted bugs, and the demo.
+    /// Run every test of the workspace, 200 simulated clusters, the planted bugs and the demo.
     Test {
-        /// Leave the simulator out, and the planted bugs with it.
+        /// Skip the simulator and the planted bugs.
         #[arg(long)]
         no_sim: bool,
-        /// Leave the demo out.
+        /// Skip the demo.
         #[arg(long)]
         no_demo: bool,
         /// Passed on to `cargo test`.
         #[arg(last = true)]
         filter: Vec<String>,
     },
-    /// Simulated clusters, one per seed.
+    /// Run simulated clusters, one per seed.
     Sim {
-        /// `A..B`, B not included; or one seed.
+        /// `A..B` without B, or one seed.
         #[arg(long, default_value = "0..200")]
         seeds: String,
-        /// Instead, plant each bug of `tests/planted` in a copy of the tree, and see that simulated clusters
-        /// catch it.
+        /// Instead, plant each bug of `tests/planted` in a copy of the tree and check that a simulated
+        /// cluster catches it.
         #[arg(long, conflicts_with_all = ["seeds", "rest"])]
         planted: bool,
         /// Passed on to the simulator.
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Compiles the feature `cuda`, with a toolkit that is made if there is none, and runs its tests where
-    /// there is a GPU.
+    /// Compile the feature `cuda` and, with a GPU, run its tests. Installs a toolkit into the target folder
+    /// if there is none.
     Cuda,
-    /// The demo, from the binary of the profile `ci`.
+    /// Run the demo with the binary of the profile `ci`.
     Demo {
         /// Passed on to `muster demo`.
         #[arg(last = true)]
         rest: Vec<String>,
     },
-    /// Holds the engine against PyTorch, transformers and peft, on fresh checkpoints and both ways, and data
-    /// sets against the readers and tokenizers of others. Needs Python; not a part of CI.
+    /// Compare the engine with PyTorch, transformers and peft, and data sets with the readers and tokenizers
+    /// of other libraries. Needs Python; not part of CI.
     Oracle {
-        /// Which part: `engine` or `data`; without it, both.
+        /// `engine` or `data`; both by default.
         part: Option<String>,
-        /// Instead, record anew what the tests read.
+        /// Instead, renew the recordings that the tests read.
         #[arg(long)]
         record: bool,
     },
-    /// Measures: `cargo xtask bench spine --json` on real processes, `data` against Hugging Face's libraries,
-    /// `train` against PyTorch, `diloco` against synchronous training, `collective` against the loopback.
+    /// Run a benchmark: `spine` on real processes, `data` against Hugging Face's libraries, `train` against
+    /// PyTorch, `diloco` against synchronous training, `collective` against the loopback.
     Bench {
-        /// Which bench: `spine`, `data`, `train`, `diloco` or `collective`.
+        /// `spine`, `data`, `train`, `diloco` or `collective`.
         name: String,
-        /// Print one JSON object on standard output, and everything else on standard error.
+        /// Print one JSON object to standard output, and all else to standard error.
         #[arg(long)]
         json: bool,
-        /// The profile that the measured binaries are built with.
+        /// The profile of the measured binaries.
         #[arg(long, default_value = "ci")]
         profile: String,
-        /// Passed on to the bench.
+        /// Passed on to the benchmark.
         #[arg(last = true)]
         rest: Vec<String>,
     },
@@ -118,18 +109,13 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<bool> {
     match task {
         Task::Verify => verify::verify(),
-        Task::House => house::house(),
-        Task::Test { no_sim, no_demo, filter } => suite::test(!no_sim, !no_demo, &filter),
-        Task::Sim { planted: true, .. } => planted::planted(),
-        Task::Sim { seeds, planted: false, rest } => suite::sim(&seeds, &rest),
+        Task::House => house::run(),
+        Task::Test { no_sim, no_demo, filter } => test::test(!no_sim, !no_demo, &filter),
+        Task::Sim { planted: true, .. } => planted::run(),
+        Task::Sim { seeds, planted: false, rest } => test::sim(&seeds, &rest),
         Task::Cuda => cuda::cuda(),
-        Task::Demo { rest } => suite::demo(&rest),
-        Task::Oracle { part, record } => match part.as_deref() {
-            None => Ok(oracle::oracle(record)? & oracle_data::oracle(record)?),
-            Some("engine") => oracle::oracle(record),
-            Some("data") => oracle_data::oracle(record),
-            Some(other) => anyhow::bail!("find an oracle named {other:?}: there are `engine` and `data`"),
-        },
-        Task::Bench { name, json, profile, rest } => suite::bench(&name, json, &profile, &rest),
+        Task::Demo { rest } => test::demo(&rest),
+        Task::Oracle { part, record } => oracle::run(part.as_deref(), record),
+        Task::Bench { name, json, profile, rest } => bench::bench(&name, json, &profile, &rest),
     }
 }

@@ -1,38 +1,45 @@
-//! A real `nats-server` for the tests: found on the PATH, else installed from the system's packages.
+//! The `nats-server` that the tests need: found on the PATH, else installed from the system's packages.
 
 use crate::cargo;
 use anyhow::{Result, bail};
 use std::process::{Command, Stdio};
 
-fn is_there(program: &str, argument: &str) -> bool {
-    let started = Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    started.is_ok_and(|status| status.success())
+fn runs(program: &str, arguments: &[&str]) -> bool {
+    let status = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
-/// Makes sure that `nats-server` can be run, or says what to do.
+const HOW_TO: &str = "install it from your distribution's packages (Debian and Ubuntu: apt-get install nats-server; \
+    macOS: brew install nats-server) or from https://github.com/nats-io/nats-server/releases, and put it on the PATH";
+
+/// Installs `nats-server` with apt, as root or through sudo, if it is missing.
 pub fn ensure() -> Result<()> {
-    if is_there("nats-server", "--version") {
+    if runs("nats-server", &["--version"]) {
         return Ok(());
     }
-    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
-    if !root || !is_there("apt-get", "--version") {
-        bail!(
-            "the tests need nats-server on the PATH: install it (Debian and Ubuntu: apt-get install nats-server) and run this again"
-        );
+    if !runs("apt-get", &["--version"]) {
+        bail!("the tests need nats-server: {HOW_TO}");
+    }
+    let is_root =
+        Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    // Never asks for a password: nobody may be there to type it.
+    if !is_root && !runs("sudo", &["-n", "true"]) {
+        bail!("the tests need nats-server, and apt-get needs root or a sudo without password: {HOW_TO}");
     }
     println!("installing nats-server from the system's packages");
-    let quiet = |arguments: &[&str]| -> Result<bool> {
-        Ok(cargo::status(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?
-            .success())
+    let apt = |arguments: &[&str]| -> Result<bool> {
+        let sudo: &[&str] = if is_root { &[] } else { &["sudo", "-n"] };
+        let words = [sudo, &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"], arguments].concat();
+        Ok(cargo::status(Command::new(words[0]).args(&words[1..]))?.success())
     };
     let install = ["install", "-y", "-q", "--no-install-recommends", "nats-server"];
-    let installed = quiet(&install)? || (quiet(&["update", "-q"])? && quiet(&install)?);
+    let installed = apt(&install)? || (apt(&["update", "-q"])? && apt(&install)?);
     if !installed {
-        bail!("apt-get could not install nats-server, which the tests need");
+        bail!("apt-get could not install nats-server, which the tests need: {HOW_TO}");
     }
-    // The package starts a service of its own on the usual port; the tests start theirs on free ones.
-    if !is_there("nats-server", "--version") {
-        bail!("nats-server was installed, but is not on the PATH");
+    // The package also starts a service on the default port. The tests start their own servers on free ports.
+    if !runs("nats-server", &["--version"]) {
+        bail!("nats-server was installed but is not on the PATH");
     }
     Ok(())
 }

@@ -1,27 +1,24 @@
-//! The packages that the workspace is built from, as cargo resolved them for the platform that is served.
+//! The packages of the workspace and of its dependencies, as cargo resolves them for the served platform.
 
 use crate::cargo;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The platform whose dependencies are looked at: others are never built here.
+/// The only platform that is built here.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
-/// One resolved package.
 #[derive(Debug)]
 pub struct Package {
-    /// Its name.
     pub name: String,
-    /// Its version.
     pub version: String,
-    /// Its licence, as an SPDX expression; empty: it names none.
+    /// An SPDX expression; empty if it names no licence.
     pub license: String,
-    /// Where it came from; `None`: the workspace itself.
+    /// `None` for packages of the workspace.
     pub source: Option<String>,
-    /// The names of the packages that it is built with, except in its tests.
+    /// The names of its dependencies, without those of its tests.
     pub needs: Vec<String>,
-    /// The names of its libraries, programs, examples and tests.
+    /// The names of its targets: library, programs, examples, tests.
     pub targets: Vec<String>,
 }
 
@@ -33,7 +30,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// All of them, the workspace's own included.
+/// All packages, including the workspace's own.
 pub fn resolved() -> Result<Vec<Package>> {
     let output =
         cargo::cargo(&["metadata", "--format-version", "1", "--locked", "--filter-platform", PLATFORM])
@@ -41,7 +38,8 @@ pub fn resolved() -> Result<Vec<Package>> {
     if !output.status.success() {
         bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("read what cargo metadata says")?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).context("read the output of cargo metadata")?;
     let packages = list(&metadata, "packages");
     let names: BTreeMap<String, String> =
         packages.iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
@@ -57,7 +55,7 @@ pub fn resolved() -> Result<Vec<Package>> {
             built_with.filter_map(|dependency| names.get(&text(dependency, "pkg")).cloned()).collect(),
         );
     }
-    // What is not a node is not built on this platform.
+    // A package that is not a node is not built on this platform.
     let mut resolved = Vec::new();
     for package in packages {
         if let Some(needs) = needs.remove(&text(package, "id")) {

@@ -1,8 +1,8 @@
-//! SPDX licence expressions: whether the allowed licences satisfy one.
+//! Checks SPDX licence expressions against a list of allowed licences.
 
-/// Whether `expression` can be satisfied with licences that `allowed` takes. Nonsense is never satisfied.
+/// Whether `expression` can be satisfied with allowed licences. A malformed expression is not satisfied.
 pub fn is_satisfied(expression: &str, allowed: &dyn Fn(&str) -> bool) -> bool {
-    // Before SPDX, a slash stood for OR.
+    // Old manifests use a slash for OR.
     let spaced = expression.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut reader = Reader { words: &words, allowed };

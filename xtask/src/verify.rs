@@ -1,11 +1,11 @@
-//! Everything that is checked without running the program.
+//! `cargo xtask verify`: every check that does not run the program.
 
 use crate::cargo::{self, PROFILE};
-use crate::{house, packages, policy};
+use crate::{deny, house, packages};
 use anyhow::Result;
 use std::process::Stdio;
 
-/// Runs every check, also after one has failed, and says in the end how it went.
+/// Runs every check, even after one has failed, and prints a summary.
 pub fn verify() -> Result<bool> {
     let mut failed = Vec::new();
     let mut passed = 0;
@@ -30,7 +30,7 @@ type Check = fn() -> Result<bool>;
 
 const CHECKS: &[(&str, Check)] = &[
     ("format", format),
-    ("house rules", house::house),
+    ("house rules", house::run),
     ("dependencies", dependencies),
     ("clippy", clippy),
     ("docs", docs),
@@ -40,19 +40,18 @@ fn format() -> Result<bool> {
     Ok(cargo::status(&mut cargo::cargo(&["fmt", "--all", "--", "--check"]))?.success())
 }
 
-fn clean(complaints: Vec<String>) -> bool {
-    for complaint in &complaints {
-        println!("{complaint}");
-    }
-    complaints.is_empty()
+/// Prints the violations; returns whether there are none.
+fn is_clean(violations: &[String]) -> bool {
+    violations.iter().for_each(|violation| println!("{violation}"));
+    violations.is_empty()
 }
 
 fn dependencies() -> Result<bool> {
-    let own = clean(policy::complaints(&packages::resolved()?)?);
+    let own = is_clean(&deny::violations(&packages::resolved()?)?);
     let installed = cargo::cargo(&["deny", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !installed.is_ok_and(|status| status.success()) {
         println!(
-            "cargo-deny is not installed: checked by xtask alone (licences, bans, sources as in deny.toml; no advisories)"
+            "cargo-deny is not installed: xtask checked licences, bans and sources; advisories were not checked"
         );
         return Ok(own);
     }
@@ -75,7 +74,7 @@ fn docs() -> Result<bool> {
         PROFILE,
         "--locked",
     ]);
-    // Private items are documented too, so a link to one leads somewhere.
+    // Private items are documented too, so links to them work.
     Ok(cargo::status(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"))?
         .success())
 }

@@ -15,7 +15,7 @@ pub fn circles(crates: &[Crate]) -> Vec<String> {
     crates.iter().flat_map(of_crate).collect()
 }
 
-/// One complaint for each group of files that all depend on each other, shortest circle first.
+/// One violation for each group of files that all depend on each other, shortest circle first.
 fn of_crate(krate: &Crate) -> Vec<String> {
     let edges = edges(krate);
     let mut groups: Vec<(Vec<String>, BTreeSet<String>)> =
@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn a_circle_is_found_with_the_items_that_make_it() {
-        let complaints = found(&[
+        let violations = found(&[
             ("a/src/lib.rs", "mod x; mod y; mod z; pub use x::X;"),
             ("a/src/x.rs", "use crate::y::{Y, other}; pub struct X(Y);"),
             ("a/src/y.rs", "pub struct Y; pub fn other() { crate::z::z() }"),
             ("a/src/z.rs", "pub fn z() { let x = crate::X; }"),
         ]);
         assert_eq!(
-            complaints,
+            violations,
             [
                 "a/src: a circle of 3 files, in a group of 3\n    x.rs -> y.rs: Y, other\n    y.rs -> z.rs: z\n    z.rs -> x.rs: X"
             ]
@@ -148,14 +148,14 @@ mod tests {
 
     #[test]
     fn the_shortest_circle_of_a_group_comes_first() {
-        let complaints = found(&[
+        let violations = found(&[
             ("a/src/lib.rs", "mod x; mod y; mod z; pub struct Root;"),
             ("a/src/x.rs", "use super::y::Y; pub struct X;"),
             ("a/src/y.rs", "use super::z::Z; use super::x::X; pub struct Y;"),
             ("a/src/z.rs", "use super::x::X; pub struct Z;"),
         ]);
         assert_eq!(
-            complaints,
+            violations,
             [
                 "a/src: a circle of 2 files, in a group of 3\n    x.rs -> y.rs: Y\n    y.rs -> x.rs: X\n  and within the group\n    y.rs -> z.rs: Z\n    z.rs -> x.rs: X"
             ]
@@ -164,24 +164,24 @@ mod tests {
 
     #[test]
     fn a_glob_and_a_macro_name_what_is_taken_from_them() {
-        let complaints = found(&[
+        let violations = found(&[
             ("a/src/lib.rs", "mod x; pub struct Used; pub struct Unused; fn f() { x::g() }"),
             ("a/src/x.rs", "use super::*; pub fn g() { assert_eq!(Used, Used); }"),
         ]);
-        assert_eq!(complaints.len(), 1, "{complaints:?}");
+        assert_eq!(violations.len(), 1, "{violations:?}");
         assert!(
-            complaints[0].contains("x.rs -> lib.rs: Used\n")
-                || complaints[0].ends_with("x.rs -> lib.rs: Used")
+            violations[0].contains("x.rs -> lib.rs: Used\n")
+                || violations[0].ends_with("x.rs -> lib.rs: Used")
         );
     }
 
     #[test]
     fn declarations_reexports_and_tests_make_no_circle() {
-        let complaints = found(&[
+        let violations = found(&[
             ("a/src/lib.rs", "mod x; mod y; pub use x::X; pub(crate) use y::Y; pub struct Root;"),
             ("a/src/x.rs", "use crate::Root; pub struct X; #[cfg(test)] mod tests { use crate::Y; }"),
             ("a/src/y.rs", "use crate::X; pub struct Y(X); #[cfg(test)] fn f(x: crate::x::X) {}"),
         ]);
-        assert_eq!(complaints, [""; 0]);
+        assert_eq!(violations, [""; 0]);
     }
 }

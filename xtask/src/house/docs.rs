@@ -7,23 +7,23 @@ use super::tree::Tree;
 const DOCUMENTS: &[&str] = &["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/glossary.md"];
 
 pub fn paths(tree: &Tree, crates: &[Crate]) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for document in DOCUMENTS {
         let Some(text) = tree.text(document) else {
-            complaints.push(format!("{document}: is missing"));
+            violations.push(format!("{document}: is missing"));
             continue;
         };
         for (number, line) in text.lines().enumerate() {
             let place = format!("{document}:{}", number + 1);
             for path in file_paths(line).filter(|path| !exists(tree, document, path)) {
-                complaints.push(format!("{place}: {path} does not exist"));
+                violations.push(format!("{place}: {path} does not exist"));
             }
             for path in rust_paths(line).filter(|path| is_unknown(crates, path)) {
-                complaints.push(format!("{place}: `{path}` does not exist"));
+                violations.push(format!("{place}: `{path}` does not exist"));
             }
         }
     }
-    complaints
+    violations
 }
 
 /// Words with a `/` that look like the path of a file or a folder.

@@ -17,7 +17,7 @@ pub fn sizes(tree: &Tree) -> Vec<String> {
 
 /// Lines over [`COLUMNS_MAX`] columns, unless a string literal makes them long.
 pub fn widths(tree: &Tree) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (path, text) in tree.sources() {
         let kinds = lexer::kinds(text);
         let mut begin = 0;
@@ -25,12 +25,12 @@ pub fn widths(tree: &Tree) -> Vec<String> {
             let columns = line.chars().count();
             if columns > COLUMNS_MAX && !kinds[begin..begin + line.len()].contains(&Kind::Text) {
                 let place = format!("{path}:{}", number + 1);
-                complaints.push(format!("{place}: {columns} columns; at most {COLUMNS_MAX}"));
+                violations.push(format!("{place}: {columns} columns; at most {COLUMNS_MAX}"));
             }
             begin += line.len() + 1;
         }
     }
-    complaints
+    violations
 }
 
 /// Files that begin a module or a crate, and do not begin with its doc.

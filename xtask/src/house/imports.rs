@@ -48,19 +48,19 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Packages that are built with one of ours that they may not import.
 pub fn between_crates(packages: &[Package]) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for package in packages.iter().filter(|package| package.source.is_none()) {
         let Some((_, allowed)) = IMPORTS.iter().find(|(name, _)| *name == package.name) else {
-            complaints.push(format!("{}: not in xtask/src/house/imports.rs", package.name));
+            violations.push(format!("{}: not in xtask/src/house/imports.rs", package.name));
             continue;
         };
         let ours =
             packages.iter().filter(|other| other.source.is_none() && package.needs.contains(&other.name));
         for other in ours.filter(|other| !allowed.contains(&other.name.as_str())) {
-            complaints.push(format!("{} must not import {}: imports run one way", package.name, other.name));
+            violations.push(format!("{} must not import {}: imports run one way", package.name, other.name));
         }
     }
-    complaints
+    violations
 }
 
 #[cfg(test)]

@@ -20,8 +20,8 @@ use crate::packages;
 use anyhow::Result;
 use tree::Tree;
 
-/// Prints every violation; whether there was none.
-pub fn house() -> Result<bool> {
+/// Prints every violation; returns whether there was none.
+pub fn run() -> Result<bool> {
     let packages = packages::resolved()?;
     let tree = Tree::read(&cargo::root())?;
     let crates = modules::crates(&tree)?;
@@ -39,13 +39,13 @@ pub fn house() -> Result<bool> {
         ("names of std's", names::shadows(&crates)),
         ("paths in documents", docs::paths(&tree, &crates)),
     ];
-    for (name, complaints) in checks.iter().filter(|(_, complaints)| !complaints.is_empty()) {
-        println!("-- {name}: {}", complaints.len());
-        for complaint in complaints {
-            println!("{complaint}");
+    for (name, violations) in checks.iter().filter(|(_, violations)| !violations.is_empty()) {
+        println!("-- {name}: {}", violations.len());
+        for violation in violations {
+            println!("{violation}");
         }
     }
-    let violations: usize = checks.iter().map(|(_, complaints)| complaints.len()).sum();
+    let violations: usize = checks.iter().map(|(_, violations)| violations.len()).sum();
     println!("house: {} checks, {violations} violations", checks.len());
     Ok(violations == 0)
 }

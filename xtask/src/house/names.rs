@@ -109,7 +109,7 @@ fn repeated(definitions: &Definitions) -> impl Iterator<Item = (&str, String)> {
 
 /// Types of one crate with the same name.
 pub fn unique_in_crate(crates: &[Crate]) -> Vec<String> {
-    let mut complaints = BTreeSet::new();
+    let mut violations = BTreeSet::new();
     for krate in crates {
         let mut definitions = Definitions::new();
         for module in &krate.modules {
@@ -119,11 +119,11 @@ pub fn unique_in_crate(crates: &[Crate]) -> Vec<String> {
             }
         }
         let package = &krate.target.package;
-        complaints.extend(
+        violations.extend(
             repeated(&definitions).map(|(name, files)| format!("{package}: {name} is defined in {files}")),
         );
     }
-    complaints.into_iter().collect()
+    violations.into_iter().collect()
 }
 
 /// Types that other crates can name, with the same name in two crates.
@@ -178,13 +178,13 @@ fn export(krate: &Crate, id: usize, seen: &mut BTreeSet<usize>, exported: &mut B
 
 /// Types with a name of std's.
 pub fn shadows(crates: &[Crate]) -> Vec<String> {
-    let mut complaints = BTreeSet::new();
+    let mut violations = BTreeSet::new();
     for module in crates.iter().flat_map(|krate| &krate.modules) {
         let types = module.items.iter().filter(|item| item.kind == ItemKind::Type);
         let shadowing = types.filter(|item| STD.contains(&item.name.as_str()));
-        complaints.extend(shadowing.map(|item| format!("{}: {} shadows std's", module.file, item.name)));
+        violations.extend(shadowing.map(|item| format!("{}: {} shadows std's", module.file, item.name)));
     }
-    complaints.into_iter().collect()
+    violations.into_iter().collect()
 }
 
 #[cfg(test)]

@@ -22,13 +22,13 @@ const RULES: &[Rule] = &[
 const NO_STD: &[&str] = &["protocol/src/lib.rs", "coordinator/machine/src/lib.rs"];
 
 pub fn of_the_core(tree: &Tree) -> Vec<String> {
-    let mut complaints = words::against(RULES, tree);
+    let mut violations = words::against(RULES, tree);
     for path in NO_STD {
         if !tree.text(path).is_some_and(|text| text.contains("#![no_std]")) {
-            complaints.push(format!("{path}: must be no_std, so that the compiler keeps clocks and IO out"));
+            violations.push(format!("{path}: must be no_std, so that the compiler keeps clocks and IO out"));
         }
     }
-    complaints
+    violations
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub fn in_their_places(tree: &Tree) -> Vec<String> {
 }
 
 pub fn against(rules: &[Rule], tree: &Tree) -> Vec<String> {
-    let mut complaints = Vec::new();
+    let mut violations = Vec::new();
     for (path, text) in tree.sources().filter(|(path, _)| !path.starts_with(CHECKS)) {
         let begins = |places: &[&str]| places.iter().any(|place| path.starts_with(place));
         let rules: Vec<&Rule> =
@@ -82,12 +82,12 @@ pub fn against(rules: &[Rule], tree: &Tree) -> Vec<String> {
         for (number, line) in lexer::without_comments(text).lines().enumerate() {
             for rule in &rules {
                 if let Some(word) = rule.words.iter().find(|word| has_word(line, word)) {
-                    complaints.push(format!("{path}:{}: {word}: {}", number + 1, rule.why));
+                    violations.push(format!("{path}:{}: {word}: {}", number + 1, rule.why));
                 }
             }
         }
     }
-    complaints
+    violations
 }
 
 /// Whether `word` stands in `code` and is not a part of a longer one.

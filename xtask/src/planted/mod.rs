@@ -38,7 +38,7 @@ struct Planted {
 }
 
 /// Plants every bug in turn and runs simulated clusters. Returns `false` if one was not caught.
-pub fn planted() -> Result<bool> {
+pub fn run() -> Result<bool> {
     let began = Instant::now();
     let place = cargo::target_directory().join("planted");
     let tree = place.join("tree");
@@ -82,7 +82,7 @@ fn plant(bug: &Planted, place: &Path, tree: &Path) -> Result<bool> {
     apply(bug, tree)?;
     let sim = build(place, tree)?;
     let built = Instant::now();
-    let (line, right) = run(bug, &sim)?;
+    let (line, right) = simulate(bug, &sim)?;
     let (build_s, run_s) = ((built - began).as_secs_f64(), built.elapsed().as_secs_f64());
     println!("planted {}: {line} (built in {build_s:.0} s, run in {run_s:.1} s)", bug.name);
     if !right {
@@ -181,7 +181,7 @@ fn compiled_dependencies(messages: &str) -> Vec<String> {
 }
 
 /// The simulator's first line, and whether it names one of the invariants that may catch the bug.
-fn run(bug: &Planted, sim: &Path) -> Result<(String, bool)> {
+fn simulate(bug: &Planted, sim: &Path) -> Result<(String, bool)> {
     // Running every seed twice takes twice as long, and only determinism needs it.
     let twice_every = if bug.caught_by.iter().any(|name| name == DETERMINISM) { "1" } else { "1000" };
     let mut command = Command::new(sim);

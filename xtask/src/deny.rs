@@ -1,8 +1,8 @@
-//! `deny.toml`, where cargo-deny is not installed: licences, bans with double versions, and sources, over
-//! what cargo resolved.
+//! Checks the resolved packages against `deny.toml` where cargo-deny is not installed: licences, bans,
+//! duplicate versions and sources.
 //!
-//! It reads the same lists as cargo-deny. What it does not do: look into the licence files themselves, and
-//! know of advisories.
+//! It reads the same lists as cargo-deny. Unlike cargo-deny it neither reads licence files nor knows
+//! advisories.
 
 use crate::packages::Package;
 use crate::{cargo, spdx};
@@ -25,22 +25,22 @@ fn at<'a>(table: &'a Table, path: &[&str]) -> Option<&'a Value> {
     if rest.is_empty() { Some(value) } else { at(value.as_table()?, rest) }
 }
 
-fn named<'a>(waiver: &'a Table, complaints: &mut Vec<String>) -> &'a str {
+fn checked_name<'a>(waiver: &'a Table, violations: &mut Vec<String>) -> &'a str {
     let name = waiver.get("crate").and_then(Value::as_str).unwrap_or_default();
     if waiver.get("reason").and_then(Value::as_str).is_none_or(|reason| reason.trim().is_empty()) {
-        complaints.push(format!("deny.toml: {name:?} stands there without a reason"));
+        violations.push(format!("deny.toml: {name:?} has no reason"));
     }
     name
 }
 
-/// What breaks `deny.toml`, one line each.
-pub fn complaints(packages: &[Package]) -> Result<Vec<String>> {
+/// Violations of `deny.toml`, one line each.
+pub fn violations(packages: &[Package]) -> Result<Vec<String>> {
     let text = fs::read_to_string(cargo::root().join("deny.toml")).context("read deny.toml")?;
-    against(&text.parse().context("read deny.toml as TOML")?, packages)
+    check(&text.parse().context("read deny.toml as TOML")?, packages)
 }
 
-fn against(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
-    let mut complaints = Vec::new();
+fn check(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
+    let mut violations = Vec::new();
 
     let licenses = strings(policy, &["licenses", "allow"]);
     let registries = strings(policy, &["sources", "allow-registry"]);
@@ -48,35 +48,37 @@ fn against(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
         || registries.is_empty()
         || at(policy, &["bans", "multiple-versions"]).and_then(Value::as_str) != Some("deny")
     {
-        bail!("deny.toml must list allowed licences and registries, and deny double versions");
+        bail!("deny.toml must list allowed licences and registries, and deny duplicate versions");
     }
     for package in packages {
         let name = format!("{} {}", package.name, package.version);
         if !spdx::is_satisfied(&package.license, &|license| licenses.contains(&license)) {
-            complaints.push(format!("{name}: licence {:?} is not allowed", package.license));
+            violations.push(format!("{name}: licence {:?} is not allowed", package.license));
         }
         if let Some(source) = &package.source
             && !source.strip_prefix("registry+").is_some_and(|registry| registries.contains(&registry))
         {
-            complaints.push(format!("{name}: comes from {source}, which is not allowed"));
+            violations.push(format!("{name}: its source {source} is not allowed"));
         }
     }
 
     for ban in tables(policy, &["bans", "deny"]) {
-        let name = named(ban, &mut complaints);
+        let name = checked_name(ban, &mut violations);
         if packages.iter().any(|package| package.name == name) {
-            complaints.push(format!(
+            violations.push(format!(
                 "{name} is banned: {}",
                 ban.get("reason").and_then(Value::as_str).unwrap_or_default()
             ));
         }
     }
 
-    let skips: Vec<&str> =
-        tables(policy, &["bans", "skip"]).into_iter().map(|skip| named(skip, &mut complaints)).collect();
+    let skips: Vec<&str> = tables(policy, &["bans", "skip"])
+        .into_iter()
+        .map(|skip| checked_name(skip, &mut violations))
+        .collect();
     for skip in &skips {
         if !packages.iter().any(|package| format!("{}@{}", package.name, package.version) == *skip) {
-            complaints.push(format!("deny.toml: {skip} is waived, but not built: take the waiver out"));
+            violations.push(format!("deny.toml: {skip} is skipped but not built: remove the entry"));
         }
     }
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -87,13 +89,13 @@ fn against(policy: &Table, packages: &[Package]) -> Result<Vec<String>> {
         versions.entry(&package.name).or_default().push(&package.version);
     }
     for (name, versions) in versions.into_iter().filter(|(_, versions)| versions.len() > 1) {
-        complaints.push(format!(
-            "{name} is built {} times: {}; waive one in deny.toml, with a reason",
+        violations.push(format!(
+            "{name} is built {} times: {}; skip one in deny.toml, with a reason",
             versions.len(),
             versions.join(", ")
         ));
     }
-    Ok(complaints)
+    Ok(violations)
 }
 
 #[cfg(test)]
@@ -133,23 +135,23 @@ mod tests {
             package("thrice", "1.0.0", "MIT", "example.org"),
             package("thrice", "2.0.0", "MIT", "example.org"),
         ];
-        let complaints = against(&POLICY.parse().unwrap(), &packages).unwrap();
+        let violations = check(&POLICY.parse().unwrap(), &packages).unwrap();
         let begins = [
             "copyleft 1.0.0: licence \"GPL-3.0\"",
-            "stray 1.0.0: comes from registry+https://elsewhere.org",
+            "stray 1.0.0: its source registry+https://elsewhere.org",
             "evil is banned: it is",
-            "deny.toml: \"odd\" stands there without a reason",
-            "deny.toml: gone@1.0.0 is waived, but not built",
+            "deny.toml: \"odd\" has no reason",
+            "deny.toml: gone@1.0.0 is skipped but not built",
             "thrice is built 2 times: 1.0.0, 2.0.0",
         ];
-        assert_eq!(complaints.len(), begins.len(), "{complaints:#?}");
-        for (complaint, begin) in complaints.iter().zip(begins) {
-            assert!(complaint.starts_with(begin), "{complaint} does not begin with {begin}");
+        assert_eq!(violations.len(), begins.len(), "{violations:#?}");
+        for (violation, begin) in violations.iter().zip(begins) {
+            assert!(violation.starts_with(begin), "{violation} does not begin with {begin}");
         }
     }
 
     #[test]
-    fn a_policy_that_allows_anything_is_none() {
-        assert!(against(&Table::new(), &[]).is_err());
+    fn a_policy_without_limits_is_refused() {
+        assert!(check(&Table::new(), &[]).is_err());
     }
 }

@@ -1,24 +1,24 @@
-//! `cargo xtask bench data`: our preparation of data against Hugging Face's, in one run on the same text.
+//! `cargo xtask bench data`: data preparation against Hugging Face's libraries, in one run on the same text.
 //!
-//! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it.
-//! It needs the Python of the oracles, with `datasets` and `tokenizers`.
+//! The bench itself is an example of `worker/data`, so that it measures the library as a user would build it.
+//! It needs the oracles' Python, with `datasets` and `tokenizers`.
 
 use crate::{cargo, oracle};
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::process::Command;
 
-/// Our tokens per second over Hugging Face's, at least.
+/// The lowest accepted ratio of our tokens per second to Hugging Face's.
 const TOKENS_VS_HF_MIN: f64 = 2.0;
 
-/// Runs it. With `json`, standard output is one JSON object.
+/// With `json`, standard output is one JSON object.
 pub fn bench(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
     let python = oracle::python()?;
     if !cargo::build(profile)? {
         bail!("build the workspace");
     }
     let mut command = Command::new(cargo::binary(profile, "examples/bench_data"));
-    let found = cargo::found(
+    let found = cargo::json_of(
         command.arg("--python").arg(python).args(["--script", "oracle/data/bench_hf.py"]).args(rest),
     )?;
     if json {

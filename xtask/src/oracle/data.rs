@@ -1,23 +1,23 @@
-//! Other programs as oracles of data sets: NVIDIA's reader and datatrove open our shards, datatrove writes
-//! the same ones, and Hugging Face's libraries say what texts and conversations give.
+//! Oracles of data sets: megatron-core and datatrove open our shards, datatrove writes the same ones, and
+//! Hugging Face's libraries tokenize the same texts and conversations.
 
+use super::{PACKAGES, python};
 use crate::cargo::{self, PROFILE};
-use crate::oracle::{self, PACKAGES};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program of worker/llm that writes shards of every kind.
+/// The example of worker/data that writes shards of every kind.
 const WRITER: &str = "write_shards";
-/// What Hugging Face's libraries said, for the tests of worker/llm.
+/// Recordings of Hugging Face's libraries, for the tests of worker/data.
 const GOLDEN: &str = "worker/data/tests/golden";
 
 /// Names the recordings for the tests that read them.
 const GOLDEN_VARIABLE: &str = "MUSTER_GOLDEN_DATA";
 
-/// Writes shards into `live` and has them read; records what the libraries say into `live`, and holds our
-/// tests against it. What passed.
+/// Writes shards into `live` and lets others read them; records the libraries' results into `live` and runs
+/// our tests on them. Returns what passed.
 fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     let (shards, said) = (live.join("shards"), live.join("data"));
     for directory in [&shards, &said] {
@@ -44,11 +44,11 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     ])
 }
 
-/// Records anew what is in the tree, or (without `record_anew`) checks both ways: what Python says, our tests
-/// read; what we write, others read.
-pub fn oracle(record_anew: bool) -> Result<bool> {
-    let python = oracle::python()?;
-    if record_anew {
+/// With `renew`, replaces the recordings in the tree. Otherwise checks both ways: our tests read what Python
+/// recorded, and others read what we write.
+pub fn run(renew: bool) -> Result<bool> {
+    let python = python::find()?;
+    if renew {
         let golden = cargo::root().join(GOLDEN);
         let recorded = record(&python, &golden)?;
         println!("recorded {}", golden.display());
@@ -65,7 +65,7 @@ fn record(python: &Path, out: &Path) -> Result<bool> {
     Ok(cargo::status(script(python, "record.py").arg(out))?.success())
 }
 
-/// A script of ours, which uses nothing but what is on this machine; what it prints goes to standard error.
+/// One of our scripts, without network; its output goes to standard error.
 fn script(python: &Path, name: &str) -> Command {
     let mut command = Command::new(python);
     command

@@ -1,9 +1,8 @@
-//! `cargo xtask bench diloco`: what rounds cost in held-out loss, against synchronous training on the same
+//! `cargo xtask bench diloco`: held-out loss of DiLoCo's rounds against synchronous training on the same
 //! samples.
 //!
 //! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it.
-//! Nothing of it depends on the machine's speed: the same build on the same kind of processor gives the same
-//! figures.
+//! Speed does not matter: the same build on the same kind of processor gives the same numbers.
 
 use crate::cargo::{self, PROFILE};
 use crate::oracle;
@@ -13,8 +12,8 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 const EXAMPLE: &str = "bench_diloco";
-/// Runs, what each is compared with, and by how many per cent more its loss may be: what was measured, and a
-/// little for other text.
+/// Runs, the run that each is compared with, and by how many percent its loss may be higher: the measured
+/// value and some margin for other text.
 const LIMITS: [(&str, &str, f64); 4] = [
     ("h10_int8", "sync", 2.5),
     ("h25_int8", "sync", 6.5),
@@ -22,13 +21,13 @@ const LIMITS: [(&str, &str, f64); 4] = [
     ("h10_int8_dropped", "h10_int8", 1.0),
 ];
 
-/// Runs it. With `json`, standard output is one JSON object.
+/// With `json`, standard output is one JSON object.
 pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     let mut command = cargo::cargo(&["build", "--profile", PROFILE]);
     if !cargo::status(command.args(oracle::PACKAGES).args(["--example", EXAMPLE]))?.success() {
         bail!("build the bench");
     }
-    let found = cargo::found(
+    let found = cargo::json_of(
         Command::new(cargo::target_directory().join(PROFILE).join("examples").join(EXAMPLE)).args(rest),
     )?;
     if json {
@@ -36,19 +35,20 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     } else {
         print!("{}", table(&found));
     }
-    let over = over(&found);
+    let over = over_limit(&found);
     over.iter().for_each(|line| eprintln!("{line}"));
     Ok(over.is_empty())
 }
 
-/// What is worse than it may be. Runs that were not made are not judged.
-fn over(found: &Value) -> Vec<String> {
+/// Runs over their limit. Runs that were not made are skipped.
+fn over_limit(found: &Value) -> Vec<String> {
     let loss = |name: &str| found["runs"][name]["loss"].as_f64();
-    let judge = |(name, other, most): (&str, &str, f64)| {
+    let check = |(name, other, most): (&str, &str, f64)| {
         let percent = (loss(name)? / loss(other)? - 1.0) * 100.0;
-        (percent > most).then(|| format!("{name} is {percent:.2} % worse than {other}: {most} % would do"))
+        (percent > most)
+            .then(|| format!("{name} is {percent:.2} % worse than {other}; at most {most} % is accepted"))
     };
-    LIMITS.into_iter().filter_map(judge).collect()
+    LIMITS.into_iter().filter_map(check).collect()
 }
 
 fn table(found: &Value) -> String {
@@ -67,14 +67,14 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_worse_than_it_may_be_is_said() {
+    fn a_run_over_its_limit_is_reported() {
         let found = |h25: f64| {
             let runs =
                 json!({"sync": {"loss": 4.0, "percent": 0.0}, "h25_int8": {"loss": h25, "percent": 2.5}});
             json!({"samples": 8, "warm_up_steps": 2, "runs": runs})
         };
-        assert!(over(&found(4.1)).is_empty());
-        let said = over(&found(4.4));
+        assert!(over_limit(&found(4.1)).is_empty());
+        let said = over_limit(&found(4.4));
         assert!(said.len() == 1 && said[0].contains("h25_int8 is 10.00 % worse than sync"), "{said:?}");
         let table = table(&found(4.1));
         assert!(table.contains("8 samples each") && table.contains("4.1000   +2.50 %"), "{table}");

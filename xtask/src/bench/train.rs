@@ -1,171 +1,31 @@
-//! `cargo xtask bench train`: tokens per second of training, ours and PyTorch's, in turns, in one run on one
+//! `cargo xtask bench train`: tokens per second of training, Muster against PyTorch, in one run on one
 //! machine.
 //!
-//! Both sides are programs that answer the same lines (see `oracle/bench_train.py`); this one lets them take
-//! turns, so that whatever else the machine does falls on both, and compares pair by pair. It must print
-//! nothing but one JSON object on standard output. What a GPU does, where there is one, is measured by
-//! [`crate::bench_gpu`].
+//! The two sides take turns, so that other load on the machine hits both, and are compared pair by pair.
+//! Standard output must be one JSON object and nothing else. [`super::gpu`] measures a GPU, if there is one.
 
+use super::gpu;
+use super::side::{OURS, Side, Turn, median, number, operations};
 use crate::cargo::{self, PROFILE};
-use crate::{bench_gpu, oracle};
+use crate::oracle;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 const PLAN: &str = "oracle/bench_train.json";
-/// Our side, an example of worker/llm.
-pub const OURS: &str = "bench_train";
-/// Pairs of turns at each size that are wanted, and how many are made at most to have as many that nothing
-/// disturbed.
+/// Undisturbed pairs of turns wanted for each size, and the most pairs that are made to get them.
 const REPEATS: usize = 5;
 const REPEATS_MAX: usize = 9;
-/// Fewer undisturbed pairs say nothing: then all count, and the result says that they were disturbed.
+/// With fewer undisturbed pairs all pairs count, and the result is marked as disturbed.
 const UNDISTURBED_MIN: usize = 3;
-/// A turn is disturbed when other processes took more of the processors' time than this part.
+/// A turn is disturbed if other processes used more than this fraction of the processors' time.
 const OTHERS_MAX: f64 = 0.1;
-/// Linux tells processor times in these.
-const TICKS_PER_SECOND: f64 = 100.0;
-/// Rows of a table of where time goes.
+/// Rows of the table that shows where time goes.
 const ROWS: usize = 14;
 
-/// One side: a program that answers.
-pub struct Side {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    /// What it says of itself at the start.
-    pub about: Value,
-}
-
-impl Side {
-    /// Starts it, and waits for what it says of itself.
-    pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child =
-            command.current_dir(cargo::root()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let child_ref =
-            child.as_mut().map_err(|error| anyhow::anyhow!("start {:?}: {error}", command.get_program()))?;
-        let input = child_ref.stdin.take().context("write to a side")?;
-        let output = BufReader::new(child_ref.stdout.take().context("read from a side")?);
-        let mut side = Self { child: child?, input, output, about: Value::Null };
-        side.about = side.answer()?;
-        Ok(side)
-    }
-
-    fn ask(&mut self, line: &str) -> Result<Value> {
-        writeln!(self.input, "{line}")
-            .and_then(|()| self.input.flush())
-            .with_context(|| format!("ask a side to {line}"))?;
-        self.answer()
-    }
-
-    fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
-        if self.output.read_line(&mut line)? == 0 {
-            bail!("a side of the bench ended early (see above)");
-        }
-        serde_json::from_str(&line).with_context(|| format!("read a side's answer {line:?}"))
-    }
-
-    /// One turn of `steps` steps.
-    pub fn turn(&mut self, steps: u64) -> Result<Turn> {
-        let before = (Processors::now(), self.ticks());
-        let answer = self.ask(&format!("run {steps}"))?;
-        let (after, own) = (Processors::now(), self.ticks().saturating_sub(before.1));
-        let others = (after.busy - before.0.busy).saturating_sub(own) as f64
-            / (after.all - before.0.all).max(1) as f64;
-        let rate = number(&answer, "tokens")? / number(&answer, "seconds")?;
-        let rate_of_processors = number(&answer, "tokens")? / (own.max(1) as f64 / TICKS_PER_SECOND);
-        Ok(Turn { rate, rate_of_processors, peak_bytes: number(&answer, "peak_bytes")?, others })
-    }
-
-    /// Processor time that the side has had so far, in ticks.
-    fn ticks(&self) -> u64 {
-        let line = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        // The name of the program, in parentheses, may hold anything; user and system time are fields 14 and
-        // 15.
-        let fields = line.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-    }
-}
-
-/// What one turn gave.
-pub struct Turn {
-    /// Tokens per second.
-    pub rate: f64,
-    /// Tokens per second of processor time, waiting in a spin included: it depends less on what else the
-    /// machine does.
-    rate_of_processors: f64,
-    /// The most memory that it had.
-    pub peak_bytes: f64,
-    /// The part of all processors' time that neither side had, and that was not idle.
-    others: f64,
-}
-
-/// Ticks of all processors since the machine started.
-#[derive(Default)]
-struct Processors {
-    busy: u64,
-    all: u64,
-}
-
-impl Processors {
-    fn now() -> Self {
-        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let ticks: Vec<u64> = text
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .split_whitespace()
-            .skip(1)
-            .take(8)
-            .filter_map(|t| t.parse().ok())
-            .collect();
-        // user, nice, system, idle, iowait, irq, softirq, steal
-        let all: u64 = ticks.iter().sum();
-        let idle: u64 = ticks.iter().skip(3).take(2).sum();
-        Self { busy: all - idle, all }
-    }
-}
-
-impl Drop for Side {
-    fn drop(&mut self) {
-        // It is ours, and has nothing to save.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A number of an object.
-pub fn number(value: &Value, key: &str) -> Result<f64> {
-    value[key].as_f64().with_context(|| format!("find the number {key} in {value}"))
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    let middle = numbers.len() / 2;
-    if numbers.len() % 2 == 1 { numbers[middle] } else { (numbers[middle - 1] + numbers[middle]) / 2.0 }
-}
-
-/// Operations of one step on matrices, forward and backward (twice the forward's): each weight of a matrix
-/// once per token, the head's too, and the products of attention over the causal half.
-pub fn operations(size: &Value) -> Result<f64> {
-    let model = &size["model"];
-    let of = |key: &str| number(model, key);
-    let (hidden, heads, batch, context) =
-        (of("hidden_size")?, of("num_attention_heads")?, number(size, "batch")?, number(size, "context")?);
-    let key_value = hidden / heads * of("num_key_value_heads")?;
-    let layer = 2.0 * hidden * (hidden + key_value) + 3.0 * hidden * of("intermediate_size")?;
-    let weights = of("num_hidden_layers")? * layer + hidden * of("vocab_size")?;
-    // q k' and p v, each 2 operations per pair of positions and number of a head's width; half of the pairs.
-    let attention = of("num_hidden_layers")? * 2.0 * 2.0 * batch * context * (context + 1.0) / 2.0 * hidden;
-    Ok(3.0 * (2.0 * weights * batch * context + attention))
-}
-
-/// The machine, in words.
+/// Describes the machine.
 fn machine() -> Value {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = processors
@@ -176,12 +36,12 @@ fn machine() -> Value {
     json!({"processor": name, "cores": cores, "avx512f": processors.contains(" avx512f ")})
 }
 
-/// Runnable processes over the last minute: the bench of a busy machine says so.
+/// The load average over the last minute.
 fn load() -> Option<f64> {
     fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// Where a step's time goes, the greatest first.
+/// Where a step's time goes, largest part first.
 fn table(name: &str, profile: &Value) -> Result<String> {
     let (steps, total) = (number(profile, "steps")?, number(profile, "seconds")?);
     let mut parts: Vec<(&str, f64)> = profile["parts"]
@@ -198,14 +58,14 @@ fn table(name: &str, profile: &Value) -> Result<String> {
     Ok(text)
 }
 
-/// What one size's run gave.
-struct Measured {
+/// The result for one size.
+struct SizeResult {
     ratio: f64,
     memory: f64,
     raw: Value,
 }
 
-fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measured> {
+fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<SizeResult> {
     let size = &plan["sizes"][name];
     let peer = |verb: &str| {
         let mut command = Command::new(python);
@@ -233,7 +93,7 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         pairs.iter().filter(|pair| pair.iter().all(|turn| turn.others <= OTHERS_MAX)).count()
     };
     while calm(&pairs) < REPEATS && pairs.len() < REPEATS_MAX {
-        // Who goes first changes, so that neither always follows the other.
+        // The sides take turns in going first.
         let pair = if pairs.len().is_multiple_of(2) {
             let first = theirs.turn(steps)?;
             [first, ours.turn(steps)?]
@@ -306,7 +166,7 @@ fn measure(name: &str, plan: &Value, python: &std::path::Path) -> Result<Measure
         "muster_gemm_time_fraction": gemm_time,
         "torch_profile": profiles[0], "muster_profile": profiles[1],
     });
-    Ok(Measured { ratio: median(ratios), memory: peaks[1] / peaks[0], raw })
+    Ok(SizeResult { ratio: median(ratios), memory: peaks[1] / peaks[0], raw })
 }
 
 /// Measures both sizes. `rest` may hold `--no-build`.
@@ -327,7 +187,7 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     let load_before = load();
     let small = measure("small", &plan, &python)?;
     let large = measure("large", &plan, &python)?;
-    let gpu = bench_gpu::measure(&plan, &python, rest.is_empty());
+    let gpu = gpu::measure(&plan, &python, rest.is_empty());
     let memory = small.memory.max(large.memory);
     eprintln!(
         "ours over torch: small {:.2}x, large {:.2}x; memory {memory:.2}x at worst",
@@ -357,27 +217,6 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn operations_agree_with_a_count_by_hand() {
-        let model = json!({
-            "vocab_size": 10, "hidden_size": 4, "intermediate_size": 6, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-        });
-        let size = json!({"model": model, "batch": 1, "context": 2});
-        // q and o 16 each, k and v 8 each, three of 24, the head 40: 160 weights, 2 tokens. Attention: 3
-        // pairs, 4 wide, two products.
-        assert_eq!(
-            operations(&size).expect("has all numbers"),
-            3.0 * (2.0 * 160.0 * 2.0 + 2.0 * 2.0 * 3.0 * 4.0)
-        );
-    }
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
-    }
 
     #[test]
     fn a_table_shows_the_greatest_first() {

@@ -1,16 +1,14 @@
-//! The GPU half of `cargo xtask bench train`: tokens per second in bf16 and model FLOP/s utilisation, ours
-//! and PyTorch's in turns.
+//! The GPU half of `cargo xtask bench train`: tokens per second in bf16 and model FLOP/s utilisation (MFU).
 //!
-//! Both compute in bf16 with masters and moments in f32: PyTorch eager by autocast, with its fused AdamW and
-//! its own attention. Where a GPU, its toolkit or a PyTorch for it is missing, it must say which, never
-//! report less than it was asked for in silence.
+//! Both sides compute in bf16 with masters and moments in f32: PyTorch eager with autocast, its fused AdamW
+//! and its own attention. If a GPU, the toolkit or a PyTorch with CUDA is missing, the result must say which.
 //!
-//! **Model FLOPs** of a step are those of [`bench_train::operations`]: forward and twice that backward, `6 *
-//! matrix weights * tokens` with the head's, and the causal half of attention's two products, `6 * layers *
-//! batch * context * (context + 1) * hidden`; what is computed again counts once. MFU (Chowdhery et al. 2022)
-//! is those per second over the device's dense bf16 peak by its data sheet.
+//! **Model FLOPs** of a step are those of [`operations`]: forward and twice that backward, `6 * matrix
+//! weights * tokens` with the head's, and the causal half of attention's two products, `6 * layers * batch *
+//! context * (context + 1) * hidden`. Recomputation does not count. MFU (Chowdhery et al. 2022) is model
+//! FLOPs per second over the device's dense bf16 peak from its data sheet.
 
-use crate::bench_train::{self, OURS, Side, median, number};
+use super::side::{OURS, Side, median, number, operations};
 use crate::cargo::{self, PROFILE};
 use crate::cuda;
 use anyhow::{Context, Result, bail};
@@ -23,8 +21,8 @@ const SIZE: &str = "gpu";
 /// Pairs of turns.
 const REPEATS: usize = 5;
 
-/// Dense bf16 peaks in FLOP/s with sums in f32, by a part of the name that `nvidia-smi` gives; the first that
-/// fits counts.
+/// Dense bf16 peaks in FLOP/s with sums in f32. The first entry whose name is a part of `nvidia-smi`'s
+/// counts.
 const PEAKS: [(&str, f64); 20] = [
     ("B200", 2250e12),
     ("H200 NVL", 835e12),
@@ -48,24 +46,22 @@ const PEAKS: [(&str, f64); 20] = [
     ("RTX 3090", 71e12),
 ];
 
-/// The peak of a device.
 fn peak(name: &str) -> Option<f64> {
     PEAKS.iter().find(|(part, _)| name.contains(part)).map(|(_, peak)| *peak)
 }
 
-/// A measurement, or why there is none.
-type Measured = Result<Map<String, Value>, String>;
+/// The result, or the reason for having none.
+type Measurement = Result<Map<String, Value>, String>;
 
-/// The keys of the result: numbers where there is a GPU, else nulls and `gpu_skipped`, which says why.
+/// The keys of the result. Without a GPU they are null, and `gpu_skipped` has the reason.
 pub fn measure(plan: &Value, python: &Path, build: bool) -> Map<String, Value> {
-    let found = compare(plan, python, build).unwrap_or_else(|error| Err(format!("it failed: {error:#}")));
+    let found = compare(plan, python, build).unwrap_or_else(|error| Err(format!("failed: {error:#}")));
     found.unwrap_or_else(|reason| {
         eprintln!("gpu: NOT measured: {reason}");
         skipped(&reason)
     })
 }
 
-/// The keys where nothing was measured.
 fn skipped(reason: &str) -> Map<String, Value> {
     let nothing =
         ["gpu_vs_torch", "gpu_mfu", "gpu_bf16_tokens_per_s"].map(|key| (key.to_owned(), Value::Null));
@@ -83,7 +79,7 @@ fn gpu() -> Result<String, String> {
     }
 }
 
-fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
+fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measurement> {
     let name = match gpu() {
         Ok(name) => name,
         Err(reason) => return Ok(Err(reason)),
@@ -145,12 +141,12 @@ fn compare(plan: &Value, python: &Path, build: bool) -> Result<Measured> {
     }
     let ratio = median(rates[0].iter().zip(&rates[1]).map(|(torch, muster)| muster / torch).collect());
     let medians = rates.clone().map(median);
-    let per_token = bench_train::operations(size)? / (number(size, "batch")? * number(size, "context")?);
+    let per_token = operations(size)? / (number(size, "batch")? * number(size, "context")?);
     let peak = peak(&name);
     let utilisation = medians.map(|rate| peak.map(|peak| rate * per_token / peak));
     let reason = peak
         .is_none()
-        .then(|| format!("the peak of {name:?} is not known: see PEAKS in xtask/src/bench_gpu.rs"));
+        .then(|| format!("the peak of {name:?} is not known: see PEAKS in xtask/src/bench/gpu.rs"));
     eprintln!(
         "gpu: {name}: ours over torch {ratio:.2}x; MFU torch {:?}, ours {:?}",
         utilisation[0], utilisation[1]

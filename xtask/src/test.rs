@@ -1,15 +1,15 @@
-//! What is run: tests, the simulator, the demo, benches.
+//! `cargo xtask test`, `sim` and `demo`: whatever runs the program.
 
 use crate::cargo::{self, PROFILE};
-use crate::{bench_data, bench_diloco, bench_train, nats, planted};
+use crate::{nats, planted};
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// The seeds of every run of the tests.
+/// The simulator's seeds in `cargo xtask test`.
 const SEEDS: &str = "0..200";
 
-/// What a run's closing lines add up to.
+/// The sum of the result lines of all test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
@@ -49,8 +49,8 @@ impl Tally {
     }
 }
 
-/// Every test, then the simulator, the bugs that it must catch, and the demo; each counts as one more test.
-/// The last line is the sum.
+/// Runs every test, then the simulator, the planted bugs and the demo, each of which counts as one test. The
+/// last line of output is the sum.
 pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> {
     nats::ensure()?;
     if !cargo::build(PROFILE)? {
@@ -60,19 +60,19 @@ pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> 
     let mut command = cargo::cargo(&["test", "--workspace", "--profile", PROFILE, "--no-fail-fast", "--"]);
     command.args(filter).env("MUSTER_BIN", cargo::binary(PROFILE, "muster"));
     let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo test")?;
-    for line in BufReader::new(child.stdout.take().context("read what the tests say")?).split(b'\n') {
+    for line in BufReader::new(child.stdout.take().context("read the output of the tests")?).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         tally.add(&line);
     }
-    // A test program that crashes has no closing line.
+    // A test program that crashes prints no result line.
     if !child.wait()?.success() && tally.failed == 0 {
         tally.step("cargo test", false);
     }
     if with_sim {
         tally.step(&format!("simulator, seeds {SEEDS}"), sim_once(SEEDS, &[])?);
-        let caught = planted::planted().unwrap_or_else(|error| {
+        let caught = planted::run().unwrap_or_else(|error| {
             println!("planted: error: {error:#}");
             false
         });
@@ -82,13 +82,12 @@ pub fn test(with_sim: bool, with_demo: bool, filter: &[String]) -> Result<bool> 
         tally.step("demo", demo_once(&[])?);
     }
     if tally.passed == 0 {
-        bail!("run any test at all");
+        bail!("run a test: none ran");
     }
     println!("{} passed, {} failed, {} ignored", tally.passed, tally.failed, tally.ignored);
     Ok(tally.failed == 0)
 }
 
-/// Simulated clusters, one per seed.
 pub fn sim(seeds: &str, rest: &[String]) -> Result<bool> {
     if !cargo::build(PROFILE)? {
         bail!("build the workspace");
@@ -101,7 +100,6 @@ fn sim_once(seeds: &str, rest: &[String]) -> Result<bool> {
     Ok(cargo::status(command.current_dir(cargo::root()).args(["--seeds", seeds]).args(rest))?.success())
 }
 
-/// The demo, from the binary that the tests ran with.
 pub fn demo(rest: &[String]) -> Result<bool> {
     if !cargo::build(PROFILE)? {
         bail!("build the workspace");
@@ -114,51 +112,12 @@ fn demo_once(rest: &[String]) -> Result<bool> {
     Ok(cargo::status(command.current_dir(cargo::root()).arg("demo").args(rest))?.success())
 }
 
-/// Measures.
-pub fn bench(name: &str, json: bool, profile: &str, rest: &[String]) -> Result<bool> {
-    match name {
-        "spine" => bench_spine(json, profile, rest),
-        "data" => bench_data::bench(json, profile, rest),
-        "train" => bench_train::bench(json, rest),
-        "diloco" => bench_diloco::bench(json, rest),
-        "collective" => bench_collective(json, profile, rest),
-        other => bail!(
-            "find a bench named {other:?}: there are `spine`, `data`, `train`, `diloco` and `collective`"
-        ),
-    }
-}
-
-/// The all-reduce against the loopback that it runs on; an example of the worker, so that it is built like
-/// it.
-fn bench_collective(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
-    if !cargo::build(profile)? {
-        bail!("build the workspace");
-    }
-    let mut command = Command::new(cargo::binary(profile, "examples/bench_collective"));
-    Ok(cargo::status(command.current_dir(cargo::root()).args(json.then_some("--json")).args(rest))?.success())
-}
-
-fn bench_spine(json: bool, profile: &str, rest: &[String]) -> Result<bool> {
-    nats::ensure()?;
-    // Cargo's own words go to standard error: standard output stays one JSON object.
-    if !cargo::build(profile)? {
-        bail!("build the workspace");
-    }
-    let mut command = Command::new(cargo::binary(profile, "bench_spine"));
-    command
-        .current_dir(cargo::root())
-        .env("MUSTER_BIN", cargo::binary(profile, "muster"))
-        .args(json.then_some("--json"))
-        .args(rest);
-    Ok(cargo::status(&mut command)?.success())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn closing_lines_add_up() {
+    fn result_lines_add_up() {
         let mut tally = Tally::default();
         tally.add(
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s",
