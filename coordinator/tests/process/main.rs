@@ -3,6 +3,7 @@
 
 mod garbage;
 mod harness;
+mod old_data;
 mod single;
 mod streams;
 mod three;
