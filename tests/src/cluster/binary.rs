@@ -1,12 +1,12 @@
-//! The binary under test: the one that was built with the tests, or one that `MUSTER_BIN` names.
+//! The binary under test: built with the tests, or named by `MUSTER_BIN`.
 
-use super::Error;
+use super::error::Error;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Where the binary `muster` is; builds it if it is not there.
+/// The path of the binary `muster`; builds it if necessary.
 pub fn muster() -> Result<PathBuf, Error> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(find).clone().ok_or(Error::Build)
@@ -16,7 +16,7 @@ fn find() -> Option<PathBuf> {
     if let Some(named) = env::var_os("MUSTER_BIN") {
         return Some(PathBuf::from(named)).filter(|path| path.exists());
     }
-    // Tests lie in `<target>/<profile>/deps`, other programs in `<target>/<profile>`.
+    // Tests are in `<target>/<profile>/deps`, other programs in `<target>/<profile>`.
     let own = env::current_exe().ok()?;
     let mut directory = own.parent()?;
     if directory.ends_with("deps") {

@@ -1,30 +1,29 @@
-//! The broker of a cluster: a real `nats-server`, or the embedded one in a process of its own.
+//! The broker of a cluster: a real `nats-server`, or the embedded broker as a separate process.
 
-use super::{Error, Process, wait_for};
+use super::error::Error;
+use super::process::Process;
+use super::progress_wait::wait_for;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 
-/// Which broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerKind {
     /// `nats-server` from the PATH.
     NatsServer,
-    /// The one that `muster up` uses where there is no `nats-server`.
+    /// The broker that `muster up` uses if there is no `nats-server`.
     Embedded,
 }
 
-/// A running broker.
 pub struct Broker {
     process: Process,
 }
 
 impl Broker {
-    /// Its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Starts a broker on loopback, and returns once it takes clients.
+    /// Starts a broker on loopback; returns once it accepts connections.
     pub fn start(kind: BrokerKind, port: u16, binary: &Path, directory: &Path) -> Result<Broker, Error> {
         let log = directory.join("broker.log");
         let process = match kind {

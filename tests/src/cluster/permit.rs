@@ -1,11 +1,10 @@
-//! One cluster at a time on this machine: a lock on a file, which the system gives back however its holder
-//! ends.
+//! One cluster at a time on this machine: a file lock, which the system releases however its holder ends.
 
-use super::Error;
+use super::error::Error;
 use std::env;
 use std::fs::File;
 
-/// The permission to run a cluster, until it is dropped.
+/// Allows one cluster to run, until it is dropped.
 pub struct Permit {
     _file: File,
 }

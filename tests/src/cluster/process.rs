@@ -1,7 +1,7 @@
-//! One child process: its output goes to a file, and it ends with this value, or with the test program,
-//! whichever ends first.
+//! A child process: its output goes to a file, and it is killed when its value is dropped or the test program
+//! ends.
 
-use super::Error;
+use super::error::Error;
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use std::fs::{self, File};
 use std::io;
@@ -9,10 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-/// How much of each log is shown after a failure.
 const LOG_BYTES_SHOWN: usize = 6_000;
 
-/// A running child process.
 pub struct Process {
     child: Child,
     name: String,
@@ -39,22 +37,21 @@ impl Process {
         Ok(Process { child, name })
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to end, with SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// Stops it where it stands, with SIGSTOP: a machine that hangs.
+    /// Sends SIGSTOP: from outside, the machine hangs.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets it go on, with SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
@@ -64,7 +61,7 @@ impl Process {
         kill_process(pid, signal).unwrap_or_else(|error| panic!("signal {}: {error}", self.name));
     }
 
-    /// Its exit, if it has ended.
+    /// `None` while it runs.
     pub fn exit(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap_or_else(|error| panic!("wait for {}: {error}", self.name))
     }
@@ -72,7 +69,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // An error means that it has ended by itself.
+        // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -86,7 +83,7 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Shows, on standard error, how each log in `directory` ends.
+/// Prints the end of each log in `directory` to standard error.
 #[expect(
     clippy::print_stderr,
     reason = "the only trace of a failure in a directory that is about to be deleted"
@@ -106,7 +103,7 @@ pub fn show_ends_of_logs(directory: &Path) {
     }
 }
 
-/// Whether a process with this id runs (one that has ended and is not yet waited for does not).
+/// Whether a process with this id runs; a zombie does not.
 pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
@@ -118,17 +115,17 @@ mod tests {
     use crate::cluster::wait_for;
 
     #[test]
-    fn a_process_ends_with_the_value_that_stands_for_it() {
+    fn a_process_ends_when_its_value_is_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let log = directory.path().join("sleeper.log");
         let arguments = ["-c", "echo awake; exec sleep 1000"].map(str::to_string);
         let mut process = Process::start(Path::new("/bin/sh"), &arguments, &log).unwrap();
-        wait_for("its first words", || {
+        wait_for("its first line", || {
             fs::read_to_string(&log).ok().filter(|text| text == "awake\n").ok_or(())
         });
         let pid = process.pid();
         process.freeze();
-        assert!(is_alive(pid) && process.exit().is_none(), "a frozen process has not ended");
+        assert!(is_alive(pid) && process.exit().is_none(), "a frozen process is still there");
         process.thaw();
         drop(process);
         assert!(!is_alive(pid));
@@ -137,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_was_asked_to_end_is_seen_to() {
+    fn the_exit_after_sigterm_is_seen() {
         let directory = tempfile::tempdir().unwrap();
         let arguments = ["1000".to_string()];
         let mut process =

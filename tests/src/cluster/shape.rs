@@ -1,20 +1,16 @@
-//! What a test asks for, and the addresses that come of it.
+//! The shape of a cluster, and the addresses of its coordinators.
 
-use super::BrokerKind;
+use super::broker::BrokerKind;
 use std::net::SocketAddr;
 
-/// A cluster as a test wants it.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// The cluster's name.
     pub name: &'static str,
     /// One or three.
     pub coordinators: usize,
-    /// How many workers.
     pub workers: usize,
-    /// What each worker says that it has, whatever the machine has.
+    /// What each worker offers, whatever the machine has.
     pub worker_cpus: u32,
-    /// Which broker.
     pub broker: BrokerKind,
 }
 
@@ -24,21 +20,17 @@ impl Default for Shape {
     }
 }
 
-/// A coordinator's name and addresses.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// `c1`, `c2`, …
     pub name: String,
-    /// Where the others reach it.
     pub peer: SocketAddr,
-    /// Where people reach it.
     pub http: SocketAddr,
-    /// The broker that all of them use.
     pub broker_port: u16,
 }
 
 impl Member {
-    /// Members with their ports: the broker's first, then two for each.
+    /// Assigns ports: the first to the broker, then two to each member.
     pub fn all(ports: &[u16]) -> Vec<Member> {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (broker_port, pairs) = (ports[0], ports[1..].chunks_exact(2));
@@ -53,7 +45,7 @@ impl Member {
             .collect()
     }
 
-    /// As in `--members`.
+    /// The member as it stands in `--members`.
     pub fn flag(&self) -> String {
         format!("{}={}/{}", self.name, self.peer, self.http)
     }

@@ -1,4 +1,4 @@
-//! A simulated client: one request under way at a time, asked again under the same id until it is answered.
+//! A simulated client: one open request at a time, sent again under the same id until it is answered.
 
 use super::workload;
 use muster_protocol::command::{CancelJob, Command, SubmitJob};
@@ -7,37 +7,34 @@ use muster_protocol::ids::{JobId, LogIndex, RequestId};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// A request that was not answered for so long is asked again, elsewhere.
-pub const PATIENCE_MS: u64 = 1_500;
+/// After this time without an answer, a request is sent again.
+pub const RESEND_MS: u64 = 1_500;
 
-/// A request under way.
+/// A request without an answer.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    /// What is asked, the same each time.
+pub struct OpenRequest {
     pub envelope: Envelope,
-    /// Which of its askings: an answer to an earlier one counts as well.
-    pub tries: u32,
-    /// The coordinator that is asked.
-    pub of: usize,
+    /// How often it was sent; answers to earlier attempts are dropped.
+    pub attempt_number: u32,
+    /// The coordinator that it goes to.
+    pub target: usize,
 }
 
-/// A client.
 #[derive(Default)]
 pub struct Client {
-    /// What it waits for.
-    pub asked: Option<Asked>,
-    /// Jobs of its own that it may cancel.
+    pub open_request: Option<OpenRequest>,
+    /// Its own jobs, which it may cancel.
     cancellable: Vec<JobId>,
 }
 
 impl Client {
-    /// Thinks of something to ask: another job, or an end to one. `None`: it has nothing more to ask.
-    pub fn think(
+    /// Draws the next request: submits a job, or cancels one. `None`: no job is left to submit.
+    pub fn next_request(
         &mut self,
         jobs_left: &mut usize,
         coordinators: usize,
         random: &mut ChaCha8Rng,
-    ) -> Option<&Asked> {
+    ) -> Option<&OpenRequest> {
         let command = match self.cancellable.pop() {
             Some(job) if random.random_bool(0.15) => {
                 Command::CancelJob(CancelJob { job, reason: "the client changed its mind".to_string() })
@@ -57,11 +54,11 @@ impl Client {
             cause: LogIndex(0),
             command,
         };
-        self.asked = Some(Asked { envelope, tries: 0, of: random.random_range(0..coordinators) });
-        self.asked.as_ref()
+        self.open_request =
+            Some(OpenRequest { envelope, attempt_number: 0, target: random.random_range(0..coordinators) });
+        self.open_request.as_ref()
     }
 
-    /// A job of its own was accepted.
     pub fn accepted(&mut self, job: JobId) {
         self.cancellable.push(job);
     }

@@ -1,4 +1,4 @@
-//! A simulated coordinator: a real replica, on a simulated disk, with clocks of its own.
+//! A simulated coordinator: a real replica on a simulated disk, with its own clocks.
 
 use super::disk::SimDisk;
 use super::settings::Settings;
@@ -9,40 +9,37 @@ use muster_replica::{Input, Now, Output, Replica, ReplicaConfig, ReplicaError};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-/// The cluster's name.
 pub const CLUSTER: &str = "simulated";
-/// A wall clock to begin with: some day in 2026.
+/// Where wall clocks begin: a day in 2026.
 const WALL_MS: i64 = 1_790_000_000_000;
-/// Snapshots come so often that a follower that was away needs one.
+/// So few that a follower which was down for a while needs a snapshot.
 const SNAPSHOT_EVERY_ENTRIES: u64 = 40;
-/// Entries that a snapshot leaves.
+/// Entries that stay in the log after a snapshot.
 const KEEP_ENTRIES: u64 = 6;
 
-/// A coordinator, running or not.
 pub struct Coordinator {
     config: ReplicaConfig,
     replica: Option<Replica>,
-    /// Outlives the process.
+    /// Survives crashes.
     pub disk: SimDisk,
-    /// Counted from 1; what was meant for an earlier life is dropped.
-    pub life: u32,
-    /// It does nothing until then: a machine that hangs.
+    /// Counted from 1; events for earlier incarnations are dropped.
+    pub incarnation: u32,
+    /// It hangs until then.
     pub paused_until: u64,
-    /// It is away until the log has gone on without it.
+    /// It stays down until the log has moved on without it.
     pub lost: bool,
-    /// What its wall clock is wrong by.
-    pub wall_off_ms: i64,
-    /// What arrived and was not handled yet.
+    pub wall_offset_ms: i64,
+    /// Inputs that wait for the next step.
     pub inbox: Vec<Input>,
-    /// A step is on its way.
+    /// A step is scheduled.
     pub step_due: bool,
-    began: u64,
-    /// Its monotonic clock is wrong by so many thousandths.
+    started_ms: u64,
+    /// How fast its monotonic clock runs, against 1,000.
     drift_per_mille: i64,
 }
 
 impl Coordinator {
-    /// All of a cluster's coordinators, none of them running.
+    /// A cluster's coordinators, none of them running.
     pub fn all(settings: &Settings, random: &mut ChaCha8Rng) -> Vec<Coordinator> {
         let ids = 1..=settings.coordinators as u64;
         let member = |id: u64| MemberConfig {
@@ -61,23 +58,23 @@ impl Coordinator {
                 config,
                 replica: None,
                 disk: SimDisk::default(),
-                life: 0,
+                incarnation: 0,
                 paused_until: 0,
                 lost: false,
-                wall_off_ms: 0,
+                wall_offset_ms: 0,
                 inbox: Vec::new(),
                 step_due: false,
-                began: 0,
+                started_ms: 0,
                 drift_per_mille: random.random_range(-5..=5),
             }
         };
         ids.map(coordinator).collect()
     }
 
-    /// Starts it from its disk.
+    /// Starts it with what its disk has.
     pub fn start(&mut self, now_ms: u64, random: &mut ChaCha8Rng) -> Result<(), ReplicaError> {
-        self.life += 1;
-        self.began = now_ms;
+        self.incarnation += 1;
+        self.started_ms = now_ms;
         self.inbox.clear();
         self.step_due = false;
         self.paused_until = 0;
@@ -87,24 +84,23 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Kills it where it stands.
     pub fn crash(&mut self, random: &mut ChaCha8Rng) {
         self.replica = None;
         self.inbox.clear();
         self.disk.crash(random);
     }
 
-    /// The running replica.
+    /// `None`: it is not running.
     pub fn replica(&self) -> Option<&Replica> {
         self.replica.as_ref()
     }
 
-    /// Handles what arrived, and settles. An error means that it was killed in the midst of it; what was
-    /// given out before is out.
+    /// Handles its inputs, and settles. An error means that it was killed during a disk operation; its
+    /// outputs up to then count.
     pub fn step(&mut self, now_ms: u64, out: &mut dyn FnMut(Output)) -> Result<(), DiskError> {
         let now = Now {
             mono_ms: self.mono_ms(now_ms),
-            wall_ms: u64::try_from(WALL_MS + self.wall_off_ms).unwrap_or(0) + now_ms,
+            wall_ms: u64::try_from(WALL_MS + self.wall_offset_ms).unwrap_or(0) + now_ms,
         };
         self.step_due = false;
         let Some(replica) = &mut self.replica else { return Ok(()) };
@@ -115,6 +111,6 @@ impl Coordinator {
     }
 
     fn mono_ms(&self, now_ms: u64) -> u64 {
-        (now_ms - self.began) * (1_000 + self.drift_per_mille) as u64 / 1_000
+        (now_ms - self.started_ms) * (1_000 + self.drift_per_mille) as u64 / 1_000
     }
 }

@@ -1,4 +1,4 @@
-//! A disk in memory that forgets what was not synced, and that may stop in the middle of anything.
+//! A disk in memory: a crash loses unsynced writes, and the process may be killed during any operation.
 
 use muster_replica::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -7,7 +7,6 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::io;
 
-/// What a disk holds.
 #[derive(Clone, Default)]
 struct Image {
     hard_state: HardState,
@@ -17,17 +16,17 @@ struct Image {
     blocks: BTreeMap<u64, Block>,
 }
 
-/// A write that is not durable yet.
+/// An unsynced write.
 #[derive(Clone)]
-enum Write {
+enum UnsyncedWrite {
     Append(HardState, ConfState, Vec<Entry>),
     Block(Block),
 }
 
 impl Image {
-    fn perform(&mut self, write: &Write) {
+    fn perform(&mut self, write: &UnsyncedWrite) {
         match write {
-            Write::Append(hard_state, conf_state, entries) => {
+            UnsyncedWrite::Append(hard_state, conf_state, entries) => {
                 self.hard_state = hard_state.clone();
                 self.conf_state = conf_state.clone();
                 if let Some(first) = entries.first() {
@@ -35,7 +34,7 @@ impl Image {
                 }
                 self.entries.extend(entries.iter().map(|entry| (entry.index, entry.clone())));
             }
-            Write::Block(block) => drop(self.blocks.insert(block.index.0, block.clone())),
+            UnsyncedWrite::Block(block) => drop(self.blocks.insert(block.index.0, block.clone())),
         }
     }
 
@@ -49,30 +48,28 @@ impl Image {
     }
 }
 
-/// A coordinator's disk.
 #[derive(Default)]
 pub struct SimDisk {
-    /// What a process that goes on sees.
+    /// What the running process reads.
     live: Image,
-    /// What is left after a crash, but for some of `log` and `ledger`.
+    /// What a crash leaves; some of the writes in `log` and `ledger` may be left too.
     durable: Image,
-    log: Vec<Write>,
-    ledger: Vec<Write>,
-    /// So many more operations, then the process is killed in the midst of one.
-    dies_after: Option<u32>,
+    log: Vec<UnsyncedWrite>,
+    ledger: Vec<UnsyncedWrite>,
+    /// After this many more operations the process is killed, during the next one.
+    fails_after: Option<u32>,
     counters: DiskCounters,
 }
 
 impl SimDisk {
-    /// Lets the process be killed in the midst of the so-many-th operation from here.
-    pub fn die_after(&mut self, operations: u32) {
-        self.dies_after = Some(operations);
+    /// Kills the process after this many more operations.
+    pub fn fail_after(&mut self, operations: u32) {
+        self.fails_after = Some(operations);
     }
 
-    /// The process is gone: of what was not synced, some is kept, never a later write without the earlier
-    /// ones.
+    /// Keeps a random prefix of the unsynced writes of each file.
     pub fn crash(&mut self, random: &mut ChaCha8Rng) {
-        self.dies_after = None;
+        self.fails_after = None;
         for writes in [std::mem::take(&mut self.log), std::mem::take(&mut self.ledger)] {
             let kept = random.random_range(0..=writes.len());
             writes[..kept].iter().for_each(|write| self.durable.perform(write));
@@ -81,7 +78,7 @@ impl SimDisk {
     }
 
     fn operation(&mut self) -> Result<(), DiskError> {
-        match &mut self.dies_after {
+        match &mut self.fails_after {
             None => Ok(()),
             Some(0) => Err(DiskError::Io {
                 place: "the simulated disk".to_string(),
@@ -118,7 +115,7 @@ impl Disk for SimDisk {
         let image = &self.live;
         let first_wanted = image.snapshot.as_ref().map_or(0, |snapshot| snapshot.get_metadata().index) + 1;
         let mut entries: Vec<Entry> = image.entries.values().cloned().collect();
-        // What lies before a gap that a snapshot left is of no use.
+        // Entries before a gap that a snapshot has left are useless.
         if entries.last().is_some_and(|entry| entry.index < first_wanted) {
             entries.clear();
         }
@@ -138,7 +135,7 @@ impl Disk for SimDisk {
         entries: &[Entry],
         sync: bool,
     ) -> Result<(), DiskError> {
-        let write = Write::Append(hard_state.clone(), conf_state.clone(), entries.to_vec());
+        let write = UnsyncedWrite::Append(hard_state.clone(), conf_state.clone(), entries.to_vec());
         self.live.perform(&write);
         self.log.push(write);
         self.operation()?;
@@ -150,7 +147,7 @@ impl Disk for SimDisk {
 
     fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), DiskError> {
         self.operation()?;
-        // A snapshot is durable on return, and nothing that was written before it is lost without it.
+        // A snapshot is durable when this returns, and so is everything that was written before it.
         self.sync_log();
         self.live.keep_snapshot(snapshot);
         self.durable.keep_snapshot(snapshot);
@@ -172,7 +169,7 @@ impl Disk for SimDisk {
             if self.live.blocks.get(&block.index.0).is_some_and(|held| held != block) {
                 return Err(DiskError::Differs { index: block.index.0 });
             }
-            let write = Write::Block(block.clone());
+            let write = UnsyncedWrite::Block(block.clone());
             self.live.perform(&write);
             self.ledger.push(write);
         }

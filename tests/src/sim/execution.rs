@@ -1,4 +1,4 @@
-//! A simulated attempt: a process that takes its time, says things to its agent, and ends, well or not.
+//! A simulated attempt: a process that runs for a while, sends frames to its agent, and succeeds or fails.
 
 use super::workload::{OPEN, PLANNER};
 use muster_protocol::attempt_call::{
@@ -14,35 +14,29 @@ use rand_chacha::ChaCha8Rng;
 
 /// What an attempt does next.
 #[derive(Debug)]
-pub enum Step {
-    /// Nothing, for so long.
+pub enum ExecutionStep {
+    /// Nothing, for this many milliseconds.
     Wait(u64),
-    /// It says this, and waits for the answer.
-    Say(AttemptFrame),
-    /// It ends.
+    /// Sends a frame, and waits for the reply.
+    Send(AttemptFrame),
     End(Outcome),
 }
 
-/// An attempt under way.
+/// A running attempt.
 #[derive(Debug)]
 pub struct Execution {
-    /// What it was started with.
     pub launch: Box<Launch>,
-    /// When it was started.
-    pub began: u64,
-    /// It is killed then at the latest: it was told to end.
-    pub killed_at: Option<u64>,
-    /// Counted up with each step: a step that was planned before is void.
+    pub started_ms: u64,
+    /// The number of steps so far; an event for an earlier step is dropped.
     pub turn: u64,
-    line: Line,
+    phase: ExecutionPhase,
     records_left: u64,
     fails: bool,
     run_ms: u64,
 }
 
-/// Where it is in what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
+enum ExecutionPhase {
     Starting,
     Working,
     Recording,
@@ -57,81 +51,80 @@ fn failed(message: &str) -> Outcome {
 }
 
 impl Execution {
-    /// An attempt that begins now; the seed says what will become of it.
+    /// An attempt that starts now. How long it runs, and whether it fails, is drawn.
     pub fn new(launch: Box<Launch>, now_ms: u64, random: &mut ChaCha8Rng) -> Execution {
         let long = random.random_bool(0.1);
         Execution {
             launch,
-            began: now_ms,
-            killed_at: None,
+            started_ms: now_ms,
             turn: 0,
-            line: Line::Starting,
+            phase: ExecutionPhase::Starting,
             records_left: random.random_range(0..4),
             fails: random.random_bool(0.08),
             run_ms: if long { random.random_range(2_000..8_000) } else { random.random_range(5..800) },
         }
     }
 
-    /// What it does next, after the answer to what it said last.
-    pub fn next(&mut self, answer: Option<AgentFrame>) -> Step {
+    /// The next step, after the reply to the last frame.
+    pub fn next(&mut self, answer: Option<AgentFrame>) -> ExecutionStep {
         self.turn += 1;
         if let Some(AgentFrame::Refused(detail)) = &answer {
-            return Step::End(failed(&detail.message));
+            return ExecutionStep::End(failed(&detail.message));
         }
         let answered = match answer {
             Some(AgentFrame::Answered(answered)) => Some(answered.answer),
             Some(AgentFrame::Taken(_) | AgentFrame::Refused(_)) | None => None,
         };
-        match self.line {
-            Line::Starting => {
-                self.line = Line::Working;
-                Step::Wait(self.run_ms)
+        match self.phase {
+            ExecutionPhase::Starting => {
+                self.phase = ExecutionPhase::Working;
+                ExecutionStep::Wait(self.run_ms)
             }
-            Line::Working if self.fails => Step::End(failed("it was drawn to fail")),
-            Line::Working | Line::Recording if self.records_left > 0 => {
-                self.line = Line::Recording;
+            ExecutionPhase::Working if self.fails => ExecutionStep::End(failed("it was drawn to fail")),
+            ExecutionPhase::Working | ExecutionPhase::Recording if self.records_left > 0 => {
+                self.phase = ExecutionPhase::Recording;
                 self.records_left -= 1;
                 self.record()
             }
-            Line::Working | Line::Recording if self.launch.stage_name == PLANNER => {
-                self.line = Line::Finding;
+            ExecutionPhase::Working | ExecutionPhase::Recording if self.launch.stage_name == PLANNER => {
+                self.phase = ExecutionPhase::Finding;
                 self.ask(1, CallRequest::FindStage(FindStage { name: OPEN.to_string() }))
             }
-            Line::Finding => match answered {
+            ExecutionPhase::Finding => match answered {
                 Some(CallAnswer::Found(found)) => {
-                    self.line = Line::Adding(found.stage);
+                    self.phase = ExecutionPhase::Adding(found.stage);
                     self.ask(2, CallRequest::AddChildren(AddChildren { children: children(found.stage) }))
                 }
-                other => Step::End(failed(&format!("no stage: {other:?}"))),
+                other => ExecutionStep::End(failed(&format!("no stage: {other:?}"))),
             },
-            Line::Adding(stage) => match answered {
+            ExecutionPhase::Adding(stage) => match answered {
                 Some(CallAnswer::Added(_)) => {
-                    self.line = Line::Sealing(stage);
+                    self.phase = ExecutionPhase::Sealing(stage);
                     self.ask(3, CallRequest::Seal(Seal { stage }))
                 }
-                other => Step::End(failed(&format!("no children: {other:?}"))),
+                other => ExecutionStep::End(failed(&format!("no children: {other:?}"))),
             },
-            Line::Sealing(_) => match answered {
-                Some(CallAnswer::Sealed(_)) => self.say_output(),
-                other => Step::End(failed(&format!("not sealed: {other:?}"))),
+            ExecutionPhase::Sealing(_) => match answered {
+                Some(CallAnswer::Sealed(_)) => self.send_output(),
+                other => ExecutionStep::End(failed(&format!("not sealed: {other:?}"))),
             },
-            Line::Working | Line::Recording => self.say_output(),
-            Line::Ending => Step::End(Outcome::Succeeded(Succeeded::default())),
+            ExecutionPhase::Working | ExecutionPhase::Recording => self.send_output(),
+            ExecutionPhase::Ending => ExecutionStep::End(Outcome::Succeeded(Succeeded::default())),
         }
     }
 
-    fn say_output(&mut self) -> Step {
-        self.line = Line::Ending;
-        Step::Say(AttemptFrame::Output(SetOutput {
+    fn send_output(&mut self) -> ExecutionStep {
+        self.phase = ExecutionPhase::Ending;
+        ExecutionStep::Send(AttemptFrame::Output(SetOutput {
             output: format!("{{\"of\":\"{}\"}}", self.launch.attempt),
         }))
     }
 
-    fn record(&self) -> Step {
+    fn record(&self) -> ExecutionStep {
         let seq = u64::from(self.launch.attempt.epoch) * 10 + (4 - self.records_left);
         let body = format!("{{\"step\":{seq}}}");
         let (key, wait) = ("train".to_string(), self.records_left.is_multiple_of(2));
-        Step::Say(AttemptFrame::Record(WriteRecord {
+        ExecutionStep::Send(AttemptFrame::Record(WriteRecord {
             key,
             seq,
             payload_hash: Digest::of(body.as_bytes()),
@@ -140,13 +133,12 @@ impl Execution {
         }))
     }
 
-    fn ask(&self, nonce: u64, request: CallRequest) -> Step {
-        Step::Say(AttemptFrame::Ask(Ask { nonce, request }))
+    fn ask(&self, nonce: u64, request: CallRequest) -> ExecutionStep {
+        ExecutionStep::Send(AttemptFrame::Ask(Ask { nonce, request }))
     }
 }
 
-/// Two that depend on nothing, and one that depends on both. Every attempt at a planner must ask for the
-/// same.
+/// The children that a planner adds, some depending on others. Every attempt at a planner must add the same.
 fn children(stage: StageIndex) -> Vec<ChildSpec> {
     let child = |after: Vec<TaskRef>| ChildSpec { stage, params: String::new(), after };
     let new = |index| TaskRef::New(TaskNumber { index });

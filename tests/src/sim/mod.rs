@@ -1,14 +1,13 @@
-//! Simulated clusters: the real cores and the real agents, over a simulated bus, peers, disks and clocks, all
-//! from one seed.
+//! Deterministic simulation of whole clusters: the real replicas and the real agents, over a simulated bus,
+//! network, disk and clock, all driven by one seed.
 //!
-//! Its one job is to bring about, quickly and again and again alike, what happens to real clusters once in
-//! months: lost, late, repeated and reordered messages, partitions, crashes that lose what was not synced,
-//! hangs, clocks that jump. First comes a safety phase, in which all of that happens; then everything heals,
-//! and all that was acknowledged must come to its end. It must never draw a number or read a clock outside
-//! the seed: a seed run twice gives the same trace.
+//! It provokes in seconds what real clusters see once in months: lost, late, repeated and reordered messages,
+//! partitions, crashes that lose unsynced writes, hangs, and clocks that jump. A run has two phases. In the
+//! fault phase all of that happens, and safety is checked; then everything heals, and every acknowledged job
+//! must end. The simulator must never draw a random number or read a clock outside the seed: the same seed
+//! always gives the same trace.
 //!
-//! What is simulated is what has no place in a test: networks, disks, processes. What decides is the
-//! product's own code.
+//! Networks, disks and processes are simulated; every decision is made by the product's own code.
 
 mod client;
 mod coordinator;
@@ -17,6 +16,7 @@ mod execution;
 mod faults;
 pub mod invariants;
 mod network;
+mod oracle;
 mod report;
 mod settings;
 mod trace;
@@ -29,7 +29,7 @@ pub use settings::Settings;
 
 use world::World;
 
-/// Runs one seed to its end.
+/// Runs one seed.
 pub fn run(seed: u64, settings: &Settings) -> Report {
     World::new(seed, settings.clone()).run()
 }

@@ -1,5 +1,4 @@
-//! Who can reach whom, how long it takes, and what is lost on the way. One network carries peers, bus and
-//! clients.
+//! The simulated network between coordinators, workers and clients: which messages arrive, and when.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -7,41 +6,36 @@ use std::collections::BTreeSet;
 
 /// A late message arrives within this time.
 const LATE_MS_MAX: u64 = 1_000;
-/// A very late one, which may have outlived the leader that it was meant for, or the lease that it was said
-/// under.
+/// A very late message arrives within this time: it may outlive the leader that it was sent to, or the lease
+/// that it was sent under.
 const VERY_LATE_MS_MAX: u64 = 6_000;
-/// One in so many late messages is very late.
+/// One in this many late messages is very late.
 const VERY_LATE_IN: u32 = 8;
 
-/// Somebody on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// A coordinator, by its position.
+pub enum Endpoint {
+    /// A coordinator, by index.
     Coordinator(usize),
-    /// A worker's agent, by its position.
+    /// A worker's agent, by index.
     Worker(usize),
-    /// A client, by its position.
+    /// A client, by index.
     Client(usize),
 }
 
-/// The network as it is now.
 #[derive(Default)]
 pub struct Network {
-    /// Messages from the first to the second are lost.
-    cut: BTreeSet<(Place, Place)>,
-    /// The broker is gone: nothing passes between coordinators and workers.
+    /// Messages from the first endpoint to the second are lost.
+    cut: BTreeSet<(Endpoint, Endpoint)>,
+    /// The broker is down: nothing passes between coordinators and workers.
     pub broker_is_down: bool,
-    /// Of a thousand messages, so many are lost.
     pub lost_per_mille: u32,
-    /// Of a thousand messages, so many arrive twice.
     pub repeated_per_mille: u32,
-    /// Of a thousand messages, so many are late, some of them very late.
     pub late_per_mille: u32,
 }
 
 impl Network {
-    /// Cuts one direction, or mends it.
-    pub fn set_cut(&mut self, from: Place, to: Place, cut: bool) {
+    /// Cuts one direction, or restores it.
+    pub fn set_cut(&mut self, from: Endpoint, to: Endpoint, cut: bool) {
         if cut {
             self.cut.insert((from, to));
         } else {
@@ -49,23 +43,23 @@ impl Network {
         }
     }
 
-    /// Everything arrives, once and soon.
+    /// Every message arrives from now on, once and soon.
     pub fn heal(&mut self) {
         *self = Network::default();
     }
 
-    fn passes(&self, from: Place, to: Place) -> bool {
-        let over_the_bus = matches!((from, to), (Place::Worker(_), _) | (_, Place::Worker(_)));
+    fn passes(&self, from: Endpoint, to: Endpoint) -> bool {
+        let over_the_bus = matches!((from, to), (Endpoint::Worker(_), _) | (_, Endpoint::Worker(_)));
         !(self.cut.contains(&(from, to)) || self.broker_is_down && over_the_bus)
     }
 
-    /// When a message arrives, after how many milliseconds: never, once or twice.
-    pub fn delays_ms(&self, from: Place, to: Place, random: &mut ChaCha8Rng) -> Vec<u64> {
-        if !self.passes(from, to) || self.happens(self.lost_per_mille, random) {
+    /// The delays of the copies of a message that arrive: none, one or two.
+    pub fn delays_ms(&self, from: Endpoint, to: Endpoint, random: &mut ChaCha8Rng) -> Vec<u64> {
+        if !self.passes(from, to) || self.occurs(self.lost_per_mille, random) {
             return Vec::new();
         }
         let calm = self.late_per_mille == 0;
-        let count = 1 + usize::from(self.happens(self.repeated_per_mille, random));
+        let count = 1 + usize::from(self.occurs(self.repeated_per_mille, random));
         let late = self.late_per_mille;
         let mut delay = || {
             let usual = if calm { 1 } else { random.random_range(1..6) };
@@ -80,7 +74,7 @@ impl Network {
         (0..count).map(|_| delay()).collect()
     }
 
-    fn happens(&self, per_mille: u32, random: &mut ChaCha8Rng) -> bool {
+    fn occurs(&self, per_mille: u32, random: &mut ChaCha8Rng) -> bool {
         per_mille > 0 && random.random_range(0..1_000) < per_mille
     }
 }

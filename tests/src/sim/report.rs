@@ -1,32 +1,28 @@
-//! What came of a run.
+//! The result of a run.
 
 use muster_protocol::ids::Digest;
 
-/// What was counted in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Messages that were delivered: between coordinators, to and from workers, to and from clients.
     pub messages: u64,
-    /// Messages that were lost.
     pub lost: u64,
-    /// Leaders that took over.
+    /// Coordinators that became leader.
     pub elections: u64,
     /// Coordinators and agents that crashed.
     pub crashes: u64,
     /// Snapshots that a leader sent and a follower installed.
     pub installs: u64,
-    /// Tasks that came to an end.
+    /// Tasks that ended.
     pub tasks: u64,
     /// Submits that were acknowledged.
     pub acknowledged: u64,
     /// Entries of the log that were applied.
     pub entries: u64,
-    /// Simulated time.
     pub simulated_ms: u64,
 }
 
 impl Stats {
-    /// Adds another run's counts.
     pub fn add(&mut self, other: &Stats) {
         self.messages += other.messages;
         self.lost += other.lost;
@@ -39,8 +35,8 @@ impl Stats {
         self.simulated_ms += other.simulated_ms;
     }
 
-    /// What a run must have seen to have shown anything; `None` if it has.
-    pub fn lacking(&self) -> Option<String> {
+    /// What a run must contain to prove anything, and did not; `None`: it contains everything.
+    pub fn missing_coverage(&self) -> Option<String> {
         let wanted = [
             ("elections", self.elections, 2),
             ("crashes", self.crashes, 2),
@@ -50,32 +46,27 @@ impl Stats {
         wanted
             .iter()
             .find(|(_, seen, least)| seen < least)
-            .map(|(what, seen, least)| format!("{seen} {what}, where each seed must see {least}"))
+            .map(|(what, seen, least)| format!("{seen} {what}, but each seed needs {least}"))
     }
 }
 
-/// Something that must hold did not.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which invariant.
+    /// Its name.
     pub invariant: &'static str,
-    /// What was seen.
     pub what: String,
 }
 
-/// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Which seed.
     pub seed: u64,
     /// The hash of the trace.
     pub trace: Digest,
-    /// The last entry that any coordinator applied, and the head of its chain.
+    /// The last index that any coordinator applied, and the chain head there.
     pub head: (u64, Digest),
-    /// The last lines of the trace.
     pub last: Vec<String>,
-    /// What was counted.
     pub stats: Stats,
-    /// The first thing that did not hold, if any.
+    /// The first violated invariant.
     pub failure: Option<Failure>,
 }

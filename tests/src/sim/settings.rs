@@ -1,24 +1,19 @@
-//! How long and how rough a simulated cluster's life is. The same for every seed; what differs is drawn from
-//! the seed.
+//! The settings of a run, the same for every seed.
 
-/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Coordinators.
     pub coordinators: usize,
-    /// Workers.
     pub workers: usize,
-    /// Clients, each with one request under way at a time.
     pub clients: usize,
-    /// How long things go wrong.
-    pub rough_ms: u64,
-    /// How long everything may take to come to its end once all is well.
-    pub heal_ms: u64,
-    /// Jobs in all.
+    /// How long faults are injected.
+    pub fault_phase_ms: u64,
+    /// How long the cluster may take to finish all jobs after that.
+    pub recovery_ms_max: u64,
+    /// Jobs of all clients.
     pub jobs: usize,
-    /// The lines of the trace that a failure shows.
+    /// How many lines of the trace a failure shows.
     pub lines_shown: usize,
-    /// Keep every line of the trace, not just the last ones.
+    /// Keep all lines of the trace.
     pub verbose: bool,
 }
 
@@ -28,8 +23,8 @@ impl Default for Settings {
             coordinators: 3,
             workers: 3,
             clients: 3,
-            rough_ms: 25_000,
-            heal_ms: 240_000,
+            fault_phase_ms: 25_000,
+            recovery_ms_max: 240_000,
             jobs: 24,
             lines_shown: 60,
             verbose: false,

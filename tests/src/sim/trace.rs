@@ -1,11 +1,10 @@
-//! What happened, line by line: its hash says whether two runs were the same, down to the bytes of messages,
-//! its last lines what led to a failure.
+//! The trace of a run. Its hash says whether two runs were the same, down to the bytes of messages; its last
+//! lines show what led to a failure.
 
 use muster_protocol::ids::Digest;
 use std::collections::VecDeque;
 use std::fmt;
 
-/// The trace of a run.
 pub struct Trace {
     hasher: blake3::Hasher,
     lines: VecDeque<String>,
@@ -13,13 +12,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// A trace that remembers its last `kept` lines.
+    /// A trace that keeps its last `kept` lines.
     pub fn new(kept: usize) -> Trace {
         Trace { hasher: blake3::Hasher::new(), lines: VecDeque::new(), kept }
     }
 
-    /// One more line.
-    pub fn say(&mut self, now_ms: u64, line: fmt::Arguments<'_>) {
+    pub fn log(&mut self, now_ms: u64, line: fmt::Arguments<'_>) {
         let line = format!("{now_ms:>7} {line}");
         self.hasher.update(line.as_bytes());
         self.hasher.update(b"\n");
@@ -29,18 +27,16 @@ impl Trace {
         self.lines.push_back(line);
     }
 
-    /// What is too much for a line counts all the same: two runs that differ in it were not the same.
+    /// Adds bytes to the hash without a line.
     pub fn absorb(&mut self, bytes: &[u8]) {
         self.hasher.update(&(bytes.len() as u64).to_le_bytes());
         self.hasher.update(bytes);
     }
 
-    /// The hash of all lines, and of what was absorbed between them.
     pub fn hash(&self) -> Digest {
         Digest(*self.hasher.finalize().as_bytes())
     }
 
-    /// The last lines.
     pub fn last(&self) -> Vec<String> {
         self.lines.iter().cloned().collect()
     }

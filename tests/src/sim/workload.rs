@@ -1,4 +1,4 @@
-//! What clients ask for: jobs of every kind that the machine knows, small, with every rule somewhere.
+//! The jobs that clients submit: small ones of every kind, drawn from the seed.
 
 use muster_protocol::ids::StageIndex;
 use muster_protocol::resources::Resources;
@@ -49,7 +49,6 @@ fn process() -> Work {
     Work::Process(ProcessWork { argv: vec!["simulated".to_string()], env: Vec::new(), cwd: String::new() })
 }
 
-/// A job, drawn from the seed.
 pub fn job(number: usize, random: &mut ChaCha8Rng) -> JobSpec {
     let stages = match number % 4 {
         0 => vec![stage("array", random.random_range(5..20), random)],

@@ -1,17 +1,17 @@
-//! The simulated world: everything that is on its way, in order of time, and everybody that it is on its way
-//! to.
+//! The simulated world: the queue of events, ordered by time, and everything that they happen to.
 
 mod bus;
 mod clients;
 mod coordinators;
-mod mishaps;
-mod verdicts;
+mod end_checks;
+mod fault_injection;
 mod workers;
 
 use super::client::Client;
 use super::coordinator::Coordinator;
 use super::faults::{self, Fault};
-use super::network::Network;
+use super::network::{Endpoint, Network};
+use super::oracle::Oracle;
 use super::report::{Failure, Report, Stats};
 use super::settings::Settings;
 use super::trace::Trace;
@@ -25,56 +25,100 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use verdicts::Oracle;
 
-/// A coordinator's and an agent's tick.
+/// Between two ticks of a coordinator or an agent.
 const TICK_MS: u64 = 50;
 
-/// Something that is about to happen.
+/// What happens at a point in time.
 enum Event {
-    /// A coordinator's time passes.
-    CoordinatorTick { which: usize, life: u32 },
-    /// A coordinator takes up what arrived.
-    CoordinatorStep { which: usize, life: u32 },
+    CoordinatorTick {
+        node: usize,
+        incarnation: u32,
+    },
+    /// A coordinator handles what has arrived.
+    CoordinatorStep {
+        node: usize,
+        incarnation: u32,
+    },
     /// A message between coordinators arrives.
-    Peer { to: usize, from: RaftId, message: PeerMessage },
+    Peer {
+        to: usize,
+        from: RaftId,
+        message: PeerMessage,
+    },
     /// A worker's message arrives at a coordinator.
-    Up { to: usize, envelope: Box<UpEnvelope> },
+    Up {
+        to: usize,
+        envelope: Box<UpEnvelope>,
+    },
     /// A leader's message arrives at a worker.
-    Down { to: usize, envelope: Box<DownEnvelope> },
-    /// An agent's time passes.
-    AgentTick { which: usize, life: u32 },
-    /// An attempt's process goes on.
-    Execution { which: usize, attempt: AttemptId, turn: u64, answer: Option<AgentFrame> },
+    Down {
+        to: usize,
+        envelope: Box<DownEnvelope>,
+    },
+    AgentTick {
+        node: usize,
+        incarnation: u32,
+    },
+    /// An attempt's process takes its next step.
+    Execution {
+        node: usize,
+        attempt: AttemptId,
+        turn: u64,
+        answer: Option<AgentFrame>,
+    },
     /// An attempt's process is killed.
-    Kill { which: usize, attempt: AttemptId },
-    /// A worker's lease may have ended.
-    Lease { which: usize, life: u32 },
-    /// A client thinks of something.
-    Client { which: usize },
-    /// A client's request arrives.
-    Ask { to: usize, client: usize, tries: u32, envelope: Box<Envelope> },
-    /// A client's answer arrives.
-    Answer { client: usize, request: RequestId, tries: u32, result: Result<Answer, CommandError> },
-    /// A client loses patience.
-    Impatient { client: usize, tries: u32 },
-    /// Something goes wrong.
+    Kill {
+        node: usize,
+        attempt: AttemptId,
+    },
+    /// A worker's lease may have expired.
+    Lease {
+        node: usize,
+        incarnation: u32,
+    },
+    /// A client makes its next request.
+    Client {
+        node: usize,
+    },
+    Ask {
+        to: usize,
+        client: usize,
+        attempt_number: u32,
+        envelope: Box<Envelope>,
+    },
+    Answer {
+        client: usize,
+        request: RequestId,
+        attempt_number: u32,
+        result: Result<Answer, CommandError>,
+    },
+    /// A client sends its request again.
+    ClientTimeout {
+        client: usize,
+        attempt_number: u32,
+    },
     Fault(Fault),
-    /// A killed coordinator starts again.
-    StartCoordinator { which: usize },
-    /// A killed coordinator starts again once the log has gone on this far without it.
-    StartBehind { which: usize, entries: u64 },
-    /// A killed agent starts again.
-    StartAgent { which: usize },
-    /// Somebody is heard again.
-    Mend { cuts: Vec<(super::network::Place, super::network::Place)> },
-    /// The broker is there again.
+    StartCoordinator {
+        node: usize,
+    },
+    /// A killed coordinator restarts once the log has this many entries.
+    RestartWhenBehind {
+        node: usize,
+        entries: u64,
+    },
+    StartAgent {
+        node: usize,
+    },
+    /// Connections are restored.
+    Mend {
+        cuts: Vec<(Endpoint, Endpoint)>,
+    },
     StartBroker,
-    /// The rough time is over.
+    /// The fault phase is over.
     Heal,
 }
 
-/// The world.
 pub struct World {
     seed: u64,
     settings: Settings,
@@ -85,7 +129,7 @@ pub struct World {
     coordinators: Vec<Coordinator>,
     workers: Vec<Worker>,
     clients: Vec<Client>,
-    /// Which client's asking a coordinator's token stands for, and of which request.
+    /// By token of a coordinator: the client, its attempt number, and the request.
     tokens: BTreeMap<u64, (usize, u32, RequestId)>,
     next_token: u64,
     jobs_left: usize,
@@ -98,7 +142,6 @@ pub struct World {
 }
 
 impl World {
-    /// A world in which nothing has happened yet.
     pub fn new(seed: u64, settings: Settings) -> World {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let coordinators = Coordinator::all(&settings, &mut random);
@@ -125,32 +168,32 @@ impl World {
             healed: false,
             settings,
         };
-        for which in 0..world.coordinators.len() {
-            world.at(0, Event::StartCoordinator { which });
+        for node in 0..world.coordinators.len() {
+            world.at(0, Event::StartCoordinator { node });
         }
-        for which in 0..world.workers.len() {
-            world.at(10, Event::StartAgent { which });
+        for node in 0..world.workers.len() {
+            world.at(10, Event::StartAgent { node });
         }
-        for which in 0..world.clients.len() {
-            world.at(1_000, Event::Client { which });
+        for node in 0..world.clients.len() {
+            world.at(1_000, Event::Client { node });
         }
         for (at, fault) in faults::plan(&world.settings, &mut world.random) {
             world.at(at, Event::Fault(fault));
         }
-        world.at(world.settings.rough_ms, Event::Heal);
+        world.at(world.settings.fault_phase_ms, Event::Heal);
         world
     }
 
-    /// Lets everything happen, until all is done or something does not hold. A panic of the product is a
-    /// failure like another.
+    /// Runs until every job has ended, or an invariant is violated. A panic of the product is a violation
+    /// too.
     pub fn run(mut self) -> Report {
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_the_end()));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_end()));
         if let Err(panic) = ran {
-            let words = panic
+            let message = panic
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            self.fail("no panic", words.unwrap_or_default());
+            self.fail("no panic", message.unwrap_or_default());
         }
         self.stats.simulated_ms = self.now_ms;
         self.stats.tasks = self.oracle.tasks();
@@ -164,71 +207,76 @@ impl World {
         }
     }
 
-    fn run_to_the_end(&mut self) {
-        let end_ms = self.settings.rough_ms + self.settings.heal_ms;
+    fn run_to_end(&mut self) {
+        let end_ms = self.settings.fault_phase_ms + self.settings.recovery_ms_max;
         while self.failure.is_none() {
             let Some(((at, _), event)) = self.queue.pop_first() else { return };
             self.now_ms = at;
-            self.happen(event);
-            if self.healed && self.queued.is_multiple_of(16) && self.unfinished().is_none() {
-                self.check_the_end();
+            self.dispatch(event);
+            if self.healed && self.queued.is_multiple_of(16) && self.unfinished_work().is_none() {
+                self.check_end_state();
                 return;
             }
             if at > end_ms {
-                let what = self.unfinished().unwrap_or_default();
-                self.fail("liveness", format!("{} ms after all is well: {what}", self.settings.heal_ms));
+                let what = self.unfinished_work().unwrap_or_default();
+                self.fail(
+                    "liveness",
+                    format!("{} ms after the last fault: {what}", self.settings.recovery_ms_max),
+                );
             }
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn dispatch(&mut self, event: Event) {
         match event {
-            Event::CoordinatorTick { which, life } => self.coordinator_tick(which, life),
-            Event::CoordinatorStep { which, life } => self.coordinator_step(which, life),
+            Event::CoordinatorTick { node, incarnation } => self.coordinator_tick(node, incarnation),
+            Event::CoordinatorStep { node, incarnation } => self.coordinator_step(node, incarnation),
             Event::Peer { to, from, message } => self.peer_arrives(to, from, message),
             Event::Up { to, envelope } => self.up_arrives(to, envelope),
             Event::Down { to, envelope } => self.down_arrives(to, envelope),
-            Event::AgentTick { which, life } => self.agent_tick(which, life),
-            Event::Execution { which, attempt, turn, answer } => {
-                self.execution_goes_on(which, attempt, turn, answer)
+            Event::AgentTick { node, incarnation } => self.agent_tick(node, incarnation),
+            Event::Execution { node, attempt, turn, answer } => {
+                self.execution_step(node, attempt, turn, answer)
             }
-            Event::Kill { which, attempt } => self.execution_is_killed(which, attempt),
-            Event::Lease { which, life } => self.lease_may_end(which, life),
-            Event::Client { which } => self.client_thinks(which),
-            Event::Ask { to, client, tries, envelope } => self.request_arrives(to, client, tries, *envelope),
-            Event::Answer { client, request, tries, result } => {
-                self.answer_arrives(client, request, tries, result)
+            Event::Kill { node, attempt } => self.kill_execution(node, attempt),
+            Event::Lease { node, incarnation } => self.expire_lease(node, incarnation),
+            Event::Client { node } => self.client_acts(node),
+            Event::Ask { to, client, attempt_number, envelope } => {
+                self.request_arrives(to, client, attempt_number, *envelope)
             }
-            Event::Impatient { client, tries } => self.client_loses_patience(client, tries),
-            Event::Fault(fault) => self.go_wrong(fault),
-            Event::StartCoordinator { which } => self.start_coordinator(which),
-            Event::StartBehind { which, entries } => self.start_behind(which, entries),
-            Event::StartAgent { which } => self.start_agent(which),
+            Event::Answer { client, request, attempt_number, result } => {
+                self.answer_arrives(client, request, attempt_number, result)
+            }
+            Event::ClientTimeout { client, attempt_number } => self.client_timed_out(client, attempt_number),
+            Event::Fault(fault) => self.inject(fault),
+            Event::StartCoordinator { node } => self.start_coordinator(node),
+            Event::RestartWhenBehind { node, entries } => self.restart_when_behind(node, entries),
+            Event::StartAgent { node } => self.start_agent(node),
             Event::Mend { cuts } => self.mend(&cuts),
             Event::StartBroker => self.start_broker(),
             Event::Heal => self.heal(),
         }
     }
 
-    /// Lets something happen in so many milliseconds.
+    /// Schedules an event in `in_ms` milliseconds.
     fn at(&mut self, in_ms: u64, event: Event) {
         self.queued += 1;
         self.queue.insert((self.now_ms + in_ms, self.queued), event);
     }
 
-    fn say(&mut self, line: std::fmt::Arguments<'_>) {
-        self.trace.say(self.now_ms, line);
+    fn log(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.log(self.now_ms, line);
     }
 
     fn fail(&mut self, invariant: &'static str, what: String) {
         if self.failure.is_none() {
-            self.say(format_args!("BROKEN {invariant}: {what}"));
+            self.log(format_args!("BROKEN {invariant}: {what}"));
             self.failure = Some(Failure { invariant, what });
         }
     }
 
-    fn hold(&mut self, verdict: Result<(), Failure>) {
-        if let Err(Failure { invariant, what }) = verdict {
+    fn check(&mut self, result: Result<(), Failure>) {
+        if let Err(Failure { invariant, what }) = result {
             self.fail(invariant, what);
         }
     }

@@ -1,5 +1,4 @@
-//! People who label while their worker and the leader are killed: what was acknowledged is there, and the job
-//! comes to its end.
+//! Labelling while the worker and the leader are killed: acknowledged labels are kept, and the job ends.
 
 use crate::{await_end, leader_api, task};
 use muster_protocol::ids::{JobId, TaskId};
@@ -16,16 +15,16 @@ use std::process::Output;
 
 const ITEMS: usize = 8;
 
-/// Somebody at the form of a job's only task, wherever that is.
-struct Person<'a> {
+/// Someone who labels through the form of a job's only task, wherever it runs.
+struct Annotator<'a> {
     cluster: &'a Cluster,
     http: &'a Client,
     task: TaskId,
     who: &'static str,
 }
 
-impl Person<'_> {
-    /// Where the form of the attempt that runs now is.
+impl Annotator<'_> {
+    /// The URL of the form of the running attempt.
     fn url(&self) -> String {
         wait_for("the form", || {
             let task = task(self.cluster, self.task);
@@ -40,7 +39,7 @@ impl Person<'_> {
         })
     }
 
-    /// Labels, again and again until it is acknowledged.
+    /// Labels an item; repeats until it is acknowledged.
     fn label(&self, item: usize, label: &str) {
         let body = json!({"who": self.who, "item": item.to_string(), "label": label});
         wait_for("an acknowledged label", || {
@@ -52,7 +51,7 @@ impl Person<'_> {
         });
     }
 
-    /// The labels of each item, as the form has them.
+    /// The labels of each item, as the form exports them.
     fn labels(&self) -> BTreeMap<String, Vec<(String, String)>> {
         let text = wait_for("the export", || {
             self.http
@@ -65,26 +64,26 @@ impl Person<'_> {
     }
 }
 
-fn person<'a>(cluster: &'a Cluster, http: &'a Client, task: TaskId, who: &'static str) -> Person<'a> {
-    Person { cluster, http, task, who }
+fn person<'a>(cluster: &'a Cluster, http: &'a Client, task: TaskId, who: &'static str) -> Annotator<'a> {
+    Annotator { cluster, http, task, who }
 }
 
 fn labels_of(text: &str) -> BTreeMap<String, Vec<(String, String)>> {
-    let said = |value: &Value| value.as_str().unwrap().to_owned();
+    let string = |value: &Value| value.as_str().unwrap().to_owned();
     let line = |line: &str| {
         let item: Value = serde_json::from_str(line).unwrap();
         let labels = item["labels"]
             .as_array()
             .unwrap()
             .iter()
-            .map(|label| (said(&label["who"]), said(&label["label"])));
-        (said(&item["id"]), labels.collect())
+            .map(|label| (string(&label["who"]), string(&label["label"])));
+        (string(&item["id"]), labels.collect())
     };
     text.lines().map(line).collect()
 }
 
 fn submit(cluster: &Cluster) -> JobId {
-    // The first lines of the vocabulary that have something to say.
+    // The first lines of a source file that are long enough.
     let source = include_str!("../../../protocol/src/limits.rs");
     let texts = source.lines().filter(|line| line.len() > 20).take(ITEMS);
     let items: String = texts.map(|text| format!("{}\n", json!({"text": text, "proposal": "doc"}))).collect();
@@ -98,7 +97,7 @@ fn submit(cluster: &Cluster) -> JobId {
     leader_api(cluster).submit(&job_of("people", stage), new_request()).unwrap()
 }
 
-fn said(output: &Output) -> String {
+fn printed(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -124,7 +123,7 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     assert_eq!(labels["2"], [("ann".to_owned(), "code".to_owned())], "the newer one counts");
     assert_eq!(task(&cluster, only).retries, 0);
 
-    // A label that is given while nobody leads waits for who does.
+    // A label that arrives without a leader waits for one.
     let leader = cluster.leader();
     cluster.kill_coordinator(leader);
     for item in 3..=4 {
@@ -143,24 +142,24 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     };
     fs::write(file, line(5, "ann", "doc") + "{}\n" + &line(99, "ann", "doc")).unwrap();
     let refused = cluster.muster(&["annotate", &id, "import", file]);
-    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
-    assert!(said(&refused).contains("line 2: "), "{}", said(&refused));
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
+    assert!(printed(&refused).contains("line 2: "), "{}", printed(&refused));
     fs::write(file, (5..=8).map(|item| line(item, "ann", "doc")).collect::<String>()).unwrap();
     let taken = cluster.muster(&["annotate", &id, "label", "import", file, "--json"]);
-    assert!(taken.status.success(), "{}", said(&taken));
+    assert!(taken.status.success(), "{}", printed(&taken));
     assert_eq!(
         serde_json::from_slice::<Value>(&taken.stdout).unwrap(),
         json!({"new": 4, "changed": 0, "repeated": 0})
     );
     let unknown = cluster.muster(&["annotate", &id, "nosuch", "status"]);
     assert!(
-        unknown.status.code() == Some(2) && said(&unknown).contains("there is label"),
+        unknown.status.code() == Some(2) && printed(&unknown).contains("there is label"),
         "{}",
-        said(&unknown)
+        printed(&unknown)
     );
     let export = cluster.directory().join("export.jsonl");
     let exported = cluster.muster(&["annotate", &id, "export", "-o", export.to_str().unwrap()]);
-    assert!(exported.status.success() && said(&exported).contains("8 items"), "{}", said(&exported));
+    assert!(exported.status.success() && printed(&exported).contains("8 items"), "{}", printed(&exported));
     assert_eq!(
         labels_of(&fs::read_to_string(&export).unwrap()),
         person(&cluster, &http, only, "ann").labels()
@@ -195,5 +194,5 @@ fn acknowledged_labels_outlive_the_worker_and_the_leader() {
     let labels = labels_of(&String::from_utf8(again.stdout).unwrap());
     assert!(labels.values().all(|labels| labels.len() == 2), "{labels:?}");
     let over = cluster.muster(&["annotate", &id, "open"]);
-    assert!(over.status.code() == Some(2) && said(&over).contains("has succeeded"), "{}", said(&over));
+    assert!(over.status.code() == Some(2) && printed(&over).contains("has succeeded"), "{}", printed(&over));
 }

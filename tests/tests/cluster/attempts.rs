@@ -1,4 +1,4 @@
-//! Attempts: how they end, what of them is left, and who restarts with whom.
+//! Attempts: how they end, what stays of them, and how gangs restart.
 
 use crate::{await_end, await_running, leader_api, task};
 use muster_protocol::ids::TaskId;
@@ -85,10 +85,10 @@ fn a_cancel_and_a_timeout_end_the_whole_process_group() {
 fn a_gang_starts_whole_and_restarts_whole() {
     let cluster = Cluster::start(Shape { coordinators: 1, workers: 2, ..Shape::default() }).unwrap();
     let api = leader_api(&cluster);
-    let seen = cluster.directory().join("seen");
+    let file = cluster.directory().join("seen");
     let script = format!(
         "echo $MUSTER_RANK $MUSTER_WORLD_SIZE $MUSTER_RENDEZVOUS $MASTER_ADDR:$MASTER_PORT >> {}; exec sleep 1000",
-        seen.display()
+        file.display()
     );
     let mut stage = stage_of("ranks", 2, process_of(&["sh", "-c", &script]));
     stage.gang = true;
@@ -97,8 +97,8 @@ fn a_gang_starts_whole_and_restarts_whole() {
     let job = api.submit(&job_of("gang", stage), new_request()).unwrap();
     let first = await_running(&cluster, job);
     assert_ne!(first[0].worker, first[1].worker, "3 of 4 CPUs each: one rank per worker");
-    let lines = wait_for("both ranks to say what they know", || {
-        let text = fs::read_to_string(&seen).unwrap_or_default();
+    let lines = wait_for("a line from both ranks", || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
         if text.lines().count() == 2 { Ok(text) } else { Err(text) }
     });
     for line in lines.lines() {
@@ -122,7 +122,7 @@ fn a_gang_starts_whole_and_restarts_whole() {
         rustix::process::Signal::KILL,
     )
     .unwrap();
-    wait_for("the gang's second life", || {
+    wait_for("the gang's second formation", || {
         let now = leader_api(&cluster).tasks(job).map_err(|error| error.to_string())?;
         let again =
             now.iter().zip(&first).all(|(now, then)| now.attempt > then.attempt && now.state == "running");

@@ -1,4 +1,4 @@
-//! The broker: absent, restarted, and the embedded one in place of a `nats-server`.
+//! The broker: absent, restarted, hanging, and the embedded one instead of `nats-server`.
 
 use crate::{await_end, await_running, leader_api};
 use muster_protocol::outcome::Terminal;
@@ -17,7 +17,7 @@ fn a_restarted_broker_loses_nothing_and_restarts_nothing() {
     let noops =
         api.submit(&job_of("noops", stage_of("only", 5_000, Work::Noop(Noop {}))), new_request()).unwrap();
     cluster.kill_broker();
-    // What is asked while there is no broker is accepted, and done when there is one.
+    // Jobs are accepted without a broker, and run when there is one again.
     let meanwhile =
         api.submit(&job_of("meanwhile", stage_of("only", 10, Work::Noop(Noop {}))), new_request()).unwrap();
     cluster.start_broker().unwrap();
@@ -40,7 +40,7 @@ fn a_broker_that_hangs_delays_and_loses_nothing() {
         .unwrap();
     let before = await_running(&cluster, sleepers);
     cluster.broker().freeze();
-    // Accepted, though nobody can be told of it; and what is not heard is said.
+    // The job is accepted although no worker can receive it, and the workers become suspect.
     let job =
         api.submit(&job_of("meanwhile", stage_of("only", 500, Work::Noop(Noop {}))), new_request()).unwrap();
     wait_for("the workers to be suspect", || {
@@ -61,7 +61,7 @@ fn a_broker_that_hangs_delays_and_loses_nothing() {
 }
 
 #[test]
-fn an_absent_broker_is_named_and_waited_for() {
+fn an_absent_broker_is_reported_and_waited_for() {
     let mut cluster = Cluster::start(Shape { coordinators: 1, workers: 1, ..Shape::default() }).unwrap();
     cluster.kill_broker();
     cluster.kill_coordinator(0);

@@ -28,7 +28,7 @@ fn a_killed_leader_loses_nothing_and_restarts_nothing() {
     }
     for (request, job) in &acknowledged {
         assert_eq!(await_end(&cluster, *job).terminal, Some(Terminal::Succeeded));
-        // The same request gets its first answer, whoever leads now.
+        // A repeated request gets its first answer from every leader.
         assert_eq!(leader_api(&cluster).submit(&spec, *request).unwrap(), *job);
     }
     let after = leader_api(&cluster).tasks(sleepers).unwrap();
@@ -36,7 +36,7 @@ fn a_killed_leader_loses_nothing_and_restarts_nothing() {
         assert_eq!((now.attempt, now.state.as_str()), (then.attempt, "running"));
     }
     let until = leader_api(&cluster).status().unwrap().applied;
-    let hashes: Vec<_> = (0..3)
+    let replays: Vec<_> = (0..3)
         .map(|index| {
             wait_for("every ledger to reach that index", || {
                 let status = cluster.api(index).status().map_err(|error| error.to_string())?;
@@ -47,16 +47,16 @@ fn a_killed_leader_loses_nothing_and_restarts_nothing() {
             })
         })
         .collect();
-    for replay in &hashes {
+    for replay in &replays {
         assert_eq!(
             (replay.state_hash, replay.chain, replay.verified),
-            (hashes[0].state_hash, hashes[0].chain, Some(true))
+            (replays[0].state_hash, replays[0].chain, Some(true))
         );
     }
 }
 
 #[test]
-fn a_leader_that_hangs_is_replaced_and_steps_down_when_it_wakes() {
+fn a_hanging_leader_is_replaced_and_steps_down_when_it_resumes() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let sleeper = leader_api(&cluster)
         .submit(&job_of("sleeper", stage_of("sleep", 1, process_of(&["sleep", "1000"]))), new_request())
@@ -66,13 +66,13 @@ fn a_leader_that_hangs_is_replaced_and_steps_down_when_it_wakes() {
     cluster.coordinator(old).freeze();
     let others: Vec<usize> = (0..3).filter(|index| *index != old).collect();
     let new = wait_for("another leader", || {
-        let seen: Vec<_> = others
+        let leaders: Vec<_> = others
             .iter()
             .map(|index| cluster.api(*index).status().map(|status| status.leader).unwrap_or_default())
             .collect();
         let agreed =
-            others.iter().find(|index| seen.iter().all(|leader| *leader == cluster.member(**index).name));
-        agreed.copied().ok_or(seen)
+            others.iter().find(|index| leaders.iter().all(|leader| *leader == cluster.member(**index).name));
+        agreed.copied().ok_or(leaders)
     });
     let job = cluster
         .api(new)
@@ -89,7 +89,7 @@ fn a_leader_that_hangs_is_replaced_and_steps_down_when_it_wakes() {
 }
 
 #[test]
-fn all_coordinators_killed_at_once_come_back_with_everything() {
+fn all_coordinators_killed_at_once_recover_everything() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let api = leader_api(&cluster);
     let spec = job_of("kept", stage_of("only", 5, Work::Noop(Noop {})));

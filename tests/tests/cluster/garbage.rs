@@ -1,4 +1,4 @@
-//! Garbage and truncated bytes on every door: the cluster says so, and goes on.
+//! Garbage and truncated bytes on every port: the cluster rejects them and keeps working.
 
 use crate::{await_end, leader_api};
 use muster_protocol::ids::{BootId, WorkerIdentity};
@@ -13,11 +13,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Sends bytes, and reads until the other side has had enough or says nothing more.
+/// Sends bytes, and reads until the other side closes or stays silent.
 fn throw(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-    // The other side may close before it has read everything.
+    // The other side may close early.
     let _ = stream.write_all(bytes);
     let _ = stream.read(&mut [0; 1024]);
 }
@@ -36,7 +36,7 @@ fn still_works(cluster: &Cluster) {
 }
 
 #[test]
-fn the_peer_port_and_the_api_take_no_harm() {
+fn garbage_does_not_harm_the_peer_port_or_the_api() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let mut random = StdRng::seed_from_u64(7);
     let leader = cluster.leader();
@@ -56,12 +56,15 @@ fn the_peer_port_and_the_api_take_no_harm() {
         let answer =
             api.post("/v1/jobs").header("Content-Type", "application/json").body(*body).send().unwrap();
         assert_eq!(answer.status().as_u16(), *status, "{body}");
-        let said: serde_json::Value = answer.json().unwrap();
-        assert!(said["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}: {said}");
+        let document: serde_json::Value = answer.json().unwrap();
+        assert!(
+            document["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{body}: {document}"
+        );
     }
     let oversized =
         api.post("/v1/jobs").header("Content-Type", "application/json").body(vec![b' '; 2 << 20]).send();
-    // Refused, or cut off while it was still being sent.
+    // Refused, or disconnected while sending.
     if let Ok(answer) = oversized {
         assert_eq!(answer.status().as_u16(), 413);
     }
@@ -70,12 +73,12 @@ fn the_peer_port_and_the_api_take_no_harm() {
         assert!(status.is_client_error(), "{path}: {status}");
     }
     assert!(cluster.coordinator(leader).exit().is_none());
-    assert_eq!(cluster.api(leader).status().unwrap().term, term, "nobody was voted for because of it");
+    assert_eq!(cluster.api(leader).status().unwrap().term, term, "no election was caused");
     still_works(&cluster);
 }
 
 #[test]
-fn the_subjects_take_no_harm() {
+fn garbage_does_not_harm_the_bus() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let mut random = StdRng::seed_from_u64(8);
     let port: u16 = cluster.nats().rsplit_once(':').unwrap().1.parse().unwrap();

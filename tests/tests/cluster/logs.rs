@@ -1,4 +1,4 @@
-//! Output of attempts, read live through the coordinator.
+//! The output of attempts, live and afterwards.
 
 use crate::{await_end, leader_api};
 use muster_tests::cluster::api::{job_of, new_request, process_of, stage_of};

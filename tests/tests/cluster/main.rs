@@ -1,20 +1,20 @@
-//! Real processes: what a cluster does when its parts are killed, hang, are fed garbage, or find their files
-//! not as they left them.
+//! End-to-end tests with real processes: clusters whose parts are killed, hang, receive garbage, or find
+//! their files damaged.
 //!
-//! One file per danger. Every test starts its own cluster on loopback, waits for progress, and ends its
-//! processes by id.
+//! One file per kind of failure. Every test starts its own cluster on loopback, waits for progress, and ends
+//! its processes by id.
 
 mod annotate;
 mod attempts;
 mod broker;
+mod cli_contract;
 mod coordinators;
-mod data;
-mod faces;
+mod data_dirs;
+mod data_prep;
 mod garbage;
 mod logs;
-mod mishaps;
-mod prepare;
 mod training;
+mod training_failures;
 mod workers;
 
 use muster_protocol::ids::{JobId, TaskId};
@@ -22,12 +22,11 @@ use muster_protocol::view::{JobView, TaskView};
 use muster_tests::cluster::api::Api;
 use muster_tests::cluster::{Cluster, wait_for};
 
-/// The leader's API.
 fn leader_api(cluster: &Cluster) -> Api {
     cluster.api(cluster.leader())
 }
 
-/// Waits until a job has ended, whoever leads.
+/// Waits until a job has ended, across changes of leader.
 fn await_end(cluster: &Cluster, job: JobId) -> JobView {
     wait_for(&format!("the end of {job}"), || {
         let view = leader_api(cluster).job(job).map_err(|error| error.to_string())?.job;
@@ -35,7 +34,7 @@ fn await_end(cluster: &Cluster, job: JobId) -> JobView {
     })
 }
 
-/// Waits until all tasks of a job run, and gives them.
+/// Waits until all tasks of a job run, and returns them.
 fn await_running(cluster: &Cluster, job: JobId) -> Vec<TaskView> {
     wait_for(&format!("{job} to run"), || {
         let tasks = leader_api(cluster).tasks(job).map_err(|error| error.to_string())?;
@@ -48,7 +47,7 @@ fn await_running(cluster: &Cluster, job: JobId) -> Vec<TaskView> {
     })
 }
 
-/// One task, as the leader sees it; waits for a leader that answers.
+/// A task as the leader sees it; waits for a leader that answers.
 fn task(cluster: &Cluster, task: TaskId) -> TaskView {
     wait_for("the task", || leader_api(cluster).task(task).map_err(|error| error.to_string()))
 }

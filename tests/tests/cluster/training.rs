@@ -1,5 +1,5 @@
-//! A training that is killed at random points, again and again: the same weights as undisturbed, and no
-//! sample used twice or left out.
+//! A training that is killed at random points, many times, ends with the same weights as an undisturbed one,
+//! and uses each sample once.
 
 use crate::{await_end, leader_api, task};
 use muster_protocol::event::Event;
@@ -14,24 +14,24 @@ use serde_json::{Value, json};
 use std::env;
 use std::path::Path;
 
-/// Kills in a run; `MUSTER_KILLS` asks for another number.
+/// Kills in a run, unless `MUSTER_KILLS` is set.
 const KILLS: u64 = 20;
-/// Kills in a run whose samples come from a loader, which may be hit as well.
-const KILLS_FED: u64 = 8;
-/// So many rounds are committed at least between two kills, so that the training gets on.
-const ROUNDS_BETWEEN: u64 = 1;
+/// Kills in a run whose samples come from a loader, which may be killed too.
+const KILLS_WITH_LOADER: u64 = 8;
+/// At least this many rounds are committed between two kills, so that the training makes progress.
+const ROUNDS_BETWEEN_KILLS: u64 = 1;
 /// The first rank's number in the job.
 const RANK_0: u32 = 4;
 
-/// A tiny model of the sources of the vocabulary, trained by `ranks` ranks; `fed` by a loader, or each making
-/// its samples.
-fn job(name: &str, ranks: u32, steps: u64, fed: bool) -> JobSpec {
+/// A job that trains a tiny model on the sources of `protocol` with `ranks` ranks, whose samples come from a
+/// loader or are made by each rank.
+fn job(name: &str, ranks: u32, steps: u64, with_loader: bool) -> JobSpec {
     let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     let mut params = json!({
         "steps": steps, "context": 16, "microbatches": 4, "sequences": 1, "hidden_size": 16, "intermediate_size": 24, "layers": 1,
         "heads": 2, "kv_heads": 1, "checkpoint_every": 10, "metrics_every": 1, "shares": "equal",
     });
-    if fed {
+    if with_loader {
         params["loader_stage"] = json!("load");
     }
     let stage = |name: &str, needs: &[u16], executor: &str, params: Value| {
@@ -49,7 +49,7 @@ fn job(name: &str, ranks: u32, steps: u64, fed: bool) -> JobSpec {
         stage("manifest", &[2], "data.manifest", json!({})),
         train,
     ];
-    if fed {
+    if with_loader {
         stages.push(stage("load", &[3], "data.load", json!({})));
     }
     let mut spec: JobSpec = serde_json::from_value(json!({"name": name, "stages": stages})).unwrap();
@@ -68,14 +68,14 @@ fn output(cluster: &Cluster, job: JobId) -> Value {
 }
 
 /// Rounds that rank 0 has committed, and whether the job has ended.
-fn stands(cluster: &Cluster, job: JobId) -> Result<(u64, bool), String> {
+fn progress_of(cluster: &Cluster, job: JobId) -> Result<(u64, bool), String> {
     let api = leader_api(cluster);
     let rank_0 = api.task(TaskId { job, index: RANK_0 }).map_err(|error| error.to_string())?;
     let ended = api.job(job).map_err(|error| error.to_string())?.job.terminal.is_some();
     Ok((rank_0.progress.get("round").map_or(0, |round| round.seq), ended))
 }
 
-/// Kills the newest process of a task, counted from the first rank, if it still runs.
+/// Kills the newest process of a task if it still runs; `place` counts from the first rank.
 fn kill_task(cluster: &Cluster, job: JobId, place: u32) {
     let attempt =
         leader_api(cluster).task(TaskId { job, index: RANK_0 + place }).ok().and_then(|task| task.attempt);
@@ -91,23 +91,23 @@ fn kill_task(cluster: &Cluster, job: JobId, place: u32) {
     };
     if let Some(pid) = pid.filter(|pid| ours(*pid)).and_then(|pid| rustix::process::Pid::from_raw(pid as i32))
     {
-        // It may have ended between the look and the kill.
+        // It may have ended since.
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
 #[test]
-fn killed_at_random_points_it_comes_to_the_same_weights_with_each_sample_once() {
-    survives(KILLS, false);
+fn a_killed_training_ends_with_the_same_weights_and_uses_each_sample_once() {
+    check_kills(KILLS, false);
 }
 
 #[test]
 fn a_loader_that_is_killed_too_changes_nothing() {
-    survives(KILLS_FED, true);
+    check_kills(KILLS_WITH_LOADER, true);
 }
 
-/// Two ranks that are killed come to the weights of one that is not, which makes its samples itself.
-fn survives(kills: u64, fed: bool) {
+/// Two ranks that are killed must end with the weights of one undisturbed rank without a loader.
+fn check_kills(kills: u64, with_loader: bool) {
     let kills: u64 = env::var("MUSTER_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(kills);
     let seed: u64 = env::var("MUSTER_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let steps = 10 * (6 * kills + 20);
@@ -117,12 +117,12 @@ fn survives(kills: u64, fed: bool) {
         leader_api(&cluster).submit(&job("undisturbed", 1, steps, false), new_request()).unwrap();
     assert_eq!(await_end(&cluster, undisturbed).terminal, Some(Terminal::Succeeded));
 
-    let killed = leader_api(&cluster).submit(&job("killed", 2, steps, fed), new_request()).unwrap();
+    let killed = leader_api(&cluster).submit(&job("killed", 2, steps, with_loader), new_request()).unwrap();
     let (mut done, mut reached) = (0, 0);
     while done < kills {
-        let wanted = reached + ROUNDS_BETWEEN + draw.random_range(0..2);
+        let wanted = reached + ROUNDS_BETWEEN_KILLS + draw.random_range(0..2);
         let (rounds, ended) =
-            wait_for(&format!("round {wanted} (seed {seed})"), || match stands(&cluster, killed) {
+            wait_for(&format!("round {wanted} (seed {seed})"), || match progress_of(&cluster, killed) {
                 Ok((rounds, ended)) if rounds >= wanted || ended => Ok((rounds, ended)),
                 Ok((rounds, _)) => Err(format!("round {rounds}")),
                 Err(error) => Err(error),
@@ -132,7 +132,7 @@ fn survives(kills: u64, fed: bool) {
         }
         reached = rounds;
         match draw.random_range(0..4) {
-            0 | 1 => kill_task(&cluster, killed, draw.random_range(0..2 + u32::from(fed))),
+            0 | 1 => kill_task(&cluster, killed, draw.random_range(0..2 + u32::from(with_loader))),
             2 => {
                 let index = draw.random_range(0..2);
                 cluster.kill_worker(index);
@@ -149,19 +149,19 @@ fn survives(kills: u64, fed: bool) {
     assert!(done * 2 > kills, "the training ended after {done} kills of {kills}");
     assert_eq!(await_end(&cluster, killed).terminal, Some(Terminal::Succeeded), "seed {seed}");
 
-    let (calm, wild) = (output(&cluster, undisturbed), output(&cluster, killed));
-    assert_eq!(calm["weights"], wild["weights"], "seed {seed}");
-    assert_eq!(calm["checkpoint"].as_str().map(str::len), wild["checkpoint"].as_str().map(str::len));
+    let (expected, found) = (output(&cluster, undisturbed), output(&cluster, killed));
+    assert_eq!(expected["weights"], found["weights"], "seed {seed}");
+    assert_eq!(expected["checkpoint"].as_str().map(str::len), found["checkpoint"].as_str().map(str::len));
     for job in [undisturbed, killed] {
         let audit = cluster.muster(&["audit", "samples", &job.to_string(), "--json"]);
-        let said = String::from_utf8_lossy(&audit.stdout).into_owned();
-        assert!(audit.status.success(), "seed {seed}: {said}");
-        let audit: Value = serde_json::from_str(&said).unwrap();
+        let printed = String::from_utf8_lossy(&audit.stdout).into_owned();
+        assert!(audit.status.success(), "seed {seed}: {printed}");
+        let audit: Value = serde_json::from_str(&printed).unwrap();
         let stage = &audit["stages"][0];
         assert_eq!(
             (&stage["consumed"], &stage["planned"]),
             (&json!(format!("0+{}", steps * 4)), &json!(steps * 4)),
-            "{said}"
+            "{printed}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Workers that are killed, hang, are cut off, drain, and come back.
+//! Workers that are killed, hang, drain and restart.
 
 use crate::{await_end, await_running, leader_api};
 use muster_protocol::outcome::Terminal;
@@ -8,7 +8,7 @@ use muster_tests::cluster::process::is_alive;
 use muster_tests::cluster::{Cluster, Shape, wait_for};
 use std::fs;
 
-/// Pids that tasks wrote into `file`, one line each.
+/// The process ids that tasks wrote into `file`, one per line.
 fn pids(file: &std::path::Path) -> Vec<u32> {
     fs::read_to_string(file).unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
 }
@@ -18,7 +18,7 @@ fn placed(tasks: &[TaskView], worker: &str) -> usize {
 }
 
 #[test]
-fn a_killed_agents_work_dies_with_it_and_runs_elsewhere() {
+fn attempts_die_with_a_killed_agent_and_run_elsewhere() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let file = cluster.directory().join("pids");
     let script = format!("echo $$ >> {}; exec sleep 1000", file.display());
@@ -39,7 +39,7 @@ fn a_killed_agents_work_dies_with_it_and_runs_elsewhere() {
     });
     assert!(after.iter().all(|task| task.retries == 0), "a lost worker costs no retry");
     let live = pids(&file).into_iter().filter(|pid| is_alive(*pid)).count();
-    assert_eq!(live, 4, "nothing of the killed agent lives on");
+    assert_eq!(live, 4, "no process of the killed agent is left");
     for (now, then) in after.iter().zip(&before).filter(|(_, then)| then.worker_name.as_deref() == Some("w2"))
     {
         assert_eq!(now.attempt, then.attempt, "what ran on the other worker was not touched");
@@ -63,16 +63,16 @@ fn a_hanging_worker_is_fenced_before_its_work_starts_elsewhere() {
         if moved { Ok(()) } else { Err(tasks[0].state.clone()) }
     });
     cluster.worker(index).thaw();
-    // Awake again, it finds that its lease has ended, and ends what it ran; it is taken back.
+    // It resumes, finds that its lease has expired, ends its attempts, and is registered again.
     let old = pids(&file)[0];
-    wait_for("the first attempt's end", || if is_alive(old) { Err("it lives") } else { Ok(()) });
+    wait_for("the first attempt's end", || if is_alive(old) { Err("it is alive") } else { Ok(()) });
     cluster.await_workers(2);
     let now = leader_api(&cluster).tasks(job).unwrap();
     assert_eq!((now[0].state.as_str(), now[0].attempt.map(|attempt| attempt.epoch)), ("running", Some(2)));
 }
 
 #[test]
-fn a_worker_drains_on_sigterm_and_keeps_its_id_when_it_comes_back() {
+fn a_worker_drains_on_sigterm_and_keeps_its_id_after_a_restart() {
     let mut cluster = Cluster::start(Shape::default()).unwrap();
     let id = |cluster: &Cluster| {
         leader_api(cluster)

@@ -1,26 +1,25 @@
-//! What a worker is told at its start.
+//! The settings of a worker.
 
 use muster_protocol::limits::QUEUED_PER_WORKER_MAX;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// How long a draining worker waits for what runs before it ends it.
+/// Default of [`WorkerConfig::drain_ms`].
 pub const DRAIN_MS_DEFAULT: u64 = 30_000;
-/// The first port that gangs get for their rendezvous.
+/// Default of [`WorkerConfig::rendezvous_port_first`].
 pub const RENDEZVOUS_PORT_FIRST_DEFAULT: u16 = 29_400;
-/// How many such ports there are.
+/// Default of [`WorkerConfig::rendezvous_ports`].
 pub const RENDEZVOUS_PORTS_DEFAULT: u16 = 100;
 
-/// What a worker is told at its start; [`WorkerConfig::new`] gives the defaults.
+/// The settings of a worker; [`WorkerConfig::new`] has the defaults.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
-    /// The cluster's name.
     pub cluster: String,
-    /// The data directory: identity, logs, scratch.
+    /// The data directory: identity, output of attempts, scratch.
     pub data: PathBuf,
     /// The broker: `nats://HOST:PORT`.
     pub nats: String,
-    /// For people; `None`: the host's name.
+    /// Shown to people; `None`: the host's name.
     pub name: Option<String>,
     /// Where other workers reach this one, without a port.
     pub address: String,
@@ -30,24 +29,24 @@ pub struct WorkerConfig {
     pub memory_mib: Option<u32>,
     /// Named counters to offer.
     pub counters: BTreeMap<String, u32>,
-    /// For constraints.
+    /// Matched by jobs' constraints.
     pub labels: BTreeMap<String, String>,
-    /// The directory of artifacts, which all workers share.
+    /// The directory of artifacts, shared by all workers.
     pub artifacts: PathBuf,
-    /// The program that `executor NAME` is asked of: this one.
+    /// Run as `PROGRAM executor NAME` for built-in work; by default, this program.
     pub executor_program: PathBuf,
-    /// Attempts to take beyond the resources, queued.
+    /// How many attempts to queue beyond those that run.
     pub queue: u32,
-    /// How long a draining worker waits for what runs before it ends it.
+    /// How long a draining worker waits for running attempts before it ends them.
     pub drain_ms: u64,
-    /// The first port that gangs get for their rendezvous.
+    /// Gangs get their rendezvous ports from here on.
     pub rendezvous_port_first: u16,
-    /// How many such ports there are.
+    /// How many rendezvous ports there are.
     pub rendezvous_ports: u16,
 }
 
 impl WorkerConfig {
-    /// A worker that offers all it has, under the host's name; artifacts lie in its data directory.
+    /// A worker that offers everything, under the host's name, with its artifacts in its data directory.
     pub fn new(
         cluster: impl Into<String>,
         data: impl Into<PathBuf>,

@@ -1,6 +1,7 @@
-//! A worker's data directory: one process at a time, one cluster, a format that this build reads, and the
-//! identity that is kept there.
+//! A worker's data directory, which keeps the worker's identity. It belongs to one cluster, and one process
+//! uses it at a time.
 
+use muster_host::durable;
 use muster_protocol::ids::WorkerIdentity;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -9,56 +10,23 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The format of the directory that this build writes, and the newest that it reads.
+/// The format that this build writes, and the newest that it reads.
 const FORMAT: u32 = 1;
 
-/// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
-    /// The file system said no.
-    #[error("use the data directory: {path}: {source}")]
-    Io {
-        /// Which file or directory.
-        path: PathBuf,
-        /// What it said.
-        source: io::Error,
-    },
-    /// Another worker has it.
-    #[error("use the data directory {path}: it is in use by {by}")]
-    InUse {
-        /// Which.
-        path: PathBuf,
-        /// By whom.
-        by: String,
-    },
-    /// A newer build wrote it.
+    #[error("cannot use the data directory: {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the data directory {path} is in use by {by}")]
+    InUse { path: PathBuf, by: String },
     #[error(
-        "use the data directory {path}: it has format {found}, but this build knows formats up to {FORMAT}; use a newer muster"
+        "the data directory {path} has format {found}, but this build reads formats up to {FORMAT}; use a newer muster"
     )]
-    Newer {
-        /// Which.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// It belongs to another cluster.
-    #[error("use the data directory {path}: it belongs to a worker of cluster {found}, not of {wanted}")]
-    OtherCluster {
-        /// Which.
-        path: PathBuf,
-        /// The cluster it belongs to.
-        found: String,
-        /// The cluster that was asked for.
-        wanted: String,
-    },
-    /// Its identity file is damaged, or it is no worker's.
-    #[error("use the data directory: {path} is not a worker's identity file: {why}")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    Newer { path: PathBuf, found: u32 },
+    #[error("the data directory {path} belongs to a worker of cluster {found}, not of {wanted}")]
+    OtherCluster { path: PathBuf, found: String, wanted: String },
+    #[error("cannot use the data directory: {path} is not a worker's identity file: {why}")]
+    Damaged { path: PathBuf, why: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,13 +36,13 @@ struct IdentityFile {
     cluster: String,
 }
 
-/// Only the format: whatever else a newer build writes must not hide it.
+/// Reads the format alone, since a newer build may write other fields.
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
 }
 
-/// An open data directory; it is free for others when this is dropped.
+/// A locked data directory; dropping this unlocks it.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
@@ -83,7 +51,7 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Opens or makes it. `fresh` is the identity that a new one gets.
+    /// Opens or creates it. `fresh` is the identity of a new one.
     pub fn open(path: &Path, cluster: &str, fresh: WorkerIdentity) -> Result<DataDir, DataError> {
         fs::create_dir_all(path).map_err(at(path))?;
         let path = path.canonicalize().map_err(at(path))?;
@@ -92,17 +60,16 @@ impl DataDir {
         let data = DataDir { path, identity, _lock: lock };
         let attempts = data.attempts();
         fs::create_dir_all(&attempts).map_err(at(&attempts))?;
-        // Output and parameters of jobs are nobody else's business.
+        // Other users must not read the output and parameters of jobs.
         fs::set_permissions(&attempts, fs::Permissions::from_mode(0o700)).map_err(at(&attempts))?;
         Ok(data)
     }
 
-    /// The worker's identity.
     pub fn identity(&self) -> WorkerIdentity {
         self.identity
     }
 
-    /// Where attempts have their directories.
+    /// The directory in which each attempt gets one of its own.
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts")
     }
@@ -124,9 +91,9 @@ fn lock(path: &Path) -> Result<File, DataError> {
         .map_err(at(&file))?;
     if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut by = String::new();
-        // Whoever has it wrote its number there; a short read tells less, not wrong.
-        let told = lock.read_to_string(&mut by).is_ok() && !by.trim().is_empty();
-        let by = if told { format!("process {}", by.trim()) } else { "another process".to_string() };
+        // The owner has written its process id there, or is about to.
+        let known = lock.read_to_string(&mut by).is_ok() && !by.trim().is_empty();
+        let by = if known { format!("process {}", by.trim()) } else { "another process".to_string() };
         return Err(DataError::InUse { path: path.to_path_buf(), by });
     }
     lock.set_len(0).map_err(at(&file))?;
@@ -142,7 +109,8 @@ fn identity(path: &Path, cluster: &str, fresh: WorkerIdentity) -> Result<WorkerI
             let identity = IdentityFile { format: FORMAT, worker: fresh, cluster: cluster.to_string() };
             let damaged =
                 |error: serde_json::Error| DataError::Damaged { path: file.clone(), why: error.to_string() };
-            write_durably(path, &file, &serde_json::to_vec_pretty(&identity).map_err(damaged)?)?;
+            durable::write(&file, &serde_json::to_vec_pretty(&identity).map_err(damaged)?)
+                .map_err(at(&file))?;
             return Ok(fresh);
         }
         Err(error) => return Err(at(&file)(error)),
@@ -162,14 +130,6 @@ fn identity(path: &Path, cluster: &str, fresh: WorkerIdentity) -> Result<WorkerI
         });
     }
     Ok(found.worker)
-}
-
-fn write_durably(directory: &Path, file: &Path, bytes: &[u8]) -> Result<(), DataError> {
-    let draft = file.with_extension("new");
-    let mut out = File::create(&draft).map_err(at(&draft))?;
-    out.write_all(bytes).and_then(|()| out.sync_all()).map_err(at(&draft))?;
-    fs::rename(&draft, file).map_err(at(file))?;
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(at(directory))
 }
 
 #[cfg(test)]
@@ -192,5 +152,14 @@ mod tests {
         assert!(matches!(open("a", 8), Err(DataError::Newer { found: 2, .. })));
         fs::write(temp.path().join("w/identity"), "nonsense").unwrap();
         assert!(matches!(open("a", 8), Err(DataError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_directory_of_commit_668e260_keeps_its_identity() {
+        let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/668e260/worker/identity");
+        let temp = tempfile::tempdir().unwrap();
+        fs::copy(old, temp.path().join("identity")).unwrap();
+        let data = DataDir::open(temp.path(), "test", WorkerIdentity(1)).unwrap();
+        assert_eq!(data.identity().to_string(), "b49edb55-4f46-48d3-9d7e-b8a3848b1a4d");
     }
 }

@@ -1,13 +1,12 @@
-//! What this machine has that this process may use, and how busy it is. Absent files and libraries mean less
-//! knowledge, never an error.
+//! The CPUs, memory and GPUs that this process may use, and how busy the machine is. A file or library that
+//! is absent is not an error: less is known.
 
-use crate::agent::Load;
+use crate::machine::Load;
 use muster_protocol::resources::GpuInfo;
 use nvml_wrapper::Nvml;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hardware {
     pub(crate) cpu_milli: u32,
@@ -15,7 +14,6 @@ pub(crate) struct Hardware {
     pub(crate) gpus: Vec<GpuInfo>,
 }
 
-/// Looks around.
 pub(crate) fn discover() -> Hardware {
     let groups = control_groups(&read("/proc/self/cgroup"));
     let allowed = field(&read("/proc/self/status"), "Cpus_allowed_list").map_or(0, |list| cpus_in(&list));
@@ -27,22 +25,22 @@ pub(crate) fn discover() -> Hardware {
     Hardware { cpu_milli, memory_mib: (memory_kib >> 10).try_into().unwrap_or(u32::MAX), gpus: gpus() }
 }
 
-/// Watches how busy the machine is.
+/// Measures how busy the machine is.
 #[derive(Debug, Default)]
 pub(crate) struct LoadMeter {
-    last: Ticks,
+    last: CpuTicks,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Ticks {
+struct CpuTicks {
     busy: u64,
     all: u64,
     cpus: u64,
 }
 
 impl LoadMeter {
-    /// How busy the machine was since the last look.
-    pub(crate) fn look(&mut self) -> Load {
+    /// How busy the machine was since the last sample.
+    pub(crate) fn sample(&mut self) -> Load {
         let now = ticks(&read("/proc/stat"));
         let (busy, all) = (now.busy.saturating_sub(self.last.busy), now.all.saturating_sub(self.last.all));
         self.last = now;
@@ -78,7 +76,7 @@ fn cpus_in(list: &str) -> u32 {
     list.split(',').filter_map(count).sum()
 }
 
-/// The process's control group and all around it: the narrowest limit holds.
+/// The process's control group and its ancestors: the lowest of their limits holds.
 fn control_groups(text: &str) -> Vec<PathBuf> {
     let Some(own) = text.lines().find_map(|line| line.strip_prefix("0::/")) else { return Vec::new() };
     let root = Path::new("/sys/fs/cgroup");
@@ -93,8 +91,8 @@ fn quota_milli(text: &str) -> Option<u32> {
     u32::try_from(quota.checked_mul(1_000)?.checked_div(period)?).ok().map(|milli| milli.max(1))
 }
 
-/// The first line of `/proc/stat`: idle and waiting for IO is not busy.
-fn ticks(text: &str) -> Ticks {
+/// Reads `/proc/stat`. Idle time and time spent waiting for IO do not count as busy.
+fn ticks(text: &str) -> CpuTicks {
     let values: Vec<u64> = text
         .lines()
         .next()
@@ -109,10 +107,10 @@ fn ticks(text: &str) -> Ticks {
     let is_cpu = |line: &&str| {
         line.strip_prefix("cpu").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    Ticks { busy: all - idle, all, cpus: text.lines().filter(is_cpu).count() as u64 }
+    CpuTicks { busy: all - idle, all, cpus: text.lines().filter(is_cpu).count() as u64 }
 }
 
-/// The GPUs that NVML shows; none without its library.
+/// The GPUs that NVML lists; empty without its library.
 fn gpus() -> Vec<GpuInfo> {
     let nvml = match Nvml::init() {
         Ok(nvml) => nvml,
@@ -122,7 +120,7 @@ fn gpus() -> Vec<GpuInfo> {
         }
     };
     let count = nvml.device_count().unwrap_or(0);
-    let look = |index: u32| {
+    let describe = |index: u32| {
         let device = nvml.device_by_index(index).ok()?;
         Some(GpuInfo {
             index: u16::try_from(index).ok()?,
@@ -133,7 +131,7 @@ fn gpus() -> Vec<GpuInfo> {
             uuid: device.uuid().unwrap_or_default(),
         })
     };
-    (0..count).filter_map(look).collect()
+    (0..count).filter_map(describe).collect()
 }
 
 #[cfg(test)]
@@ -141,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_words_are_understood() {
+    fn kernel_files_are_parsed() {
         for (list, cpus) in [("0-3,8", 5), ("0", 1), ("", 0), ("0-1\n", 2), ("x,3-1,7", 1)] {
             assert_eq!(cpus_in(list), cpus, "{list}");
         }
@@ -162,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_has_something() {
+    fn this_machine_has_a_cpu_and_memory() {
         let found = discover();
         assert!(found.cpu_milli >= 1 && found.memory_mib >= 1, "{found:?}");
-        LoadMeter::default().look();
+        LoadMeter::default().sample();
     }
 }

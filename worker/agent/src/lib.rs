@@ -1,18 +1,18 @@
-//! The agent of a worker: it holds attempts for the leader, runs their processes, and says what became of
-//! them.
+//! The agent of a worker: runs attempts for the leader and reports how they end.
 //!
-//! [`agent`] decides and does no IO; [`process`] drives it: it owns the bus, the processes, the sockets and
-//! the clock, and performs what the agent says, in order. **Boundary**: only [`bus`] knows NATS, and nothing
-//! here knows the coordinator's crates, or any ML.
+//! [`machine`] decides and does no IO. [`process`] drives it: one loop that owns the [`bus`], the
+//! [`attempts`], the [`hardware`] and the clock, and performs the machine's actions in order.
+//!
+//! **Boundary**: only [`bus`] names async-nats. Nothing here imports a coordinator's crate or any ML.
 
-pub mod agent;
 mod attempts;
 mod bus;
 mod config;
 mod data_dir;
 mod hardware;
+pub mod machine;
 mod process;
-mod server;
+mod socket;
 
 pub use bus::BusError;
 pub use config::{DRAIN_MS_DEFAULT, RENDEZVOUS_PORT_FIRST_DEFAULT, RENDEZVOUS_PORTS_DEFAULT, WorkerConfig};

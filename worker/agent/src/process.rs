@@ -1,12 +1,12 @@
-//! The worker as a process: one loop that owns everything, feeds the agent and performs what it says, in
-//! order.
+//! The worker as a process: one loop that owns everything, feeds the agent its inputs and performs its
+//! actions in order.
 
-use crate::agent::{Action, Agent, AgentConfig, Input};
-use crate::attempts::{Attempts, Surroundings, Tails, Warden, end_leftovers};
-use crate::bus::{Bus, BusError, Speaker};
+use crate::attempts::{AttemptProcesses, LogTails, ProcessReaper, SpawnEnv, end_orphans};
+use crate::bus::{Bus, BusError, BusIdentity};
 use crate::config::WorkerConfig;
 use crate::data_dir::{DataDir, DataError};
 use crate::hardware::{self, LoadMeter};
+use crate::machine::{Action, Agent, AgentConfig, AgentInput};
 use muster_protocol::ids::{BootId, WorkerIdentity};
 use muster_protocol::limits::QUEUED_PER_WORKER_MAX;
 use muster_protocol::resources::Resources;
@@ -19,89 +19,85 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// How often the agent looks at the time.
+/// How often the agent is told that time has passed.
 const TICK: Duration = Duration::from_millis(50);
-/// How often the machine's load is looked at.
+/// How often the machine's load is measured.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the worker says how it is.
+/// How often a status line is logged.
 const STATUS_INTERVAL: Duration = Duration::from_secs(60);
-/// Inputs that wait at most; then those who have some wait.
+/// At most this many inputs wait; then their senders wait.
 const INPUT_QUEUE: usize = 4_096;
-/// Inputs that are taken before what has gathered is said.
+/// At most this many inputs are handled before the agent sends what has gathered.
 const INPUTS_AT_ONCE: usize = 1_024;
 
-/// Why a worker does not run.
+/// Why a worker did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A name that cannot be part of a subject.
-    #[error("join cluster {0:?}: its name must have 1 to 64 lower-case letters, digits or hyphens")]
+    #[error(
+        "the cluster name {0:?} is not valid: it must have 1 to 64 lower-case letters, digits or hyphens"
+    )]
     ClusterName(String),
-    /// An amount that makes no sense.
-    #[error("offer {what}")]
-    Offer {
-        /// Which, and what would be right.
-        what: String,
-    },
-    /// The data directory.
+    #[error("cannot offer {cpus} CPUs: the number must be above 0")]
+    Cpus { cpus: f64 },
     #[error(transparent)]
     Data(#[from] DataError),
-    /// The bus.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The system.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
+    Io { what: &'static str, source: io::Error },
 }
 
 fn io_error(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
-/// Runs a worker until `shutdown` completes and it has drained: it takes no new work, waits `drain_ms` for
-/// what runs, then ends it with its grace. A SIGTERM or SIGINT that comes after `shutdown` ends what runs at
-/// once. An absent broker is no error: it is tried for ever.
+/// Runs a worker until `shutdown` completes and the worker has drained: it takes no new work, waits
+/// `drain_ms` for running attempts, then ends them with their grace. A SIGTERM or SIGINT after `shutdown`
+/// ends them at once. While the broker is absent, the worker keeps trying to connect.
+///
+/// # Errors
+/// If the configuration is not valid, or the data directory, the bus or a resource of the system cannot be
+/// used.
 pub async fn run(config: WorkerConfig, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     if !subjects::is_cluster_name(&config.cluster) {
         return Err(Error::ClusterName(config.cluster));
     }
     let fresh = WorkerIdentity(uuid::Uuid::new_v4().as_u128());
     let data = DataDir::open(&config.data, &config.cluster, fresh)?;
-    // First of all, while little is open: it is a copy of this process.
-    let warden = Warden::start().map_err(io_error("start the warden of processes"))?;
-    end_leftovers(&data.attempts());
+    // It is a fork of this process, so it starts before anything else is open.
+    let reaper = ProcessReaper::start().map_err(io_error("start the process reaper"))?;
+    end_orphans(&data.attempts());
     let hello = hello(&config, data.identity())?;
-    let speaker = Speaker { cluster: config.cluster.clone(), identity: hello.identity, boot: hello.boot };
-    let (inputs, heard) = mpsc::channel(INPUT_QUEUE);
+    let identity = BusIdentity { cluster: config.cluster.clone(), worker: hello.identity, boot: hello.boot };
+    let (inputs, received) = mpsc::channel(INPUT_QUEUE);
     let artifacts =
         std::path::absolute(&config.artifacts).map_err(io_error("find the directory of artifacts"))?;
-    let address = config.address.clone();
-    let surroundings = Surroundings {
+    let env = SpawnEnv {
         cluster: config.cluster.clone(),
-        address,
+        address: config.address.clone(),
         artifacts,
         executor_program: config.executor_program,
     };
-    let attempts = Attempts::new(data.attempts(), surroundings, warden, inputs.clone())
-        .map_err(io_error("get ready for attempts"))?;
-    let bus = Bus::start(&config.nats, speaker, inputs).await?;
+    let attempts = AttemptProcesses::new(data.attempts(), env, reaper, inputs.clone())
+        .map_err(io_error("prepare the directory of attempts"))?;
+    let bus = Bus::start(&config.nats, identity, inputs).await?;
     tracing::info!(
-        name = hello.name, identity = %hello.identity, cpu_milli = hello.capacity.cpu_milli, memory_mib = hello.capacity.memory_mib,
-        gpus = hello.capacity.gpus, "this worker is ready"
+        name = hello.name,
+        identity = %hello.identity,
+        cpu_milli = hello.capacity.cpu_milli,
+        memory_mib = hello.capacity.memory_mib,
+        gpus = hello.capacity.gpus,
+        "the worker is ready"
     );
-    let agent = Agent::new(AgentConfig { cluster: config.cluster, hello, drain_ms: config.drain_ms }, 0);
-    let tails = Tails::new(attempts.shared(), bus.chunks());
-    Loop {
+    let agent = Agent::new(AgentConfig { cluster: config.cluster, hello, drain_ms: config.drain_ms });
+    let tails = LogTails::new(attempts.context(), bus.chunks());
+    EventLoop {
         agent,
         attempts,
         tails,
         bus,
-        heard,
-        begun: Instant::now(),
+        received,
+        started: Instant::now(),
         load: LoadMeter::default(),
         actions: Vec::new(),
     }
@@ -116,7 +112,7 @@ fn hello(config: &WorkerConfig, identity: WorkerIdentity) -> Result<WorkerHello,
         Some(cpus) if cpus.is_finite() && (0.001..=4_000_000.0).contains(&cpus) => {
             (cpus * 1_000.0).round() as u32
         }
-        Some(cpus) => return Err(Error::Offer { what: format!("{cpus} CPUs: it must be a number above 0") }),
+        Some(cpus) => return Err(Error::Cpus { cpus }),
     };
     let capacity = Resources {
         cpu_milli,
@@ -140,27 +136,26 @@ fn hello(config: &WorkerConfig, identity: WorkerIdentity) -> Result<WorkerHello,
     })
 }
 
-/// The one loop.
-struct Loop {
+struct EventLoop {
     agent: Agent,
-    attempts: Attempts,
-    tails: Tails,
+    attempts: AttemptProcesses,
+    tails: LogTails,
     bus: Bus,
-    heard: mpsc::Receiver<Input>,
-    begun: Instant,
+    received: mpsc::Receiver<AgentInput>,
+    started: Instant,
     load: LoadMeter,
     actions: Vec<Action>,
 }
 
-/// Signals after the first; the agent ends at once.
-struct Impatience {
+/// Signals that come after `shutdown`.
+struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Impatience {
-    async fn next(listening: &mut Option<Impatience>) {
-        match listening {
+impl StopSignals {
+    async fn next(signals: &mut Option<StopSignals>) {
+        match signals {
             None => std::future::pending().await,
             Some(signals) => {
                 tokio::select! {
@@ -172,10 +167,10 @@ impl Impatience {
     }
 }
 
-impl Loop {
+impl EventLoop {
     async fn run(mut self, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
         tokio::pin!(shutdown);
-        let mut impatience = None;
+        let mut stop_signals = None;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut load = interval(LOAD_INTERVAL);
@@ -183,52 +178,52 @@ impl Loop {
         let mut status = interval(STATUS_INTERVAL);
         loop {
             let input = tokio::select! {
-                _ = tick.tick() => Input::Tick,
-                _ = load.tick() => Input::Load(self.load.look()),
-                Some(input) = self.heard.recv() => input,
-                _ = status.tick() => { self.say_status(); continue }
-                () = &mut shutdown, if impatience.is_none() => {
-                    tracing::info!("told to end: taking no new work, waiting for what runs");
-                    impatience = Some(Impatience {
+                _ = tick.tick() => AgentInput::Tick,
+                _ = load.tick() => AgentInput::Load(self.load.sample()),
+                Some(input) = self.received.recv() => input,
+                _ = status.tick() => { self.log_status(); continue }
+                () = &mut shutdown, if stop_signals.is_none() => {
+                    tracing::info!("draining: taking no new work, waiting for running attempts");
+                    stop_signals = Some(StopSignals {
                         terminate: signal(SignalKind::terminate()).map_err(io_error("listen for SIGTERM"))?,
                         interrupt: signal(SignalKind::interrupt()).map_err(io_error("listen for SIGINT"))?,
                     });
-                    Input::Drain
+                    AgentInput::Drain
                 }
-                () = Impatience::next(&mut impatience) => {
-                    tracing::info!("told to end at once");
-                    Input::Hurry
+                () = StopSignals::next(&mut stop_signals) => {
+                    tracing::info!("ending running attempts at once");
+                    AgentInput::Shutdown
                 }
             };
             self.handle(input);
             for _ in 0..INPUTS_AT_ONCE {
-                let Ok(input) = self.heard.try_recv() else { break };
+                let Ok(input) = self.received.try_recv() else { break };
                 self.handle(input);
             }
             let now_ms = self.now_ms();
             self.agent.settle(now_ms, &mut |action| self.actions.push(action));
             if self.perform() {
-                tracing::info!("this worker ends");
+                tracing::info!("the worker has stopped");
                 return Ok(());
             }
         }
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn handle(&mut self, input: Input) {
+    fn handle(&mut self, input: AgentInput) {
         let now_ms = self.now_ms();
         self.agent.handle(now_ms, input, &mut |action| self.actions.push(action));
     }
 
-    /// Performs what was decided, in order; whether all is done.
+    /// Performs the agent's actions in order. Returns whether the worker must exit.
     fn perform(&mut self) -> bool {
         let mut exit = false;
         for action in std::mem::take(&mut self.actions) {
             match action {
-                Action::Send(up) => self.bus.say(up),
+                Action::Send(up) => self.bus.send(up),
                 Action::Start(launch) => self.attempts.start(*launch),
                 Action::Signal { attempt, grace_ms } => self.attempts.signal(attempt, grace_ms),
                 Action::Reply { caller, frame } => self.attempts.reply(caller, frame),
@@ -241,20 +236,20 @@ impl Loop {
         exit
     }
 
-    fn say_status(&self) {
-        let noticed = self.agent.noticed(self.now_ms());
-        let counts = self.bus.counts();
+    fn log_status(&self) {
+        let status = self.agent.status(self.now_ms());
+        let counters = self.bus.counters();
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         tracing::info!(
-            worker = noticed.worker.map(|id| id.to_string()),
-            lease = noticed.lease,
-            held = noticed.held,
-            ignored = noticed.ignored,
-            missed = noticed.missed,
-            sent = count(&counts.sent),
-            received = count(&counts.received),
-            dropped = count(&counts.dropped),
-            malformed = count(&counts.malformed),
+            worker = status.worker.map(|id| id.to_string()),
+            lease = status.lease_holds,
+            held = status.held,
+            ignored = status.ignored,
+            missed = status.missed,
+            sent = count(&counters.sent),
+            received = count(&counters.received),
+            dropped = count(&counters.dropped),
+            malformed = count(&counters.malformed),
             "status"
         );
     }
@@ -267,29 +262,29 @@ mod tests {
     #[tokio::test]
     async fn without_a_broker_a_worker_waits_and_ends_when_told() {
         let temp = tempfile::tempdir().unwrap();
-        // Nobody listens on port 1.
+        // Nothing listens on port 1.
         let config = WorkerConfig::new("test", temp.path().join("w"), "nats://127.0.0.1:1");
         run(config.clone(), std::future::ready(())).await.unwrap();
         let owner = DataDir::open(&config.data, "test", WorkerIdentity(1)).unwrap();
-        assert_ne!(owner.identity(), WorkerIdentity(1), "it has had an identity");
-        let complaints = [
+        assert_ne!(owner.identity(), WorkerIdentity(1), "it already has an identity");
+        let failures = [
             (
                 WorkerConfig { cluster: "No Name".into(), ..config.clone() },
-                "join cluster \"No Name\": its name must have",
+                "the cluster name \"No Name\" is not valid",
             ),
-            (config.clone(), "use the data directory"),
+            (config.clone(), "the data directory"),
             (
                 WorkerConfig { data: temp.path().join("x"), cpus: Some(f64::NAN), ..config.clone() },
-                "offer NaN CPUs",
+                "cannot offer NaN CPUs",
             ),
             (
                 WorkerConfig { data: temp.path().join("y"), nats: "nats://:x:y".into(), ..config },
-                "understand the broker's address",
+                "the broker's address",
             ),
         ];
-        for (config, expected) in complaints {
-            let complaint = run(config, std::future::pending()).await.unwrap_err().to_string();
-            assert!(complaint.starts_with(expected), "{complaint}");
+        for (config, expected) in failures {
+            let message = run(config, std::future::pending()).await.unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 }

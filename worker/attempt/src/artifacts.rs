@@ -1,8 +1,8 @@
-//! Artifacts: bytes kept under their own hash, in an object store that all workers of a cluster reach.
+//! Artifacts: bytes stored under their own hash, in an object store that all workers of a cluster share.
 //!
-//! What is put is durable when `put` returns, and appears whole or not at all; what is read is hashed again,
-//! so that a damaged artifact is refused and never used. The log holds the hashes, never the bytes. Today the
-//! store is a directory; another `object_store` may take its place without a change outside this file.
+//! An artifact is durable when `put` returns, and appears whole or not at all. Reading hashes the bytes
+//! again, so a damaged artifact is never used. The log holds the hashes, never the bytes. The store is a
+//! directory; another `object_store` could replace it without a change outside this file.
 
 use muster_protocol::ids::{Digest, JobId};
 use object_store::local::LocalFileSystem;
@@ -13,31 +13,31 @@ use std::sync::Arc;
 use std::{fs, io};
 use tokio::runtime::{Builder, Runtime};
 
-/// The longest artifact.
+/// The largest artifact.
 pub const ARTIFACT_BYTES_MAX: usize = 4 << 30;
 
-/// The directory of a job's own beside the artifacts in `dir`: what one of its tasks leaves there, its later
-/// ones find, on whichever worker. It is `MUSTER_JOB_DIR`, and where relative paths in parameters begin.
-/// Whoever wants it makes it; nothing removes it.
+/// A job's own directory, beside the artifacts in `dir` (`MUSTER_JOB_DIR`): all its tasks share it, on every
+/// worker. Relative paths in parameters are relative to it. The first task that needs it creates it; nothing
+/// removes it.
 pub fn job_dir(dir: &Path, cluster: &str, job: JobId) -> PathBuf {
     dir.join("jobs").join(cluster).join(job.to_string())
 }
 
-/// An artifact could not be kept or read.
+/// Why an artifact could not be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store's directory can't be made or opened.
+    /// The store's directory can't be created or opened.
     #[error("open the artifacts in {dir}: {source}")]
     Open {
-        /// Where.
+        /// The directory.
         dir: PathBuf,
-        /// Why.
+        /// The error of the system.
         source: io::Error,
     },
     /// There is no such artifact.
     #[error("find artifact {hash}: there is no {path}")]
     Absent {
-        /// Which.
+        /// The artifact.
         hash: Digest,
         /// Where it should be.
         path: PathBuf,
@@ -45,19 +45,19 @@ pub enum Error {
     /// The bytes under that hash have another hash.
     #[error("trust artifact {hash}: {path} holds {bytes} bytes that hash to {found}")]
     Damaged {
-        /// Which.
+        /// The artifact.
         hash: Digest,
-        /// Where.
+        /// Its file.
         path: PathBuf,
         /// How many bytes there are.
         bytes: usize,
         /// Their hash.
         found: Digest,
     },
-    /// The artifact is longer than any may be.
+    /// The artifact is over [`ARTIFACT_BYTES_MAX`].
     #[error("keep an artifact of {bytes} bytes: the limit is {ARTIFACT_BYTES_MAX}")]
     TooLarge {
-        /// How long it would be.
+        /// Its size.
         bytes: usize,
     },
     /// The store is full.
@@ -65,15 +65,15 @@ pub enum Error {
         "keep artifact {hash} of {bytes} bytes: the store {dir} is full, {free} bytes are free ({source}); what is in it stays"
     )]
     Full {
-        /// Which.
+        /// The artifact.
         hash: Digest,
-        /// How many bytes it has.
+        /// Its size.
         bytes: usize,
         /// The store.
         dir: PathBuf,
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
-        /// What the system said.
+        /// The error of the store.
         source: Box<object_store::Error>,
     },
     /// The store failed.
@@ -81,16 +81,16 @@ pub enum Error {
     Store {
         /// `read`, `write` and the like.
         what: &'static str,
-        /// Which.
+        /// The artifact.
         hash: Digest,
-        /// Where.
+        /// Its file.
         path: PathBuf,
-        /// Why.
+        /// The error of the store.
         source: Box<object_store::Error>,
     },
 }
 
-/// A store of artifacts. Clones share it. Its calls block, so they are not for asynchronous code.
+/// A store of artifacts; clones share it. Its methods block: don't call them from async code.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
     dir: PathBuf,
@@ -100,10 +100,10 @@ pub struct Artifacts {
 }
 
 impl Artifacts {
-    /// Opens the store in the directory `dir`, and makes the directory if there is none.
+    /// Opens the store in the directory `dir`, and creates the directory if necessary.
     ///
     /// # Errors
-    /// When it can't be made or read.
+    /// If the directory can't be created or read.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Open { dir: dir.to_owned(), source };
         fs::create_dir_all(dir).map_err(failed)?;
@@ -116,16 +116,16 @@ impl Artifacts {
         })
     }
 
-    /// Keeps `bytes`, and gives their hash. To put the same bytes again changes nothing.
+    /// Stores `bytes`, and returns their hash. Storing the same bytes again changes nothing.
     ///
     /// # Errors
-    /// When the store fails, or the bytes are over the limit.
+    /// If the store fails, or the bytes are over the limit.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, Error> {
         if bytes.len() > ARTIFACT_BYTES_MAX {
             return Err(Error::TooLarge { bytes: bytes.len() });
         }
         let hash = Digest::of(bytes);
-        // A damaged artifact is healed by whoever makes the same bytes again.
+        // A damaged artifact is replaced.
         if self.get(hash).is_ok() {
             return Ok(hash);
         }
@@ -148,7 +148,7 @@ impl Artifacts {
     /// The bytes under `hash`, verified.
     ///
     /// # Errors
-    /// When there are none, they are damaged, or the store fails.
+    /// If there is no such artifact, it is damaged, or the store fails.
     pub fn get(&self, hash: Digest) -> Result<Vec<u8>, Error> {
         let read = self.runtime.block_on(async { self.store.get(&key(hash)).await?.bytes().await });
         let bytes = match read {
@@ -173,11 +173,11 @@ impl Artifacts {
         }
     }
 
-    /// Says that `owner` wants the artifact `hash` to stay, which need not be there yet. An owner is a name
+    /// Keeps the artifact `hash`, which may not exist yet, until `owner` unpins it. An owner is a name
     /// without `/`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn pin(&self, hash: Digest, owner: &str) -> Result<(), Error> {
         let put = self.runtime.block_on(self.store.put(&pins(hash).join(owner), bytes::Bytes::new().into()));
         put.map(drop).map_err(|source| {
@@ -185,10 +185,10 @@ impl Artifacts {
         })
     }
 
-    /// Takes away an artifact that nobody has pinned, or will.
+    /// Removes an artifact unless it is pinned. The caller knows that nobody will pin it.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn discard(&self, hash: Digest) -> Result<(), Error> {
         self.runtime.block_on(async {
             if self.pinned(hash).await? {
@@ -201,10 +201,10 @@ impl Artifacts {
         })
     }
 
-    /// Takes an owner's pin away; the artifact goes with its last pin. What was never pinned stays.
+    /// Removes an owner's pin, and the artifact with its last pin. An artifact that was never pinned stays.
     ///
     /// # Errors
-    /// When the store fails.
+    /// If the store fails.
     pub fn unpin(&self, hash: Digest, owner: &str) -> Result<(), Error> {
         let bytes = match self.get(hash) {
             Ok(bytes) => Some(bytes),
@@ -224,7 +224,7 @@ impl Artifacts {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
                 Err(source) => return Err(self.failed("remove", hash, source)),
             }
-            // Another owner may have pinned it and found it there, between the look and the removal.
+            // Another owner may have pinned it, and found it there, between the check and the removal.
             if let (Some(bytes), true) = (bytes, self.pinned(hash).await?) {
                 let put = self.store.put(&key(hash), bytes::Bytes::from(bytes).into()).await;
                 put.map_err(|source| self.failed("write", hash, source))?;
@@ -233,7 +233,6 @@ impl Artifacts {
         })
     }
 
-    /// Whether anybody wants it to stay.
     async fn pinned(&self, hash: Digest) -> Result<bool, Error> {
         let listed = self.store.list_with_delimiter(Some(&pins(hash))).await;
         listed
@@ -245,13 +244,13 @@ impl Artifacts {
         Error::Store { what, hash, path: self.path(hash), source: source.into() }
     }
 
-    /// Where the artifact `hash` is kept, for messages.
+    /// The file of the artifact `hash`, for messages.
     pub fn path(&self, hash: Digest) -> PathBuf {
         self.dir.join(key(hash).as_ref())
     }
 }
 
-/// Whether a failure comes of a file system without room, or of a quota.
+/// Whether the file system is full, or a quota is used up.
 fn is_full(error: &object_store::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
@@ -266,14 +265,14 @@ fn is_full(error: &object_store::Error) -> bool {
     false
 }
 
-/// `blake3/ab/cdef…`: two levels, so that no directory grows without end.
+/// `blake3/ab/cdef…`: two levels, so that no directory gets too large.
 fn key(hash: Digest) -> Key {
     let text = hash.to_string();
     let (algorithm, hex) = text.split_once(':').unwrap_or(("blake3", &text));
     Key::from(format!("{algorithm}/{}/{}", &hex[..2], &hex[2..]))
 }
 
-/// `pins/ab/cdef…`, below which each owner has an empty object.
+/// `pins/ab/cdef…`: below it, each owner has an empty object.
 fn pins(hash: Digest) -> Key {
     Key::from(format!("pins/{}", key(hash).as_ref().split_once('/').map_or("", |(_, rest)| rest)))
 }
@@ -305,7 +304,7 @@ mod tests {
         }
         artifacts.unpin(hash, "job-1.4").unwrap();
         assert_eq!(artifacts.get(hash).unwrap(), b"moments");
-        // Who has no pin takes nothing away.
+        // Unpinning without a pin changes nothing.
         artifacts.unpin(hash, "job-1.4").unwrap();
         artifacts.unpin(hash, "job-3.4").unwrap();
         assert_eq!(artifacts.get(hash).unwrap(), b"moments");

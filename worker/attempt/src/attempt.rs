@@ -1,10 +1,11 @@
-//! The attempt that an executor runs in: what its agent was told, its artifacts, and what it may ask the cluster.
+//! The attempt that an executor runs in: what its agent was told, its artifacts, and what it may ask the
+//! cluster.
 //!
 //! Executors read their own parameters; here they are the JSON texts of the launch.
 
 use crate::artifacts::{self, Artifacts, job_dir};
 use crate::client::{AttemptClient, ClientError, launch_from_env};
-use crate::pen::Pen;
+use crate::record_writer::RecordWriter;
 use muster_protocol::attempt_call::{
     AddChildren, CallAnswer, CallRequest, FindStage, Found, KeyedRecord, Seal, StageOutputs, TaskOutput,
     TaskProgress,
@@ -165,7 +166,7 @@ impl Attempt {
             cluster: cluster.clone(),
             address: address.clone(),
             job_dir: job_dir.clone(),
-            client: self.client.another()?,
+            client: self.client.another_connection()?,
             reads: FIRST_READ_NONCE * (1 + self.clones),
             clones: 0,
         })
@@ -245,8 +246,8 @@ impl Attempt {
     ///
     /// # Errors
     /// If the agent accepts no other connection, or the system no other thread.
-    pub fn record_writer(&self) -> Result<Pen, AttemptError> {
-        Ok(Pen::new(self.client.another()?)?)
+    pub fn record_writer(&self) -> Result<RecordWriter, AttemptError> {
+        Ok(RecordWriter::new(self.client.another_connection()?)?)
     }
 
     /// The newest record of each key that begins with `prefix`, of any attempt at `task`.

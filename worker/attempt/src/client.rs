@@ -1,4 +1,4 @@
-//! The attempt's end of its socket: blocking, one question at a time, no runtime needed.
+//! The attempt's end of its socket: blocking, with one request at a time on a connection.
 
 use super::frame::{self, FRAME_BYTES_MAX, FrameError};
 use muster_protocol::attempt_call::{
@@ -12,37 +12,37 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{env, fs, io};
 
-/// Why the agent could not be asked.
+/// Why a request to the agent failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The variable that names it is not set: this process does not run as an attempt.
-    #[error("find the agent: {variable} is not set; does this run as an attempt of a Muster worker?")]
+    /// An environment variable is not set: this process does not run as an attempt.
+    #[error("{variable} is not set: this process does not run as an attempt of a Muster worker")]
     NoAgent {
-        /// The variable.
+        /// The variable that is not set.
         variable: &'static str,
     },
-    /// The file or socket that the agent left is not usable.
-    #[error("reach the agent at {path}: {source}")]
+    /// A file or socket of the agent cannot be used.
+    #[error("cannot reach the agent at {path}: {source}")]
     Reach {
-        /// Where.
+        /// The file or socket.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A frame did not get through.
+    /// A frame could not be sent or read.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// The agent said no.
-    #[error("be heard by the agent: {0}")]
+    /// The agent, or the leader, refused the request.
+    #[error("the agent refused: {0}")]
     Refused(String),
-    /// The agent said something else than what was asked.
-    #[error("understand the agent: it sent {found}")]
-    OutOfTurn {
-        /// What it sent.
+    /// The agent sent a frame of another kind than expected.
+    #[error("the agent sent an unexpected {found}")]
+    UnexpectedFrame {
+        /// The kind of the frame.
         found: &'static str,
     },
-    /// A body is longer than is allowed.
-    #[error("pass {bytes} bytes on: a body or an output has at most {PROGRESS_BODY_BYTES_MAX}")]
+    /// A body or an output is over its limit.
+    #[error("a body or an output has at most {PROGRESS_BODY_BYTES_MAX} bytes, not {bytes}")]
     TooLong {
         /// Its length.
         bytes: usize,
@@ -57,28 +57,43 @@ pub struct AttemptClient {
 
 impl AttemptClient {
     /// Connects to the agent that started this process, by `MUSTER_SOCKET`.
+    ///
+    /// # Errors
+    /// If this process does not run as an attempt, or the socket cannot be reached.
     pub fn from_env() -> Result<Self, ClientError> {
         AttemptClient::connect(Path::new(&variable("MUSTER_SOCKET")?))
     }
 
-    /// Connects to the agent whose socket lies at `path`.
+    /// Connects to the agent whose socket is at `path`.
+    ///
+    /// # Errors
+    /// If the socket cannot be reached.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         let stream = UnixStream::connect(path)
             .map_err(|source| ClientError::Reach { path: path.display().to_string(), source })?;
         Ok(AttemptClient { stream })
     }
 
-    /// Another connection to the same agent, so that one may wait while the other goes on.
-    pub fn another(&self) -> Result<Self, ClientError> {
+    /// Opens another connection to the same agent, so that one can wait while the other is used.
+    ///
+    /// # Errors
+    /// If the socket cannot be reached.
+    pub fn another_connection(&self) -> Result<Self, ClientError> {
         let reach = |path: &Path, source| ClientError::Reach { path: path.display().to_string(), source };
-        let address = self.stream.peer_addr().map_err(|source| reach(Path::new("the other end"), source))?;
+        let address = self
+            .stream
+            .peer_addr()
+            .map_err(|source| reach(Path::new("the other end of the connection"), source))?;
         let path = address
             .as_pathname()
             .ok_or_else(|| reach(Path::new("a socket without a name"), io::ErrorKind::NotFound.into()))?;
         AttemptClient::connect(path)
     }
 
-    /// Records progress; with `wait` it returns once the record is applied, durably.
+    /// Records progress. With `wait`, it returns once the record is durably in the log.
+    ///
+    /// # Errors
+    /// If the body is too long, or the agent refuses the record.
     pub fn record(
         &mut self,
         key: impl Into<String>,
@@ -87,19 +102,25 @@ impl AttemptClient {
         body: impl Into<String>,
         wait: bool,
     ) -> Result<(), ClientError> {
-        let body = short(body.into())?;
-        self.taken(&AttemptFrame::Record(WriteRecord { key: key.into(), seq, payload_hash, body, wait }))
+        let body = within_limit(body.into())?;
+        self.send(&AttemptFrame::Record(WriteRecord { key: key.into(), seq, payload_hash, body, wait }))
     }
 
-    /// Says what this attempt's output is, should it end with exit code 0; a later one replaces it.
+    /// Sets the output that the attempt has if it ends with exit code 0; a later call replaces it.
+    ///
+    /// # Errors
+    /// If the output is too long, or the agent refuses it.
     pub fn output(&mut self, output: impl Into<String>) -> Result<(), ClientError> {
-        let output = short(output.into())?;
-        self.taken(&AttemptFrame::Output(SetOutput { output }))
+        let output = within_limit(output.into())?;
+        self.send(&AttemptFrame::Output(SetOutput { output }))
     }
 
-    /// Asks the cluster, and waits for its answer, however long there is no leader. `nonce` must be the same
-    /// for the same question in every attempt at the task, and another for another question. A rejection is
-    /// an answer: [`CallAnswer::Rejected`].
+    /// Asks the cluster, and waits for the answer, for as long as there is no leader. All attempts at a task
+    /// must use the same `nonce` for the same question, and a different one for each other question. A
+    /// rejection is an answer too: [`CallAnswer::Rejected`].
+    ///
+    /// # Errors
+    /// If the agent refuses the question, or the connection fails.
     pub fn ask(&mut self, nonce: u64, request: CallRequest) -> Result<CallAnswer, ClientError> {
         match self.exchange(&AttemptFrame::Ask(Ask { nonce, request }))? {
             AgentFrame::Answered(Answered { answer }) => Ok(answer),
@@ -107,7 +128,7 @@ impl AttemptClient {
         }
     }
 
-    fn taken(&mut self, frame: &AttemptFrame) -> Result<(), ClientError> {
+    fn send(&mut self, frame: &AttemptFrame) -> Result<(), ClientError> {
         match self.exchange(frame)? {
             AgentFrame::Taken(_) => Ok(()),
             other => Err(unexpected(other)),
@@ -121,7 +142,10 @@ impl AttemptClient {
     }
 }
 
-/// What this attempt is to run: the file that `MUSTER_LAUNCH` names.
+/// Reads what this attempt must run from the file that `MUSTER_LAUNCH` names.
+///
+/// # Errors
+/// If this process does not run as an attempt, or the file cannot be read.
 pub fn launch_from_env() -> Result<Launch, ClientError> {
     let path = variable("MUSTER_LAUNCH")?;
     let bytes = fs::read(&path).map_err(|source| ClientError::Reach { path, source })?;
@@ -132,7 +156,7 @@ fn variable(variable: &'static str) -> Result<String, ClientError> {
     env::var(variable).map_err(|_| ClientError::NoAgent { variable })
 }
 
-fn short(text: String) -> Result<String, ClientError> {
+fn within_limit(text: String) -> Result<String, ClientError> {
     if text.len() <= PROGRESS_BODY_BYTES_MAX {
         Ok(text)
     } else {
@@ -143,7 +167,7 @@ fn short(text: String) -> Result<String, ClientError> {
 fn unexpected(frame: AgentFrame) -> ClientError {
     match frame {
         AgentFrame::Refused(detail) => ClientError::Refused(detail.message),
-        AgentFrame::Taken(_) => ClientError::OutOfTurn { found: "Taken" },
-        AgentFrame::Answered(_) => ClientError::OutOfTurn { found: "Answered" },
+        AgentFrame::Taken(_) => ClientError::UnexpectedFrame { found: "Taken" },
+        AgentFrame::Answered(_) => ClientError::UnexpectedFrame { found: "Answered" },
     }
 }

@@ -1,17 +1,16 @@
-//! What an attempt's process uses of its worker: the agent's socket, records that a thread writes, and
-//! artifacts by hash.
+//! What an attempt's process uses of its worker: the agent's socket, a writer of progress records, and
+//! artifacts by hash. Environment variables say where they are.
 //!
-//! Programs of others reach all of it through the environment alone. **Boundary**: nothing here starts
-//! attempts, and nothing knows executors.
+//! **Boundary**: nothing here starts attempts or knows executors.
 #![warn(missing_docs)]
 
 pub mod artifacts;
 mod attempt;
 mod client;
 pub mod frame;
-mod pen;
+mod record_writer;
 
 pub use attempt::{Attempt, AttemptError};
 pub use client::{AttemptClient, ClientError, launch_from_env};
 pub use frame::{FRAME_BYTES_MAX, FrameError};
-pub use pen::{Pen, Receipt};
+pub use record_writer::{CommitHandle, RecordWriter};

@@ -4,7 +4,7 @@
 use super::error::Error;
 use super::params::Params;
 use muster_attempt::artifacts::{Artifacts, job_dir};
-use muster_attempt::{AttemptClient, Pen, launch_from_env};
+use muster_attempt::{AttemptClient, RecordWriter, launch_from_env};
 use muster_collective::Member;
 use muster_host::compute::Compute;
 use muster_protocol::attempt_call::{
@@ -104,7 +104,7 @@ impl Attempt {
             cluster: cluster.clone(),
             job_dir: job_dir.clone(),
             address: address.clone(),
-            client: self.client.another()?,
+            client: self.client.another_connection()?,
             reads: READS_FROM * (1 + self.besides),
             besides: 0,
         })
@@ -171,8 +171,8 @@ impl Attempt {
     }
 
     /// A writer of records beside this attempt, which waits for no record.
-    pub fn pen(&self) -> Result<Pen, Error> {
-        Ok(Pen::new(self.client.another()?)?)
+    pub fn pen(&self) -> Result<RecordWriter, Error> {
+        Ok(RecordWriter::new(self.client.another_connection()?)?)
     }
 
     /// What `task` recorded under keys that begin with `prefix`: the newest of each.

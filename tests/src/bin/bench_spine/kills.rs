@@ -1,9 +1,8 @@
-//! Coordinators are killed while submits arrive and two attempts use both cores: how long until the next
-//! command commits, and whether anything acknowledged was lost or anything running was restarted.
+//! Kills coordinators while submits arrive and two attempts keep both CPUs busy. Measures the time until the
+//! next command commits, and counts lost acknowledged submits and restarted attempts.
 
-use crate::Figures;
 use crate::load::{Acked, Load};
-use crate::sample::Sample;
+use crate::sample::{Figures, Sample};
 use muster_protocol::envelope::{Answer, Reply};
 use muster_protocol::event::Event;
 use muster_protocol::ids::{JobId, RequestId};
@@ -15,7 +14,7 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// Attempts that use a core each, from before the first kill until after the last.
+/// Attempts that keep a CPU busy each, from before the first kill until after the last.
 const TRAINERS: u32 = 2;
 
 /// Kills leaders first, then coordinators at random.
@@ -27,7 +26,7 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
     stage.request.cpu_milli = 1_000;
     let trainers =
         apis[0].submit(&job_of("trainers", stage), new_request()).expect("a quiet cluster takes a job");
-    let first_life = wait_for("the trainers to run", || {
+    let first_attempts = wait_for("the trainers to run", || {
         let tasks = apis[0].tasks(trainers).map_err(|error| error.to_string())?;
         if tasks.iter().all(|task| task.state == "running") { Ok(tasks) } else { Err(format!("{tasks:?}")) }
     });
@@ -63,7 +62,9 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
     let now = wait_for("the trainers' state", || api.tasks(trainers).map_err(|error| error.to_string()));
     let restarted = now
         .iter()
-        .filter(|task| first_life.iter().any(|before| before.id == task.id && before.attempt != task.attempt))
+        .filter(|task| {
+            first_attempts.iter().any(|before| before.id == task.id && before.attempt != task.attempt)
+        })
         .count();
     figures.insert(
         "failover_ms".to_string(),
@@ -75,7 +76,7 @@ pub fn measure(leader_kills: usize, kills: usize, submits_per_s: u32, figures: &
     figures.insert("restarted_attempts".to_string(), json!(restarted));
 }
 
-/// A restarted coordinator has applied what was committed when it came back.
+/// Waits until a restarted coordinator has applied what was committed when it restarted.
 fn await_caught_up(cluster: &Cluster, index: usize) {
     let target = wait_for("a leader's commit", || {
         cluster.api(cluster.leader()).status().map_err(|error| error.to_string())
@@ -87,7 +88,7 @@ fn await_caught_up(cluster: &Cluster, index: usize) {
     });
 }
 
-/// Acknowledged submits whose outcome, with the same job, is not in the ledger.
+/// Acknowledged submits that the ledger does not have with the same job.
 fn lost(api: &Api, acked: &[Acked]) -> usize {
     let mut recorded: HashMap<RequestId, JobId> = HashMap::new();
     for event in api.events(1).expect("the leader reads its ledger") {

@@ -1,5 +1,5 @@
-//! A steady stream of submits against all coordinators. What is acknowledged is remembered; what fails is
-//! sent again, under the same request id, until it is answered: it is unknown, never absent.
+//! A steady stream of submits to all coordinators. A submit that fails is sent again under the same request
+//! id until it is answered: its outcome is unknown, never absent.
 
 use muster_protocol::ids::{JobId, RequestId};
 use muster_protocol::spec::{JobSpec, Noop, Work};
@@ -9,25 +9,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Clients that submit side by side.
+/// Clients that submit in parallel.
 const CLIENTS: u32 = 32;
-/// After a failure, before the next attempt, at another coordinator.
+/// The pause after a failure, before the next coordinator is tried.
 const RETRY_MS: u64 = 10;
 
 /// An acknowledged submit.
 #[derive(Clone, Copy, Debug)]
 pub struct Acked {
-    /// When the attempt began that was answered.
+    /// When the attempt that was answered began.
     pub began: Instant,
-    /// When it was answered.
     pub acked: Instant,
-    /// Its id.
     pub request: RequestId,
-    /// The job.
     pub job: JobId,
 }
 
-/// A running stream; it ends when told to.
 pub struct Load {
     stop: Arc<AtomicBool>,
     acked: Arc<Mutex<Vec<Acked>>>,
@@ -35,7 +31,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// So many submits per second in all.
+    /// Starts `submits_per_s` submits per second, over all clients.
     pub fn start(apis: Vec<Api>, submits_per_s: u32) -> Load {
         let (stop, acked) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
         let interval = Duration::from_secs_f64(f64::from(CLIENTS) / f64::from(submits_per_s));
@@ -50,7 +46,6 @@ impl Load {
         Load { stop, acked, clients }
     }
 
-    /// What was acknowledged so far.
     pub fn acked(&self) -> Vec<Acked> {
         self.acked.lock().expect("no client panicked").clone()
     }
@@ -61,7 +56,7 @@ impl Load {
         acked.iter().filter(|one| one.began > moment).min_by_key(|one| one.acked).copied()
     }
 
-    /// Sends nothing new, waits for what is under way, and gives everything that was acknowledged.
+    /// Stops, waits for open submits, and returns everything that was acknowledged.
     pub fn end(self) -> Vec<Acked> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
@@ -88,7 +83,7 @@ fn submit_steadily(
             let began = Instant::now();
             match apis[at % apis.len()].submit(&spec, request) {
                 Ok(job) => break Acked { began, acked: Instant::now(), request, job },
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_transient() => {
                     at += 1;
                     thread::sleep(Duration::from_millis(RETRY_MS));
                 }
@@ -96,7 +91,7 @@ fn submit_steadily(
             }
         };
         acked.lock().expect("no client panicked").push(one);
-        // What could not be sent in time is not sent later in a heap: the stream goes on at its pace.
+        // Submits that are late are skipped, not sent in a burst.
         due = (due + interval).max(Instant::now());
     }
 }

@@ -1,9 +1,8 @@
-//! The figures of the spine, measured on real processes: three coordinators, workers, a real nats-server,
-//! real disks.
+//! Benchmarks of the scheduler on real processes: three coordinators, workers, a real nats-server, real
+//! disks.
 //!
-//! Its one job is to measure what a user would see, from outside: it knows the HTTP API and process ids,
-//! nothing else. With `--json` standard output is one object with the figures; everything else goes to
-//! standard error.
+//! It measures what a user sees, from outside: it uses the HTTP API and process ids only. Standard output has
+//! the figures; everything else goes to standard error.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is what it prints")]
 
 mod kills;
@@ -14,21 +13,22 @@ mod submit;
 mod worker_lost;
 
 use clap::Parser;
-use serde_json::{Map, Value};
+use sample::Figures;
+use serde_json::Value;
 
 #[derive(Parser)]
-#[command(about = "Measures the spine on real processes")]
+#[command(about = "Benchmarks the scheduler on real processes")]
 struct Arguments {
-    /// One JSON object on standard output.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// Only these parts: `submit`, `noop`, `worker-lost`, `kills`.
+    /// Run only these parts: `submit`, `noop`, `worker-lost`, `kills`.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Kills of leaders, each timed.
+    /// How many leaders to kill; each failover is timed.
     #[arg(long, default_value_t = 10)]
     leader_kills: usize,
-    /// Kills in all, the others of random coordinators.
+    /// How many coordinators to kill in all; those after the leaders are random.
     #[arg(long, default_value_t = 50)]
     kills: usize,
     /// Submits per second while coordinators are killed.
@@ -40,13 +40,10 @@ struct Arguments {
     /// Submits by one client, one after the other.
     #[arg(long, default_value_t = 1_000)]
     submits: usize,
-    /// Kills of a worker's agent.
+    /// How many workers' agents to kill.
     #[arg(long, default_value_t = 5)]
     worker_kills: usize,
 }
-
-/// What was measured, by name.
-type Figures = Map<String, Value>;
 
 fn main() {
     let arguments = Arguments::parse();

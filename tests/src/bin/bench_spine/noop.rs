@@ -1,8 +1,6 @@
-//! Tasks that do nothing, each with its own trip to a worker and back: how many per second, and what each
-//! costs.
+//! No-op tasks, each sent to a worker and reported back: how many per second, and the cost of each.
 
-use crate::Figures;
-use crate::sample::rounded;
+use crate::sample::{Figures, rounded};
 use muster_protocol::spec::{Noop, Work};
 use muster_protocol::view::StatusView;
 use muster_tests::cluster::api::{job_of, new_request, stage_of};
@@ -12,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Measures throughput and cost, then folds the ledger that came of it.
+/// Measures throughput and cost, then the replay of the ledger.
 pub fn measure(tasks: u32, figures: &mut Figures) {
     let cluster = Cluster::start(Shape::default()).expect("a cluster starts");
     let leader = cluster.leader();
@@ -67,7 +65,8 @@ fn delta(before: &StatusView, after: &StatusView, name: &str) -> u64 {
     of(after) - of(before)
 }
 
-/// Bytes of log entries as counted by the coordinator; where it does not count them, as they grew on disk.
+/// Bytes of log entries, as the coordinator counts them; an older one does not, so its growth on disk is
+/// used.
 fn log_bytes(before: &StatusView, after: &StatusView, before_bytes: u64, after_bytes: u64) -> u64 {
     if after.counters.contains_key("log_bytes") {
         delta(before, after, "log_bytes")
@@ -81,7 +80,7 @@ fn bytes_under(directory: &Path) -> u64 {
     let sizes = entries.map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => bytes_under(&entry.path()),
         Ok(metadata) => metadata.len(),
-        // Gone between the listing and the look: a segment that was dropped.
+        // A segment that was removed after it was listed.
         Err(_) => 0,
     });
     sizes.sum()

@@ -1,7 +1,10 @@
-//! Durations, and what is said of them.
+//! Measured durations, and the figures that are reported.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
+
+/// What is reported, by name.
+pub type Figures = Map<String, Value>;
 
 /// Measured durations.
 #[derive(Debug, Default)]
@@ -10,12 +13,11 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// One more.
     pub fn add(&mut self, duration: Duration) {
         self.durations.push(duration);
     }
 
-    /// The duration below which `percent` of all are, in milliseconds; nothing was measured: `null`.
+    /// The duration below which `percent` of all are, in milliseconds; `null` if nothing was measured.
     pub fn percentile_ms(&self, percent: usize) -> Value {
         let mut sorted = self.durations.clone();
         sorted.sort();
@@ -33,7 +35,7 @@ fn in_ms(duration: Duration) -> Value {
     json!(rounded(duration.as_secs_f64() * 1e3))
 }
 
-/// Three digits after the point are enough for anybody.
+/// Three digits after the decimal point.
 pub fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }

@@ -1,23 +1,22 @@
-//! How long one submit takes, acknowledged after it was applied: one client, one after the other.
+//! The latency of a submit, which is acknowledged after it was applied: one client, one submit at a time.
 
-use crate::Figures;
-use crate::sample::Sample;
+use crate::sample::{Figures, Sample};
 use muster_protocol::spec::{Noop, Work};
 use muster_tests::cluster::api::{Api, job_of, new_request, stage_of};
 use muster_tests::cluster::{Cluster, Shape};
 use serde_json::json;
 use std::time::Instant;
 
-/// First submits, not counted: connections, caches.
+/// The first submits are not counted: they fill connections and caches.
 const WARM_UP: usize = 50;
 
-/// Measures at the leader, and at a follower, which passes it on.
+/// Measures at the leader, and at a follower, which forwards to the leader.
 pub fn measure(submits: usize, figures: &mut Figures) {
     let cluster = Cluster::start(Shape { workers: 1, ..Shape::default() }).expect("a cluster starts");
     let leader = cluster.leader();
     let follower = (0..cluster.coordinators()).find(|index| *index != leader).expect("there are three");
     for (name, index) in [("submit_ms", leader), ("submit_at_follower_ms", follower)] {
-        let sample = one_after_the_other(&cluster.api(index), submits);
+        let sample = measure_sequentially(&cluster.api(index), submits);
         figures.insert(
             name.to_string(),
             json!({ "p50": sample.percentile_ms(50), "p99": sample.percentile_ms(99) }),
@@ -25,7 +24,7 @@ pub fn measure(submits: usize, figures: &mut Figures) {
     }
 }
 
-fn one_after_the_other(api: &Api, submits: usize) -> Sample {
+fn measure_sequentially(api: &Api, submits: usize) -> Sample {
     let spec = job_of("submitted", stage_of("only", 1, Work::Noop(Noop {})));
     let mut sample = Sample::default();
     for n in 0..submits + WARM_UP {

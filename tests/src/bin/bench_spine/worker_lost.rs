@@ -1,7 +1,7 @@
-//! A worker's agent is killed: how long until all its tasks run again, elsewhere, at defaults.
+//! Kills a worker's agent. Measures the time until all its tasks run again on other workers, with default
+//! settings.
 
-use crate::Figures;
-use crate::sample::Sample;
+use crate::sample::{Figures, Sample};
 use muster_protocol::ids::WorkerId;
 use muster_protocol::view::TaskView;
 use muster_tests::cluster::api::{Api, job_of, new_request, process_of, stage_of};
@@ -9,10 +9,10 @@ use muster_tests::cluster::{Cluster, Shape, wait_for};
 use serde_json::json;
 use std::time::Instant;
 
-/// Tasks that run while workers come and go.
+/// Tasks that run while workers are killed.
 const TASKS: u32 = 6;
 
-/// Kills each of three workers in turn.
+/// Kills the busiest of three workers, again and again.
 pub fn measure(kills: usize, figures: &mut Figures) {
     let shape = Shape { workers: 3, ..Shape::default() };
     let mut cluster = Cluster::start(shape).expect("a cluster starts");

@@ -1,4 +1,4 @@
-//! Runs simulated clusters, one per seed, and says what did not hold.
+//! Runs simulated clusters, one per seed, and reports violated invariants.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose result is what it prints")]
 
 use clap::Parser;
@@ -20,28 +20,26 @@ use std::time::Instant;
     after_help = "Example: sim --seeds 0..200\nOne seed, with its whole trace: sim --seeds 17 --verbose"
 )]
 struct Arguments {
-    /// `A..B`, B not included; or one seed.
+    /// `A..B` without B, or a single seed.
     #[arg(long, default_value = "0..200", value_parser = seeds)]
     seeds: Range<u64>,
-    /// Print the whole trace of the first seed that fails, or of the only one.
+    /// Print the whole trace of the first seed that fails, or of a single seed.
     #[arg(long)]
     verbose: bool,
-    /// Run the first seed, and every so-many-th, twice, and compare the traces; so too each seed that fails.
-    /// 0: none.
+    /// Run the first seed, every Nth after it and each that fails twice, and compare the traces; 0: never.
     #[arg(long, default_value_t = 20)]
     twice_every: u64,
-    /// Expect a failure: the product has a planted bug, which must be caught. One line says by which seed and
-    /// which invariant.
+    /// Expect a planted bug to be caught; print the seed and the invariant that caught it in one line.
     #[arg(long)]
     planted: bool,
-    /// Seeds at the same time.
+    /// How many seeds to run in parallel.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Write each seed, the last index of its log and the head of its chain there, a line each: what two builds
-    /// must agree on if they are to decide alike.
+    /// Write a line for each seed: the seed, the last index of its log, and the chain head there. Two builds
+    /// that decide alike write the same file.
     #[arg(long, value_name = "FILE")]
     heads: Option<PathBuf>,
-    /// One JSON object on standard output.
+    /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -51,7 +49,7 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     match text.split_once("..") {
         Some((from, to)) => {
             let range = number(from)?..number(to)?;
-            if range.is_empty() { Err(format!("{text}: no seed is in it")) } else { Ok(range) }
+            if range.is_empty() { Err(format!("{text}: the range is empty")) } else { Ok(range) }
         }
         None => number(text).map(|seed| seed..seed + 1),
     }
@@ -59,7 +57,7 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // A panic of the product is a failure of its seed, told with the others.
+    // A panic of the product is a failure of its seed, and is reported with the others.
     std::panic::set_hook(Box::new(|_| {}));
     let settings = Settings { verbose: arguments.verbose, ..Settings::default() };
     let (next, stop) = (AtomicU64::new(arguments.seeds.start), AtomicU64::new(u64::MAX));
@@ -79,13 +77,13 @@ fn main() -> ExitCode {
                     let twice = arguments.twice_every > 0
                         && (seed - arguments.seeds.start).is_multiple_of(arguments.twice_every);
                     let mut wrong = wrong(&report, arguments.planted);
-                    // A failure that does not come again cannot be looked into.
+                    // A failure that does not happen again cannot be debugged.
                     if (twice || wrong.is_some()) && arguments.twice_every > 0 {
                         runs_twice.fetch_add(1, Ordering::Relaxed);
                         if sim::run(seed, &settings).trace != report.trace {
                             let first =
                                 wrong.map_or_else(String::new, |wrong| format!("; the first run: {wrong}"));
-                            wrong = Some(format!("determinism: run again, it left another trace{first}"));
+                            wrong = Some(format!("determinism: the second run has another trace{first}"));
                         }
                     }
                     let mut sum = sum.lock().expect("no thread panics with the lock");
@@ -116,23 +114,27 @@ fn main() -> ExitCode {
     }
     failures.sort_by_key(|(report, _)| report.seed);
     if arguments.planted {
-        tell_planted(&arguments.seeds, failures.first());
+        report_planted(&arguments.seeds, failures.first());
     } else {
-        tell(&arguments, &stats, &failures, runs_twice.into_inner(), began.elapsed().as_secs_f64());
+        report(&arguments, &stats, &failures, runs_twice.into_inner(), began.elapsed().as_secs_f64());
     }
     if failures.is_empty() == arguments.planted { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// What is wrong with a run, if anything. A planted bug is not caught by a run in which too little happened.
+/// What is wrong with a run. With a planted bug, missing coverage does not count as caught.
 fn wrong(report: &Report, planted: bool) -> Option<String> {
     if let Some(failure) = &report.failure {
         return Some(format!("{}: {}", failure.invariant, failure.what));
     }
-    report.stats.lacking().filter(|_| !planted).map(|lacking| format!("coverage: {lacking}"))
+    report
+        .stats
+        .missing_coverage()
+        .filter(|_| !planted)
+        .map(|missing_coverage| format!("coverage: {missing_coverage}"))
 }
 
-/// In one line, which seed caught the planted bug, and by which invariant.
-fn tell_planted(seeds: &Range<u64>, caught: Option<&(Report, String)>) {
+/// Prints one line: the seed that caught the planted bug, and the invariant.
+fn report_planted(seeds: &Range<u64>, caught: Option<&(Report, String)>) {
     match caught {
         Some((report, wrong)) => {
             let wrong = wrong.lines().next().unwrap_or_default();
@@ -142,7 +144,7 @@ fn tell_planted(seeds: &Range<u64>, caught: Option<&(Report, String)>) {
     }
 }
 
-fn tell(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], twice: u64, seconds: f64) {
+fn report(arguments: &Arguments, stats: &Stats, failures: &[(Report, String)], twice: u64, seconds: f64) {
     if let Some((report, wrong)) = failures.first() {
         report.last.iter().for_each(|line| eprintln!("{line}"));
         eprintln!("seed {}: {wrong}", report.seed);

@@ -1,27 +1,24 @@
-//! Gangs start whole or not at all: all ranks are assigned by one entry, and none of them outside such an
-//! entry.
+//! A gang starts whole or not at all: one entry assigns all its ranks.
 
-use super::{Verdict, broken};
+use super::{InvariantResult, violated};
 use muster_protocol::event::{Event, EventRecord};
 use muster_protocol::ids::{JobId, StageIndex};
 use muster_protocol::spec::StageSpec;
 use std::collections::BTreeMap;
 
-/// The gangs there are.
 #[derive(Default)]
 pub struct Gangs {
-    /// By job: the first task's number, how many, and which stage.
+    /// By job: of each gang, the first task, the number of ranks, and the stage.
     ranks: BTreeMap<JobId, Vec<(u32, u32, StageIndex)>>,
 }
 
 impl Gangs {
-    /// The events of one entry.
-    pub fn entry(&mut self, records: &[EventRecord]) -> Verdict {
+    pub fn observe_entry(&mut self, records: &[EventRecord]) -> InvariantResult {
         let mut assigned: BTreeMap<(JobId, StageIndex), u32> = BTreeMap::new();
         let mut formed: Vec<(JobId, StageIndex)> = Vec::new();
         for record in records {
             match &record.event {
-                Event::JobSubmitted(submitted) => self.remember(submitted.job, &submitted.spec.stages),
+                Event::JobSubmitted(submitted) => self.track(submitted.job, &submitted.spec.stages),
                 Event::TaskAssigned(one) => {
                     let task = one.attempt.task;
                     let of = |(first, count, _): &&(u32, u32, StageIndex)| {
@@ -40,9 +37,9 @@ impl Gangs {
         for ((job, stage), count) in &assigned {
             let world =
                 self.ranks[job].iter().find(|(_, _, of)| of == stage).map_or(0, |(_, count, _)| *count);
-            let lives = formed.iter().filter(|gang| **gang == (*job, *stage)).count() as u32;
-            if *count != world * lives || lives == 0 {
-                return broken(
+            let formations = formed.iter().filter(|gang| **gang == (*job, *stage)).count() as u32;
+            if *count != world * formations || formations == 0 {
+                return violated(
                     "gangs",
                     format!("{job} stage {}: {count} of {world} ranks were assigned by one entry", stage.0),
                 );
@@ -51,7 +48,7 @@ impl Gangs {
         Ok(())
     }
 
-    fn remember(&mut self, job: JobId, stages: &[StageSpec]) {
+    fn track(&mut self, job: JobId, stages: &[StageSpec]) {
         let mut first = 0;
         for (index, stage) in (0..).zip(stages) {
             if stage.gang {

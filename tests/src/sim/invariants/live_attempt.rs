@@ -1,40 +1,35 @@
-//! Only the live attempt's report counts: what the log says of an attempt is of the newest one, once, and a
-//! success is one that happened.
+//! Only the newest attempt's end counts, and once; a success in the log was a success of a process.
 
-use super::{Verdict, broken};
+use super::{InvariantResult, violated};
 use muster_protocol::event::Event;
 use muster_protocol::ids::{AttemptId, TaskId};
 use muster_protocol::outcome::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The newest attempts, and what really came of them.
 #[derive(Default)]
 pub struct LiveAttempt {
     newest: BTreeMap<TaskId, (u32, bool)>,
-    really_succeeded: BTreeSet<AttemptId>,
-    /// Attempts without a process: what they did, only their agent knows.
+    process_succeeded: BTreeSet<AttemptId>,
+    /// No-ops: only their agent knows how they ended.
     without_process: BTreeSet<TaskId>,
 }
 
 impl LiveAttempt {
-    /// A simulated process ended well.
-    pub fn really_succeeded(&mut self, attempt: AttemptId) {
-        self.really_succeeded.insert(attempt);
+    pub fn process_succeeded(&mut self, attempt: AttemptId) {
+        self.process_succeeded.insert(attempt);
     }
 
-    /// A task that needs no process.
     pub fn needs_no_process(&mut self, task: TaskId) {
         self.without_process.insert(task);
     }
 
-    /// An event of the log.
-    pub fn event(&mut self, event: &Event) -> Verdict {
+    pub fn observe(&mut self, event: &Event) -> InvariantResult {
         match event {
             Event::TaskAssigned(assigned) => {
                 let AttemptId { task, epoch } = assigned.attempt;
                 let (before, ended) = self.newest.get(&task).copied().unwrap_or((0, true));
                 if epoch != before + 1 || !ended {
-                    return broken(
+                    return violated(
                         "live attempt",
                         format!(
                             "{} follows #{before}, which has {}ended",
@@ -49,7 +44,7 @@ impl LiveAttempt {
             Event::AttemptEnded(ended) => {
                 let AttemptId { task, epoch } = ended.attempt;
                 if self.newest.get(&task) != Some(&(epoch, false)) {
-                    return broken(
+                    return violated(
                         "live attempt",
                         format!("{} ended, but the newest is {:?}", ended.attempt, self.newest.get(&task)),
                     );
@@ -57,8 +52,8 @@ impl LiveAttempt {
                 self.newest.insert(task, (epoch, true));
                 let claimed =
                     matches!(ended.outcome, Outcome::Succeeded(_)) && !self.without_process.contains(&task);
-                if claimed && !self.really_succeeded.contains(&ended.attempt) {
-                    return broken(
+                if claimed && !self.process_succeeded.contains(&ended.attempt) {
+                    return violated(
                         "live attempt",
                         format!("{} is said to have succeeded, but no process of it has", ended.attempt),
                     );

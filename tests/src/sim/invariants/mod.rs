@@ -1,5 +1,4 @@
-//! What must hold in every run, whatever goes wrong. One file each; each sees what it needs to and nothing
-//! else.
+//! The invariants that every run must keep. One file each.
 
 mod acknowledged;
 mod gangs;
@@ -15,16 +14,14 @@ pub use gangs::Gangs;
 pub use live_attempt::LiveAttempt;
 pub use one_terminal::OneTerminal;
 pub use replay::replay_equals_live;
-pub use resources::{never_oversubscribed, state_holds};
+pub use resources::{machine_invariants_hold, never_oversubscribed};
 pub use same_state::SameState;
 pub use single_copy::single_copy;
 
 use super::report::Failure;
 
-/// Whether an invariant holds.
-pub type Verdict = Result<(), Failure>;
+pub type InvariantResult = Result<(), Failure>;
 
-/// It does not hold.
-fn broken(invariant: &'static str, what: String) -> Verdict {
+fn violated(invariant: &'static str, what: String) -> InvariantResult {
     Err(Failure { invariant, what })
 }

@@ -1,7 +1,7 @@
-//! Replay equals live: folding a coordinator's ledger from the first entry gives the state that it has, and
-//! deciding every command again gives the events that were recorded.
+//! Replay equals live: folding a coordinator's ledger gives its live state, and deciding every command again
+//! gives the recorded events.
 
-use super::{Verdict, broken};
+use super::{InvariantResult, violated};
 use muster_machine::{Moment, State};
 use muster_protocol::codec;
 use muster_protocol::envelope::{Batch, ChainHead};
@@ -10,13 +10,10 @@ use muster_replica::Replica;
 use muster_replica::apply;
 use muster_replica::disk::{Block, Disk};
 
-/// Blocks are read in pieces of so many bytes.
 const READ_BYTES: usize = 1 << 20;
-/// The events of one block at most.
 const EVENTS_BYTES_MAX: usize = 1 << 30;
 
-/// Folds a whole ledger, and decides every command again.
-pub fn replay_equals_live(name: &str, replica: &Replica, disk: &dyn Disk) -> Verdict {
+pub fn replay_equals_live(name: &str, replica: &Replica, disk: &dyn Disk) -> InvariantResult {
     let applied = replica.applied().0;
     let (mut folded, mut decided) =
         (State::new(replica.state().cluster()), State::new(replica.state().cluster()));
@@ -24,21 +21,21 @@ pub fn replay_equals_live(name: &str, replica: &Replica, disk: &dyn Disk) -> Ver
         let from = folded.applied().0 + 1;
         let blocks = match disk.read_blocks(from, READ_BYTES) {
             Ok(blocks) if blocks.is_empty() => {
-                return broken(
+                return violated(
                     "replay",
                     format!("{name}'s ledger ends before {from}, but {applied} is applied"),
                 );
             }
             Ok(blocks) => blocks,
-            Err(error) => return broken("replay", format!("{name}: {error}")),
+            Err(error) => return violated("replay", format!("{name}: {error}")),
         };
         for block in blocks.into_iter().take_while(|block| block.index.0 <= applied) {
             if let Err(what) = fold(&mut folded, &block) {
-                return broken("replay", format!("{name} at {}: {what}", block.index));
+                return violated("replay", format!("{name} at {}: {what}", block.index));
             }
             let again = apply::apply_entry(&mut decided, block.index, block.term, &block.entry);
             if again.block != block {
-                return broken(
+                return violated(
                     "replay",
                     format!(
                         "{name} at {}: deciding again gives other events: {:?}",
@@ -52,7 +49,7 @@ pub fn replay_equals_live(name: &str, replica: &Replica, disk: &dyn Disk) -> Ver
     if live == replayed {
         Ok(())
     } else {
-        broken(
+        violated(
             "replay",
             format!("{name} at {applied}: the ledger folds to {replayed}, the live state is {live}"),
         )

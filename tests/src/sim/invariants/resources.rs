@@ -1,12 +1,12 @@
-//! Resources are never oversubscribed: not in the state, and not on the worker, whatever the state says.
+//! Resources are never oversubscribed, neither in the state nor on a worker.
 
-use super::{Verdict, broken};
+use super::{InvariantResult, violated};
 use crate::sim::worker::Worker;
 use muster_machine::State;
 use muster_protocol::resources::Resources;
 
-/// What runs on a worker fits into what it has.
-pub fn never_oversubscribed(worker: &Worker) -> Verdict {
+/// The running attempts fit into the worker's capacity.
+pub fn never_oversubscribed(worker: &Worker) -> InvariantResult {
     let mut sum = Resources::default();
     for execution in worker.executions.values() {
         sum.add(&execution.launch.request);
@@ -15,16 +15,16 @@ pub fn never_oversubscribed(worker: &Worker) -> Verdict {
         return Ok(());
     }
     let attempts: Vec<String> = worker.executions.keys().map(ToString::to_string).collect();
-    broken(
+    violated(
         "resources",
         format!("{} runs {} together, which want {sum:?}", worker.identity, attempts.join(", ")),
     )
 }
 
-/// The machine's own invariants hold: resources in the state among them.
-pub fn state_holds(state: &State) -> Verdict {
+/// Checks the machine's own invariants, which include resources.
+pub fn machine_invariants_hold(state: &State) -> InvariantResult {
     match muster_machine::invariants::check(state).into_iter().next() {
         None => Ok(()),
-        Some(what) => broken("state", format!("at index {}: {what}", state.applied())),
+        Some(what) => violated("state", format!("at index {}: {what}", state.applied())),
     }
 }

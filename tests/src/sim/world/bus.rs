@@ -1,18 +1,18 @@
-//! The bus: what workers and leaders say to each other, lost, late and repeated.
+//! The bus between workers and leaders.
 
 use super::{Event, World};
 use crate::sim::coordinator::CLUSTER;
-use crate::sim::network::Place;
-use muster_agent::agent;
+use crate::sim::network::Endpoint;
+use muster_agent::machine::AgentInput;
 use muster_protocol::bus::{DownEnvelope, Up, UpEnvelope};
 use muster_protocol::codec;
 use muster_protocol::ids::{BootId, WorkerIdentity};
 use muster_replica::Input;
 
 impl World {
-    /// A worker says something to every coordinator.
-    pub(super) fn send_up(&mut self, which: usize, message: Up) {
-        let worker = &self.workers[which];
+    /// Publishes a message of a worker to every coordinator.
+    pub(super) fn send_up(&mut self, node: usize, message: Up) {
+        let worker = &self.workers[node];
         let envelope = UpEnvelope {
             cluster: CLUSTER.to_string(),
             identity: worker.identity,
@@ -20,11 +20,11 @@ impl World {
             trace: String::new(),
             message,
         };
-        self.say(format_args!("w{} says {}", which + 1, envelope.message.name()));
+        self.log(format_args!("w{} sends {}", node + 1, envelope.message.name()));
         self.trace.absorb(&codec::encode(&envelope));
         for to in 0..self.coordinators.len() {
             let delays =
-                self.network.delays_ms(Place::Worker(which), Place::Coordinator(to), &mut self.random);
+                self.network.delays_ms(Endpoint::Worker(node), Endpoint::Coordinator(to), &mut self.random);
             self.stats.lost += u64::from(delays.is_empty());
             for delay in delays {
                 self.at(delay, Event::Up { to, envelope: Box::new(envelope.clone()) });
@@ -35,11 +35,11 @@ impl World {
     pub(super) fn up_arrives(&mut self, to: usize, envelope: Box<UpEnvelope>) {
         if self.coordinators[to].replica().is_some() {
             self.stats.messages += 1;
-            self.give(to, Input::Up(envelope));
+            self.deliver(to, Input::Up(envelope));
         }
     }
 
-    /// A leader says something to one life of a worker.
+    /// Publishes a leader's message to one incarnation of a worker.
     pub(super) fn send_down(
         &mut self,
         from: usize,
@@ -55,8 +55,9 @@ impl World {
         if boot != envelope.boot {
             self.fail("bus", format!("c{} speaks to {boot} of what is for {}", from + 1, envelope.boot));
         }
-        let delays = self.network.delays_ms(Place::Coordinator(from), Place::Worker(to), &mut self.random);
-        self.say(format_args!(
+        let delays =
+            self.network.delays_ms(Endpoint::Coordinator(from), Endpoint::Worker(to), &mut self.random);
+        self.log(format_args!(
             "c{} to w{}: {}, {} times",
             from + 1,
             to + 1,
@@ -71,18 +72,18 @@ impl World {
     }
 
     pub(super) fn down_arrives(&mut self, to: usize, envelope: Box<DownEnvelope>) {
-        // Each life has a subject of its own.
+        // Each incarnation has its own subject.
         if self.workers[to].is_running() && self.workers[to].boot == envelope.boot {
             self.stats.messages += 1;
-            self.tell_agent(to, agent::Input::Down(envelope));
+            self.deliver_to_agent(to, AgentInput::Down(envelope));
         }
     }
 
     pub(super) fn start_broker(&mut self) {
-        self.say(format_args!("the broker is there again"));
+        self.log(format_args!("the broker is there again"));
         self.network.broker_is_down = false;
-        for which in 0..self.workers.len() {
-            self.tell_agent(which, agent::Input::Reconnected);
+        for node in 0..self.workers.len() {
+            self.deliver_to_agent(node, AgentInput::Reconnected);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Workers: what their agents do, and what becomes of their attempts.
+//! Workers: their agents and their attempts.
 
 use super::{Event, TICK_MS, World};
-use crate::sim::execution::{Execution, Step};
+use crate::sim::execution::{Execution, ExecutionStep};
 use crate::sim::invariants::{never_oversubscribed, single_copy};
-use muster_agent::agent::{Action, Input};
+use muster_agent::machine::{Action, AgentInput};
 use muster_protocol::attempt_call::AgentFrame;
 use muster_protocol::bus::Launch;
 use muster_protocol::ids::AttemptId;
@@ -14,35 +14,35 @@ use rand::RngExt;
 const SIGKILL: i32 = 9;
 
 impl World {
-    pub(super) fn start_agent(&mut self, which: usize) {
-        if self.workers[which].is_running() {
+    pub(super) fn start_agent(&mut self, node: usize) {
+        if self.workers[node].is_running() {
             return;
         }
-        self.workers[which].start(self.now_ms, &mut self.random);
-        let life = self.workers[which].life;
-        let boot = self.workers[which].boot;
-        self.say(format_args!("w{} starts as {boot}", which + 1));
-        self.at(0, Event::AgentTick { which, life });
+        self.workers[node].start(self.now_ms, &mut self.random);
+        let incarnation = self.workers[node].incarnation;
+        let boot = self.workers[node].boot;
+        self.log(format_args!("w{} starts as {boot}", node + 1));
+        self.at(0, Event::AgentTick { node, incarnation });
     }
 
-    pub(super) fn crash_agent(&mut self, which: usize) {
-        if self.workers[which].is_running() {
-            self.say(format_args!("w{} is killed", which + 1));
+    pub(super) fn crash_agent(&mut self, node: usize) {
+        if self.workers[node].is_running() {
+            self.log(format_args!("w{} is killed", node + 1));
             self.stats.crashes += 1;
-            self.workers[which].crash();
+            self.workers[node].crash();
         }
     }
 
-    pub(super) fn agent_tick(&mut self, which: usize, life: u32) {
-        if self.workers[which].life == life && self.workers[which].is_running() {
-            self.at(TICK_MS, Event::AgentTick { which, life });
-            self.tell_agent(which, Input::Tick);
+    pub(super) fn agent_tick(&mut self, node: usize, incarnation: u32) {
+        if self.workers[node].incarnation == incarnation && self.workers[node].is_running() {
+            self.at(TICK_MS, Event::AgentTick { node, incarnation });
+            self.deliver_to_agent(node, AgentInput::Tick);
         }
     }
 
-    /// Gives an agent an input, or puts it before it while it hangs, and performs what comes of it.
-    pub(super) fn tell_agent(&mut self, which: usize, input: Input) {
-        let worker = &mut self.workers[which];
+    /// Passes an input to an agent, or keeps it while the agent hangs, and performs the actions.
+    pub(super) fn deliver_to_agent(&mut self, node: usize, input: AgentInput) {
+        let worker = &mut self.workers[node];
         worker.inbox.push(input);
         if worker.paused_until > self.now_ms {
             return;
@@ -51,52 +51,52 @@ impl World {
         let mut actions = Vec::new();
         worker.handle(self.now_ms, inputs, &mut |action| actions.push(action));
         for action in actions {
-            self.act(which, action);
+            self.act(node, action);
         }
     }
 
-    fn act(&mut self, which: usize, action: Action) {
+    fn act(&mut self, node: usize, action: Action) {
         match action {
-            Action::Send(message) => self.send_up(which, message),
-            Action::Start(launch) => self.start_execution(which, launch),
-            Action::Signal { attempt, grace_ms } => self.signal(which, attempt, grace_ms),
-            Action::Reply { caller, frame } => self.reply(which, caller, frame),
+            Action::Send(message) => self.send_up(node, message),
+            Action::Start(launch) => self.start_execution(node, launch),
+            Action::Signal { attempt, grace_ms } => self.signal(node, attempt, grace_ms),
+            Action::Reply { caller, frame } => self.reply(node, caller, frame),
             Action::Lease { remaining_ms } => {
-                let life = self.workers[which].life;
-                self.workers[which].lease_until = self.now_ms + remaining_ms;
-                self.at(remaining_ms, Event::Lease { which, life });
+                let incarnation = self.workers[node].incarnation;
+                self.workers[node].lease_until = self.now_ms + remaining_ms;
+                self.at(remaining_ms, Event::Lease { node, incarnation });
             }
             Action::Tail { .. } | Action::EndTail(_) => {}
-            Action::Exit => self.crash_agent(which),
+            Action::Exit => self.crash_agent(node),
         }
     }
 
-    fn start_execution(&mut self, which: usize, launch: Box<Launch>) {
+    fn start_execution(&mut self, node: usize, launch: Box<Launch>) {
         let attempt = launch.attempt;
-        self.say(format_args!("w{} starts {attempt}", which + 1));
-        if self.workers[which].executions.contains_key(&attempt) {
+        self.log(format_args!("w{} starts {attempt}", node + 1));
+        if self.workers[node].executions.contains_key(&attempt) {
             self.fail("single copy", format!("{attempt} is started twice by one agent"));
             return;
         }
-        let verdict = single_copy(&self.workers, attempt);
-        self.hold(verdict);
+        let result = single_copy(&self.workers, attempt);
+        self.check(result);
         let execution = Execution::new(launch, self.now_ms, &mut self.random);
-        self.workers[which].executions.insert(attempt, execution);
-        let verdict = never_oversubscribed(&self.workers[which]);
-        self.hold(verdict);
+        self.workers[node].executions.insert(attempt, execution);
+        let result = never_oversubscribed(&self.workers[node]);
+        self.check(result);
         let starts_in = self.random.random_range(1..15);
-        self.at(starts_in, Event::Execution { which, attempt, turn: 0, answer: None });
+        self.at(starts_in, Event::Execution { node, attempt, turn: 0, answer: None });
     }
 
-    pub(super) fn execution_goes_on(
+    pub(super) fn execution_step(
         &mut self,
-        which: usize,
+        node: usize,
         attempt: AttemptId,
         turn: u64,
         answer: Option<AgentFrame>,
     ) {
         let Some(execution) =
-            self.workers[which].executions.get_mut(&attempt).filter(|execution| execution.turn == turn)
+            self.workers[node].executions.get_mut(&attempt).filter(|execution| execution.turn == turn)
         else {
             return;
         };
@@ -104,65 +104,65 @@ impl World {
         let turn = execution.turn;
         if turn == 1 {
             let pid = self.random.random_range(1_000..60_000);
-            self.tell_agent(which, Input::Started { attempt, pid });
+            self.deliver_to_agent(node, AgentInput::Started { attempt, pid });
         }
         match step {
-            Step::Wait(ms) => self.at(ms, Event::Execution { which, attempt, turn, answer: None }),
-            Step::Say(frame) => {
-                let caller = self.caller(which, attempt);
-                self.tell_agent(which, Input::Frame { attempt, caller, frame });
+            ExecutionStep::Wait(ms) => self.at(ms, Event::Execution { node, attempt, turn, answer: None }),
+            ExecutionStep::Send(frame) => {
+                let caller = self.caller(node, attempt);
+                self.deliver_to_agent(node, AgentInput::Frame { attempt, caller, frame });
             }
-            Step::End(outcome) => self.end_execution(which, attempt, outcome),
+            ExecutionStep::End(outcome) => self.end_execution(node, attempt, outcome),
         }
     }
 
-    /// A connection's name: the attempt's position among all that ever ran would do; its own numbers are
-    /// enough.
-    fn caller(&self, which: usize, attempt: AttemptId) -> u64 {
+    /// The id of an attempt's connection.
+    fn caller(&self, node: usize, attempt: AttemptId) -> u64 {
         let AttemptId { task, epoch } = attempt;
-        (which as u64) << 56 | task.job.0 << 40 | u64::from(task.index) << 16 | u64::from(epoch)
+        (node as u64) << 56 | task.job.0 << 40 | u64::from(task.index) << 16 | u64::from(epoch)
     }
 
-    fn reply(&mut self, which: usize, caller: u64, frame: AgentFrame) {
-        let attempt = self.workers[which]
+    fn reply(&mut self, node: usize, caller: u64, frame: AgentFrame) {
+        let attempt = self.workers[node]
             .executions
             .keys()
             .copied()
-            .find(|attempt| self.caller(which, *attempt) == caller);
+            .find(|attempt| self.caller(node, *attempt) == caller);
         // Its process may be gone.
         let Some(attempt) = attempt else { return };
-        let turn = self.workers[which].executions[&attempt].turn;
-        self.at(1, Event::Execution { which, attempt, turn, answer: Some(frame) });
+        let turn = self.workers[node].executions[&attempt].turn;
+        self.at(1, Event::Execution { node, attempt, turn, answer: Some(frame) });
     }
 
-    fn end_execution(&mut self, which: usize, attempt: AttemptId, outcome: Outcome) {
-        let Some(execution) = self.workers[which].executions.remove(&attempt) else { return };
-        self.say(format_args!("w{}: {attempt} ended: {}", which + 1, outcome.word()));
+    fn end_execution(&mut self, node: usize, attempt: AttemptId, outcome: Outcome) {
+        let Some(execution) = self.workers[node].executions.remove(&attempt) else { return };
+        self.log(format_args!("w{}: {attempt} ended: {}", node + 1, outcome.word()));
         if matches!(outcome, Outcome::Succeeded(_)) {
-            self.oracle.live_attempt.really_succeeded(attempt);
+            self.oracle.live_attempt.process_succeeded(attempt);
         }
-        let run_ms = self.now_ms - execution.began;
-        self.tell_agent(which, Input::Exited { attempt, outcome, run_ms });
+        let run_ms = self.now_ms - execution.started_ms;
+        self.deliver_to_agent(node, AgentInput::Exited { attempt, outcome, run_ms });
     }
 
-    fn signal(&mut self, which: usize, attempt: AttemptId, grace_ms: u64) {
+    fn signal(&mut self, node: usize, attempt: AttemptId, grace_ms: u64) {
         if grace_ms == 0 {
-            self.execution_is_killed(which, attempt);
+            self.kill_execution(node, attempt);
             return;
         }
         let dies_in = self.random.random_range(1..=grace_ms);
-        self.at(dies_in, Event::Kill { which, attempt });
+        self.at(dies_in, Event::Kill { node, attempt });
     }
 
-    pub(super) fn execution_is_killed(&mut self, which: usize, attempt: AttemptId) {
+    pub(super) fn kill_execution(&mut self, node: usize, attempt: AttemptId) {
         let killed = Failed { exit_code: None, signal: Some(SIGKILL), message: "killed".to_string() };
-        self.end_execution(which, attempt, Outcome::Failed(killed));
+        self.end_execution(node, attempt, Outcome::Failed(killed));
     }
 
-    /// Whoever guards the processes kills those that may not outlive the lease, even if the agent hangs.
-    pub(super) fn lease_may_end(&mut self, which: usize, life: u32) {
-        let worker = &self.workers[which];
-        if worker.life != life || worker.lease_until > self.now_ms {
+    /// What the process reaper does: kills the attempts that must not outlive the lease, even if the agent
+    /// hangs.
+    pub(super) fn expire_lease(&mut self, node: usize, incarnation: u32) {
+        let worker = &self.workers[node];
+        if worker.incarnation != incarnation || worker.lease_until > self.now_ms {
             return;
         }
         let outlived = worker
@@ -171,8 +171,8 @@ impl World {
             .filter(|(_, execution)| execution.launch.on_partition == OnPartition::Stop);
         let outlived: Vec<AttemptId> = outlived.map(|(attempt, _)| *attempt).collect();
         for attempt in outlived {
-            self.say(format_args!("w{}: the lease of {attempt} has ended", which + 1));
-            self.execution_is_killed(which, attempt);
+            self.log(format_args!("w{}: the lease of {attempt} has ended", node + 1));
+            self.kill_execution(node, attempt);
         }
     }
 }

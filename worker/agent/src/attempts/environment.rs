@@ -1,19 +1,22 @@
-//! The command of an attempt, with its environment.
+//! The command line and the environment of an attempt.
 
 use muster_attempt::artifacts::job_dir;
 use muster_protocol::bus::Launch;
 use muster_protocol::spec::{ProcessWork, Work};
 use serde_json::{Map, Value};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A longer text does not fit into an environment; it stands in the file of the launch.
+/// Longer parameters do not fit into an environment; an attempt reads them from its launch file.
 const PARAMS_BYTES_MAX: usize = 96 << 10;
+/// The kernel allows 108, with the terminating zero.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
 
-/// What all attempts at this worker share.
+/// What the environments of all attempts at this worker share.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct SpawnEnv {
     pub(crate) cluster: String,
     /// Where other workers reach this one.
     pub(crate) address: String,
@@ -21,17 +24,33 @@ pub(crate) struct Surroundings {
     pub(crate) executor_program: PathBuf,
 }
 
-/// Where an attempt has what.
+/// The files of one attempt.
 #[derive(Clone, Debug)]
-pub(crate) struct Places {
-    pub(crate) directory: PathBuf,
-    pub(crate) scratch: PathBuf,
-    pub(crate) socket: PathBuf,
-    pub(crate) launch: PathBuf,
+pub(super) struct AttemptPaths {
+    pub(super) directory: PathBuf,
+    pub(super) scratch: PathBuf,
+    pub(super) socket: PathBuf,
+    pub(super) launch: PathBuf,
+}
+
+impl AttemptPaths {
+    /// The attempt's own directory is `attempts/name`. Its socket is there too, or in `sockets` if the path
+    /// would be too long.
+    pub(super) fn new(attempts: &Path, sockets: &Path, name: &str) -> AttemptPaths {
+        let directory = attempts.join(name);
+        let socket = directory.join("socket");
+        let fits = socket.as_os_str().as_bytes().len() <= SOCKET_PATH_BYTES_MAX;
+        AttemptPaths {
+            scratch: directory.join("scratch"),
+            launch: directory.join("launch"),
+            socket: if fits { socket } else { sockets.join(name) },
+            directory,
+        }
+    }
 }
 
 /// The command of an attempt; `None` if its work needs no process.
-pub(crate) fn command(launch: &Launch, places: &Places, surroundings: &Surroundings) -> Option<Command> {
+pub(super) fn command(launch: &Launch, paths: &AttemptPaths, shared: &SpawnEnv) -> Option<Command> {
     let (mut command, own, cwd) = match &launch.work {
         Work::Noop(_) => return None,
         Work::Process(ProcessWork { argv, env, cwd }) => {
@@ -40,60 +59,57 @@ pub(crate) fn command(launch: &Launch, places: &Places, surroundings: &Surroundi
             (command, env.as_slice(), cwd.as_str())
         }
         Work::Builtin(builtin) => {
-            let mut command = Command::new(&surroundings.executor_program);
+            let mut command = Command::new(&shared.executor_program);
             command.arg("executor").arg(&builtin.executor);
             (command, [].as_slice(), "")
         }
     };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.current_dir(if cwd.is_empty() { places.scratch.as_path() } else { Path::new(cwd) });
+    command.current_dir(if cwd.is_empty() { paths.scratch.as_path() } else { Path::new(cwd) });
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MUSTER_")) {
         command.env_remove(name);
     }
-    command.envs(customs(launch));
+    command.envs(default_variables(launch));
     command.envs(own.iter().map(|(name, value)| (name, value)));
-    command.envs(facts(launch));
-    command.env("MUSTER_CLUSTER", &surroundings.cluster);
-    command.env("MUSTER_ADDRESS", &surroundings.address);
-    command.env("MUSTER_ARTIFACTS", &surroundings.artifacts);
-    command.env(
-        "MUSTER_JOB_DIR",
-        job_dir(&surroundings.artifacts, &surroundings.cluster, launch.attempt.task.job),
-    );
-    command.env("MUSTER_SOCKET", &places.socket);
-    command.env("MUSTER_SCRATCH", &places.scratch);
-    command.env("MUSTER_LAUNCH", &places.launch);
+    command.envs(fixed_variables(launch));
+    command.env("MUSTER_CLUSTER", &shared.cluster);
+    command.env("MUSTER_ADDRESS", &shared.address);
+    command.env("MUSTER_ARTIFACTS", &shared.artifacts);
+    command.env("MUSTER_JOB_DIR", job_dir(&shared.artifacts, &shared.cluster, launch.attempt.task.job));
+    command.env("MUSTER_SOCKET", &paths.socket);
+    command.env("MUSTER_SCRATCH", &paths.scratch);
+    command.env("MUSTER_LAUNCH", &paths.launch);
     Some(command)
 }
 
-/// What other programs expect by custom; a job may say otherwise.
-fn customs(launch: &Launch) -> Vec<(&'static str, String)> {
-    let mut customs = vec![
+/// Variables that other programs expect; a job may set them to something else.
+fn default_variables(launch: &Launch) -> Vec<(&'static str, String)> {
+    let mut variables = vec![
         ("OMP_NUM_THREADS", (launch.request.cpu_milli / 1_000).max(1).to_string()),
-        // candle's own pool is as wide as the machine and spins while it waits: two ranks on two cores ran at
-        // half their speed.
+        // candle's own pool has a thread per CPU, and they spin while they wait: two ranks on two CPUs ran at
+        // half speed.
         ("CANDLE_NUM_THREADS", "1".to_string()),
         ("LOCAL_RANK", "0".to_string()),
     ];
     match &launch.gang {
-        Some(gang) => customs.extend([
+        Some(gang) => variables.extend([
             ("RANK", launch.rank.to_string()),
             ("WORLD_SIZE", launch.world.to_string()),
             ("MASTER_ADDR", gang.address.clone()),
             ("MASTER_PORT", gang.port.to_string()),
         ]),
-        // A task of an array is a world of its own.
-        None => customs.extend([("RANK", "0".to_string()), ("WORLD_SIZE", "1".to_string())]),
+        // A task of an array is alone in its world.
+        None => variables.extend([("RANK", "0".to_string()), ("WORLD_SIZE", "1".to_string())]),
     }
-    customs
+    variables
 }
 
-/// What holds, whatever the job says.
-fn facts(launch: &Launch) -> Vec<(&'static str, String)> {
+/// Variables that a job cannot change.
+fn fixed_variables(launch: &Launch) -> Vec<(&'static str, String)> {
     let gpus: Vec<_> = launch.grant.gpus.iter().map(u16::to_string).collect();
-    let mut facts = vec![
+    let mut variables = vec![
         ("CUDA_VISIBLE_DEVICES", gpus.join(",")),
-        // Otherwise the fastest would come first, and not the one with that index.
+        // Otherwise CUDA numbers the fastest GPU first, not as NVML does.
         ("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_string()),
         ("MUSTER_JOB", launch.attempt.task.job.to_string()),
         ("MUSTER_JOB_NAME", launch.job_name.clone()),
@@ -106,17 +122,17 @@ fn facts(launch: &Launch) -> Vec<(&'static str, String)> {
         ("MUSTER_WORLD_SIZE", launch.world.to_string()),
     ];
     if let Some(gang) = &launch.gang {
-        facts.push(("MUSTER_RENDEZVOUS", format!("{}:{}", gang.address, gang.port)));
-        facts.push(("MUSTER_FORMATION", gang.formation.to_string()));
+        variables.push(("MUSTER_RENDEZVOUS", format!("{}:{}", gang.address, gang.port)));
+        variables.push(("MUSTER_FORMATION", gang.formation.to_string()));
     }
     let params = params(launch);
     if params.len() <= PARAMS_BYTES_MAX {
-        facts.push(("MUSTER_PARAMS", params));
+        variables.push(("MUSTER_PARAMS", params));
     }
-    facts
+    variables
 }
 
-/// The job's parameters, the stage's laid over them, and the child's over both.
+/// The job's parameters, overridden by the stage's, and those by the child's.
 fn params(launch: &Launch) -> String {
     let stage = match &launch.work {
         Work::Builtin(builtin) => builtin.params.as_str(),
@@ -124,7 +140,7 @@ fn params(launch: &Launch) -> String {
     };
     let mut merged = Map::new();
     for layer in [launch.job_params.as_str(), stage, launch.child_params.as_str()] {
-        // What is not an object was turned away when the job was submitted.
+        // Anything but an object was rejected when the job was submitted.
         if let Ok(Value::Object(layer)) = serde_json::from_str(layer) {
             merged.extend(layer);
         }
@@ -132,8 +148,8 @@ fn params(launch: &Launch) -> String {
     Value::Object(merged).to_string()
 }
 
-/// Why a process did not start, for people.
-pub(crate) fn why_not_started(error: &io::Error, command: &Command) -> String {
+/// Why a process did not start.
+pub(super) fn why_not_started(error: &io::Error, command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let cwd = command.get_current_dir().unwrap_or(Path::new("."));
     match error.kind() {

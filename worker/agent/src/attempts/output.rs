@@ -1,8 +1,9 @@
-//! An attempt's output on disk: for each stream a row of files, each named by the offset of its first byte,
-//! so that offsets stay true when the oldest files are dropped.
+//! An attempt's output on disk. Each stream is a series of files, each named by the offset of its first byte,
+//! so that offsets stay valid when the oldest files are removed.
 
 use muster_protocol::bus::Stream;
-use std::collections::VecDeque;
+use muster_protocol::ids::AttemptId;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,70 +12,73 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
-/// One file at most; then the next begins.
+/// After this many bytes the next file begins.
 const FILE_BYTES_MAX: u64 = 8 << 20;
-/// Files of one stream of one attempt at most; the oldest is dropped.
+/// Files that are kept of one stream.
 const FILES_MAX: usize = 8;
-/// What is read from a process at once.
+/// How much is read from a pipe at once.
 const READ_BYTES: usize = 64 << 10;
-/// How much of its last words an attempt's failure quotes.
-const LAST_WORDS_BYTES: usize = 400;
+/// The end of the output that is kept in memory, for the last line in an attempt's failure.
+const TAIL_BYTES: usize = 400;
 
-/// How far a stream is.
+/// How long a stream is by now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct End {
-    /// Bytes that were written, and can be read.
-    pub(crate) bytes: u64,
+pub(super) struct StreamEnd {
+    /// Bytes that can be read.
+    pub(super) bytes: u64,
     /// No more will come.
-    pub(crate) closed: bool,
+    pub(super) closed: bool,
 }
+
+/// Of each running attempt, stdout and stderr.
+pub(super) type OutputEnds = BTreeMap<AttemptId, [watch::Receiver<StreamEnd>; 2]>;
 
 /// Writes one stream of an attempt.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct OutputWriter {
     directory: PathBuf,
     stream: Stream,
     bases: VecDeque<u64>,
     file: Option<async_fs::File>,
     file_bytes: u64,
     file_bytes_max: u64,
-    end: watch::Sender<End>,
-    last_words: Vec<u8>,
+    end: watch::Sender<StreamEnd>,
+    tail: Vec<u8>,
 }
 
-impl Writer {
-    pub(crate) fn new(directory: &Path, stream: Stream) -> Writer {
-        Writer::with_files_of(directory, stream, FILE_BYTES_MAX)
+impl OutputWriter {
+    pub(super) fn new(directory: &Path, stream: Stream) -> OutputWriter {
+        OutputWriter::with_files_of(directory, stream, FILE_BYTES_MAX)
     }
 
-    fn with_files_of(directory: &Path, stream: Stream, file_bytes_max: u64) -> Writer {
-        Writer {
+    fn with_files_of(directory: &Path, stream: Stream, file_bytes_max: u64) -> OutputWriter {
+        OutputWriter {
             directory: directory.to_path_buf(),
             stream,
             bases: VecDeque::new(),
             file: None,
             file_bytes: 0,
             file_bytes_max,
-            end: watch::Sender::new(End::default()),
-            last_words: Vec::new(),
+            end: watch::Sender::new(StreamEnd::default()),
+            tail: Vec::new(),
         }
     }
 
-    /// Tells how far it is.
-    pub(crate) fn watch(&self) -> watch::Receiver<End> {
+    /// Follows how long the stream is.
+    pub(super) fn watch(&self) -> watch::Receiver<StreamEnd> {
         self.end.subscribe()
     }
 
-    /// Takes everything that comes out of the pipe, until its end.
-    pub(crate) async fn drain(&mut self, mut from: pipe::Receiver) {
+    /// Writes everything that comes out of the pipe, until its end.
+    pub(super) async fn drain(&mut self, mut from: pipe::Receiver) {
         let mut bytes = vec![0; READ_BYTES];
-        let mut told = false;
+        let mut reported = false;
         while let Ok(read @ 1..) = from.read(&mut bytes).await {
-            // A full disk must not stop the process that writes: what does not fit is lost, and said once.
+            // A full disk must not stop the attempt: what does not fit is lost, and logged once.
             if let Err(error) = self.write(&bytes[..read]).await
-                && !std::mem::replace(&mut told, true)
+                && !std::mem::replace(&mut reported, true)
             {
-                tracing::error!(%error, directory = %self.directory.display(), "cannot keep the output of an attempt");
+                tracing::error!(%error, directory = %self.directory.display(), "cannot write the output of an attempt");
             }
         }
     }
@@ -104,17 +108,17 @@ impl Writer {
     }
 
     fn remember(&mut self, bytes: &[u8]) {
-        self.last_words.extend_from_slice(&bytes[bytes.len().saturating_sub(LAST_WORDS_BYTES)..]);
-        let surplus = self.last_words.len().saturating_sub(LAST_WORDS_BYTES);
-        self.last_words.drain(..surplus);
+        self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+        let surplus = self.tail.len().saturating_sub(TAIL_BYTES);
+        self.tail.drain(..surplus);
     }
 
-    /// No more will come. Gives the last line that was written.
-    pub(crate) fn close(&mut self) -> String {
+    /// Ends the stream, and returns its last line that is not blank.
+    pub(super) fn close(&mut self) -> String {
         self.file = None;
         self.end.send_modify(|end| end.closed = true);
-        let words = String::from_utf8_lossy(&self.last_words);
-        words.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_string()
+        let text = String::from_utf8_lossy(&self.tail);
+        text.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_string()
     }
 }
 
@@ -122,19 +126,25 @@ fn path(directory: &Path, stream: Stream, base: u64) -> PathBuf {
     directory.join(format!("{stream}.{base}"))
 }
 
-/// What there is at an offset.
+/// What was found at an offset.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece {
-    /// These bytes.
+pub(super) enum ReadOutput {
     Bytes(Vec<u8>),
-    /// It is the end, for now at least.
+    /// The end of what is written so far.
     AtEnd,
-    /// It was dropped; the oldest byte that is kept has this offset.
-    Dropped { first: u64 },
+    /// Removed; the oldest byte that is kept has the offset `first`.
+    Removed {
+        first: u64,
+    },
 }
 
-/// Reads at most so many bytes of a stream, from an offset on.
-pub(crate) fn read(directory: &Path, stream: Stream, offset: u64, bytes_max: usize) -> io::Result<Piece> {
+/// Reads at most `bytes_max` bytes of a stream, from an offset on.
+pub(super) fn read(
+    directory: &Path,
+    stream: Stream,
+    offset: u64,
+    bytes_max: usize,
+) -> io::Result<ReadOutput> {
     let prefix = format!("{stream}.");
     let base = |entry: io::Result<fs::DirEntry>| {
         entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok()
@@ -142,13 +152,13 @@ pub(crate) fn read(directory: &Path, stream: Stream, offset: u64, bytes_max: usi
     let mut bases: Vec<u64> = fs::read_dir(directory)?.filter_map(base).collect();
     bases.sort_unstable();
     let Some(base) = bases.iter().rev().copied().find(|base| *base <= offset) else {
-        return Ok(bases.first().map_or(Piece::AtEnd, |first| Piece::Dropped { first: *first }));
+        return Ok(bases.first().map_or(ReadOutput::AtEnd, |first| ReadOutput::Removed { first: *first }));
     };
     let mut file = File::open(path(directory, stream, base))?;
     file.seek(SeekFrom::Start(offset - base))?;
     let mut bytes = Vec::new();
     file.take(bytes_max as u64).read_to_end(&mut bytes)?;
-    Ok(if bytes.is_empty() { Piece::AtEnd } else { Piece::Bytes(bytes) })
+    Ok(if bytes.is_empty() { ReadOutput::AtEnd } else { ReadOutput::Bytes(bytes) })
 }
 
 #[cfg(test)]
@@ -156,21 +166,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn offsets_stay_true_when_files_are_dropped() {
+    async fn offsets_stay_valid_when_files_are_removed() {
         let temp = tempfile::tempdir().unwrap();
-        let mut writer = Writer::with_files_of(temp.path(), Stream::Stdout, 10);
+        let mut writer = OutputWriter::with_files_of(temp.path(), Stream::Stdout, 10);
         let line = |n: u32| format!("line {n:04}\n");
         for n in 0..200 {
             writer.write(line(n).as_bytes()).await.unwrap();
         }
-        assert_eq!(*writer.watch().borrow(), End { bytes: 2_000, closed: false });
+        assert_eq!(*writer.watch().borrow(), StreamEnd { bytes: 2_000, closed: false });
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), FILES_MAX);
         let read = |offset| read(temp.path(), Stream::Stdout, offset, 100).unwrap();
-        assert_eq!(read(1_990), Piece::Bytes(line(199).into_bytes()));
-        assert_eq!(read(1_925), Piece::Bytes(line(192).into_bytes()[5..].to_vec()));
-        assert_eq!(read(2_000), Piece::AtEnd);
-        assert_eq!(read(0), Piece::Dropped { first: 1_920 });
-        assert_eq!(super::read(temp.path(), Stream::Stderr, 0, 1).unwrap(), Piece::AtEnd);
+        assert_eq!(read(1_990), ReadOutput::Bytes(line(199).into_bytes()));
+        assert_eq!(read(1_925), ReadOutput::Bytes(line(192).into_bytes()[5..].to_vec()));
+        assert_eq!(read(2_000), ReadOutput::AtEnd);
+        assert_eq!(read(0), ReadOutput::Removed { first: 1_920 });
+        assert_eq!(super::read(temp.path(), Stream::Stderr, 0, 1).unwrap(), ReadOutput::AtEnd);
         assert_eq!(writer.close(), "line 0199");
     }
 }

@@ -1,5 +1,5 @@
-//! Starts processes from one thread that lives as long as the worker: a parent-death signal follows the death
-//! of the *thread* that forked.
+//! Starts processes from one thread that lives as long as the worker, because the kernel sends the
+//! parent-death signal when the *thread* that forked ends.
 
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 use std::os::unix::process::CommandExt;
@@ -7,28 +7,27 @@ use std::process::{Child, Command};
 use std::{io, thread};
 use tokio::sync::{mpsc, oneshot};
 
-/// Processes that wait to be started at most.
-const QUEUE: usize = 1_024;
+/// At most this many processes wait to be started.
+const REQUESTS_MAX: usize = 1_024;
 
-struct Request {
+struct SpawnRequest {
     command: Command,
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
-/// The thread that starts processes. What it started is killed when this is dropped.
+/// The thread that starts processes. When this is dropped, the thread ends and its processes are killed.
 #[derive(Debug)]
-pub(crate) struct Spawner {
-    requests: mpsc::Sender<Request>,
+pub(super) struct Spawner {
+    requests: mpsc::Sender<SpawnRequest>,
 }
 
 impl Spawner {
-    /// Starts the thread.
-    pub(crate) fn start() -> io::Result<Spawner> {
-        let (requests, mut todo) = mpsc::channel::<Request>(QUEUE);
+    pub(super) fn start() -> io::Result<Spawner> {
+        let (requests, mut pending) = mpsc::channel::<SpawnRequest>(REQUESTS_MAX);
         thread::Builder::new().name("spawner".to_string()).spawn(move || {
-            while let Some(Request { mut command, reply }) = todo.blocking_recv() {
+            while let Some(SpawnRequest { mut command, reply }) = pending.blocking_recv() {
                 if let Err(Ok(mut orphan)) = reply.send(command.spawn()) {
-                    // Nobody waits for it any more: it must not stay.
+                    // The caller is gone.
                     let _ = orphan.kill();
                     let _ = orphan.wait();
                 }
@@ -37,8 +36,8 @@ impl Spawner {
         Ok(Spawner { requests })
     }
 
-    /// Starts a process as the leader of a group of its own, that dies with the worker.
-    pub(crate) async fn spawn(&self, mut command: Command) -> io::Result<Child> {
+    /// Starts a process as the leader of its own process group. It dies with the worker.
+    pub(super) async fn spawn(&self, mut command: Command) -> io::Result<Child> {
         let agent = getpid();
         command.process_group(0);
         #[expect(unsafe_code, reason = "two system calls between fork and exec, both allowed there")]
@@ -52,7 +51,7 @@ impl Spawner {
         }
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the worker ends");
         let (reply, started) = oneshot::channel();
-        self.requests.send(Request { command, reply }).await.map_err(|_| gone())?;
+        self.requests.send(SpawnRequest { command, reply }).await.map_err(|_| gone())?;
         started.await.map_err(|_| gone())?
     }
 }

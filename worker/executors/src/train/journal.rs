@@ -12,7 +12,7 @@ use super::records::{
 use super::saver::{Saved, Saver, remove};
 use crate::attempt::Attempt;
 use crate::error::Error;
-use muster_attempt::{Pen, Receipt};
+use muster_attempt::{CommitHandle, RecordWriter};
 use muster_llm::diloco::{Contribution, RoundCommit, Runs};
 use muster_llm::train::guard::LossPoint;
 use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport, TrainConfig};
@@ -56,18 +56,18 @@ impl Window {
 struct Asked {
     round: u64,
     samples: Runs,
-    receipt: Receipt,
+    receipt: CommitHandle,
 }
 
 /// A round on its way into the log, and the checkpoints that no rule keeps once it is there.
 struct Committing {
-    receipt: Receipt,
+    receipt: CommitHandle,
     gone: Vec<Stored>,
 }
 
 /// Rank 0's book.
 pub struct Journal {
-    pen: Pen,
+    pen: RecordWriter,
     asked: VecDeque<Asked>,
     committing: Option<Committing>,
     resume: Resume,
@@ -218,7 +218,7 @@ impl Journal {
         let number = self.next("lease");
         let text =
             json(&Lease { round, formation, samples: samples.clone(), replicas: replicas as u32, each })?;
-        let receipt = self.pen.write_and_tell("lease", number, Digest::of(text.as_bytes()), text)?;
+        let receipt = self.pen.commit("lease", number, Digest::of(text.as_bytes()), text)?;
         self.asked.push_back(Asked { round, samples, receipt });
         self.window.spent += began.elapsed();
         Ok(())
@@ -346,7 +346,7 @@ impl Journal {
             checkpoint,
             json(&Checkpoint { step: round.step, loss: round.loss, bytes })?,
         )?;
-        let receipt = self.pen.write_and_tell("round", round.round + 1, account, json(&round)?)?;
+        let receipt = self.pen.commit("round", round.round + 1, account, json(&round)?)?;
         attempt.say(&format!(
             "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
             round.round, round.step, round.samples
