@@ -197,7 +197,7 @@ impl Fold {
         let mut same = batch.is_some() == moved;
         let mut rest = records;
         for (command, envelope) in (0..).zip(batch.iter().flat_map(|batch| &batch.commands)) {
-            let decision = apply::decide_guarded(&self.state, envelope);
+            let decision = apply::rehearse_guarded(&mut self.state, envelope);
             let count = rest.iter().take_while(|record| record.command == command).count();
             let (held, after) = rest.split_at(count);
             same &= decision.events.iter().eq(held.iter().map(|record| &record.event));

@@ -1,6 +1,6 @@
 //! Answers to what running attempts ask, from the state alone.
 
-use crate::state::{Job, State, TaskState};
+use crate::state::{Job, State};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,11 +12,11 @@ use muster_protocol::ids::{AttemptId, StageIndex, TaskId};
 use muster_protocol::outcome::{Outcome, Succeeded};
 use muster_protocol::rejection::{Detail, Rejection};
 
-/// One answer at most, so that it fits into a message.
+/// An answer at most, so that it fits into a message.
 const ANSWER_BYTES_MAX: usize = 512 << 10;
-/// Beside its text, an output or a record takes at most about so much.
+/// What an output or a record takes beside its text, about.
 const ITEM_BYTES: usize = 64;
-/// Places of a stage that one answer looks at, at most.
+/// One answer looks at this many places of a stage at most.
 const PLACES_MAX: u32 = 65_536;
 
 /// The answer to a question; `None` for one that changes something, which becomes a command instead.
@@ -38,7 +38,7 @@ pub fn answer(state: &State, attempt: AttemptId, request: &CallRequest) -> Optio
 
 fn job(state: &State, attempt: AttemptId) -> Result<&Job, String> {
     let id = attempt.task.job;
-    state.core.jobs.get(&id).ok_or_else(|| format!("there is no {id}"))
+    state.job(id).ok_or_else(|| format!("there is no {id}"))
 }
 
 fn stage_named(job: &Job, name: &str) -> Result<usize, String> {
@@ -61,11 +61,8 @@ fn stage_outputs(state: &State, attempt: AttemptId, ask: &StageOutputs) -> Resul
             return Ok(CallAnswer::Outputs(Outputs { outputs, next: Some(place) }));
         }
         // A rank that succeeded before its gang has is not done yet.
-        let ended = job.records.get(&index).filter(|task| matches!(task.state, TaskState::Ended { .. }));
-        let Some(Outcome::Succeeded(Succeeded { output })) = ended.and_then(|task| task.outcome.as_ref())
-        else {
-            continue;
-        };
+        let outcome = job.ended_tasks.get(&index).and_then(|ended| ended.history.outcome.as_ref());
+        let Some(Outcome::Succeeded(Succeeded { output })) = outcome else { continue };
         bytes += output.len() + ITEM_BYTES;
         if bytes > ANSWER_BYTES_MAX {
             return Ok(CallAnswer::Outputs(Outputs { outputs, next: Some(place) }));
@@ -75,15 +72,15 @@ fn stage_outputs(state: &State, attempt: AttemptId, ask: &StageOutputs) -> Resul
     Ok(CallAnswer::Outputs(Outputs { outputs, next: None }))
 }
 
-/// In the order of keys, as many as fit.
+/// Records in the order of their keys, as many as fit.
 fn task_progress(state: &State, attempt: AttemptId, ask: &TaskProgress) -> Result<CallAnswer, String> {
     let job = job(state, attempt)?;
-    if ask.task.job != job.id || ask.task.index >= job.tasks() {
+    if ask.task.job != job.id || ask.task.index >= job.task_count() {
         return Err(format!("{} is no task of {}", ask.task, job.id));
     }
     let mut records = Vec::new();
     let mut bytes = 0;
-    let progress = job.records.get(&ask.task.index).map(|task| &task.progress);
+    let progress = job.progress.get(&ask.task.index);
     let from = progress.into_iter().flat_map(|progress| progress.range(ask.prefix.clone()..));
     for (key, one) in from.take_while(|(key, _)| key.starts_with(&ask.prefix)) {
         bytes += key.len() + one.body.len() + ITEM_BYTES;

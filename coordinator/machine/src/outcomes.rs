@@ -1,4 +1,4 @@
-//! What outcomes mean: whose failure it was, what is kept of what a worker says, and how it reads.
+//! What outcomes mean: whether the task failed, what is kept of a report, and how it reads.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -7,7 +7,7 @@ use muster_protocol::limits;
 use muster_protocol::outcome::{Failed, Outcome, Reason, Succeeded};
 use muster_protocol::spec::TaskKind;
 
-/// Whether an attempt failed by itself: that costs a retry.
+/// Whether the attempt itself failed, which costs a retry.
 pub(crate) fn is_own_failure(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Failed(_) | Outcome::TimedOut(_) | Outcome::NotStarted(_) => true,
@@ -24,9 +24,10 @@ pub(crate) fn failure(task: TaskId, outcome: Option<&Outcome>) -> String {
     }
 }
 
-/// What counts of what a worker says of an end that nobody asked for: texts have limits, and a service has no
-/// good end. An attempt that a worker ended for reasons of its own is lost, and no failure of the task.
-pub(crate) fn heard(outcome: &Outcome, kind: TaskKind) -> Outcome {
+/// The outcome that counts when a worker reports one that nobody asked for. Texts are cut to their limits, a
+/// service that ends has failed, and an attempt that the worker itself gave up is lost, which is no failure of
+/// the task.
+pub(crate) fn sanitize_outcome(outcome: &Outcome, kind: TaskKind) -> Outcome {
     match outcome {
         Outcome::Succeeded(_) if kind == TaskKind::Service => Outcome::Failed(Failed {
             exit_code: Some(0),

@@ -39,10 +39,7 @@ pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8])
             let span = tracing::debug_span!("command", name, %request, trace, %index, command);
             let _applying = span.enter();
             let decision = decide_guarded(state, envelope);
-            for event in decision.events {
-                state.evolve(&event);
-                records.push(EventRecord { command, event });
-            }
+            records.extend(decision.events.into_iter().map(|event| EventRecord { command, event }));
             tracing::trace!(answer = ?decision.answer, "applied");
             answers.push(decision.answer);
         }
@@ -53,17 +50,30 @@ pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8])
     Applied { block: Block { index, term, entry: bytes.to_vec(), events, head }, records, answers, batch }
 }
 
-/// Decides a command. A panic, which is a bug, changes nothing and becomes a `CommandFaulted` event: all
-/// replicas panic alike, and none of them may stop at the same poisonous entry again and again.
-pub fn decide_guarded(state: &State, envelope: &Envelope) -> Decision {
+/// Decides a command, and folds its events. A panic, which is a bug, changes nothing and becomes a
+/// `CommandFaulted` event: all replicas panic alike, and none of them may stop at the same poisonous entry
+/// again and again.
+pub fn decide_guarded(state: &mut State, envelope: &Envelope) -> Decision {
+    guarded(state, envelope, muster_machine::decide, muster_machine::fault)
+}
+
+/// What [`decide_guarded`] would do. Changes nothing.
+pub fn rehearse_guarded(state: &mut State, envelope: &Envelope) -> Decision {
+    guarded(state, envelope, muster_machine::rehearse, muster_machine::rehearse_fault)
+}
+
+type Decide = fn(&mut State, &Envelope) -> Decision;
+
+/// The machine undoes what it has changed when it panics, so the state is whole either way.
+fn guarded(state: &mut State, envelope: &Envelope, decide: Decide, fault: Decide) -> Decision {
     let decided = catch_unwind(AssertUnwindSafe(|| {
         #[cfg(test)]
         assert_ne!(envelope.client, POISON, "a planted bug");
-        muster_machine::decide(state, envelope)
+        decide(state, envelope)
     }));
     decided.unwrap_or_else(|_| {
         tracing::error!(command = envelope.command.name(), index = %state.now().index, "deciding a command panicked; it changes nothing");
-        muster_machine::fault(state, envelope)
+        fault(state, envelope)
     })
 }
 

@@ -28,8 +28,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Nothing is unsent: heartbeats will show what workers lack.
     pub fn start(state: &State) -> Dispatcher {
-        let placements =
-            state.workers().flat_map(|worker| worker.held.iter().map(|attempt| (*attempt, worker.id)));
+        let placements = state.workers().flat_map(|worker| worker.held().map(|attempt| (attempt, worker.id)));
         Dispatcher { placements: placements.collect(), unsent: BTreeMap::new() }
     }
 
@@ -59,7 +58,7 @@ impl Dispatcher {
         sender: &mut WorkerSender<'_>,
     ) {
         for (worker, attempts) in std::mem::take(&mut self.unsent) {
-            let Some(identity) = state.worker(worker).map(|worker| worker.hello.identity) else { continue };
+            let Some(identity) = state.worker(worker).map(|worker| worker.hello().identity) else { continue };
             let Some(session) = sessions.present(identity) else { continue };
             let incarnation = WorkerIncarnation { identity, boot: session.boot };
             send(mono_ms, incarnation, session, &attempts, state, sender);
@@ -78,18 +77,18 @@ pub fn reconcile(
 ) {
     let Some(worker) = state.worker(session.worker) else { return };
     let phases: BTreeMap<AttemptId, Phase> = held.iter().map(|held| (held.attempt, held.phase)).collect();
-    session.last_sent_ms.retain(|attempt, _| worker.held.contains(attempt) || phases.contains_key(attempt));
+    session.last_sent_ms.retain(|attempt, _| worker.holds(*attempt) || phases.contains_key(attempt));
     let last_sent_ms = &session.last_sent_ms;
     let sent_recently =
         |attempt: &AttemptId| last_sent_ms.get(attempt).is_some_and(|sent_ms| mono_ms < sent_ms + RESEND_MS);
-    let differing = worker.held.iter().filter(|attempt| match phases.get(attempt) {
+    let differing = worker.held().filter(|attempt| match phases.get(attempt) {
         None => true,
-        Some(Phase::Queued | Phase::Running) => state.stop(**attempt).is_some(),
+        Some(Phase::Queued | Phase::Running) => state.stop(*attempt).is_some(),
         Some(Phase::Stopping | Phase::Ended) => false,
     });
-    let differing: Vec<AttemptId> = differing.filter(|attempt| !sent_recently(attempt)).copied().collect();
+    let differing: Vec<AttemptId> = differing.filter(|attempt| !sent_recently(attempt)).collect();
     let orphans =
-        phases.iter().filter(|(attempt, phase)| **phase != Phase::Ended && !worker.held.contains(attempt));
+        phases.iter().filter(|(attempt, phase)| **phase != Phase::Ended && !worker.holds(**attempt));
     let orphans: BTreeSet<AttemptId> =
         orphans.map(|(attempt, _)| *attempt).filter(|attempt| !sent_recently(attempt)).collect();
     send(mono_ms, incarnation, session, &differing, state, sender);

@@ -154,11 +154,11 @@ impl Leadership {
         for (incarnation, session) in self.sessions.iter_mut() {
             let silent_ms = now.mono_ms.saturating_sub(session.last_heard_ms);
             let Some(worker) =
-                state.worker(session.worker).filter(|worker| worker.hello.boot == incarnation.boot)
+                state.worker(session.worker).filter(|worker| worker.hello().boot == incarnation.boot)
             else {
                 continue;
             };
-            let liveness = match worker.liveness {
+            let liveness = match worker.liveness() {
                 Liveness::Alive | Liveness::Suspect if silent_ms >= WORKER_LEASE_MS => Liveness::Lost,
                 Liveness::Alive if silent_ms >= WORKER_SUSPECT_MS => Liveness::Suspect,
                 Liveness::Alive | Liveness::Suspect | Liveness::Lost => continue,

@@ -96,7 +96,7 @@ impl Sessions {
     pub fn start(state: &State, mono_ms: u64) -> Sessions {
         let workers = state
             .workers()
-            .map(|worker| (worker.hello.identity, Session::new(worker.id, worker.hello.boot, mono_ms)));
+            .map(|worker| (worker.hello().identity, Session::new(worker.id, worker.hello().boot, mono_ms)));
         Sessions { by_identity: workers.collect(), registering: BTreeMap::new() }
     }
 

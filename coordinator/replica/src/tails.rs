@@ -95,10 +95,10 @@ impl Tails {
             None => Err(
                 "no worker is known to hold the output of this attempt; only a task's newest attempt can be read",
             ),
-            Some(worker) if worker.liveness == Liveness::Lost => {
+            Some(worker) if worker.liveness() == Liveness::Lost => {
                 Err("the worker that holds the output is lost")
             }
-            Some(worker) => Ok(worker.hello.identity),
+            Some(worker) => Ok(worker.hello().identity),
         };
         match identity {
             Ok(identity) => {
@@ -174,7 +174,7 @@ impl Tails {
         for (id, open) in &mut self.open {
             let lost = state
                 .worker_by_identity(open.identity)
-                .is_none_or(|worker| worker.liveness == Liveness::Lost);
+                .is_none_or(|worker| worker.liveness() == Liveness::Lost);
             if lost {
                 ended.push(*id);
             } else if mono_ms >= open.requested_ms + RESEND_MS {

@@ -51,8 +51,8 @@ impl Leadership {
         }
         let known = state
             .worker_by_identity(incarnation.identity)
-            .filter(|worker| worker.hello.boot == incarnation.boot);
-        let Some(worker) = known.filter(|worker| worker.liveness != Liveness::Lost) else {
+            .filter(|worker| worker.hello().boot == incarnation.boot);
+        let Some(worker) = known.filter(|worker| worker.liveness() != Liveness::Lost) else {
             // Not registered, or its lease is over and its work may run elsewhere: it has to register anew.
             return sender.send_unregistered(incarnation, Down::SayHello(SayHello {}));
         };
@@ -74,7 +74,7 @@ impl Leadership {
         let may_extend_leases = self.quorum_recently_active(now, config);
         let known = state.worker_by_identity(incarnation.identity);
         let registered =
-            known.is_some_and(|worker| worker.hello == hello && worker.liveness != Liveness::Lost);
+            known.is_some_and(|worker| *worker.hello() == hello && worker.liveness() != Liveness::Lost);
         if let Some(session) =
             self.sessions.get(incarnation).filter(|session| session.proposed_liveness != Some(Liveness::Lost))
         {
@@ -119,7 +119,7 @@ impl Leadership {
             sender.send(incarnation, session, Down::HeartbeatAck(ack));
         }
         dispatcher::reconcile(now.mono_ms, incarnation, session, &heartbeat.held, state, sender);
-        if worker.liveness == Liveness::Suspect && session.proposed_liveness != Some(Liveness::Alive) {
+        if worker.liveness() == Liveness::Suspect && session.proposed_liveness != Some(Liveness::Alive) {
             let liveness = Liveness::Alive;
             session.proposed_liveness = Some(liveness);
             let change = SetLiveness { worker: worker.id, boot: incarnation.boot, liveness };
@@ -226,7 +226,7 @@ impl Leadership {
     fn draining(&mut self, context: &Context<'_>, worker: &Worker) {
         let &Context { state, incarnation, .. } = context;
         let Some(session) = self.sessions.get(incarnation) else { return };
-        if worker.draining || session.drain_proposed {
+        if worker.is_draining() || session.drain_proposed {
             return;
         }
         session.drain_proposed = true;

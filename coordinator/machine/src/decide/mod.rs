@@ -1,10 +1,14 @@
-//! What a command comes to: events and an answer. It changes nothing.
+//! What a command comes to: events, which are folded into the state, and an answer.
+//!
+//! It re-checks what keeps the cluster safe, and never the order in which the scheduler chose. It never
+//! changes the state but by folding events.
 
 mod assign;
 mod children;
-mod draft;
+mod decider;
 mod ending;
 mod jobs;
+mod rejections;
 mod report;
 mod spec;
 mod stages;
@@ -14,16 +18,17 @@ mod workers;
 pub use spec::check_spec;
 
 use crate::state::State;
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use alloc::{format, vec};
-use draft::Draft;
+use decider::Decider;
 use muster_protocol::codec;
 use muster_protocol::command::Command;
 use muster_protocol::envelope::{Accepted, Answer, Done, Envelope, Rejected, Reply};
 use muster_protocol::event::{CommandFaulted, Event, LeaderTookOver, RequestAnswered, VersionRaised};
 use muster_protocol::ids::Digest;
 use muster_protocol::rejection::{Detail, Rejection};
+use rejections::stale;
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,51 +39,76 @@ pub struct Decision {
     pub answer: Answer,
 }
 
-/// Decides a command. A repeated request gets the answer that it had, and nothing happens; else, if its id is
-/// not nil, the last event remembers the answer, rejections included. A panic in here is a bug, which the
-/// caller catches: see [`fault`].
-pub fn decide(state: &State, envelope: &Envelope) -> Decision {
-    let index = state.now().index;
-    if let Some(known) =
-        state.index.requests.get(&envelope.request).and_then(|number| state.core.requests.get(*number))
-    {
+/// Decides a command, and folds its events into `state`. A repeated request gets the answer that it had, and
+/// nothing happens; else, if its id is not nil, the last event remembers the answer, rejections included. A
+/// panic in here is a bug, which leaves `state` as it was and which the caller catches: see [`fault`].
+pub fn decide(state: &mut State, envelope: &Envelope) -> Decision {
+    let mut decider = Decider::new(state);
+    let answer = answer(&mut decider, envelope);
+    Decision { events: decider.commit(), answer }
+}
+
+/// What [`decide`] would do. Leaves `state` as it was.
+pub fn rehearse(state: &mut State, envelope: &Envelope) -> Decision {
+    let mut decider = Decider::new(state);
+    let answer = answer(&mut decider, envelope);
+    Decision { events: decider.abandon(), answer }
+}
+
+/// What a command on which [`decide`] panics comes to: nothing but a trace in the log, the same on every
+/// replica. Its events are folded into `state`.
+pub fn fault(state: &mut State, envelope: &Envelope) -> Decision {
+    let mut decider = Decider::new(state);
+    let answer = fault_answer(&mut decider, envelope);
+    Decision { events: decider.commit(), answer }
+}
+
+/// What [`fault`] would do. Leaves `state` as it was.
+pub fn rehearse_fault(state: &mut State, envelope: &Envelope) -> Decision {
+    let mut decider = Decider::new(state);
+    let answer = fault_answer(&mut decider, envelope);
+    Decision { events: decider.abandon(), answer }
+}
+
+fn answer(decider: &mut Decider<'_>, envelope: &Envelope) -> Answer {
+    let index = decider.state.now().index;
+    if let Some(known) = decider.state.remembered(envelope.request) {
         if known.command_hash == command_hash(&envelope.command) {
-            return Decision { events: Vec::new(), answer: known.answer.clone() };
+            return known.answer.clone();
         }
         let message =
             format!("request {} was another command; draw a new id for each request", envelope.request);
         let rejection = Rejection::RequestReused(Detail { message });
-        return Decision { events: Vec::new(), answer: Answer::Rejected(Rejected { index, rejection }) };
+        return Answer::Rejected(Rejected { index, rejection });
     }
-    let mut draft = Draft::new(state);
-    let (mut events, answer) = match command(&mut draft, envelope) {
-        Ok(reply) => (draft.events, Answer::Accepted(Accepted { index, reply })),
-        Err(rejection) => (Vec::new(), Answer::Rejected(Rejected { index, rejection })),
+    let answer = match command(decider, envelope) {
+        Ok(reply) => Answer::Accepted(Accepted { index, reply }),
+        Err(rejection) => {
+            decider.restart();
+            Answer::Rejected(Rejected { index, rejection })
+        }
     };
-    remember(envelope, &answer, &mut events);
-    Decision { events, answer }
+    remember(decider, envelope, &answer);
+    answer
 }
 
-/// What a command on which [`decide`] panics comes to: nothing but a trace in the log, the same on every
-/// replica.
-pub fn fault(state: &State, envelope: &Envelope) -> Decision {
+fn fault_answer(decider: &mut Decider<'_>, envelope: &Envelope) -> Answer {
     let command = envelope.command.name().to_string();
     let message = format!("a fault in deciding {command}, which changed nothing; it is in the log");
     let rejection = Rejection::Faulted(Detail { message });
-    let answer = Answer::Rejected(Rejected { index: state.now().index, rejection });
-    let mut events = vec![Event::CommandFaulted(CommandFaulted { command })];
-    if !state.index.requests.contains_key(&envelope.request) {
-        remember(envelope, &answer, &mut events);
+    let answer = Answer::Rejected(Rejected { index: decider.state.now().index, rejection });
+    decider.push(Event::CommandFaulted(CommandFaulted { command }));
+    if decider.state.remembered(envelope.request).is_none() {
+        remember(decider, envelope, &answer);
     }
-    Decision { events, answer }
+    answer
 }
 
-fn remember(envelope: &Envelope, answer: &Answer, events: &mut Vec<Event>) {
+fn remember(decider: &mut Decider<'_>, envelope: &Envelope, answer: &Answer) {
     if !envelope.request.is_nil() {
-        let command_hash = command_hash(&envelope.command);
-        events.push(Event::RequestAnswered(RequestAnswered {
+        decider.push(Event::RequestAnswered(RequestAnswered {
             request: envelope.request,
-            command_hash,
+            command_hash: command_hash(&envelope.command),
             answer: answer.clone(),
         }));
     }
@@ -108,34 +138,32 @@ fn command_hash(command: &Command) -> u64 {
     hash.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
-fn command(draft: &mut Draft<'_>, envelope: &Envelope) -> Result<Reply, Rejection> {
+fn command(decider: &mut Decider<'_>, envelope: &Envelope) -> Result<Reply, Rejection> {
     match &envelope.command {
-        Command::SubmitJob(submit) => draft.submit_job(envelope, submit),
-        Command::CancelJob(cancel) => draft.cancel_job(cancel).map(done),
-        Command::RetryJob(retry) => draft.retry_job(retry.job).map(done),
-        Command::RegisterWorker(register) => draft.register_worker(&register.hello),
-        Command::SetLiveness(set) => draft.set_liveness(set).map(done),
-        Command::DrainWorker(drain) => draft.drain_worker(drain).map(done),
-        Command::Assign(assign) => draft.assign(assign).map(done),
-        Command::ReportAttempts(report) => draft.report_attempts(report).map(done),
-        Command::RecordProgress(record) => draft.record_progress(record).map(done),
-        Command::AddTasks(add) => draft.add_tasks(envelope.request, add),
-        Command::SealStage(seal) => draft.seal_stage(seal).map(done),
-        Command::AdvanceTime(_) => draft.advance_time().map(done),
+        Command::SubmitJob(submit) => decider.submit_job(envelope, submit),
+        Command::CancelJob(cancel) => decider.cancel_job(cancel).map(done),
+        Command::RetryJob(retry) => decider.retry_job(retry.job).map(done),
+        Command::RegisterWorker(register) => decider.register_worker(&register.hello),
+        Command::SetLiveness(set) => decider.set_liveness(set).map(done),
+        Command::DrainWorker(drain) => decider.drain_worker(drain).map(done),
+        Command::Assign(assign) => decider.assign(assign).map(done),
+        Command::ReportAttempts(report) => decider.report_attempts(report).map(done),
+        Command::RecordProgress(record) => decider.record_progress(record).map(done),
+        Command::AddTasks(add) => decider.add_tasks(envelope.request, add),
+        Command::SealStage(seal) => decider.seal_stage(seal).map(done),
+        Command::AdvanceTime(_) => decider.advance_time().map(done),
         Command::TakeLeadership(take) => {
-            if take.term < draft.state.core.leader_term {
-                return Err(stale(format!(
-                    "term {} is over: {} leads",
-                    take.term, draft.state.core.leader_term
-                )));
+            if take.term < decider.state.records.header.leader_term {
+                let leads = decider.state.records.header.leader_term;
+                return Err(stale(format!("term {} is over: {leads} leads", take.term)));
             }
             let event = LeaderTookOver { leader: take.leader, name: take.name.clone(), term: take.term };
-            draft.events.push(Event::LeaderTookOver(event));
+            decider.push(Event::LeaderTookOver(event));
             Ok(done(()))
         }
         Command::RaiseVersion(raise) => {
-            if raise.version > draft.state.decide_version() {
-                draft.events.push(Event::VersionRaised(VersionRaised { version: raise.version }));
+            if raise.version > decider.state.decide_version() {
+                decider.push(Event::VersionRaised(VersionRaised { version: raise.version }));
             }
             Ok(done(()))
         }
@@ -146,18 +174,5 @@ fn done((): ()) -> Reply {
     Reply::Done(Done {})
 }
 
-fn unknown(message: alloc::string::String) -> Rejection {
-    Rejection::Unknown(Detail { message })
-}
-
-fn wrong_state(message: alloc::string::String) -> Rejection {
-    Rejection::WrongState(Detail { message })
-}
-
-fn stale(message: alloc::string::String) -> Rejection {
-    Rejection::Stale(Detail { message })
-}
-
-fn over_limit(message: alloc::string::String) -> Rejection {
-    Rejection::LimitExceeded(Detail { message })
-}
+#[cfg(test)]
+mod tests;

@@ -1,102 +1,70 @@
-//! What workers tell of their attempts: starts, ends, and progress.
+//! Reports of workers about their attempts: starts, ends and progress.
 
-use super::draft::Draft;
+use super::decider::Decider;
 use crate::outcomes;
-use crate::state::{Step, Usage, Worker};
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::state::AttemptPhase;
 use muster_protocol::command::{RecordProgress, ReportAttempts};
 use muster_protocol::event::{AttemptStarted, Event};
-use muster_protocol::ids::AttemptId;
+use muster_protocol::ids::{AttemptId, WorkerId};
 use muster_protocol::limits;
 use muster_protocol::rejection::Rejection;
-use muster_protocol::worker::{ProgressRecord, ReportKind};
+use muster_protocol::worker::{Ended, ProgressRecord, ReportKind};
 
-impl<'a> Draft<'a> {
-    /// Reports of attempts that no longer count are left out: what is told of the others still counts.
+impl Decider<'_> {
+    /// Reports of attempts that are no longer active are left out; the others still count.
     pub fn report_attempts(&mut self, report: &ReportAttempts) -> Result<(), Rejection> {
-        let worker = self.worker_in(report.worker, report.boot)?;
-        let mut running = Running { worker, usage: worker.running.clone(), started: BTreeSet::new() };
+        let worker = self.worker_in(report.worker, report.boot)?.id;
         for report in &report.reports {
             match &report.what {
-                ReportKind::Started(started) => {
-                    self.report_started(&mut running, report.attempt, started.pid)
-                }
-                ReportKind::Ended(ended) => {
-                    let Some((stage, live, _)) =
-                        self.live(report.attempt).filter(|(_, live, _)| live.worker == worker.id)
-                    else {
-                        continue;
-                    };
-                    let spec = self.stored(report.attempt.task.job).stage_spec(stage);
-                    if matches!(live.step, Step::Running { .. }) || running.started.remove(&report.attempt) {
-                        running.usage.take(&spec.request);
-                    }
-                    self.end_attempt(
-                        report.attempt,
-                        outcomes::heard(&ended.outcome, spec.kind),
-                        ended.run_ms,
-                    );
-                }
+                ReportKind::Started(started) => self.report_started(worker, report.attempt, started.pid),
+                ReportKind::Ended(ended) => self.report_ended(worker, report.attempt, ended),
             }
         }
         Ok(())
     }
 
-    fn report_started(&mut self, running: &mut Running<'a>, attempt: AttemptId, pid: u32) {
-        let Some((stage, live, _)) =
-            self.live(attempt).filter(|(_, live, _)| live.worker == running.worker.id)
-        else {
+    fn report_started(&mut self, worker: WorkerId, attempt: AttemptId, pid: u32) {
+        let Some((job, stage, active)) = self.state.active_attempt(attempt) else { return };
+        let Some(worker) = self.state.worker(worker).filter(|worker| worker.id == active.worker) else {
             return;
         };
-        if matches!(live.step, Step::Running { .. }) || running.started.contains(&attempt) {
-            return;
+        // More than the capacity cannot run, so the start is not believed. Its end will be.
+        let request = &job.stage_spec(stage).request;
+        let is_new = !matches!(active.phase, AttemptPhase::Running { .. });
+        if is_new && worker.load.running.leaves_room(&worker.hello().capacity, request) {
+            self.push(Event::AttemptStarted(AttemptStarted { attempt, pid }));
         }
-        let request = &self.stored(attempt.task.job).stage_spec(stage).request;
-        // More than there is cannot run: such a start is not believed. Its end will be.
-        if !running.usage.leaves_room(&running.worker.hello.capacity, request) {
-            return;
+    }
+
+    fn report_ended(&mut self, worker: WorkerId, attempt: AttemptId, ended: &Ended) {
+        let Some((job, stage, active)) = self.state.active_attempt(attempt) else { return };
+        if active.worker == worker {
+            let outcome = outcomes::sanitize_outcome(&ended.outcome, job.stage_spec(stage).kind);
+            self.end_attempt(attempt, outcome, ended.run_ms);
         }
-        running.usage.add(request);
-        running.started.insert(attempt);
-        self.events.push(Event::AttemptStarted(AttemptStarted { attempt, pid }));
     }
 
     /// Records that are stale, not newer, or over a limit are left out.
     pub fn record_progress(&mut self, progress: &RecordProgress) -> Result<(), Rejection> {
-        let worker = self.worker_in(progress.worker, progress.boot)?;
-        let mut newest: BTreeMap<(AttemptId, &str), u64> = BTreeMap::new();
-        let mut added: BTreeMap<AttemptId, usize> = BTreeMap::new();
+        let worker = self.worker_in(progress.worker, progress.boot)?.id;
         for record in &progress.records {
-            if !is_within_limits(record)
-                || self.live(record.attempt).is_none_or(|(_, live, _)| live.worker != worker.id)
-            {
-                continue;
+            if is_within_limits(record) && self.is_newer(worker, record) {
+                self.push(Event::ProgressRecorded(record.clone()));
             }
-            let Some((_, task)) = self.state.task(record.attempt.task) else { continue };
-            let stored = task.progress.get(&record.key).map(|have| have.seq);
-            let seen = newest.get(&(record.attempt, record.key.as_str())).copied().or(stored);
-            if seen.is_some_and(|seen| record.seq <= seen) {
-                continue;
-            }
-            if seen.is_none() {
-                let added = added.entry(record.attempt).or_insert(0);
-                if task.progress.len() + *added >= limits::PROGRESS_KEYS_PER_TASK_MAX {
-                    continue;
-                }
-                *added += 1;
-            }
-            newest.insert((record.attempt, record.key.as_str()), record.seq);
-            self.events.push(Event::ProgressRecorded(record.clone()));
         }
         Ok(())
     }
-}
 
-/// What runs at a worker, as the reports go on.
-struct Running<'a> {
-    worker: &'a Worker,
-    usage: Usage,
-    started: BTreeSet<AttemptId>,
+    /// Whether a record is of an attempt that is active at `worker`, and goes beyond what is known of it.
+    fn is_newer(&self, worker: WorkerId, record: &ProgressRecord) -> bool {
+        let active = self.state.active_attempt(record.attempt);
+        let Some((job, ..)) = active.filter(|(_, _, active)| active.worker == worker) else { return false };
+        let Some(known) = job.progress.get(&record.attempt.task.index) else { return true };
+        match known.get(&record.key) {
+            Some(known) => record.seq > known.seq,
+            None => known.len() < limits::PROGRESS_KEYS_PER_TASK_MAX,
+        }
+    }
 }
 
 fn is_within_limits(record: &ProgressRecord) -> bool {

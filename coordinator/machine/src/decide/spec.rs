@@ -1,4 +1,4 @@
-//! Whether a submitted job is one that can run: every field that is not says so by its path.
+//! Checks that a submitted job can run. A rejection names the field by its path.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -10,7 +10,7 @@ use muster_protocol::{codec, limits};
 
 /// Named counters in one request at most.
 const COUNTERS_MAX: usize = 64;
-/// Arguments of a command, and variables of its environment, at most.
+/// A command has at most this many arguments, and as many environment variables.
 const WORDS_MAX: usize = 4096;
 /// What a stage's tasks do, encoded, at most: half of a message on the bus.
 const WORK_BYTES_MAX: usize = limits::BUS_MESSAGE_BYTES_MAX / 2;
@@ -19,7 +19,11 @@ const GRACE_MS_MAX: u64 = 3_600_000;
 
 type Checked = Result<(), String>;
 
-/// Checks a job by itself. The cluster checks it again; a client may do so before it sends it.
+/// Checks a job without looking at any state. A client may do so before it submits the job; the cluster does it
+/// again.
+///
+/// # Errors
+/// [`Rejection::Invalid`], with the path of the first field that is wrong.
 pub fn check_spec(spec: &JobSpec) -> Result<(), Rejection> {
     at("name", check_name(&spec.name))?;
     at("params", check_params(&spec.params))?;
@@ -112,7 +116,7 @@ fn check_name(name: &str) -> Checked {
     }
 }
 
-/// Parameters are an object or nothing. What is in it is the executor's affair.
+/// Parameters are a JSON object or empty. What the object holds is checked by the executor.
 pub(super) fn check_params(params: &str) -> Checked {
     let text = params.trim();
     if params.len() > limits::PARAMS_BYTES_MAX {

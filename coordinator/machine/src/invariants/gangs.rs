@@ -9,16 +9,17 @@ use muster_protocol::outcome::Terminal;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     let mut ports = BTreeSet::new();
-    for job in state.core.jobs.values() {
+    for job in state.records.jobs.values() {
         for (at, spec) in job.spec.stages.iter().enumerate() {
             let stage = &job.stages[at];
             let place = format!("gangs: {} stage {at}", job.id);
-            if let Some(gang) = stage.gang
+            if let Some(gang) = stage.status.gang
                 && !ports.insert((gang.worker, gang.port))
             {
                 broken.push(format!("{place}: port {} of {} is used twice", gang.port, gang.worker));
             }
-            if stage.gang.is_some() != (spec.gang && stage.assigned + stage.running > 0) {
+            if stage.status.gang.is_some() != (spec.gang && stage.status.assigned + stage.status.running > 0)
+            {
                 broken.push(format!("{place}: formed, but nothing lives, or the other way round"));
             }
             if spec.gang {
@@ -29,9 +30,11 @@ pub(super) fn check(state: &State, broken: &mut Vec<String>) {
     for worker in state.workers() {
         let held: BTreeSet<u16> =
             ports.range((worker.id, 0)..=(worker.id, u16::MAX)).map(|(_, port)| *port).collect();
-        if held != worker.ports_used {
-            broken
-                .push(format!("gangs: the ports of {} are {held:?}, not {:?}", worker.id, worker.ports_used));
+        if held != worker.load.ports_used {
+            broken.push(format!(
+                "gangs: the ports of {} are {held:?}, not {:?}",
+                worker.id, worker.load.ports_used
+            ));
         }
     }
 }
@@ -40,18 +43,20 @@ fn check_ranks(job: &Job, at: usize, place: &str, broken: &mut Vec<String>) {
     let first = job.stages[at].first;
     let ranks = first..first + job.spec.stages[at].tasks;
     let epochs: BTreeSet<u32> =
-        ranks.clone().map(|rank| job.records.get(&rank).map_or(0, |task| task.epoch)).collect();
+        ranks.clone().map(|rank| job.history(rank).map_or(0, |history| history.epoch)).collect();
     if epochs.len() > 1 {
         broken.push(format!("{place}: its ranks have different epochs: {epochs:?}"));
     }
-    let state = |rank: u32| job.records.get(&rank).map_or(&TaskState::Idle, |task| &task.state);
-    let count = |wanted: fn(&TaskState) -> bool| ranks.clone().filter(|rank| wanted(state(*rank))).count();
-    let succeeded = count(|state| matches!(state, TaskState::Ended { terminal: Terminal::Succeeded, .. }));
-    let met = count(|state| matches!(state, TaskState::Live(_) | TaskState::Parted));
+    let succeeded = ranks.clone().filter(|rank| job.terminal_of(*rank) == Some(Terminal::Succeeded)).count();
+    let is_met = |rank: &u32| {
+        let task = job.tasks.get(rank);
+        task.is_some_and(|task| matches!(task.state, TaskState::Active(_) | TaskState::AwaitingGang))
+    };
+    let met = ranks.clone().filter(is_met).count();
     if succeeded != 0 && succeeded != ranks.len() {
         broken.push(format!("{place}: {succeeded} of {} ranks succeeded", ranks.len()));
     }
-    if job.phase == Phase::Open && met != 0 && met != ranks.len() {
+    if job.status.phase == Phase::Open && met != 0 && met != ranks.len() {
         broken.push(format!("{place}: {met} of {} ranks are together", ranks.len()));
     }
 }

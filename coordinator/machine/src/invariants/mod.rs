@@ -1,4 +1,4 @@
-//! What must hold of every state, whatever the commands were. One file each.
+//! What must hold of every state, whatever the commands were. One invariant per file.
 
 mod counts;
 mod epochs;
@@ -13,7 +13,7 @@ use crate::state::State;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// What does not hold, for people; empty: all is well. Costs what exists: for tests and the simulator.
+/// Describes what does not hold; empty if all is well. Costs what exists: for tests and the simulator.
 pub fn check(state: &State) -> Vec<String> {
     let mut broken = Vec::new();
     resources::check(state, &mut broken);

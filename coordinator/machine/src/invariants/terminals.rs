@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use muster_protocol::outcome::Terminal;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
-    for job in state.core.jobs.values() {
+    for job in state.records.jobs.values() {
         for at in 0..job.stages.len() {
             check_stage(job, at, broken);
         }
-        if job.has_ended() && (job.live > 0 || !job.active.is_empty()) {
+        if job.has_ended() && (job.status.active > 0 || !job.tasks.is_empty()) {
             broken.push(format!("terminals: {} has ended, but something of it has not", job.id));
         }
     }
@@ -25,17 +25,22 @@ fn check_stage(job: &Job, at: usize, broken: &mut Vec<String>) {
             broken.push(format!("terminals: {} stage {at} has no place {place}", job.id));
             continue;
         };
-        let sets = [&stage.waiting, &stage.placeable, &stage.failed, &stage.cancelled]
+        let sets = [&stage.waiting, &stage.runnable, &stage.failed, &stage.cancelled]
             .map(|set| u8::from(set.contains(number)));
-        let [waiting, placeable, failed, cancelled] = sets;
-        let right = match job.records.get(&number).map(|task| &task.state) {
+        let [waiting, runnable, failed, cancelled] = sets;
+        let right = match (job.tasks.get(&number).map(|task| &task.state), job.ended_tasks.get(&number)) {
             // It never started: it waits, or its job ended before.
-            None => waiting + placeable + cancelled == 1 && failed == 0,
-            Some(TaskState::Idle) => waiting + placeable == 1 && failed + cancelled == 0,
-            Some(TaskState::Ended { terminal: Terminal::Failed, .. }) => sets == [0, 0, 1, 0],
-            Some(TaskState::Ended { terminal: Terminal::Cancelled, .. }) => sets == [0, 0, 0, 1],
-            Some(TaskState::Ended { terminal: Terminal::Succeeded, .. }) => sets == [0; 4],
-            Some(TaskState::Backoff { .. } | TaskState::Live(_) | TaskState::Parted) => sets == [0; 4],
+            (None, None) => waiting + runnable + cancelled == 1 && failed == 0,
+            (Some(TaskState::Idle), None) => waiting + runnable == 1 && failed + cancelled == 0,
+            (Some(TaskState::Backoff { .. } | TaskState::Active(_) | TaskState::AwaitingGang), None) => {
+                sets == [0; 4]
+            }
+            (None, Some(ended)) => match ended.terminal {
+                Terminal::Failed => sets == [0, 0, 1, 0],
+                Terminal::Cancelled => sets == [0, 0, 0, 1],
+                Terminal::Succeeded => sets == [0; 4],
+            },
+            (Some(_), Some(_)) => false,
         };
         if !right {
             broken.push(format!("terminals: {}.{number} is in the wrong sets: {sets:?}", job.id));

@@ -1,12 +1,12 @@
 //! A job: its stages, its tasks, and where each of them stands.
 
-use crate::state::{Task, TaskState};
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::state::stage::Stage;
+use crate::state::task::{EndedTask, Progress, Task, TaskHistory};
+use crate::transaction::{Tx, TxCell, TxMap, TxQueue, Undo, undo_fields};
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
-use muster_protocol::ids::{JobId, RequestId, StageIndex, WorkerId};
-use muster_protocol::interval_set::IntervalSet;
+use muster_protocol::ids::{AttemptId, JobId, RequestId, StageIndex, TaskId};
 use muster_protocol::outcome::Terminal;
 use muster_protocol::spec::{JobSpec, StageSpec, Work};
 use muster_protocol::time::{LogMs, WallMs};
@@ -14,7 +14,7 @@ use muster_protocol::time::{LogMs, WallMs};
 /// Tasks that run longer on average do not queue, and nothing queues behind them.
 const SHORT_MS_MAX: u64 = 1_000;
 
-/// A job.
+/// A job. What was submitted never changes; the rest are records of their own.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct Job {
     pub id: JobId,
@@ -23,25 +23,40 @@ pub(crate) struct Job {
     pub spec: JobSpec,
     pub submitted_ms: LogMs,
     pub submitted_wall_ms: WallMs,
-    pub phase: Phase,
-    pub stages: Vec<Stage>,
     /// Tasks that the stages have from the start; children have numbers from here on.
-    pub base: u32,
+    pub first_child: u32,
+    pub status: TxCell<JobStatus>,
+    pub stages: Stages,
     /// In the order in which they joined.
-    pub children: Vec<Child>,
-    /// Tasks that had an attempt, ever. Others are only in the sets of their stage.
-    pub records: BTreeMap<u32, Task>,
-    /// Tasks with a record that have not ended.
-    pub active: BTreeSet<u32>,
-    /// Attempts that have not ended.
-    pub live: u32,
+    pub children: TxQueue<Child>,
+    /// Tasks that had an attempt and have not ended. Tasks without a record are only in the sets of their
+    /// stage.
+    pub tasks: TxMap<u32, TxCell<Task>>,
+    /// Tasks that had an attempt and have ended.
+    pub ended_tasks: TxMap<u32, TxCell<EndedTask>>,
+    /// The newest record under each key, by task; kept over attempts, so that the next goes on from there.
+    pub progress: TxMap<u32, TxMap<String, TxCell<Progress>>>,
     /// Children that wait for other tasks: for how many.
-    pub blocked: BTreeMap<u32, u32>,
+    pub blocked: TxMap<u32, TxCell<u32>>,
     /// Which children wait for a task.
-    pub dependents: BTreeMap<u32, Vec<u32>>,
+    pub dependents: TxMap<u32, TxQueue<u32>>,
     /// Children that were added, by the task that asked and its request: first number and count. A repeat
     /// gets the same.
-    pub additions: BTreeMap<(u32, RequestId), (u32, u32)>,
+    pub additions: TxMap<(u32, RequestId), TxCell<(u32, u32)>>,
+}
+
+undo_fields!(Job {
+    status, stages, children, tasks, ended_tasks, progress, blocked, dependents, additions,
+} constant {
+    id, actor, namespace, spec, submitted_ms, submitted_wall_ms, first_child,
+});
+
+/// The part of a job that changes with most of its events.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct JobStatus {
+    pub phase: Phase,
+    /// Attempts that have not ended.
+    pub active: u32,
 }
 
 /// How far a job is.
@@ -50,79 +65,103 @@ pub(crate) enum Phase {
     /// It runs, or waits to.
     Open,
     /// It was cancelled, and waits for its attempts to end.
-    Cancelling { reason: String },
-    /// A task failed for good, and it waits for its other attempts to end.
-    Failing { reason: String },
-    /// It ended.
-    Ended { terminal: Terminal, reason: String, at: LogMs },
+    Cancelling {
+        reason: String,
+    },
+    /// A task failed for good, and the job waits for its other attempts to end.
+    Failing {
+        reason: String,
+    },
+    Ended {
+        terminal: Terminal,
+        reason: String,
+        at: LogMs,
+    },
 }
 
-/// A stage. Its task numbers are `first ..`, as many as its spec says, and those of its children.
+/// The stages of a job, in the order of its spec. There are never more or fewer.
 #[derive(Clone, Debug, Encode, Decode)]
-pub(crate) struct Stage {
-    pub first: u32,
-    /// Numbers of the children that joined, in order: their places follow those of the first tasks.
-    pub joined: Vec<u32>,
-    pub sealed: bool,
-    /// What it needs has succeeded.
-    pub ready: bool,
-    pub succeeded: bool,
-    /// Tasks that may not start yet: the stage waits, or they wait for others.
-    pub waiting: IntervalSet<u32>,
-    /// Tasks that may start.
-    pub placeable: IntervalSet<u32>,
-    pub failed: IntervalSet<u32>,
-    pub cancelled: IntervalSet<u32>,
-    pub successes: u32,
-    /// Live attempts that have not started.
-    pub assigned: u32,
-    /// Live attempts that have.
-    pub running: u32,
-    /// Attempts that said how long they ran, and how long that was together: short ones are worth a queue.
-    pub runs: u32,
-    pub run_ms: u64,
-    pub formations: u32,
-    /// The gang that is formed, until its last rank has ended.
-    pub gang: Option<Gang>,
-}
-
-/// One life of a gang.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct Gang {
-    pub worker: WorkerId,
-    pub port: u16,
-    /// A rank ended badly: whether that was its own failure.
-    pub broken: Option<bool>,
-}
+pub(crate) struct Stages(Vec<Stage>);
 
 /// A task that a running task added.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct Child {
+    /// The task that added it. `None`: it is older than this field.
+    pub parent: Option<u32>,
     pub stage: StageIndex,
     /// Its place among the stage's tasks.
     pub place: u32,
     pub params: String,
 }
 
-impl Job {
-    /// How many tasks it has.
-    pub fn tasks(&self) -> u32 {
-        self.base + self.children.len() as u32
+impl Stages {
+    pub fn new(stages: Vec<Stage>) -> Self {
+        Stages(stages)
     }
 
-    /// Whether it ended.
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Stage> {
+        self.0.get_mut(at)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stage> {
+        self.0.iter_mut()
+    }
+}
+
+impl core::ops::Deref for Stages {
+    type Target = [Stage];
+
+    fn deref(&self) -> &[Stage] {
+        &self.0
+    }
+}
+
+impl core::ops::DerefMut for Stages {
+    fn deref_mut(&mut self) -> &mut [Stage] {
+        &mut self.0
+    }
+}
+
+impl Undo for Stages {
+    fn commit(&mut self) {
+        self.0.iter_mut().for_each(Undo::commit);
+    }
+
+    fn rollback(&mut self) {
+        self.0.iter_mut().for_each(Undo::rollback);
+    }
+}
+
+impl Job {
+    /// How many tasks it has.
+    pub fn task_count(&self) -> u32 {
+        self.first_child + self.children.len() as u32
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.status.phase == Phase::Open
+    }
+
     pub fn has_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended { .. })
+        matches!(self.status.phase, Phase::Ended { .. })
     }
 
     /// The child of that number, if it is one.
     pub fn child(&self, number: u32) -> Option<&Child> {
-        number.checked_sub(self.base).and_then(|at| self.children.get(at as usize))
+        number.checked_sub(self.first_child).and_then(|at| self.children.get(at as usize))
+    }
+
+    /// What the attempts of a task left behind; `None`: it had none.
+    pub fn history(&self, number: u32) -> Option<&TaskHistory> {
+        match self.tasks.get(&number) {
+            Some(task) => Some(&task.history),
+            None => self.ended_tasks.get(&number).map(|ended| &ended.history),
+        }
     }
 
     /// The stage of a task.
     pub fn stage_of(&self, number: u32) -> Option<StageIndex> {
-        if number >= self.base {
+        if number >= self.first_child {
             return self.child(number).map(|child| child.stage);
         }
         // Stages without tasks have the same first number as the next: the last that begins here is the one
@@ -158,9 +197,16 @@ impl Job {
         }
     }
 
+    /// The attempt that comes next for a task of that stage.
+    pub fn next_attempt(&self, stage: StageIndex, number: u32) -> AttemptId {
+        let floor = self.stages[usize::from(stage.0)].status.epoch_floor;
+        let epoch = self.history(number).map_or(floor, |history| history.epoch);
+        AttemptId { task: TaskId { job: self.id, index: number }, epoch: epoch.saturating_add(1) }
+    }
+
     /// Tasks of a stage that have not succeeded.
     pub fn unfinished(&self, stage: usize) -> u32 {
-        self.stage_tasks(stage) - self.stages[stage].successes
+        self.stage_tasks(stage) - self.stages[stage].status.successes
     }
 
     /// How long a task of the stage runs on average, if that is known and short.
@@ -168,32 +214,39 @@ impl Job {
         if matches!(self.spec.stages[stage].work, Work::Noop(_)) {
             return Some(0);
         }
-        let stage = &self.stages[stage];
-        stage.run_ms.checked_div(u64::from(stage.runs)).filter(|mean| *mean <= SHORT_MS_MAX)
+        let status = &self.stages[stage].status;
+        status.run_ms.checked_div(u64::from(status.runs)).filter(|mean| *mean <= SHORT_MS_MAX)
     }
 
     /// Whether the scheduler may place something of a stage.
-    pub fn is_placeable(&self, stage: usize) -> bool {
-        let placeable = &self.stages[stage].placeable;
-        let enough = if self.spec.stages[stage].gang {
-            placeable.len() == self.spec.stages[stage].tasks
-        } else {
-            true
-        };
-        self.phase == Phase::Open && !placeable.is_empty() && enough
+    pub fn is_runnable(&self, stage: usize) -> bool {
+        let runnable = &self.stages[stage].runnable;
+        let enough =
+            if self.spec.stages[stage].gang { runnable.len() == self.spec.stages[stage].tasks } else { true };
+        self.is_open() && !runnable.is_empty() && enough
     }
 
     /// How a task ended, if it has.
     pub fn terminal_of(&self, number: u32) -> Option<Terminal> {
-        match self.records.get(&number).map(|task| &task.state) {
-            Some(TaskState::Ended { terminal, .. }) => Some(*terminal),
-            Some(TaskState::Idle | TaskState::Backoff { .. } | TaskState::Live(_) | TaskState::Parted) => {
-                None
-            }
-            None => {
-                let stage = self.stage_of(number)?;
-                self.stages[usize::from(stage.0)].cancelled.contains(number).then_some(Terminal::Cancelled)
+        if let Some(ended) = self.ended_tasks.get(&number) {
+            return Some(ended.terminal);
+        }
+        if self.tasks.contains_key(&number) {
+            return None;
+        }
+        let stage = self.stage_of(number)?;
+        self.stages[usize::from(stage.0)].cancelled.contains(number).then_some(Terminal::Cancelled)
+    }
+
+    /// What waits for nothing but its stage may start.
+    pub fn make_runnable(&mut self, at: usize, tx: Tx) {
+        let stage = &mut self.stages[at];
+        let mut free = stage.waiting.take(tx);
+        for number in self.blocked.keys() {
+            if free.remove(*number) {
+                stage.waiting.insert(*number, tx);
             }
         }
+        stage.runnable.union_with(free, tx);
     }
 }

@@ -1,28 +1,30 @@
-//! What a worker is told about a live attempt, found from the state whenever it is asked for.
+//! What a worker is told about an active attempt: derived from the state at any time.
 
-use crate::state::{Job, Live, State, Step};
+use crate::state::{ActiveAttempt, AttemptPhase, Job, State};
 use muster_protocol::bus::{Launch, Rendezvous, Stop};
 use muster_protocol::ids::{AttemptId, StageIndex};
 
 impl State {
-    /// How to run a live attempt; `None` if it is not live, or is to end: then its worker is told to
-    /// [`stop`](State::stop) it.
+    /// How to run an active attempt. `None`: it is not active, or was told to [`stop`](State::stop).
     pub fn launch(&self, attempt: AttemptId) -> Option<Launch> {
-        let (job, stage, live) = self.live(attempt)?;
-        if live.stopping.is_some() {
+        let (job, stage, active) = self.active_attempt(attempt)?;
+        if active.stopping.is_some() {
             return None;
         }
-        Some(self.launch_of(attempt, job, stage, live))
+        Some(self.launch_of(attempt, job, stage, active))
     }
 
-    fn launch_of(&self, attempt: AttemptId, job: &Job, stage: StageIndex, live: &Live) -> Launch {
+    fn launch_of(&self, attempt: AttemptId, job: &Job, stage: StageIndex, active: &ActiveAttempt) -> Launch {
         let at = usize::from(stage.0);
         let spec = job.stage_spec(stage);
         let number = attempt.task.index;
         let place = job.place_of(number, stage);
-        let gang = job.stages[at].gang.filter(|_| spec.gang).map(|gang| Rendezvous {
-            formation: job.stages[at].formations,
-            address: self.worker(gang.worker).map(|worker| worker.hello.address.clone()).unwrap_or_default(),
+        let gang = job.stages[at].status.gang.filter(|_| spec.gang).map(|gang| Rendezvous {
+            formation: job.stages[at].status.formations,
+            address: self
+                .worker(gang.worker)
+                .map(|worker| worker.hello().address.clone())
+                .unwrap_or_default(),
             port: gang.port,
         });
         Launch {
@@ -38,18 +40,18 @@ impl State {
             world: job.stage_tasks(at),
             gang,
             request: spec.request.clone(),
-            grant: live.grant.clone(),
-            queued: live.step == Step::Queued,
+            grant: active.grant.clone(),
+            queued: active.phase == AttemptPhase::Queued,
             grace_ms: spec.grace_ms,
             on_partition: spec.on_partition,
         }
     }
 
-    /// How to end an attempt that is live and was told to stop. It is said until its worker reports the end;
-    /// a worker that never held it reports the end at once.
+    /// How to end an active attempt that was told to stop. Its worker is told until it reports the end; a
+    /// worker that never held it reports the end at once.
     pub fn stop(&self, attempt: AttemptId) -> Option<Stop> {
-        let (job, stage, live) = self.live(attempt)?;
-        let outcome = live.stopping.clone()?;
+        let (job, stage, active) = self.active_attempt(attempt)?;
+        let outcome = active.stopping.clone()?;
         Some(Stop { attempt, outcome, grace_ms: job.stage_spec(stage).grace_ms })
     }
 }

@@ -1,19 +1,24 @@
 //! The requests that got an answer, with the answer: a repeat gets it again.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::transaction::{Tx, TxCell, TxMap, TxQueue, undo_fields};
 use bincode::{Decode, Encode};
 use muster_protocol::envelope::Answer;
 use muster_protocol::ids::RequestId;
 use muster_protocol::limits;
 use muster_protocol::time::LogMs;
 
+/// From each request to its number in [`Requests`].
+pub(crate) type RequestNumbers = TxMap<RequestId, TxCell<u64>>;
+
 /// Remembered requests, in the order of their answers. Bounded by age and by count.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, Default, Encode, Decode)]
 pub(crate) struct Requests {
     /// The number of the oldest; numbers grow by one.
-    first: u64,
-    answered: VecDeque<Remembered>,
+    first: TxCell<u64>,
+    answered: TxQueue<Remembered>,
 }
+
+undo_fields!(Requests { first, answered } constant {});
 
 /// A request with its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -25,37 +30,42 @@ pub(crate) struct Remembered {
 }
 
 impl Requests {
-    /// From each request to its number.
-    pub fn places(&self) -> BTreeMap<RequestId, u64> {
-        self.answered.iter().zip(self.first..).map(|(one, number)| (one.request, number)).collect()
+    /// These requests, numbered from `first`.
+    pub fn new(first: u64, answered: impl IntoIterator<Item = Remembered>) -> Self {
+        let answered: alloc::collections::VecDeque<Remembered> = answered.into_iter().collect();
+        Requests { first: first.into(), answered: answered.into() }
     }
 
-    /// How many are remembered.
+    pub fn numbers(&self) -> RequestNumbers {
+        let numbered = self.answered.iter().zip(*self.first..);
+        numbered.map(|(one, number)| (one.request, TxCell::from(number))).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.answered.len()
     }
 
-    /// The one of that number.
+    /// The request of that number.
     pub fn get(&self, number: u64) -> Option<&Remembered> {
-        self.answered.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+        self.answered.get(usize::try_from(number.checked_sub(*self.first)?).ok()?)
     }
 
-    /// Remembers one, and forgets those that are too old or too many. `places` follows.
-    pub fn remember(&mut self, one: Remembered, places: &mut BTreeMap<RequestId, u64>) {
+    /// Remembers one, and forgets those that are too old or too many. `numbers` follows.
+    pub fn remember(&mut self, one: Remembered, numbers: &mut RequestNumbers, tx: Tx) {
         let now = one.at;
-        places.insert(one.request, self.first + self.answered.len() as u64);
-        self.answered.push_back(one);
+        numbers.insert(one.request, TxCell::from(*self.first + self.answered.len() as u64), tx);
+        self.answered.push_back(one, tx);
         while let Some(oldest) = self.answered.front() {
             if self.answered.len() <= limits::REQUESTS_KEPT
                 && oldest.at.plus_ms(limits::REQUEST_KEPT_MS) > now
             {
                 break;
             }
-            if places.get(&oldest.request) == Some(&self.first) {
-                places.remove(&oldest.request);
+            if numbers.get(&oldest.request).is_some_and(|number| **number == *self.first) {
+                numbers.remove(&oldest.request, tx);
             }
-            self.answered.pop_front();
-            self.first += 1;
+            self.answered.remove(0, tx);
+            *self.first.edit(tx) += 1;
         }
     }
 }

@@ -1,24 +1,37 @@
 //! The state as bytes, and back.
+//!
+//! Bytes begin with the version of the layout. A new layout gets the next version, and a decoder of the one
+//! before that converts.
 
-use crate::state::{Core, Index, State};
+mod v1;
+
+use crate::state::{Index, Records, State};
+use crate::transaction::Tx;
 use alloc::vec::Vec;
 use muster_protocol::codec::{self, CodecError};
 use muster_protocol::ids::Digest;
 
+/// The layout that is written.
+const LAYOUT_VERSION: u8 = 2;
 /// A snapshot at most.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 
 impl State {
     /// The bytes of a snapshot. Equal states give equal bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        codec::seal(&self.core)
+        let mut out = Vec::from([LAYOUT_VERSION]);
+        codec::encode_into(&self.records, &mut out);
+        out
     }
 
-    /// Reads a snapshot.
+    /// Reads a snapshot, of this layout or an older one.
     pub fn from_bytes(bytes: &[u8]) -> Result<State, CodecError> {
-        let core: Core = codec::open(bytes, SNAPSHOT_BYTES_MAX)?;
-        let index = Index::of(&core);
-        Ok(State { core, index })
+        let records: Records = match bytes.split_first() {
+            Some((&LAYOUT_VERSION, body)) => codec::decode(body, SNAPSHOT_BYTES_MAX)?,
+            Some(_) | None => v1::open(bytes, SNAPSHOT_BYTES_MAX)?,
+        };
+        let index = Index::of(&records);
+        Ok(State { records, index, tx: Tx::default() })
     }
 
     /// The hash of the bytes of a snapshot.

@@ -1,66 +1,75 @@
-//! A task that had an attempt: the state of the newest, what it said, and how far it came.
+//! A task that had an attempt: the state of its newest attempt, and what is kept of those before.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use bincode::{Decode, Encode};
 use muster_protocol::ids::{Digest, WorkerId};
 use muster_protocol::outcome::{Outcome, Terminal};
 use muster_protocol::resources::Grant;
 use muster_protocol::time::LogMs;
 
-/// A task that had an attempt.
+use alloc::string::String;
+
+/// A task that had an attempt and has not ended.
 #[derive(Clone, Debug, Encode, Decode)]
 pub(crate) struct Task {
-    /// Of its newest attempt.
+    pub history: TaskHistory,
+    pub state: TaskState,
+}
+
+/// A task that had an attempt and has ended.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct EndedTask {
+    pub history: TaskHistory,
+    pub terminal: Terminal,
+    pub ended_ms: LogMs,
+}
+
+/// What the attempts of a task left behind.
+#[derive(Clone, Debug, Encode, Decode)]
+pub(crate) struct TaskHistory {
+    /// Of the newest attempt.
     pub epoch: u32,
     /// Retries used.
     pub retries: u32,
-    pub state: TaskState,
-    /// The worker of its newest attempt.
+    /// The worker of the newest attempt.
     pub worker: WorkerId,
-    /// When its newest attempt started.
+    /// When the newest attempt started.
     pub started_ms: Option<LogMs>,
-    /// How its last ended attempt ended.
+    /// How the last attempt that ended did so.
     pub outcome: Option<Outcome>,
-    /// The newest record under each key; kept over attempts, so that the next goes on from there.
-    pub progress: BTreeMap<String, Progress>,
 }
 
-/// Where a task stands.
+/// Where a task that has not ended stands.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum TaskState {
-    /// No attempt: it is in its stage's sets.
+    /// No attempt: it is in one of its stage's sets.
     Idle,
     /// It waits until that moment.
     Backoff { ready_at: LogMs },
     /// It has an attempt.
-    Live(Live),
-    /// Its attempt ended, and what comes of it hangs on the rest of its gang.
-    Parted,
-    /// It ended.
-    Ended { terminal: Terminal, at: LogMs },
+    Active(ActiveAttempt),
+    /// Its attempt ended; what follows depends on the other ranks of its gang.
+    AwaitingGang,
 }
 
 /// An attempt that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct Live {
+pub(crate) struct ActiveAttempt {
     pub worker: WorkerId,
     pub grant: Grant,
-    pub step: Step,
-    /// It may run for long: nothing is to wait for what it holds.
-    pub long: bool,
-    /// It is to end, with this outcome.
+    pub phase: AttemptPhase,
+    /// It may run for long: nothing should queue for what it holds.
+    pub long_running: bool,
+    /// It was told to stop, and ends with this outcome whatever it reports.
     pub stopping: Option<Outcome>,
 }
 
-/// How far an attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-pub(crate) enum Step {
+pub(crate) enum AttemptPhase {
     /// It waits at its worker, and holds nothing.
     Queued,
-    /// Its worker is to start it; what it asks for is kept for it.
+    /// Its worker is to start it; what it asks for is reserved.
     Assigned,
-    /// It runs, and ends as timed out at that moment.
+    /// It runs, and times out at `deadline`.
     Running { pid: u32, deadline: Option<LogMs> },
 }
 
@@ -72,12 +81,12 @@ pub(crate) struct Progress {
     pub body: String,
 }
 
-impl Live {
-    /// When it times out: never, once it is being ended.
+impl ActiveAttempt {
+    /// When it times out: never, once it was told to stop.
     pub fn timer(&self) -> Option<LogMs> {
-        match (&self.stopping, self.step) {
-            (None, Step::Running { deadline, .. }) => deadline,
-            (Some(_), _) | (None, Step::Queued | Step::Assigned) => None,
+        match (&self.stopping, self.phase) {
+            (None, AttemptPhase::Running { deadline, .. }) => deadline,
+            (Some(_), _) | (None, AttemptPhase::Queued | AttemptPhase::Assigned) => None,
         }
     }
 }

@@ -205,9 +205,9 @@ impl Generator {
 
     pub fn fits_somewhere(state: &State, stage: &StageSpec) -> bool {
         // A gang has as many ranks as there are tasks; all of them must fit at once.
-        let slots: u32 = state.workers().map(|worker| slots(&worker.hello.capacity, &stage.request)).sum();
+        let slots: u32 = state.workers().map(|worker| slots(&worker.hello().capacity, &stage.request)).sum();
         let meets = |worker: &muster_machine::Worker| {
-            worker.hello.rendezvous_ports > 0 && worker.hello.capacity.fits(&stage.request)
+            worker.hello().rendezvous_ports > 0 && worker.hello().capacity.fits(&stage.request)
         };
         if stage.gang { slots >= stage.tasks && state.workers().any(meets) } else { slots > 0 }
     }
@@ -216,7 +216,7 @@ impl Generator {
         let worker = self.worker();
         let boot = state
             .worker(worker)
-            .map(|worker| worker.hello.boot)
+            .map(|worker| worker.hello().boot)
             .filter(|_| !self.one_in(6))
             .unwrap_or(BootId(1));
         let liveness =
@@ -249,7 +249,7 @@ impl Generator {
 
     /// Mostly one that lives.
     fn attempt(&mut self, state: &State) -> AttemptId {
-        let live: Vec<AttemptId> = state.workers().flat_map(|worker| worker.held.iter().copied()).collect();
+        let live: Vec<AttemptId> = state.workers().flat_map(|worker| worker.held()).collect();
         let mut attempt = match self.below(8) {
             0 if !self.attempts.is_empty() => {
                 let at = self.below(self.attempts.len() as u64) as usize;
@@ -265,8 +265,8 @@ impl Generator {
     }
 
     fn worker_of(&mut self, state: &State, attempt: AttemptId) -> (WorkerId, BootId) {
-        let holds = state.workers().find(|worker| worker.held.contains(&attempt));
-        let right = holds.map(|worker| (worker.id, worker.hello.boot)).filter(|_| !self.one_in(20));
+        let holds = state.workers().find(|worker| worker.holds(attempt));
+        let right = holds.map(|worker| (worker.id, worker.hello().boot)).filter(|_| !self.one_in(20));
         right.unwrap_or_else(|| (self.worker(), BootId(1)))
     }
 
@@ -288,7 +288,7 @@ impl Generator {
         let first = self.attempt(state);
         let (worker, boot) = self.worker_of(state, first);
         let held: Vec<AttemptId> =
-            state.worker(worker).map(|worker| worker.held.iter().copied().collect()).unwrap_or_default();
+            state.worker(worker).map(|worker| worker.held().collect()).unwrap_or_default();
         let mut attempts = vec![first];
         attempts.extend(held.into_iter().filter(|_| self.one_in(2)));
         let mut reports = Vec::new();

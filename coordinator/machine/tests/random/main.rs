@@ -1,12 +1,13 @@
-//! Random commands, stale, repeated and senseless ones among them: after each of them everything holds that
-//! must hold, the same commands come to the same events, and a state that was read back from a snapshot goes
-//! on as the one that was written.
+//! Random commands, stale, repeated and senseless ones among them. After each of them every invariant holds,
+//! and the state is the one that the events alone lead to; undone, it is the one before. The same commands
+//! come to the same events, and a state that was read back from a snapshot goes on as the one that was
+//! written.
 
 mod generator;
 mod oracle;
 
 use generator::Generator;
-use muster_machine::{Decision, Moment, State, decide, invariants, is_transition, schedule, views};
+use muster_machine::{Decision, Moment, State, decide, invariants, is_transition, rehearse, schedule, views};
 use muster_protocol::codec;
 use muster_protocol::command::{Command, SetLiveness};
 use muster_protocol::envelope::{ChainHead, Envelope};
@@ -49,10 +50,15 @@ impl Run {
         };
         self.state.begin(&moment);
         self.shadow.begin(&moment);
-        let decision = decide(&self.state, envelope);
+        let before = self.state.hash();
+        let rehearsed = rehearse(&mut self.state, envelope);
+        assert_eq!(self.state.hash(), before, "not everything was undone: {envelope:?}");
+        let mut folded = self.state.clone();
+        let decision = decide(&mut self.state, envelope);
+        assert_eq!(decision, rehearsed, "a state that was rolled back decides otherwise: {envelope:?}");
         assert_eq!(
             decision,
-            decide(&self.shadow, envelope),
+            decide(&mut self.shadow, envelope),
             "a state that was read back decides otherwise: {envelope:?}"
         );
         for event in &decision.events {
@@ -60,9 +66,9 @@ impl Run {
             assert_eq!(codec::decode(&bytes, usize::MAX).as_ref(), Ok(event));
             self.transitions += u64::from(is_transition(event));
             self.oracle.see(event);
-            self.state.evolve(event);
-            self.shadow.evolve(event);
+            folded.evolve(event);
         }
+        assert_eq!(folded.hash(), self.state.hash(), "the events alone lead elsewhere: {envelope:?}");
         let head = ChainHead { index, hash: Digest::of(&self.index.to_le_bytes()) };
         self.state.seal(head);
         self.shadow.seal(head);
@@ -86,7 +92,7 @@ fn internal(command: Command) -> Envelope {
 /// All workers are heard of again, and every attempt is started and succeeds: every job comes to an end.
 fn heal(run: &mut Run) {
     let workers: Vec<_> =
-        run.state.workers().map(|worker| (worker.id, worker.hello.boot, worker.draining)).collect();
+        run.state.workers().map(|worker| (worker.id, worker.hello().boot, worker.is_draining())).collect();
     for (worker, boot, _) in &workers {
         run.apply(&internal(Command::SetLiveness(SetLiveness {
             worker: *worker,
@@ -125,7 +131,7 @@ fn heal(run: &mut Run) {
             );
         }
         for (worker, boot, _) in &workers {
-            let held: Vec<_> = run.state.worker(*worker).unwrap().held.iter().copied().collect();
+            let held: Vec<_> = run.state.worker(*worker).unwrap().held().collect();
             let report = |attempt, what| Report { attempt, what };
             let starts = held.iter().map(|attempt| report(*attempt, ReportKind::Started(Started { pid: 7 })));
             let outcome = muster_protocol::outcome::Outcome::Succeeded(Default::default());

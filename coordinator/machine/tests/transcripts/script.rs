@@ -131,14 +131,10 @@ impl Script {
         });
         let (actor, client, namespace, trace) = (text("alice"), text("test"), text("default"), String::new());
         let decision = decide(
-            &self.state,
+            &mut self.state,
             &Envelope { request, actor, client, namespace, trace, cause: LogIndex(0), command },
         );
-        let mut lines = Vec::new();
-        for event in &decision.events {
-            lines.push(show::event(event));
-            self.state.evolve(event);
-        }
+        let mut lines: Vec<String> = decision.events.iter().map(show::event).collect();
         self.state.seal(ChainHead { index, hash: Digest::default() });
         lines.push(show::answer(&decision.answer));
         lines.extend(invariants::check(&self.state).into_iter().map(|broken| format!("BROKEN {broken}")));
@@ -214,13 +210,13 @@ impl Script {
     }
 
     fn worker(&self, name: &str) -> WorkerId {
-        let known = self.state.workers().find(|worker| worker.hello.name == name);
+        let known = self.state.workers().find(|worker| worker.hello().name == name);
         known.map_or(WorkerId(999), |worker| worker.id)
     }
 
     fn boot(&self, name: &str, words: &Words<'_>) -> BootId {
-        let known = self.state.workers().find(|worker| worker.hello.name == name);
-        BootId(words.number("boot", known.map_or(0, |worker| worker.hello.boot.0)))
+        let known = self.state.workers().find(|worker| worker.hello().name == name);
+        BootId(words.number("boot", known.map_or(0, |worker| worker.hello().boot.0)))
     }
 
     fn set_liveness(&self, name: &str, words: &Words<'_>, liveness: Liveness) -> Command {

@@ -106,7 +106,7 @@ impl Bench {
     }
 
     fn liveness(&self) -> Liveness {
-        self.cluster.replica(self.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().liveness
+        self.cluster.replica(self.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().liveness()
     }
 
     fn terminal(&self, job: u64) -> Option<Terminal> {
@@ -269,6 +269,12 @@ fn a_draining_worker_gets_no_new_work() {
     bench.cluster.ask(bench.leader, submit(1, 1));
     assert_eq!(bench.heard(), [""; 0]);
     assert!(
-        bench.cluster.replica(bench.leader).state().worker_by_identity(WorkerIdentity(1)).unwrap().draining
+        bench
+            .cluster
+            .replica(bench.leader)
+            .state()
+            .worker_by_identity(WorkerIdentity(1))
+            .unwrap()
+            .is_draining()
     );
 }

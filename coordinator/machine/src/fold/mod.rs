@@ -1,5 +1,6 @@
 //! The fold: how each event changes the state. Total and infallible; an event that does not fit the state
-//! changes nothing.
+//! changes nothing. The only place that knows what an event does: live apply, `decide`, replay and tests all
+//! come through here.
 
 mod attempts;
 mod jobs;
@@ -12,25 +13,27 @@ use muster_protocol::worker::Liveness;
 impl State {
     /// Folds one event.
     pub fn evolve(&mut self, event: &Event) {
+        #[cfg(test)]
+        crate::faults::folding(event.name());
         match event {
             Event::JobSubmitted(e) => self.job_submitted(e),
             Event::JobCancelled(e) => self.job_cancelled(e),
             Event::JobEnded(e) => self.job_ended(e),
             Event::JobRetried(e) => self.job_retried(e.job),
             Event::StageReadied(e) => self.stage_readied(*e),
-            Event::StageSealed(e) => self.change_stage(*e, |stage| stage.sealed = true),
-            Event::StageSucceeded(e) => self.change_stage(*e, |stage| stage.succeeded = true),
+            Event::StageSealed(e) => self.change_stage(*e, |status| status.sealed = true),
+            Event::StageSucceeded(e) => self.change_stage(*e, |status| status.succeeded = true),
             Event::TasksAdded(e) => self.tasks_added(e),
             Event::WorkerRegistered(e) => self.worker_registered(e),
             Event::WorkerSuspected(e) => {
-                self.change_worker(e.worker, |worker| worker.liveness = Liveness::Suspect)
+                self.change_worker(e.worker, |status| status.liveness = Liveness::Suspect)
             }
             Event::WorkerRecovered(e) => {
-                self.change_worker(e.worker, |worker| worker.liveness = Liveness::Alive)
+                self.change_worker(e.worker, |status| status.liveness = Liveness::Alive)
             }
-            Event::WorkerLost(e) => self.change_worker(e.worker, |worker| worker.liveness = Liveness::Lost),
-            Event::WorkerDrained(e) => self.change_worker(e.worker, |worker| worker.draining = true),
-            Event::WorkerUndrained(e) => self.change_worker(e.worker, |worker| worker.draining = false),
+            Event::WorkerLost(e) => self.change_worker(e.worker, |status| status.liveness = Liveness::Lost),
+            Event::WorkerDrained(e) => self.change_worker(e.worker, |status| status.draining = true),
+            Event::WorkerUndrained(e) => self.change_worker(e.worker, |status| status.draining = false),
             Event::TaskAssigned(e) => self.task_assigned(e),
             Event::GangFormed(e) => self.gang_formed(e),
             Event::AttemptStarted(e) => self.attempt_started(*e),
@@ -41,22 +44,25 @@ impl State {
             Event::TaskEnded(e) => self.task_ended(*e),
             Event::ProgressRecorded(e) => self.progress_recorded(e),
             Event::LeaderTookOver(e) => {
-                self.core.leader = e.leader;
-                self.core.leader_name.clone_from(&e.name);
-                self.core.leader_term = e.term;
+                let header = self.records.header.edit(self.tx);
+                header.leader = e.leader;
+                header.leader_name.clone_from(&e.name);
+                header.leader_term = e.term;
             }
-            Event::VersionRaised(e) => self.core.decide_version = e.version,
+            Event::VersionRaised(e) => self.records.header.edit(self.tx).decide_version = e.version,
             Event::RequestAnswered(e) => {
                 let one = Remembered {
                     request: e.request,
                     command_hash: e.command_hash,
-                    at: self.core.now.log_ms,
+                    at: self.records.now.log_ms,
                     answer: e.answer.clone(),
                 };
-                self.core.requests.remember(one, &mut self.index.requests);
+                self.records.requests.remember(one, &mut self.index.requests, self.tx);
             }
-            // Told for those who read the log.
+            // For those who read the log.
             Event::CommandFaulted(_) | Event::HintsUsed(_) => {}
         }
+        #[cfg(test)]
+        crate::faults::point();
     }
 }
