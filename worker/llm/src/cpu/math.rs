@@ -1,7 +1,7 @@
-//! Elementary functions in a form that the compiler vectorises, with a fixed order of summation.
+//! Elementary functions that the compiler can vectorise, with a fixed order of summation.
 //!
-//! The exponential is a polynomial of ours: the library's is a call per number, and no two platforms'
-//! agree in the last bit. Relative error is below 2e-7 over the whole range.
+//! The exponential is a polynomial: libm's is a call per element, and platforms differ in its last bit. The
+//! relative error is below 2e-7 over the whole range.
 
 const LANES: usize = 16;
 
@@ -9,7 +9,7 @@ const LANES: usize = 16;
 #[inline(always)]
 #[must_use]
 pub fn exp(x: f32) -> f32 {
-    // Adding this constant rounds to an integer and leaves it in the low bits.
+    // Adding this constant rounds to an integer and leaves it in the low bits of the mantissa.
     const ROUNDING: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
     let shifted = x * std::f32::consts::LOG2_E + ROUNDING;
@@ -64,7 +64,7 @@ pub fn sum(values: &[f32]) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
-/// The greatest value; minus infinity for none.
+/// The greatest value; minus infinity if `values` is empty.
 #[inline(always)]
 #[must_use]
 pub fn max(values: &[f32]) -> f32 {
@@ -79,7 +79,7 @@ pub fn max(values: &[f32]) -> f32 {
     lanes.iter().fold(rest, |greatest, x| greatest.max(*x))
 }
 
-/// Replaces `values` by their exponentials relative to the greatest, and returns (greatest, sum).
+/// Replaces `values` by `exp(value - greatest)`, and returns (greatest, sum of those).
 #[inline(always)]
 pub fn exp_shifted(values: &mut [f32]) -> (f32, f32) {
     let greatest = max(values);

@@ -1,23 +1,23 @@
-//! Where the time of a step goes, for benches: counters that a caller turns on by lending a clock.
+//! Where the time of a step goes, for benchmarks: counters that a caller turns on by passing a clock.
 //!
-//! The library itself reads no clock: without one, each mark costs a look at a flag. Counters are the
-//! process's, so measure one run at a time.
+//! The library itself reads no clock: without one, each measured operation costs one load of a flag. The
+//! counters are global, so measure one run at a time.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A kind of work.
+/// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpKind {
     /// Projections and their gradients.
     Linear,
-    /// Attention, its own products among it.
+    /// Attention, including its products.
     Attention,
     /// Norms.
     Norm,
     /// The gated activation.
     Activation,
-    /// The output layer with the loss, its own products among it.
+    /// The output layer with the loss, including its products.
     Head,
     /// The embedding.
     Embedding,
@@ -27,15 +27,15 @@ pub enum OpKind {
 pub const OP_KINDS: [OpKind; 6] =
     [OpKind::Linear, OpKind::Attention, OpKind::Norm, OpKind::Activation, OpKind::Head, OpKind::Embedding];
 
-/// What was counted.
+/// What was measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// Nanoseconds of each kind, in the order of [`OP_KINDS`].
     pub op_ns: [u64; OP_KINDS.len()],
-    /// Nanoseconds in products of matrices, whatever they were for: those of parallel tasks divided by the
+    /// Nanoseconds in products of matrices of all kinds; those of parallel tasks are divided by the number of
     /// threads.
     pub gemm_ns: u64,
-    /// Floating-point operations of those.
+    /// Floating-point operations of those products.
     pub gemm_flops: u64,
 }
 
@@ -44,12 +44,12 @@ static OP_NS: [AtomicU64; OP_KINDS.len()] = [const { AtomicU64::new(0) }; OP_KIN
 static GEMM_NS: AtomicU64 = AtomicU64::new(0);
 static GEMM_FLOPS: AtomicU64 = AtomicU64::new(0);
 
-/// Counts from now on, by a clock that gives nanoseconds. A second call changes nothing.
+/// Measures from now on, with a clock that returns nanoseconds. A second call has no effect.
 pub fn count_by(clock: fn() -> u64) {
     CLOCK.get_or_init(|| clock);
 }
 
-/// What was counted since the last call, of all threads.
+/// What was measured on all threads since the last call.
 pub fn take() -> Profile {
     let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
     let mut counted =
@@ -60,7 +60,7 @@ pub fn take() -> Profile {
     counted
 }
 
-/// Does `work`, and counts its time as `kind`'s.
+/// Runs `work`, and adds its time to `kind`'s.
 pub(crate) fn timed<T>(kind: OpKind, work: impl FnOnce() -> T) -> T {
     let Some(clock) = CLOCK.get() else { return work() };
     let begun = clock();
@@ -69,7 +69,8 @@ pub(crate) fn timed<T>(kind: OpKind, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Does a product of `flops` operations, beside which others run: on as many threads as `threads_beside`.
+/// Runs a product of `flops` operations, and counts it; `threads_beside` threads run such products at the
+/// same time.
 pub(super) fn gemm(flops: u64, threads_beside: usize, work: impl FnOnce()) {
     let Some(clock) = CLOCK.get() else { return work() };
     let begun = clock();

@@ -1,13 +1,12 @@
-//! The widest vector instructions that this machine has, for loops over slices.
+//! The widest vector instructions of this machine, for loops over slices.
 //!
-//! The program is built for any CPU of its kind; what is called through here is compiled for several, and
-//! chosen when it runs. Results may differ in the last bit between instruction sets, which is why a
-//! checkpoint records them.
+//! The program is built for any CPU of its architecture; code that is called through here is compiled for
+//! several instruction sets, and one is chosen at run time. Results may differ in the last bit between
+//! instruction sets, so a checkpoint records the one that was used.
 
 use pulp::{Arch, NullaryFnOnce, WithSimd};
 
-/// Runs `work` compiled for the widest instructions. `work` and all that it calls must be inlined to gain
-/// anything.
+/// Runs `work`, compiled for the widest instructions. Only code that is inlined into `work` gains.
 #[inline]
 pub fn with_simd<W: NullaryFnOnce>(work: W) -> <W as WithSimd>::Output {
     Arch::new().dispatch(work)

@@ -56,7 +56,8 @@ impl FromStr for Runs {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Runs, String> {
-        let wrong = || format!("{text:?} are no runs such as 0+512,1024+16, in order and apart");
+        let wrong =
+            || format!("{text:?} is not a list of runs such as 0+512,1024+16, in order and not adjacent");
         if text.is_empty() {
             return Ok(Runs::default());
         }

@@ -1,5 +1,4 @@
-//! DiLoCo's parts together, on a problem that is small enough to see: rounds of replicas that learn a line
-//! through noisy points.
+//! DiLoCo as a whole on a small problem: rounds of replicas that fit a line through noisy points.
 
 use super::*;
 use muster_host::durable;

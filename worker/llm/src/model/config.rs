@@ -5,21 +5,21 @@ use super::rope_scaling::RopeScaling;
 use crate::ops::attention::Heads;
 use serde::{Deserialize, Serialize};
 
-/// Which family a model is of: they differ in biases and in norms of single heads.
+/// The family of a model. Families differ in biases and in norms of heads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
-    /// Llama and what is built like it (Mistral without windows, SmolLM, TinyLlama).
+    /// Llama and models built like it (Mistral without sliding windows, SmolLM, TinyLlama).
     #[default]
     Llama,
     /// Qwen2: queries, keys and values have biases.
     Qwen2,
-    /// Qwen3: queries and keys are normalised head by head.
+    /// Qwen3: queries and keys are normalised per head.
     Qwen3,
 }
 
 impl Family {
-    /// The name of its class in transformers.
+    /// The class name in transformers.
     #[must_use]
     pub fn architecture(self) -> &'static str {
         match self {
@@ -30,7 +30,7 @@ impl Family {
     }
 }
 
-/// A decoder of the llama kind: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
+/// The shape of a Llama-style decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelConfig {
@@ -53,22 +53,22 @@ pub struct ModelConfig {
     pub head_dim: Option<usize>,
     /// Longest sequence.
     pub max_position_embeddings: usize,
-    /// Added to the mean square before its root is taken.
+    /// RMSNorm's epsilon, added to the mean square.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// How those are stretched.
+    /// How the rotary frequencies are scaled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
     /// Whether the output layer is the embedding itself.
     pub tie_word_embeddings: bool,
-    /// Whether the projections of attention have biases. Qwen2's always do, but for the last.
+    /// Whether the projections of attention have biases. Qwen2's always do, except the last.
     pub attention_bias: bool,
-    /// Whether those of the feed-forward layers do.
+    /// Whether the projections of the feed-forward layers have biases.
     pub mlp_bias: bool,
-    /// Spread of the initial weights.
+    /// Standard deviation of the initial weights.
     pub initializer_range: f64,
-    /// The token that ends a text, for other tools.
+    /// The end-of-text token, kept for other tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eos_token_id: Option<u32>,
 }
@@ -129,13 +129,13 @@ impl ModelConfig {
         self.attention_bias || self.model_type == Family::Qwen2
     }
 
-    /// Whether the projection after attention has one.
+    /// Whether the projection after attention has a bias.
     #[must_use]
     pub fn has_o_bias(&self) -> bool {
         self.attention_bias && self.model_type != Family::Qwen2
     }
 
-    /// Whether queries and keys are normalised head by head.
+    /// Whether queries and keys are normalised per head.
     #[must_use]
     pub fn has_head_norms(&self) -> bool {
         self.model_type == Family::Qwen3
@@ -144,7 +144,7 @@ impl ModelConfig {
     /// Checks that the sizes agree with each other.
     ///
     /// # Errors
-    /// [`Error::Config`] naming the first contradiction.
+    /// [`Error::Config`] naming the first inconsistency.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |reason: String| Err(Error::Config(reason));
         let sizes = [
@@ -223,7 +223,7 @@ impl ModelConfig {
         shapes
     }
 
-    /// How many numbers the model holds.
+    /// Number of parameters.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
         self.weight_shapes().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()

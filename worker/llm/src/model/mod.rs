@@ -17,7 +17,7 @@ pub mod store;
 pub mod weights;
 
 #[cfg(test)]
-mod reference;
+mod tests;
 
 pub use config::{Family, ModelConfig};
 pub use decoder::Decoder;

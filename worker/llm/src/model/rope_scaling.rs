@@ -126,7 +126,7 @@ pub fn frequencies(dim: usize, theta: f64, context: usize, scaling: Option<&Rope
             attention_factor,
         }) => {
             let original = original_max_position_embeddings.unwrap_or(context) as f64;
-            // The pair that turns so often within the original context.
+            // The pair that turns this often within the original context.
             let pair = |turns: f64| dim as f64 * (original / (turns * TAU)).ln() / (2.0 * theta.ln());
             let low = pair(*beta_fast).floor().max(0.0);
             let high = pair(*beta_slow).ceil().min(dim as f64 - 1.0);

@@ -94,7 +94,7 @@ const ABOUT: &str = "muster";
 /// metadata.
 ///
 /// # Errors
-/// When the format refuses a tensor.
+/// When serialization fails.
 pub fn to_safetensors(
     slots: &[Slot],
     parts: &[(&str, &[f32])],

@@ -57,13 +57,13 @@ impl<T> Tree<T> {
     /// Pushes the node that follows the last one. `join` adds its second argument to its first.
     ///
     /// # Errors
-    /// When `partial` is no node of the tree, or does not follow what was pushed last; nothing is then
+    /// When `partial` is not a node of the tree, or does not follow what was pushed last; nothing is then
     /// changed.
     pub fn push(&mut self, mut partial: Partial<T>, mut join: impl FnMut(&mut T, T)) -> Result<(), Error> {
         let reason = match self.stack.last() {
             Some(last) if last.end() != partial.first => Some("it does not follow the part before it"),
             Some(_) | None if !is_node(partial.first, partial.len, self.replicas) => {
-                Some("it is no node of the tree")
+                Some("it is not a node of the tree")
             }
             Some(_) | None => None,
         };

@@ -1,7 +1,7 @@
-//! The layout in which PEFT keeps adapters: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapters in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! What we write, `peft` loads, and the other way. Whatever a file asks for that is not built is refused by
-//! name, never passed over: an adapter that is half applied gives answers that look right.
+//! `peft` loads what is written here, and the reverse. A file that asks for something that is not supported
+//! is refused by name, never partly applied: an adapter that is half applied gives answers that look right.
 
 use super::build::build;
 use super::config::MethodConfig;
@@ -27,17 +27,17 @@ pub const WEIGHTS: &str = "adapter_model.safetensors";
 pub struct Adapter {
     /// Its method.
     pub method: MethodConfig,
-    /// The base that it is of, as the file says; empty if it does not.
+    /// The base model that the file names; empty if it names none.
     pub base: String,
     /// Its weights under our names, in order of name.
     pub weights: Vec<NamedTensor>,
 }
 
-/// The files of an adapter, names and bytes: `trained` is flat in order of slots. `base` says where the base
-/// model is.
+/// The files of an adapter, as names and bytes. `trained` is flat in order of slots; `base` names the base
+/// model.
 ///
 /// # Errors
-/// When the method leaves no adapter, or the numbers are not the model's.
+/// When the method has no adapter, or `trained` does not fit the model.
 pub fn save(
     method: &MethodConfig,
     decoder: &Decoder,
@@ -57,17 +57,19 @@ pub fn save(
     let failed =
         |file: &str, reason: String| model::Error::File { what: "write", file: file.to_owned(), reason };
     let config_bytes = serde_json::to_vec_pretty(&about).map_err(|e| failed(CONFIG, e.to_string()))?;
-    // One file whatever its length: PEFT reads no others.
+    // Always one file: PEFT does not read several.
     let shards = hub::shards(of.to_peft(config, slots, trained), DType::F32, usize::MAX)?;
     let mut files = vec![(CONFIG.to_owned(), config_bytes)];
     files.extend(shards.into_iter().map(|(_, bytes)| (WEIGHTS.to_owned(), bytes)));
     Ok(files)
 }
 
-/// Reads an adapter for a model of `config`. `read` gives a file's bytes, or `None` if there is no such file.
+/// Reads an adapter for a model of `config`. `read` returns a file's bytes, or `None` if there is no such
+/// file.
 ///
 /// # Errors
-/// [`Error::Adapter`] for a file that is absent, damaged, of another model, or asks for what is not built.
+/// [`Error::Adapter`] for a file that is absent, damaged, of another model, or asks for something that is not
+/// supported.
 pub fn load(
     config: &ModelConfig,
     read: impl Fn(&str) -> Result<Option<Vec<u8>>, model::Error>,
@@ -146,8 +148,7 @@ impl Adapter {
     }
 }
 
-/// Fields that change what an adapter computes and are not built, with the values at which they change
-/// nothing.
+/// Fields that change what an adapter computes and are not supported, with their neutral values.
 const REFUSED: [(&str, &[&str]); 17] = [
     ("bias", &["\"none\""]),
     ("fan_in_fan_out", &["false"]),
@@ -165,7 +166,7 @@ const REFUSED: [(&str, &[&str]); 17] = [
     ("arrow_config", &["{}"]),
     ("kasa_config", &["{}"]),
     ("monteclora_config", &["{}"]),
-    // Other starts take something away from the base, which the base that is at hand still has.
+    // Other initialisations subtract something from the base, which the base given here still has.
     ("init_lora_weights", &["true", "false", "\"gaussian\"", "\"orthogonal\"", "\"eva\""]),
 ];
 
@@ -185,11 +186,11 @@ fn method(
         about
             .get(field)
             .and_then(Value::as_f64)
-            .ok_or_else(|| wrong(format!("{field} is missing or no number")))
+            .ok_or_else(|| wrong(format!("{field} is missing or not a number")))
     };
     let count = |field: &str| {
         let count = about.get(field).and_then(Value::as_u64).and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| wrong(format!("{field} is missing or no count")))
+        count.ok_or_else(|| wrong(format!("{field} is missing or not a count")))
     };
     let flag = |field: &str| about.get(field).and_then(Value::as_bool).unwrap_or(false);
     match about.get("peft_type").and_then(Value::as_str) {
@@ -201,7 +202,7 @@ fn method(
             rslora: flag("use_rslora"),
             base: None,
         })),
-        // What a projection computed is what is saved, so that it changes nothing here.
+        // PEFT saves the output of its prefix projection, so a projection makes no difference here.
         Some("PREFIX_TUNING") => Ok(MethodConfig::Prefix(PrefixTuningConfig {
             virtual_tokens: count("num_virtual_tokens")?,
             spread: None,
@@ -216,8 +217,8 @@ fn method(
     }
 }
 
-/// The projections that a file has tensors for. The file's own `target_modules` may be a pattern, and may be
-/// narrowed by other fields; the tensors say what came of it.
+/// The projections that a file has tensors for. The file's `target_modules` may be a pattern, and other
+/// fields may narrow it; the tensors show the result.
 fn targets(config: &ModelConfig, tensors: &[NamedTensor]) -> Result<TargetModules, Error> {
     let mut modules = BTreeSet::new();
     for tensor in tensors {

@@ -7,8 +7,9 @@ use candle_core::DType;
 use std::collections::BTreeSet;
 
 /// Checks the gradients of one batch, flat in order of slots, that were computed after `steps` steps: every
-/// weight that the method trains must have a gradient that is not zero and not infinite, and no other weight
-/// a place for one. LoRA's A has none before the first step (B is zero), so call it with 0 steps and with 1.
+/// weight that the method trains must have a finite gradient that is not zero, and no other weight may have a
+/// slot. LoRA's A has a gradient of zero before the first step (B is zero), so call it after 0 steps and
+/// after 1.
 ///
 /// # Errors
 /// [`Error::Untrained`] naming the first weight.
@@ -63,8 +64,8 @@ pub struct BaseFootprint {
     pub bf16_bytes: usize,
     /// Number of trained parameters.
     pub trained: usize,
-    /// Weights that are held in a finer form than asked for, since no block divides their rows: one line each
-    /// kind.
+    /// Weights that are stored in a finer precision than asked for, because no block divides their rows: one
+    /// line per kind.
     pub fallbacks: Vec<String>,
 }
 
@@ -83,7 +84,7 @@ pub fn base_footprint(method: &MethodConfig, decoder: &Decoder) -> Result<BaseFo
         if let MethodConfig::Qlora(method) = method {
             let (wanted, held) = (method.wanted(&name, &shape), method.held(&name, &shape));
             if wanted != held {
-                // All blocks are alike, so the first stands for them.
+                // All layers are alike, so the first stands for them.
                 if !name.starts_with("model.layers.") || name.starts_with("model.layers.0.") {
                     let width = shape.last().copied().unwrap_or(0);
                     found.fallbacks.push(format!(

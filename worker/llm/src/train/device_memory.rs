@@ -11,15 +11,16 @@ use std::fmt;
 /// Bytes that a step needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemoryNeed {
-    /// Of all weights, as they are held.
+    /// Bytes of all weights.
     pub weights: usize,
-    /// Of masters and moments.
+    /// Bytes of masters and moments.
     pub optimizer: usize,
-    /// Of the gradients of one microbatch, and of the sum that they are added to.
+    /// Bytes of the gradients of one microbatch, and of their sum.
     pub gradients: usize,
-    /// About what the forward pass keeps for the backward pass, and what single operations need beside it.
+    /// About the bytes that the forward pass keeps for the backward pass, and that single operations need
+    /// beside it.
     pub activations: usize,
-    /// Sequences of the microbatch, and positions of each.
+    /// Sequences of the microbatch, and positions per sequence.
     pub batch: [usize; 2],
     /// Free and total bytes of the device, where its driver says.
     pub device: Option<[usize; 2]>,

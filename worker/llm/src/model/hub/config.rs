@@ -60,7 +60,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<ModelConfig, Error> {
         num_hidden_layers: needed(&object, "num_hidden_layers")?,
         num_attention_heads,
         num_key_value_heads: field(&object, "num_key_value_heads")?.unwrap_or(num_attention_heads),
-        // Qwen3's class has a width of its own, whatever the hidden size.
+        // Qwen3's head width is a parameter of its own, independent of the hidden size.
         head_dim: head_dim.or((model_type == Family::Qwen3).then_some(128)),
         max_position_embeddings,
         rms_norm_eps: field(&object, "rms_norm_eps")?.unwrap_or(1e-6),
@@ -81,7 +81,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<ModelConfig, Error> {
     Ok(config)
 }
 
-/// Windows of attention are not built: a model that needs them would be wrong in silence beyond the window.
+/// Sliding windows are not supported: a model that needs them would silently be wrong beyond the window.
 fn refuse_windows(object: &Object, kind: &str) -> Result<(), Error> {
     let used: bool = field(object, "use_sliding_window")?.unwrap_or(kind == "mistral");
     let window: Option<u64> = field(object, "sliding_window")?;
@@ -139,7 +139,7 @@ fn rope(object: &Object, context: usize) -> Result<(f64, Option<RopeScaling>), E
 /// The configuration as transformers of either version reads it.
 ///
 /// # Errors
-/// When the format refuses, which it doesn't for a valid configuration.
+/// When serialization fails, which it does not for a valid configuration.
 pub fn write_config(config: &ModelConfig, dtype: DType) -> Result<Vec<u8>, Error> {
     let failed = |e: serde_json::Error| Error::File {
         what: "write",

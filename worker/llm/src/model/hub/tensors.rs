@@ -45,7 +45,7 @@ pub fn files_of(index: &[u8]) -> Result<Vec<String>, Error> {
     files.sort();
     files.dedup();
     match files.iter().find(|file| file.contains(['/', '\\']) || file.starts_with('.')) {
-        Some(file) => Err(damaged(INDEX, format!("it names {file:?}, which is no file beside it"))),
+        Some(file) => Err(damaged(INDEX, format!("it names {file:?}, which is not a file beside it"))),
         None => Ok(files),
     }
 }

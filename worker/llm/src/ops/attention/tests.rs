@@ -1,4 +1,4 @@
-//! Attention composed of candle's operations, held against that on slices: the result and every gradient.
+//! Attention composed of candle's operations, compared with that on slices: the result and every gradient.
 
 use super::{AttentionShape, Heads, KeyValuePrefix, attention, composed};
 use crate::autograd::{GradientBuffer, Slot, Tape, Weight};
@@ -95,7 +95,7 @@ fn blocks_of_queries_give_what_slices_give() {
         {
             let norm = theirs.iter().map(|x| x * x).sum::<f32>().sqrt();
             let off = ours.iter().zip(theirs).map(|(x, y)| (x - y) * (x - y)).sum::<f32>().sqrt();
-            // A single position's softmax is 1 whatever its score: queries and keys then have no gradient.
+            // A single position's softmax is 1 for any score: queries and keys then have no gradient.
             assert!(
                 ours.len() == theirs.len() && off <= 1e-5 * norm + 1e-6,
                 "{heads:?} {time} {before} {part}: off by {off} of {norm}"

@@ -2,9 +2,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `config.json`, `model*.safetensors` | the whole model in the Hugging Face layout, if every weight is trained |
+//! | `config.json`, `model*.safetensors` | the whole model (Hugging Face), if every weight is trained |
 //! | `trained.safetensors` | otherwise: the trained weights in f32, by name |
-//! | `optimizer-*.safetensors` | both moments of every trained weight, and its f32 master if the model is held in bf16 |
+//! | `optimizer-*.safetensors` | moments of every trained weight; f32 masters of a bf16 model |
 //! | what the caller adds | an adapter in the PEFT layout, a tokenizer |
 //! | [`MANIFEST`] | step, cursor, parameters, hashes; written last: what it does not name does not exist |
 //!

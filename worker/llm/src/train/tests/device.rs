@@ -1,5 +1,4 @@
-//! A trainer whose numbers stay on a device, run on the CPU by the operations that a device runs: held
-//! against the one on slices.
+//! A trainer with the operations that a device runs, on the CPU: compared with the one on slices.
 
 use super::super::*;
 use super::{config, reader, save, start, start_with};
@@ -49,7 +48,7 @@ fn steps_on_a_device_are_those_on_the_cpu() {
     }
 }
 
-/// In bf16 the model computes rounded and the masters learn; what is saved is what is held, bit for bit, and
+/// In bf16 the model is rounded and the masters are updated; a checkpoint is bit-exact, and
 /// goes to the CPU and back.
 #[test]
 fn a_device_in_bf16_learns_and_its_checkpoint_is_bit_for_bit() {
@@ -141,7 +140,7 @@ fn what_a_device_can_not_do_is_named_and_changes_nothing() {
     );
 }
 
-/// What is said to be needed is what is held; what is estimated grows with the time, not with its square.
+/// The need of weights is exact; the estimate for activations grows linearly with the sequence length.
 #[test]
 fn needs_are_those_of_what_is_held() {
     let trainer = start_on_device(precise(Precision::Bf16, true));

@@ -1,4 +1,4 @@
-//! Training as a whole: it learns, it resumes, and the number of ranks leaves no trace.
+//! Training as a whole: it learns, it resumes, and the number of ranks changes no bit.
 
 mod device;
 mod oracle;
@@ -27,7 +27,7 @@ pub(crate) fn shard(tokens: &[u16], vocab_size: u32) -> Shard {
     writer.finish().expect("is sound")
 }
 
-/// A pattern that a small model learns: each token says the next but at every fifth.
+/// A pattern that a small model learns: each token determines the next, except every fifth.
 fn corpus() -> Arc<Corpus> {
     let tokens: Vec<u16> =
         (0..400u32).map(|i| if i % 5 == 0 { (i * i % 7) as u16 } else { (i % 5 + 7) as u16 }).collect();
@@ -366,7 +366,7 @@ fn a_run_goes_round_samples_that_ruin_it() {
     assert_eq!(trainer.state(), &TrainState { step: 12, cursor: 112, skipped: only(32, 48) });
 }
 
-/// Replicas that take turns on one trainer come to what each would alone.
+/// Replicas that take turns on one trainer get the result of a trainer each.
 #[test]
 fn replicas_take_turns_on_one_trainer() {
     let alone = |share: std::ops::Range<usize>| {

@@ -50,7 +50,7 @@ fn targets(tokens: &[u32], time: usize, counts: impl Fn(usize) -> bool) -> Vec<u
     (0..tokens.len()).map(target).collect()
 }
 
-/// Samples that nobody reads: the tests give batches themselves.
+/// A data set that is never read: the tests pass batches themselves.
 struct Blank(DatasetInfo);
 
 impl Dataset for Blank {

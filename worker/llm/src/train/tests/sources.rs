@@ -1,4 +1,4 @@
-//! What is learnt from, and what learns: masks, packing, preferences and adapters, through the whole trainer.
+//! Masks, packing, preferences and adapters, through the whole trainer.
 
 use super::super::*;
 use crate::model::layer::LoraAdapter;

@@ -19,7 +19,7 @@ fn softmax(x: &Tensor) -> Result<Tensor> {
     e.broadcast_div(&e.sum_keepdim(D::Minus1)?)
 }
 
-/// `[batch * time, heads * dim]` to `[batch, heads, time, dim]`, turned by position.
+/// `[batch * time, heads * dim]` to `[batch, heads, time, dim]`, rotated by position.
 fn heads(x: &Tensor, rows: &BatchLayout, dim: usize, theta: Option<f64>) -> Result<Tensor> {
     let count = x.dim(1)? / dim;
     let x = x.reshape((rows.batch, rows.time, count, dim))?.transpose(1, 2)?.contiguous()?;
@@ -148,7 +148,7 @@ fn the_loss_and_every_gradient_agree_with_plain_operations() {
 }
 
 /// What runs on other devices gives the same on the CPU: with head norms, biases, documents that are packed,
-/// and blocks done again.
+/// and layers that are computed again.
 #[test]
 fn composed_operations_agree_with_those_on_slices() {
     let table = [(Family::Llama, true, false), (Family::Qwen2, false, true), (Family::Qwen3, false, false)];
