@@ -2,7 +2,7 @@
 
 use super::diagnostic::{SpannedError, suggestion};
 use super::fields::Fields;
-use muster_executors::{EXECUTORS, ParamsError};
+use muster_executors::{EXECUTORS, ParamsError, Source};
 use muster_protocol::spec::BuiltinWork;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -24,27 +24,25 @@ pub fn check(
             );
             SpannedError::at(value_of("executor"), message)
         }
-        ParamsError::Malformed { of, .. } => {
-            SpannedError::at(span_of_params(of, job, stage), format!("cannot {error}"))
+        ParamsError::Malformed { source_of, .. } => {
+            SpannedError::at(span_of_params(*source_of, job, stage), format!("cannot {error}"))
         }
-        ParamsError::Unknown { of, key, .. } => {
-            let known = EXECUTORS
-                .iter()
-                .filter(|executor| executor.name == work.executor)
-                .flat_map(|executor| executor.keys());
+        ParamsError::Unknown { source_of, key, .. } => {
+            let executor = EXECUTORS.iter().find(|executor| executor.name == work.executor);
+            let known = executor.map(|executor| (executor.parameters)()).unwrap_or_default();
             let message = format!(
                 "unknown key `{key}` of `params` for `{}`{}",
                 work.executor,
-                suggestion(key, known.map(|key| key.name))
+                suggestion(key, known.iter().map(|parameter| parameter.name.as_str()))
             );
-            SpannedError::at(span_of_param(of, key, job, stage, Half::Key), message)
+            SpannedError::at(span_of_param(*source_of, key, job, stage, Half::Key), message)
         }
-        ParamsError::Value { of, key, expected, found } => {
+        ParamsError::Value { source_of, key, expected, found } => {
             let message = format!("`params.{key}` for `{}` is {expected}, not {found}", work.executor);
-            SpannedError::at(span_of_param(of, key, job, stage, Half::Value), message)
+            SpannedError::at(span_of_param(*source_of, key, job, stage, Half::Value), message)
         }
         ParamsError::Contradiction(reason) => {
-            SpannedError::at(span_of_params("stage", job, stage), reason.clone())
+            SpannedError::at(span_of_params(Source::Stage, job, stage), reason.clone())
         }
     })
 }
@@ -54,14 +52,14 @@ enum Half {
     Value,
 }
 
-fn span_of_params(of: &str, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usize> {
-    let stage = stage.get_key_value("params").filter(|_| of == "stage").map(|(key, _)| key.span());
+fn span_of_params(of: Source, job: &Fields<'_>, stage: &DeTable<'_>) -> Range<usize> {
+    let stage = stage.get_key_value("params").filter(|_| of == Source::Stage).map(|(key, _)| key.span());
     stage.unwrap_or_else(|| job.key_span("params"))
 }
 
 /// The span of a parameter, in the stage's table or in the job's.
-fn span_of_param(of: &str, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Half) -> Range<usize> {
-    let params = if of == "stage" { stage.get("params") } else { job.get("params") };
+fn span_of_param(of: Source, key: &str, job: &Fields<'_>, stage: &DeTable<'_>, part: Half) -> Range<usize> {
+    let params = if of == Source::Stage { stage.get("params") } else { job.get("params") };
     let table = params.and_then(|params| match params.get_ref() {
         DeValue::Table(table) => Some(table),
         DeValue::String(_)

@@ -44,6 +44,28 @@ pub fn plan(spec: &JobSpec, style: Style) -> String {
     text + &table.render()
 }
 
+/// Every parameter of the stages that run an executor, with the value that their tasks will find.
+pub fn parameters(spec: &JobSpec, style: Style) -> String {
+    let mut table = Table::new(&["STAGE", "PARAMETER", "VALUE", "FROM"], style);
+    let mut any = false;
+    for stage in &spec.stages {
+        let Work::Builtin(builtin) = &stage.work else { continue };
+        // A job file was checked before; a job that another program wrote may have anything here.
+        let Ok(values) = muster_executors::check(&builtin.executor, &spec.params, &builtin.params) else { continue };
+        for (key, value, source) in values.iter() {
+            any = true;
+            let (value, source) = (short(&value.to_string(), WORK_CHARS_MAX), source.to_string());
+            table.row([
+                short(&stage.name, NAME_CHARS_MAX).into(),
+                key.to_string().into(),
+                value.into(),
+                source.into(),
+            ]);
+        }
+    }
+    if any { format!("\n{}", table.render()) } else { String::new() }
+}
+
 fn count(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

@@ -34,7 +34,11 @@ pub async fn run(arguments: RunArgs) -> Result<(), CliError> {
 }
 
 fn dry_run(spec: &JobSpec, server: &ServerArgs) -> Result<(), CliError> {
-    if server.json { render::json(spec) } else { render::out(&plan::plan(spec, Style::of_stdout())) }
+    if server.json {
+        return render::json(spec);
+    }
+    let style = Style::of_stdout();
+    render::out(&(plan::plan(spec, style) + &plan::parameters(spec, style)))
 }
 
 async fn send(spec: JobSpec, wait: bool, with_output: bool, server: &ServerArgs) -> Result<(), CliError> {

@@ -1,11 +1,14 @@
 //! What can end an executor.
 
-use super::params;
-use muster_attempt::ClientError;
-use muster_attempt::artifacts;
+use crate::agent::AgentError;
+use crate::data::DataError;
+use crate::params;
+use crate::place::ModelError;
+use crate::train::TrainError;
+use muster_attempt::{AttemptError, ClientError, artifacts};
 use muster_collective as collective;
 use muster_collective::loader;
-use muster_protocol::rejection::Rejection;
+use std::io;
 
 /// An executor could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -13,34 +16,41 @@ pub enum Error {
     /// The parameters are wrong.
     #[error(transparent)]
     Params(#[from] params::Error),
-    /// The agent can't be spoken to.
+    /// The agent or the cluster refuses.
     #[error(transparent)]
-    Agent(#[from] ClientError),
-    /// The cluster said no.
-    #[error("{what}: the cluster refused: {rejection}")]
-    Rejected {
-        /// What was asked.
-        what: String,
-        /// Why not.
-        rejection: Rejection,
-    },
-    /// The cluster answered another question.
-    #[error("{what}: the cluster answered {answer}")]
-    OutOfTurn {
-        /// What was asked.
-        what: String,
-        /// The kind of answer.
-        answer: &'static str,
-    },
+    Attempt(#[from] AttemptError),
+    /// The agent can't be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// An artifact can't be kept or read.
     #[error(transparent)]
     Artifact(#[from] artifacts::Error),
     /// The gang broke.
     #[error(transparent)]
     Gang(#[from] collective::Error),
-    /// Samples can't be served or fetched.
+    /// Samples can't be fetched or sent.
     #[error(transparent)]
     Loader(#[from] loader::Error),
+    /// A loader can't serve.
+    #[error("serve samples: listen on {bind}: {source}; set `bind` to a free address of this worker")]
+    Listen {
+        /// The address.
+        bind: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A data stage can't go on.
+    #[error(transparent)]
+    DataStage(#[from] DataError),
+    /// An agent's stage can't go on.
+    #[error(transparent)]
+    AgentStage(#[from] AgentError),
+    /// A model can't be found or put together.
+    #[error(transparent)]
+    ModelPlace(#[from] ModelError),
+    /// A training can't go on.
+    #[error(transparent)]
+    Training(#[from] TrainError),
     /// Preparing data failed.
     #[error(transparent)]
     Data(#[from] muster_data::Error),
@@ -53,7 +63,7 @@ pub enum Error {
     /// A round of DiLoCo failed.
     #[error(transparent)]
     Diloco(#[from] muster_llm::diloco::Error),
-    /// What is trained of a model could not be made or kept.
+    /// The trained part of a model can't be made or kept.
     #[error(transparent)]
     Peft(#[from] muster_llm::peft::Error),
     /// Measuring failed.
@@ -68,7 +78,15 @@ pub enum Error {
     /// The compute threads did not start.
     #[error(transparent)]
     Compute(#[from] muster_host::compute::Error),
-    /// Something does not fit.
+    /// Labelling can't go on.
     #[error("{0}")]
     Unfit(String),
+}
+
+/// An artifact that is gone, whichever way it was asked for.
+pub fn is_absent(error: &Error) -> bool {
+    let (Error::Artifact(error) | Error::Attempt(AttemptError::Artifact(error))) = error else {
+        return false;
+    };
+    matches!(error, artifacts::Error::Absent { .. })
 }

@@ -1,16 +1,19 @@
 //! `eval`: bits per byte on held-out text, or on held-out answers, against two baselines over the same
 //! tokens, and samples.
 
-use super::attempt::Attempt;
-use super::error::Error;
-use super::model::{corpus, data_set, tokenizer, trained};
+use crate::error::Error;
+use crate::launch::compute;
+use crate::model::{corpus, data_set, tokenizer, trained};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_data::shard::Sequence;
 use muster_data::tokenizer::Tokenizer;
 use muster_llm::eval::{Evaluation, MeasuredTokens, evaluate};
 use muster_llm::generate::{Completion, Generator, Sampling};
 use muster_llm::train::Corpus;
 use muster_protocol::ids::Digest;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of each text that the output holds, as JSON has them: an output is short. The artifact has all.
 const SHOWN_BYTES: usize = 160;
@@ -18,6 +21,50 @@ const SHOWN_BYTES: usize = 160;
 const ANSWERS: usize = 3;
 /// What a sample of text goes on from, if nothing else is asked for.
 const PROMPT: &str = "pub fn ";
+
+/// Parameters of `eval`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalParams {
+    /// Held-out tokens to measure on, at most; of data with masks, those that are learnt from.
+    #[schemars(range(min = 2, max = 1_099_511_627_776_u64))]
+    pub tokens_max: u64,
+    /// Tokens of the sample.
+    #[schemars(range(min = 1, max = 4096))]
+    pub sample_tokens: usize,
+    /// What the sample goes on from; empty: `pub fn `, or, of data with masks, held-out questions.
+    pub prompt: String,
+    /// Temperature of the sample; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub temperature: f64,
+    /// The sample draws from that many of the likeliest tokens; 0: from all.
+    #[schemars(range(max = 1_048_576))]
+    pub top_k: usize,
+    /// The stage that ran `data.manifest`.
+    pub manifest_stage: String,
+    /// The stage that ran `train`.
+    pub train_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for EvalParams {
+    fn default() -> EvalParams {
+        EvalParams {
+            tokens_max: 20_000,
+            sample_tokens: 96,
+            prompt: String::new(),
+            temperature: 0.8,
+            top_k: 40,
+            manifest_stage: "manifest".to_owned(),
+            train_stage: "train".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for EvalParams {}
 
 /// A sample.
 #[derive(Serialize)]
@@ -51,17 +98,17 @@ struct EvalOutput<'a> {
     reference: Option<String>,
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let data = data_set(attempt)?;
-    let trained = trained(attempt)?;
+/// Runs the stage's only task.
+pub fn run(attempt: &mut Attempt, params: &EvalParams) -> Result<(), Error> {
+    let data = data_set(attempt, &params.manifest_stage)?;
+    let trained = trained(attempt, &params.train_stage)?;
     let tokenizer = tokenizer(&attempt.artifacts, &data)?;
     let held_out = corpus(&attempt.artifacts, &data.held_out)?;
     let counts = corpus(&attempt.artifacts, &data.train)?.counts();
-    let compute = attempt.compute()?;
+    let compute = compute(attempt)?;
     let model = trained.open(&attempt.artifacts)?;
-    let tokens_max = attempt.params.whole("tokens_max");
-    let evaluation = evaluate(&model, &held_out, tokens_max, &counts, tokenizer.byte_lengths(), &compute)?;
+    let evaluation =
+        evaluate(&model, &held_out, params.tokens_max, &counts, tokenizer.byte_lengths(), &compute)?;
     let of = match evaluation.measured {
         MeasuredTokens::Text => "tokens",
         MeasuredTokens::Answers => "tokens of answers, given their questions",
@@ -76,18 +123,17 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     ));
 
     let sampling = Sampling {
-        temperature: attempt.params.number("temperature"),
-        top_k: attempt.params.size("top_k"),
-        tokens_max: attempt.params.size("sample_tokens"),
+        temperature: params.temperature,
+        top_k: params.top_k,
+        tokens_max: params.sample_tokens,
         one_line: false,
-        seed: attempt.params.whole("seed"),
+        seed: params.seed,
     };
     let generator = Generator::of(model)?;
-    let prompt = attempt.params.text("prompt").to_owned();
-    let samples = if prompt.is_empty() && evaluation.measured == MeasuredTokens::Answers {
+    let samples = if params.prompt.is_empty() && evaluation.measured == MeasuredTokens::Answers {
         compute.run(|| answers(&generator, &tokenizer, &held_out, &sampling))?
     } else {
-        let prompt = if prompt.is_empty() { PROMPT.to_owned() } else { prompt };
+        let prompt = if params.prompt.is_empty() { PROMPT } else { &params.prompt }.to_owned();
         let completion = compute.run(|| generator.complete(&tokenizer, &prompt, &sampling))?;
         vec![Sample { prompt, reference: None, completion }]
     };
@@ -120,7 +166,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         reference: first.and_then(|sample| sample.reference.as_deref().map(shown)),
     };
     attempt.record("eval", 1, report, &evaluation, true)?;
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
 /// The model's answers to the first held-out questions.

@@ -5,12 +5,15 @@
 //! learns from is leased to it. It keeps nothing that counts: killed, it starts again somewhere, and trainers
 //! find it there.
 
-use super::attempt::Attempt;
-use super::error::Error;
-use super::model::{corpus, named_data_set};
+use crate::error::Error;
+use crate::model::{corpus, named_data_set};
+use crate::params::Params;
+use crate::wait_times::WaitTimes;
+use muster_attempt::Attempt;
 use muster_collective::loader::{Place, Recipe, Served, serve};
 use muster_llm::train::{Corpus, Dataset, PackedSequences, TextWindows};
 use muster_protocol::ids::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -20,10 +23,32 @@ use std::time::{Duration, Instant};
 
 /// The record that says where a loader listens: a [`Place`].
 pub const SERVE: &str = "serve";
-/// Between two looks at the stages that are fed.
-const LOOK: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
 /// Between two records of what was served.
-const TELL: Duration = Duration::from_secs(10);
+const RECORD_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Parameters of `data.load`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadParams {
+    /// Stages of `train` that take their samples from here, which ends when they have; empty: `train`.
+    pub feeds: Vec<String>,
+    /// Where it listens; empty: any port of the worker's address.
+    pub bind: String,
+    /// The stage that ran `data.manifest`.
+    pub manifest_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for LoadParams {
+    fn default() -> LoadParams {
+        let manifest_stage = "manifest".to_owned();
+        LoadParams { feeds: Vec::new(), bind: String::new(), manifest_stage, seed: 1 }
+    }
+}
+
+impl Params for LoadParams {}
 
 /// The record `load`, and the output: what was served.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,17 +61,17 @@ pub struct Loaded {
     pub bytes: u64,
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let (hash, data) = named_data_set(attempt)?;
+/// Runs one task of the stage.
+pub fn run(attempt: &mut Attempt, params: &LoadParams, waits: &WaitTimes) -> Result<(), Error> {
+    let (hash, data) = named_data_set(attempt, &params.manifest_stage)?;
     let corpus = Arc::new(corpus(&attempt.artifacts, &data.train)?);
-    let bind = match attempt.params.text("bind") {
+    let bind = match params.bind.as_str() {
         "" => format!("{}:0", attempt.address),
         bind => bind.to_owned(),
     };
-    let failed = |what: &str, error| Error::Unfit(format!("serve samples: {what} {bind}: {error}"));
-    let listener = TcpListener::bind(&bind).map_err(|e| failed("listen on", e))?;
-    let port = listener.local_addr().map_err(|e| failed("ask for the port of", e))?.port();
+    let failed = |source| Error::Listen { bind: bind.clone(), source };
+    let listener = TcpListener::bind(&bind).map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
     let place =
         Place { address: format!("{}:{port}", attempt.address), token: uuid::Uuid::new_v4().to_string() };
     let number = u64::from(attempt.launch.attempt.epoch) << 32;
@@ -57,7 +82,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     let open = |recipe: &Recipe| samples(&corpus, recipe).map_err(|error| error.to_string());
     thread::scope(|scope| {
         let server = scope.spawn(|| serve(&listener, &place.token, &hash.to_string(), &open, &served, &over));
-        let waited = wait(attempt, &served, number);
+        let waited = wait(attempt, &params.feeds, waits.stage_poll, &served, number);
         over.store(true, Ordering::Relaxed);
         match server.join() {
             Ok(ended) => waited.and(ended.map_err(Error::from)),
@@ -65,7 +90,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         }
     })?;
     let loaded = so_far(&served);
-    attempt.output(&loaded)
+    Ok(attempt.output(&loaded)?)
 }
 
 fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Dataset>, Error> {
@@ -80,16 +105,22 @@ fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Dataset>, Er
 
 /// Returns once all tasks of the stages that are fed have succeeded; should one fail for good, the job ends,
 /// and so do we.
-fn wait(attempt: &mut Attempt, served: &Served, mut number: u64) -> Result<(), Error> {
-    let feeds = attempt.params.texts("feeds");
-    let feeds = if feeds.is_empty() { vec!["train".to_owned()] } else { feeds };
+fn wait(
+    attempt: &mut Attempt,
+    feeds: &[String],
+    poll: Duration,
+    served: &Served,
+    mut number: u64,
+) -> Result<(), Error> {
+    let default = ["train".to_owned()];
+    let feeds = if feeds.is_empty() { &default } else { feeds };
     let mut told = (Instant::now(), so_far(served));
     for stage in feeds {
-        let tasks = attempt.find_stage(&stage)?.tasks as usize;
-        while attempt.succeeded(&stage)? < tasks {
-            thread::sleep(LOOK);
+        let tasks = attempt.find_stage(stage)?.tasks as usize;
+        while attempt.succeeded(stage)? < tasks {
+            thread::sleep(poll);
             let loaded = so_far(served);
-            if told.0.elapsed() >= TELL && told.1 != loaded {
+            if told.0.elapsed() >= RECORD_INTERVAL && told.1 != loaded {
                 number += 1;
                 attempt.record("load", number, Digest::default(), &loaded, false)?;
                 told = (Instant::now(), loaded);

@@ -1,9 +1,10 @@
 //! What several executors open from the artifacts: a data set, its shards and tokenizer, and a trained model
 //! with what was learnt for it.
 
-use super::attempt::Attempt;
-use super::error::Error;
-use super::wire::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
+use crate::error::Error;
+use crate::outputs::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
+use crate::place::{ADAPTERS_MAX, ModelError, ModelPlace};
+use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
 use muster_data::megatron::Files;
 use muster_data::shard::Shard;
@@ -16,7 +17,6 @@ use muster_llm::train::checkpoint::{self, CheckpointContents};
 use muster_llm::train::{CheckpointManifest, Corpus};
 use muster_protocol::ids::Digest;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 /// The files of a tokenizer, as Hugging Face names them; beside them may lie [`TOKENIZER_CONFIG`].
@@ -44,15 +44,14 @@ pub fn corpus(artifacts: &Artifacts, refs: &[ShardRef]) -> Result<Corpus, Error>
     Ok(Corpus::new(shards(artifacts, refs)?)?)
 }
 
-/// The data set of our job.
-pub fn data_set(attempt: &mut Attempt) -> Result<DataSet, Error> {
-    Ok(named_data_set(attempt)?.1)
+/// The data set that the stage `manifest_stage` made.
+pub fn data_set(attempt: &mut Attempt, manifest_stage: &str) -> Result<DataSet, Error> {
+    Ok(named_data_set(attempt, manifest_stage)?.1)
 }
 
-/// The data set of our job, and the artifact that it is.
-pub fn named_data_set(attempt: &mut Attempt) -> Result<(Digest, DataSet), Error> {
-    let stage = attempt.params.text("manifest_stage").to_owned();
-    let output: ManifestOutput = attempt.output_of(&stage)?;
+/// The same, and the artifact that it is.
+pub fn named_data_set(attempt: &mut Attempt, manifest_stage: &str) -> Result<(Digest, DataSet), Error> {
+    let output: ManifestOutput = attempt.output_of(manifest_stage)?;
     Ok((output.data, attempt.get_json(output.data)?))
 }
 
@@ -73,45 +72,13 @@ pub fn open_tokenizer(
     Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
 }
 
-/// Where a model is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// A directory on this worker, in the Hugging Face layout.
-    Directory(String),
-    /// A checkpoint, or an artifact that lists the files of a model.
-    Artifact(Digest),
-}
-
-impl Place {
-    /// What a parameter or an adapter names.
-    pub fn named(text: &str) -> Result<Place, Error> {
-        match text.parse() {
-            Ok(hash) => Ok(Place::Artifact(hash)),
-            Err(_) if Path::new(text).is_dir() => Ok(Place::Directory(text.to_owned())),
-            Err(_) => Err(Error::Unfit(format!(
-                "find the base `{text}`: it is neither a directory on this worker nor an artifact (blake3:…)"
-            ))),
-        }
-    }
-
-    /// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if
-    /// that is another artifact.
-    pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, Place), Error> {
-        let outputs: Vec<TrainOutput> = attempt.outputs_of(stage)?;
-        let rank_0 = outputs.iter().find(|output| output.rank == 0);
-        let output =
-            rank_0.ok_or_else(|| Error::Unfit(format!("find the model: stage `{stage}` has no rank 0")))?;
-        Ok((output.checkpoint, Place::Artifact(output.model.unwrap_or(output.checkpoint))))
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Place::Directory(dir) => f.write_str(dir),
-            Place::Artifact(hash) => hash.fmt(f),
-        }
-    }
+/// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if that is
+/// another artifact.
+pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, ModelPlace), Error> {
+    let outputs: Vec<TrainOutput> = attempt.outputs_of(stage)?;
+    let rank_0 = outputs.iter().find(|output| output.rank == 0);
+    let output = rank_0.ok_or_else(|| ModelError::NoRank0 { stage: stage.to_owned() })?;
+    Ok((output.checkpoint, ModelPlace::Artifact(output.model.unwrap_or(output.checkpoint))))
 }
 
 /// The files of a model, wherever they are.
@@ -122,10 +89,10 @@ enum Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    fn open(artifacts: &'a Artifacts, place: &'a Place) -> Result<Opened<'a>, Error> {
+    fn open(artifacts: &'a Artifacts, place: &'a ModelPlace) -> Result<Opened<'a>, Error> {
         let hash = match place {
-            Place::Directory(dir) => return Ok(Opened::Directory(Path::new(dir))),
-            Place::Artifact(hash) => *hash,
+            ModelPlace::Directory(dir) => return Ok(Opened::Directory(Path::new(dir))),
+            ModelPlace::Artifact(hash) => *hash,
         };
         let bytes = artifacts.get(hash)?;
         match serde_json::from_slice::<BTreeMap<String, Digest>>(&bytes) {
@@ -134,7 +101,7 @@ impl<'a> Opened<'a> {
         }
     }
 
-    /// A file; `None` if there is none of that name.
+    /// A file; `None` if none has that name.
     fn file(&self, name: &str) -> Result<Option<Vec<u8>>, model::Error> {
         let failed = |reason: String| model::Error::File { what: "read", file: name.to_owned(), reason };
         match self {
@@ -161,9 +128,6 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// So many adapters may have been trained one upon the other.
-const ADAPTERS_MAX: usize = 16;
-
 /// A model, with what was learnt for it.
 pub struct Model {
     /// Its shape.
@@ -173,17 +137,17 @@ pub struct Model {
     /// A prefix or a prompt, which no weight can take in.
     pub adapter: Option<Adapter>,
     /// Where the weights are.
-    pub base: Place,
+    pub base: ModelPlace,
 }
 
 impl Model {
     /// Of a directory, a checkpoint, or an artifact that lists the files of a model. If a checkpoint holds an
     /// adapter only, its base is found by what the adapter says; low-rank additions are merged into it.
-    pub fn load(artifacts: &Artifacts, place: &Place) -> Result<Model, Error> {
+    pub fn load(artifacts: &Artifacts, place: &ModelPlace) -> Result<Model, Error> {
         Model::within(artifacts, place, ADAPTERS_MAX)
     }
 
-    fn within(artifacts: &Artifacts, place: &Place, depth: usize) -> Result<Model, Error> {
+    fn within(artifacts: &Artifacts, place: &ModelPlace, depth: usize) -> Result<Model, Error> {
         let opened = Opened::open(artifacts, place)?;
         let manifest = match &opened {
             Opened::Checkpoint(_, manifest) if manifest.holds == CheckpointContents::Trained => manifest,
@@ -194,21 +158,15 @@ impl Model {
         };
         let adapter = adapter::load(&manifest.model, |name| opened.file(name))?;
         if adapter.base.is_empty() {
-            return Err(Error::Unfit(format!(
-                "find the base of the adapter in {place}: it was made from scratch, and kept nowhere"
-            )));
+            return Err(ModelError::BaseNotKept { place: place.clone() }.into());
         }
-        let base = Place::named(&adapter.base)?;
+        let base = ModelPlace::named(&adapter.base)?;
         let Some(depth) = depth.checked_sub(1) else {
-            return Err(Error::Unfit(format!(
-                "find the base of the adapter in {place}: more than {ADAPTERS_MAX} lie upon each other"
-            )));
+            return Err(ModelError::TooManyAdapters { place: place.clone() }.into());
         };
         let below = Model::within(artifacts, &base, depth)?;
         if below.adapter.is_some() {
-            return Err(Error::Unfit(format!(
-                "use the adapter in {place}: its base {base} has a prefix or a prompt of its own"
-            )));
+            return Err(ModelError::BaseHasRows { place: place.clone(), base }.into());
         }
         match &adapter.method {
             MethodConfig::Full(_) | MethodConfig::Prefix(_) | MethodConfig::Prompt(_) => {
@@ -252,7 +210,7 @@ fn flat(model: &Decoder) -> Result<Vec<f32>, model::Error> {
 }
 
 /// The tokenizer that lies beside a model, if one does.
-pub fn tokenizer_of(artifacts: &Artifacts, place: &Place) -> Result<Option<Tokenizer>, Error> {
+pub fn tokenizer_of(artifacts: &Artifacts, place: &ModelPlace) -> Result<Option<Tokenizer>, Error> {
     let opened = Opened::open(artifacts, place)?;
     let Some(json) = opened.file(TOKENIZER)? else { return Ok(None) };
     let (config, map) = (opened.file(TOKENIZER_CONFIG)?, opened.file(SPECIAL_TOKENS)?);
@@ -263,22 +221,21 @@ pub fn tokenizer_of(artifacts: &Artifacts, place: &Place) -> Result<Option<Token
 pub struct Trained {
     /// The checkpoint that it is from.
     pub checkpoint: Digest,
-    /// What holds the most of it: that checkpoint, or a whole model that was made of it.
-    most: Place,
+    /// That checkpoint, or a whole model that was made of it.
+    place: ModelPlace,
 }
 
 impl Trained {
     /// Opens it: a whole model, or what was learnt on a base, on that base.
     pub fn open(&self, artifacts: &Artifacts) -> Result<Decoder, Error> {
-        Model::load(artifacts, &self.most)?.decoder()
+        Model::load(artifacts, &self.place)?.decoder()
     }
 }
 
-/// The model that our job trained.
-pub fn trained(attempt: &mut Attempt) -> Result<Trained, Error> {
-    let stage = attempt.params.text("train_stage").to_owned();
-    let (checkpoint, most) = Place::trained_by(attempt, &stage)?;
-    Ok(Trained { checkpoint, most })
+/// The model that the stage `train_stage` trained.
+pub fn trained(attempt: &mut Attempt, train_stage: &str) -> Result<Trained, Error> {
+    let (checkpoint, place) = trained_by(attempt, train_stage)?;
+    Ok(Trained { checkpoint, place })
 }
 
 /// A file of a checkpoint, which is the artifact with the hash that its manifest says.
@@ -288,8 +245,7 @@ pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::CheckpointFile)
 }
 
 /// The artifact that a file of a checkpoint is.
-pub fn checkpoint_file_hash(file: &checkpoint::CheckpointFile) -> Result<Digest, Error> {
-    format!("blake3:{}", file.hash)
-        .parse()
-        .map_err(|e| Error::Unfit(format!("name the artifact of {}: {e}", file.name)))
+pub fn checkpoint_file_hash(file: &checkpoint::CheckpointFile) -> Result<Digest, ModelError> {
+    let failed = |reason| ModelError::FileHash { file: file.name.clone(), reason };
+    format!("blake3:{}", file.hash).parse().map_err(|e| failed(format!("{e}")))
 }

@@ -1,16 +1,56 @@
-//! Parameters: the job's, the stage's and the task's own, laid over each other and checked against the
-//! executor's list of keys.
+//! Parameters: the job's, the stage's and the task's own, laid over each other and checked against the schema of
+//! the executor.
 //!
-//! A job's parameters go to all of its tasks, so a key there need only be known to some executor; elsewhere
-//! it must be this one's.
+//! The schema is a struct of the executor, as `schemars` describes it: serde gives the keys and the defaults, doc
+//! comments the meaning, and `range` the numbers that a key may have. Two extensions say what else is checked
+//! here: `x-only-with` names other keys and what they must be for this one to mean something (a list of words, or
+//! whether they must be set at all), and `x-at-most` a key that this one may not exceed. They bind what a stage
+//! says of itself: a job's parameters go to all of its stages, so a key there may mean nothing to one of them.
+//!
+//! Nothing here knows an executor.
 
-use super::catalogue::{EXECUTORS, Executor, Key, Kind};
-use super::rules;
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 
-/// How like a key must be to be named as the one that was meant.
-const LIKENESS_MIN: f64 = 0.6;
+/// How similar a known name must be to be suggested, from 0 to 1.
+const SIMILARITY_MIN: f64 = 0.6;
+
+/// The parameters of an executor.
+pub trait Params: Default + Serialize + DeserializeOwned + JsonSchema {
+    /// Says which values contradict each other, where the schema can't.
+    fn contradiction(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Where a value was given; a later one is laid over an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Nowhere.
+    Default,
+    /// In `params` of the job.
+    Job,
+    /// In `params` of the stage.
+    Stage,
+    /// By the task that added this one.
+    Task,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Source::Default => "default",
+            Source::Job => "job",
+            Source::Stage => "stage",
+            Source::Task => "task",
+        })
+    }
+}
 
 /// A parameter is not right.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -25,19 +65,19 @@ pub enum Error {
         /// All names.
         known: String,
     },
-    /// The text is no JSON object.
-    #[error("read the parameters of the {of}: {reason}")]
+    /// The text is not a JSON object.
+    #[error("read the parameters of the {source_of}: {reason}")]
     Malformed {
-        /// The job, the stage or the task.
-        of: &'static str,
+        /// Whose parameters.
+        source_of: Source,
         /// What is wrong.
         reason: String,
     },
-    /// The key means nothing.
-    #[error("use the parameters of the {of}: unknown key `{key}`{nearest}; `{executor}` has {known}")]
+    /// The key means nothing to the executor.
+    #[error("use the parameters of the {source_of}: unknown key `{key}`{nearest}; `{executor}` has {known}")]
     Unknown {
-        /// The job, the stage or the task.
-        of: &'static str,
+        /// Whose parameters.
+        source_of: Source,
         /// The key given.
         key: String,
         /// `; did you mean …?`, or nothing.
@@ -47,185 +87,86 @@ pub enum Error {
         /// All its keys.
         known: String,
     },
-    /// The value is none that the key may have.
-    #[error("use the parameters of the {of}: `{key}` is {expected}, not {found}")]
+    /// The key can't have this value.
+    #[error("use the parameters of the {source_of}: `{key}` is {expected}, not {found}")]
     Value {
-        /// The job, the stage or the task.
-        of: &'static str,
+        /// Whose parameters.
+        source_of: Source,
         /// The key.
-        key: &'static str,
+        key: String,
         /// What it may be.
         expected: String,
         /// The value given.
         found: String,
     },
-    /// Two values do not go together.
+    /// Two values contradict each other.
     #[error("use the parameters together: {0}")]
     Contradiction(String),
 }
 
-/// Checked parameters: one value for each key of the executor.
+/// What a parameter may be.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Params {
-    values: BTreeMap<&'static str, Value>,
-}
-
-/// Checks the parameters that a stage of a job would give to its tasks, before it is submitted.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub fn check(executor: &str, job: &str, stage: &str) -> Result<(), Error> {
-    Params::read(executor, job, stage, "").map(drop)
-}
-
-impl Params {
-    /// Reads the three texts, each a JSON object or empty; a later one's values go before an earlier one's.
-    pub fn read(executor: &str, job: &str, stage: &str, child: &str) -> Result<Params, Error> {
-        let executor = find(executor)?;
-        let mut given = BTreeSet::new();
-        let mut values: BTreeMap<&str, Value> =
-            executor.keys().map(|key| (key.name, key.kind.default())).collect();
-        for (of, text) in [("job", job), ("stage", stage), ("task", child)] {
-            for (name, value) in object(of, text)? {
-                let Some(key) = executor.keys().find(|key| key.name == name) else {
-                    if of == "job" && EXECUTORS.iter().any(|other| other.keys().any(|key| key.name == name)) {
-                        continue;
-                    }
-                    return Err(unknown(of, &name, executor));
-                };
-                if !key.kind.accepts(&value) {
-                    return Err(Error::Value {
-                        of,
-                        key: key.name,
-                        expected: key.kind.to_string(),
-                        found: value.to_string(),
-                    });
-                }
-                values.insert(key.name, value);
-                if of != "job" {
-                    given.insert(key.name);
-                }
-            }
-        }
-        if executor.name == "train" {
-            rules::train(&values, &given).map_err(Error::Contradiction)?;
-        }
-        Ok(Params { values })
-    }
-}
-
-impl Params {
-    /// The whole number of a key.
-    pub fn whole(&self, key: &'static str) -> u64 {
-        self.value(key).as_u64().unwrap_or_else(|| panic!("`{key}` is in the list as a whole number"))
-    }
-
-    /// The same as a size.
-    pub fn size(&self, key: &'static str) -> usize {
-        usize::try_from(self.whole(key)).unwrap_or(usize::MAX)
-    }
-
-    /// The number of a key.
-    pub fn number(&self, key: &'static str) -> f64 {
-        self.value(key).as_f64().unwrap_or_else(|| panic!("`{key}` is in the list as a number"))
-    }
-
-    /// The text of a key.
-    pub fn text(&self, key: &'static str) -> &str {
-        self.value(key).as_str().unwrap_or_else(|| panic!("`{key}` is in the list as a text"))
-    }
-
-    /// The texts of a key.
-    pub fn texts(&self, key: &'static str) -> Vec<String> {
-        let list = self.value(key).as_array().unwrap_or_else(|| panic!("`{key}` is in the list as texts"));
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-    }
-
-    /// Whether a key is set.
-    pub fn flag(&self, key: &'static str) -> bool {
-        self.value(key).as_bool().unwrap_or_else(|| panic!("`{key}` is in the list as true or false"))
-    }
-
-    fn value(&self, key: &'static str) -> &Value {
-        self.values.get(key).unwrap_or_else(|| panic!("`{key}` is in the executor's list"))
-    }
-}
-
-fn find(name: &str) -> Result<&'static Executor, Error> {
-    EXECUTORS.iter().find(|executor| executor.name == name).ok_or_else(|| Error::Executor {
-        name: name.to_owned(),
-        nearest: nearest(name, EXECUTORS.iter().map(|executor| executor.name)),
-        known: listed(EXECUTORS.iter().map(|executor| executor.name)),
-    })
-}
-
-fn unknown(of: &'static str, key: &str, executor: &'static Executor) -> Error {
-    let names = || executor.keys().map(|key: &Key| key.name);
-    Error::Unknown {
-        of,
-        key: key.to_owned(),
-        nearest: nearest(key, names()),
-        executor: executor.name,
-        known: listed(names()),
-    }
-}
-
-fn object(of: &'static str, text: &str) -> Result<Map<String, Value>, Error> {
-    if text.is_empty() {
-        return Ok(Map::new());
-    }
-    serde_json::from_str(text).map_err(|e| Error::Malformed { of, reason: format!("not a JSON object: {e}") })
-}
-
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let likeness = known.map(|other| (strsim::jaro_winkler(name, other), other));
-    match likeness.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness >= LIKENESS_MIN) {
-        Some((_, other)) => format!("; did you mean `{other}`?"),
-        None => String::new(),
-    }
-}
-
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+pub enum Kind {
+    /// A whole number in a range, both ends included.
+    Integer(u64, u64),
+    /// A number in a range, both ends included.
+    Number(f64, f64),
+    Text,
+    Texts,
+    /// One of some words.
+    OneOf(Vec<String>),
+    Flag,
 }
 
 impl Kind {
-    fn default(&self) -> Value {
-        match self {
-            Kind::Whole { default, .. } => Value::from(*default),
-            Kind::Number { default, .. } => Value::from(*default),
-            Kind::Text { default } => Value::from(*default),
-            Kind::Texts => Value::Array(Vec::new()),
-            Kind::OneOf { words } => Value::from(words.first().copied().unwrap_or_default()),
-            Kind::Flag => Value::Bool(false),
+    fn of(schema: &Map<String, Value>) -> Kind {
+        let words = |list: &Value, word: fn(&Value) -> Option<&str>| -> Vec<String> {
+            list.as_array().into_iter().flatten().filter_map(word).map(str::to_owned).collect()
+        };
+        if let Some(list) = schema.get("enum") {
+            return Kind::OneOf(words(list, Value::as_str));
+        }
+        if let Some(list) = schema.get("oneOf") {
+            return Kind::OneOf(words(list, |one| one.get("const")?.as_str()));
+        }
+        let bound = |key: &str| schema.get(key);
+        match schema.get("type").and_then(Value::as_str) {
+            Some("integer") => Kind::Integer(
+                bound("minimum").and_then(Value::as_u64).unwrap_or(0),
+                bound("maximum").and_then(Value::as_u64).unwrap_or(u64::MAX),
+            ),
+            Some("number") => Kind::Number(
+                bound("minimum").and_then(Value::as_f64).unwrap_or(f64::MIN),
+                bound("maximum").and_then(Value::as_f64).unwrap_or(f64::MAX),
+            ),
+            Some("string") => Kind::Text,
+            Some("array") => Kind::Texts,
+            Some("boolean") => Kind::Flag,
+            other => unreachable!("parameters of type {other:?} have no kind"),
         }
     }
 
     fn accepts(&self, value: &Value) -> bool {
         match self {
-            Kind::Whole { min, max, .. } => {
-                value.as_u64().is_some_and(|number| (*min..=*max).contains(&number))
-            }
-            Kind::Number { min, max, .. } => {
-                value.as_f64().is_some_and(|number| (*min..=*max).contains(&number))
-            }
-            Kind::Text { .. } => value.is_string(),
+            Kind::Integer(min, max) => value.as_u64().is_some_and(|number| (*min..=*max).contains(&number)),
+            Kind::Number(min, max) => value.as_f64().is_some_and(|number| (*min..=*max).contains(&number)),
+            Kind::Text => value.is_string(),
             Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
-            Kind::OneOf { words } => value.as_str().is_some_and(|word| words.contains(&word)),
+            Kind::OneOf(words) => value.as_str().is_some_and(|word| words.iter().any(|known| known == word)),
             Kind::Flag => value.is_boolean(),
         }
     }
 }
 
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Whole { min, max, .. } => write!(f, "a whole number from {min} to {max}"),
-            Kind::Number { min, max, .. } => write!(f, "a number from {min} to {max}"),
-            Kind::Text { .. } => f.write_str("a text"),
+            Kind::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
+            Kind::Number(min, max) => write!(f, "a number from {min} to {max}"),
+            Kind::Text => f.write_str("a text"),
             Kind::Texts => f.write_str("a list of texts"),
-            Kind::OneOf { words } => {
-                let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            Kind::OneOf(words) => {
+                let (last, others) = words.split_last().map_or(("", &[][..]), |(last, all)| (last, all));
                 write!(f, "{} or {last}", others.join(", "))
             }
             Kind::Flag => f.write_str("true or false"),
@@ -233,62 +174,176 @@ impl std::fmt::Display for Kind {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A parameter of an executor.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    pub name: String,
+    pub kind: Kind,
+    pub default: Value,
+    /// What it is for.
+    pub about: String,
+    /// Other keys and what they must be for this one to mean something.
+    pub only_with: Vec<(String, Condition)>,
+    /// A key whose value this one may not exceed.
+    pub at_most: Option<String>,
+}
 
-    #[test]
-    fn later_texts_go_before_earlier_ones() {
-        let params =
-            Params::read("train", r#"{"steps": 10, "seed": 3, "lines": 8}"#, r#"{"steps": 20}"#, "").unwrap();
-        assert_eq!((params.size("steps"), params.whole("seed")), (20, 3));
-        let params =
-            Params::read("agent.complete", "", r#"{"temperature": 1}"#, r#"{"n": 7, "line": "blake3:x"}"#)
-                .unwrap();
-        assert_eq!(
-            (params.number("temperature"), params.whole("n"), params.text("line")),
-            (1.0, 7, "blake3:x")
-        );
-        let params = Params::read("data.scan", "", r#"{"roots": ["/a", "/b"]}"#, "").unwrap();
-        assert_eq!(params.texts("roots"), ["/a", "/b"]);
-    }
+/// What another key must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    OneOf(Vec<String>),
+    /// Not empty.
+    Set,
+    /// Empty.
+    Unset,
+}
 
-    #[test]
-    fn what_is_wrong_is_named_with_what_would_be_right() {
-        let table = [
-            ("trian", "", "", "find the executor `trian`; did you mean `train`?"),
-            ("train", "", r#"{"stpes": 1}"#, "stage: unknown key `stpes`; did you mean `steps`?"),
-            ("train", r#"{"stpes": 1}"#, "", "job: unknown key `stpes`"),
-            ("train", "", r#"{"lines": 8}"#, "stage: unknown key `lines`"),
-            (
-                "train",
-                r#"{"steps": "ten"}"#,
-                "",
-                r#"job: `steps` is a whole number from 1 to 10000000, not "ten""#,
+impl Condition {
+    fn of(value: &Value) -> Condition {
+        match value {
+            Value::Bool(true) => Condition::Set,
+            Value::Bool(false) => Condition::Unset,
+            words => Condition::OneOf(
+                words.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect(),
             ),
-            ("train", "", r#"{"steps": 0}"#, "`steps` is a whole number from 1"),
-            ("train", "", r#"{"learning_rate": 7}"#, "`learning_rate` is a number from 0 to 1, not 7"),
-            ("data.scan", "", r#"{"roots": "/a"}"#, "`roots` is a list of texts"),
-            ("data.annotate", "", r#"{"adjudicate": 1}"#, "`adjudicate` is true or false, not 1"),
-            ("data.scan", "", "[]", "read the parameters of the stage: not a JSON object"),
-            ("data.scan", "{", "", "read the parameters of the job: not a JSON object"),
-        ];
-        for (executor, job, stage, expected) in table {
-            let message = check(executor, job, stage).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message}");
         }
     }
 
-    #[test]
-    fn every_default_is_a_value_that_its_key_may_have() {
-        for executor in EXECUTORS {
-            let mut names = Vec::new();
-            for key in executor.keys() {
-                assert!(key.kind.accepts(&key.kind.default()), "{} {}", executor.name, key.name);
-                assert!(!names.contains(&key.name), "{} {} twice", executor.name, key.name);
-                names.push(key.name);
-            }
-            check(executor.name, "", "").unwrap();
+    fn holds(&self, value: &str) -> bool {
+        match self {
+            Condition::OneOf(words) => words.iter().any(|word| word == value),
+            Condition::Set => !value.is_empty(),
+            Condition::Unset => value.is_empty(),
         }
     }
+
+    /// The condition in words, of the key `of`.
+    pub fn describe(&self, of: &str) -> String {
+        match self {
+            Condition::OneOf(words) => format!("with `{of}` = {}", words.join(" or ")),
+            Condition::Set => format!("with `{of}`"),
+            Condition::Unset => format!("without `{of}`"),
+        }
+    }
+}
+
+/// The parameters of an executor, in order of name.
+pub fn parameters<P: Params>() -> Vec<Parameter> {
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+    let schema = settings.into_generator().into_root_schema_for::<P>();
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let fields =
+        properties.into_iter().flatten().filter_map(|(name, field)| Some((name, field.as_object()?)));
+    let parameter = |(name, field): (&String, &Map<String, Value>)| {
+        let about = field.get("description").and_then(Value::as_str).unwrap_or_default();
+        let only_with = field.get("x-only-with").and_then(Value::as_object);
+        Parameter {
+            name: name.clone(),
+            kind: Kind::of(field),
+            default: field.get("default").cloned().unwrap_or_default(),
+            about: about.split_whitespace().collect::<Vec<_>>().join(" "),
+            only_with: only_with
+                .into_iter()
+                .flatten()
+                .map(|(of, value)| (of.clone(), Condition::of(value)))
+                .collect(),
+            at_most: field.get("x-at-most").and_then(Value::as_str).map(str::to_owned),
+        }
+    };
+    fields.map(parameter).collect()
+}
+
+/// Values for all parameters of an executor, each of which fits; and where they are from.
+#[derive(Clone, Debug)]
+pub struct Values(BTreeMap<String, (Value, Source)>);
+
+impl Values {
+    /// Reads the texts, each a JSON object or empty. `elsewhere` says whether another executor knows a key.
+    pub fn read(
+        executor: &'static str,
+        parameters: &[Parameter],
+        texts: &[(Source, &str)],
+        elsewhere: impl Fn(&str) -> bool,
+    ) -> Result<Values, Error> {
+        let defaults =
+            parameters.iter().map(|known| (known.name.clone(), (known.default.clone(), Source::Default)));
+        let mut values: BTreeMap<String, (Value, Source)> = defaults.collect();
+        for (source, text) in texts {
+            for (key, value) in object(*source, text)? {
+                let Some(known) = parameters.iter().find(|known| known.name == key) else {
+                    if *source == Source::Job && elsewhere(&key) {
+                        continue;
+                    }
+                    let names = || parameters.iter().map(|known| known.name.as_str());
+                    let (nearest, known) = (nearest(&key, names()), listed(names()));
+                    return Err(Error::Unknown { source_of: *source, key, nearest, executor, known });
+                };
+                if !known.kind.accepts(&value) {
+                    let (expected, found) = (known.kind.to_string(), value.to_string());
+                    return Err(Error::Value { source_of: *source, key, expected, found });
+                }
+                values.insert(key, (value, *source));
+            }
+        }
+        let values = Values(values);
+        let wrong = parameters
+            .iter()
+            .filter(|known| values.0.get(&known.name).is_some_and(|(_, source)| *source >= Source::Stage))
+            .find_map(|given| values.misplaced(given));
+        wrong.map_or(Ok(values), |why| Err(Error::Contradiction(why)))
+    }
+
+    /// Why a parameter that was given means nothing beside the others.
+    fn misplaced(&self, given: &Parameter) -> Option<String> {
+        let name = &given.name;
+        let value = |key: &str| self.0.get(key).map(|(value, _)| value);
+        for (of, condition) in &given.only_with {
+            let now = value(of).and_then(Value::as_str).unwrap_or_default();
+            if !condition.holds(now) {
+                let now = if now.is_empty() { String::new() } else { format!(", and `{of}` is {now}") };
+                return Some(format!("`{name}` means something only {}{now}", condition.describe(of)));
+            }
+        }
+        let limit = given.at_most.as_ref()?;
+        let (number, most) = (value(name)?.as_f64()?, value(limit)?.as_f64()?);
+        (number > most).then(|| format!("`{name}` = {number} must fit into `{limit}` = {most}"))
+    }
+
+    /// The executor's struct.
+    pub fn parse<P: Params>(&self) -> Result<P, Error> {
+        let object = self.0.iter().map(|(key, (value, _))| (key.clone(), value.clone())).collect();
+        let params: P = serde_json::from_value(Value::Object(object))
+            .map_err(|e| Error::Malformed { source_of: Source::Stage, reason: e.to_string() })?;
+        match params.contradiction() {
+            Some(why) => Err(Error::Contradiction(why)),
+            None => Ok(params),
+        }
+    }
+
+    /// All values in order of their keys, and where each was given.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value, Source)> {
+        self.0.iter().map(|(key, (value, source))| (key.as_str(), value, *source))
+    }
+}
+
+fn object(source: Source, text: &str) -> Result<Map<String, Value>, Error> {
+    if text.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(text)
+        .map_err(|e| Error::Malformed { source_of: source, reason: format!("not a JSON object: {e}") })
+}
+
+/// `; did you mean …?` with the most similar name, or nothing.
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let similar = known.map(|other| (strsim::jaro_winkler(name, other), other));
+    match similar.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(similarity, _)| *similarity >= SIMILARITY_MIN) {
+        Some((_, other)) => format!("; did you mean `{other}`?"),
+        None => String::new(),
+    }
+}
+
+/// Names in backticks, with commas between them.
+pub fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -3,17 +3,69 @@
 //! Every call of the model is known by a hash of its request, and recorded with the hash of its answer before
 //! the answer is used. So a subtask that is killed and started again repeats no finished call.
 
-use crate::attempt::Attempt;
+use super::AgentError;
 use crate::error::Error;
+use crate::launch::compute;
 use crate::model::{Trained, data_set, tokenizer, trained};
-use crate::wire::{Candidates, CompleteOutput, Line};
+use crate::outputs::{Candidates, CompleteOutput, Line};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
 use muster_data::tokenizer::Tokenizer;
 use muster_host::compute::Compute;
 use muster_llm::generate::{Completion, Generator, Sampling};
 use muster_protocol::ids::Digest;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Parameters of `agent.complete`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompleteParams {
+    /// Candidates for each line.
+    #[schemars(range(min = 1, max = 64))]
+    pub samples: u64,
+    /// Temperature of the candidates; 0 takes the likeliest token.
+    #[schemars(range(min = 0.0, max = 10.0))]
+    pub temperature: f64,
+    /// Candidates are drawn from that many of the likeliest tokens; 0: from all.
+    #[schemars(range(max = 1_048_576))]
+    pub top_k: usize,
+    /// Tokens of a candidate, at most.
+    #[schemars(range(min = 1, max = 4096))]
+    pub line_tokens: usize,
+    /// Which line; set by `agent.plan`.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub n: u64,
+    /// The artifact of the line; set by `agent.plan`.
+    pub line: String,
+    /// The stage that ran `data.manifest`.
+    pub manifest_stage: String,
+    /// The stage that ran `train`.
+    pub train_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for CompleteParams {
+    fn default() -> CompleteParams {
+        CompleteParams {
+            samples: 4,
+            temperature: 0.8,
+            top_k: 40,
+            line_tokens: 32,
+            n: 0,
+            line: String::new(),
+            manifest_stage: "manifest".to_owned(),
+            train_stage: "train".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for CompleteParams {}
 
 /// A call of the model; its hash is its name. Whatever may change the answer stands here.
 #[derive(Serialize)]
@@ -43,24 +95,21 @@ struct Model<'a> {
 
 impl Model<'_> {
     fn complete(&mut self, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
-        if self.generator.is_none() {
-            self.generator = Some(Generator::of(self.trained.open(self.artifacts)?)?);
-        }
-        match &self.generator {
-            Some(generator) => {
-                Ok(self.compute.run(|| generator.complete(self.tokenizer, prompt, sampling))?)
-            }
-            None => Err(Error::Unfit("open the model".to_owned())),
-        }
+        let generator = match self.generator.take() {
+            Some(generator) => generator,
+            None => Generator::of(self.trained.open(self.artifacts)?)?,
+        };
+        let generator = self.generator.insert(generator);
+        Ok(self.compute.run(|| generator.complete(self.tokenizer, prompt, sampling))?)
     }
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let n = attempt.params.whole("n");
-    let line: Line = attempt.get_json(super::line_hash(attempt)?)?;
-    let data = data_set(attempt)?;
-    let trained = trained(attempt)?;
+/// Runs the task of one line.
+pub fn run(attempt: &mut Attempt, params: &CompleteParams) -> Result<(), Error> {
+    let n = params.n;
+    let line: Line = attempt.get_json(super::line_hash(&params.line)?)?;
+    let data = data_set(attempt, &params.manifest_stage)?;
+    let trained = trained(attempt, &params.train_stage)?;
     let tokenizer = tokenizer(&attempt.artifacts, &data)?;
     let prompt = format!("{}{}", line.context, line.prefix);
     let finished = finished(attempt)?;
@@ -69,20 +118,20 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         trained: &trained,
         artifacts: &artifacts,
         tokenizer: &tokenizer,
-        compute: attempt.compute()?,
+        compute: compute(attempt)?,
         generator: None,
     };
     let (mut calls, mut reused) = (0, 0);
     let mut completions = Vec::new();
     attempt.say(&format!("line {} of {}: {}", line.line, line.path, line.prefix));
-    for sample in 0..attempt.params.whole("samples") {
+    for sample in 0..params.samples {
         let sampling = Sampling {
-            temperature: attempt.params.number("temperature"),
-            top_k: attempt.params.size("top_k"),
-            tokens_max: attempt.params.size("line_tokens"),
+            temperature: params.temperature,
+            top_k: params.top_k,
+            tokens_max: params.line_tokens,
             one_line: true,
             // Another draw for each line and sample, the same in every attempt.
-            seed: attempt.params.whole("seed") << 32 | n << 8 | sample,
+            seed: params.seed << 32 | n << 8 | sample,
         };
         let request = Request {
             checkpoint: trained.checkpoint,
@@ -112,7 +161,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         attempt.say(&format!("{reused} calls of an earlier attempt were not repeated"));
     }
     let candidates = attempt.put_json(&Candidates { completions })?;
-    attempt.output(&CompleteOutput { n, candidates, calls, reused })
+    Ok(attempt.output(&CompleteOutput { n, candidates, calls, reused })?)
 }
 
 /// The calls that earlier attempts at this task finished, with their answers.
@@ -121,9 +170,8 @@ fn finished(attempt: &mut Attempt) -> Result<BTreeMap<String, Digest>, Error> {
     Ok(records.into_iter().map(|record| (record.key, record.payload_hash)).collect())
 }
 
-fn key(request: &Request<'_>) -> Result<String, Error> {
-    let text =
-        serde_json::to_vec(request).map_err(|e| Error::Unfit(format!("write a request as JSON: {e}")))?;
+fn key(request: &Request<'_>) -> Result<String, AgentError> {
+    let text = serde_json::to_vec(request).map_err(AgentError::Request)?;
     let hash = Digest::of(&text).to_string();
     Ok(format!("call/{}", hash.trim_start_matches("blake3:")))
 }

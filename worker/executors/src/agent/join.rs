@@ -1,14 +1,44 @@
 //! `agent.join`: reports what one sample is worth against the best of n.
 
-use crate::attempt::Attempt;
 use crate::error::Error;
-use crate::wire::{JoinOutput, Judged, Mean, VerifyOutput};
+use crate::outputs::{JoinOutput, Judged, Mean, VerifyOutput};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_protocol::ids::Digest;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let stage = attempt.params.text("verify_stage").to_owned();
-    let verdicts: Vec<VerifyOutput> = attempt.outputs_of(&stage)?;
+/// Parameters of `agent.join`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JoinParams {
+    /// The open stage of `agent.complete`.
+    pub complete_stage: String,
+    /// The open stage of `agent.verify`.
+    pub verify_stage: String,
+    /// The open stage of `agent.join`.
+    pub join_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for JoinParams {
+    fn default() -> JoinParams {
+        JoinParams {
+            complete_stage: "complete".to_owned(),
+            verify_stage: "verify".to_owned(),
+            join_stage: "join".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for JoinParams {}
+
+/// Runs the stage's only task.
+pub fn run(attempt: &mut Attempt, params: &JoinParams) -> Result<(), Error> {
+    let verdicts: Vec<VerifyOutput> = attempt.outputs_of(&params.verify_stage)?;
     let output = JoinOutput {
         lines: verdicts.len() as u64,
         samples: verdicts.iter().map(|verdict| verdict.candidates).max().unwrap_or(0),
@@ -28,7 +58,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     attempt.say(&shown("the best of n, picked perfectly", output.perfect_pick));
     let hash: Digest = attempt.put_json(&output)?;
     attempt.record("agent", 1, hash, &output, true)?;
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
 fn mean(judged: impl Iterator<Item = Judged>) -> Mean {

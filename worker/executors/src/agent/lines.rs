@@ -1,9 +1,9 @@
 //! Which held-out lines are worth completing, and where to cut them.
 
-use super::super::wire::Line;
+use crate::outputs::Line;
 use muster_protocol::ids::Digest;
 
-/// A line must have so many characters, without its indentation.
+/// Characters of a line that is worth completing, without its indentation.
 const LINE_CHARS: std::ops::RangeInclusive<usize> = 24..=80;
 /// The part of a line that is not given.
 const REST_CHARS_MIN: usize = 6;
@@ -17,8 +17,8 @@ pub struct Candidate {
     pub line: Line,
 }
 
-/// The one line of `text` that the draw gives, with at most `context_bytes` of text before it; `None` if none
-/// is worth it.
+/// The one line of `text` that the draw gives, with at most `context_bytes` of text before it; `None` if no
+/// line is worth it.
 pub fn choose(path: &str, text: &str, context_bytes: usize, seed: u64) -> Option<Candidate> {
     let mut start = 0;
     let mut chosen: Option<(Digest, usize, usize, &str)> = None;

@@ -4,20 +4,18 @@
 //! trained.
 
 pub mod complete;
+mod error;
 pub mod join;
 mod lines;
 pub mod plan;
 pub mod rust_line;
 pub mod verify;
 
-use super::attempt::Attempt;
-use super::error::Error;
+pub use error::AgentError;
+
 use muster_protocol::ids::Digest;
 
 /// The artifact of the line that the planner gave a subtask.
-fn line_hash(attempt: &Attempt) -> Result<Digest, Error> {
-    let text = attempt.params.text("line");
-    text.parse().map_err(|e| {
-        Error::Unfit(format!("find the line to complete: `line` = {text:?} is {e}; agent.plan sets it"))
-    })
+fn line_hash(text: &str) -> Result<Digest, AgentError> {
+    text.parse().map_err(|e| AgentError::Line { text: text.to_owned(), reason: format!("{e}") })
 }

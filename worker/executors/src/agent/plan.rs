@@ -2,21 +2,64 @@
 //! that join the running job: for each line one that samples candidates and one that judges them, and one
 //! that joins all verdicts.
 
+use super::AgentError;
 use super::lines::{self, Candidate};
-use crate::attempt::Attempt;
 use crate::error::Error;
 use crate::model::{data_set, shards, tokenizer};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_data::shard::{Shard, Span};
 use muster_data::tokenizer::Tokenizer;
+use muster_protocol::ids::StageIndex;
 use muster_protocol::spec::{ChildSpec, TaskNumber, TaskRef};
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// The nonces of what changes the job: the same in every attempt, so that a planner that is started again
 /// plans nothing twice.
 const ADD: u64 = 1;
 const SEAL_FIRST: u64 = 2;
 
-/// What a subtask is told.
+/// Parameters of `agent.plan`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlanParams {
+    /// Held-out lines to complete.
+    #[schemars(range(min = 1, max = 500))]
+    pub lines: usize,
+    /// Text before the line that the model sees, at most.
+    #[schemars(range(max = 65_536))]
+    pub context_bytes: usize,
+    /// The open stage of `agent.complete`.
+    pub complete_stage: String,
+    /// The open stage of `agent.verify`.
+    pub verify_stage: String,
+    /// The open stage of `agent.join`.
+    pub join_stage: String,
+    /// The stage that ran `data.manifest`.
+    pub manifest_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for PlanParams {
+    fn default() -> PlanParams {
+        PlanParams {
+            lines: 8,
+            context_bytes: 400,
+            complete_stage: "complete".to_owned(),
+            verify_stage: "verify".to_owned(),
+            join_stage: "join".to_owned(),
+            manifest_stage: "manifest".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for PlanParams {}
+
+/// The parameters of a subtask.
 #[derive(Serialize)]
 struct Subtask<'a> {
     n: usize,
@@ -31,24 +74,22 @@ struct PlanOutput {
     tasks: u32,
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let data = data_set(attempt)?;
+/// Runs the stage's only task.
+pub fn run(attempt: &mut Attempt, params: &PlanParams) -> Result<(), Error> {
+    let data = data_set(attempt, &params.manifest_stage)?;
     let tokenizer = tokenizer(&attempt.artifacts, &data)?;
     let held_out = shards(&attempt.artifacts, &data.held_out)?;
-    let wanted = attempt.params.size("lines");
-    let (context, seed) = (attempt.params.size("context_bytes"), attempt.params.whole("seed"));
 
     let mut found: Vec<Candidate> = Vec::new();
     for shard in &held_out {
         for (path, text) in texts(shard, &tokenizer)? {
-            found.extend(lines::choose(&path, &text, context, seed));
+            found.extend(lines::choose(&path, &text, params.context_bytes, params.seed));
         }
     }
     found.sort_by(|a, b| (a.draw, &a.line.path).cmp(&(b.draw, &b.line.path)));
-    found.truncate(wanted);
+    found.truncate(params.lines);
     if found.is_empty() {
-        return Err(Error::Unfit("plan: no held-out line is worth completing".to_owned()));
+        return Err(AgentError::NoLines.into());
     }
     let mut hashes = Vec::new();
     for candidate in &found {
@@ -57,53 +98,51 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         attempt.say(&format!("line {} of {}: {}…", line.line, line.path, line.prefix));
     }
 
-    let keys = ["complete_stage", "verify_stage", "join_stage"];
-    let mut stages = Vec::new();
-    for key in keys {
-        let name = attempt.params.text(key).to_owned();
-        stages.push(attempt.find_stage(&name)?.stage);
-    }
-    let children = children(&stages, &hashes)?;
+    let stages = [
+        attempt.find_stage(&params.complete_stage)?.stage,
+        attempt.find_stage(&params.verify_stage)?.stage,
+        attempt.find_stage(&params.join_stage)?.stage,
+    ];
+    let children = children(stages, &hashes)?;
     let added = attempt.add_children(ADD, children)?;
-    for (nonce, stage) in (SEAL_FIRST..).zip(&stages) {
-        attempt.seal(nonce, *stage)?;
+    for (nonce, stage) in (SEAL_FIRST..).zip(stages) {
+        attempt.seal(nonce, stage)?;
     }
     attempt.say(&format!("planned {} subtasks, from task {} on", added.count, added.first));
-    attempt.output(&PlanOutput {
+    let output = PlanOutput {
         planner: "plain code, no model",
         lines: found.len(),
         first_task: added.first,
         tasks: added.count,
-    })
+    };
+    Ok(attempt.output(&output)?)
 }
 
 /// First all completions, then their verifiers, then the joiner.
-fn children(stages: &[muster_protocol::ids::StageIndex], hashes: &[String]) -> Result<Vec<ChildSpec>, Error> {
-    let [complete, verify, join] = stages else {
-        return Err(Error::Unfit("plan: three open stages are needed".to_owned()));
-    };
+fn children(
+    [complete, verify, join]: [StageIndex; 3],
+    hashes: &[String],
+) -> Result<Vec<ChildSpec>, AgentError> {
     let new = |index: usize| TaskRef::New(TaskNumber { index: index as u32 });
-    let params = |n: usize, line: &str| {
-        serde_json::to_string(&Subtask { n, line })
-            .map_err(|e| Error::Unfit(format!("write a subtask as JSON: {e}")))
-    };
+    let params =
+        |n: usize, line: &str| serde_json::to_string(&Subtask { n, line }).map_err(AgentError::Subtask);
     let lines = hashes.len();
     let mut children = Vec::with_capacity(2 * lines + 1);
     for (n, line) in hashes.iter().enumerate() {
-        children.push(ChildSpec { stage: *complete, params: params(n, line)?, after: Vec::new() });
+        children.push(ChildSpec { stage: complete, params: params(n, line)?, after: Vec::new() });
     }
     for (n, line) in hashes.iter().enumerate() {
-        children.push(ChildSpec { stage: *verify, params: params(n, line)?, after: vec![new(n)] });
+        children.push(ChildSpec { stage: verify, params: params(n, line)?, after: vec![new(n)] });
     }
     children.push(ChildSpec {
-        stage: *join,
+        stage: join,
         params: String::new(),
         after: (lines..2 * lines).map(new).collect(),
     });
     Ok(children)
 }
 
-/// The documents of a shard, as text again: boundaries stand for none.
+/// The documents of a shard, as text again; boundaries have none.
 fn texts(shard: &Shard, tokenizer: &Tokenizer) -> Result<Vec<(String, String)>, Error> {
     let text = |document: &Span| {
         let tokens: Vec<u32> = shard.tokens_from(document.start).take(document.tokens as usize).collect();

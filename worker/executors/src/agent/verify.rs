@@ -4,22 +4,59 @@
 //! one that agrees most with all the others, since what a model says again and again it is surest of. Then it
 //! measures every candidate against the real line, so that the joiner can say what picking is worth.
 
+use super::AgentError;
 use super::rust_line::{LineVerdict, judge_line};
-use crate::attempt::Attempt;
 use crate::error::Error;
-use crate::wire::{Candidates, CompleteOutput, Judged, Line, Verdicts, VerifyOutput};
+use crate::outputs::{Candidates, CompleteOutput, Judged, Line, Verdicts, VerifyOutput};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_llm::generate::Completion;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let n = attempt.params.whole("n");
-    let line: Line = attempt.get_json(super::line_hash(attempt)?)?;
-    let stage = attempt.params.text("complete_stage").to_owned();
-    let outputs: Vec<CompleteOutput> = attempt.outputs_of(&stage)?;
+/// Parameters of `agent.verify`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyParams {
+    /// Which line; set by `agent.plan`.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub n: u64,
+    /// The artifact of the line; set by `agent.plan`.
+    pub line: String,
+    /// The open stage of `agent.complete`.
+    pub complete_stage: String,
+    /// The open stage of `agent.verify`.
+    pub verify_stage: String,
+    /// The open stage of `agent.join`.
+    pub join_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for VerifyParams {
+    fn default() -> VerifyParams {
+        VerifyParams {
+            n: 0,
+            line: String::new(),
+            complete_stage: "complete".to_owned(),
+            verify_stage: "verify".to_owned(),
+            join_stage: "join".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for VerifyParams {}
+
+/// Runs the task of one line.
+pub fn run(attempt: &mut Attempt, params: &VerifyParams) -> Result<(), Error> {
+    let n = params.n;
+    let line: Line = attempt.get_json(super::line_hash(&params.line)?)?;
+    let stage = &params.complete_stage;
+    let outputs: Vec<CompleteOutput> = attempt.outputs_of(stage)?;
     let output = outputs.iter().find(|output| output.n == n);
-    let output = output.ok_or_else(|| {
-        Error::Unfit(format!("find the candidates for line {n} in the outputs of stage `{stage}`"))
-    })?;
+    let output = output.ok_or_else(|| AgentError::NoCandidates { n, stage: stage.clone() })?;
     let Candidates { completions } = attempt.get_json(output.candidates)?;
 
     let verdicts: Vec<LineVerdict> = completions
@@ -51,7 +88,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         best: judged(best),
         verdicts: attempt.put_json(&Verdicts { verdicts, picked, best })?,
     };
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
 fn well_formed(verdict: &LineVerdict) -> bool {
@@ -71,9 +108,9 @@ fn preference(prefix: &str, completions: &[Completion], index: usize, verdict: &
 }
 
 /// The position of the greatest number; of equal ones, the first.
-fn greatest(numbers: impl Iterator<Item = f64>) -> Result<usize, Error> {
+fn greatest(numbers: impl Iterator<Item = f64>) -> Result<usize, AgentError> {
     let greatest = numbers.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    greatest.map(|(index, _)| index).ok_or_else(|| Error::Unfit("judge: there is no candidate".to_owned()))
+    greatest.map(|(index, _)| index).ok_or(AgentError::NothingToJudge)
 }
 
 #[cfg(test)]

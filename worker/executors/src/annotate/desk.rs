@@ -8,8 +8,8 @@
 use super::board::{Board, Draft, Label, Refusal};
 use super::chain::Chain;
 use super::import::{self, Complaint, Tally};
-use crate::attempt::Attempt;
 use crate::error::Error;
+use muster_attempt::Attempt;
 use muster_protocol::attempt_call::KeyedRecord;
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
@@ -215,7 +215,9 @@ impl<'a> Desk<'a> {
         let head = self.chain.head().unwrap_or_default();
         let body = Closed { who: who.clone() };
         let logged = self.attempt.record(CLOSED_KEY, 1, head, &body, true);
-        if let Err(error) = logged.and_then(|()| confirm(self.attempt, CLOSED_KEY, 1, head)) {
+        if let Err(error) =
+            logged.map_err(Error::from).and_then(|()| confirm(self.attempt, CLOSED_KEY, 1, head))
+        {
             answer(reply, Err(Problem::Unknown(format!("failed to {error}"))));
             return Err(error);
         }

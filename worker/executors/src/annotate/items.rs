@@ -5,8 +5,9 @@
 //! meant.
 
 use super::board::check_label;
-use crate::attempt::Attempt;
+use super::params::AnnotateParams;
 use crate::error::Error;
+use muster_attempt::Attempt;
 use muster_data::documents::{Body, Document, Place, Scan, Turn};
 use muster_protocol::ids::Digest;
 use serde::{Deserialize, Serialize};
@@ -76,14 +77,12 @@ pub struct Fields<'a> {
 }
 
 /// Reads the items as the parameters say, with their proposals.
-pub fn gather(attempt: &mut Attempt, labels: &[String]) -> Result<Vec<Item>, Error> {
-    let text = |attempt: &Attempt, key| attempt.params.text(key).to_owned();
-    let [path, stage, id, shown, proposal] =
-        ["items", "items_stage", "id_field", "text_field", "proposal_field"].map(|key| text(attempt, key));
-    let fields = Fields { id: &id, text: &shown, proposal: &proposal };
+pub fn gather(attempt: &mut Attempt, params: &AnnotateParams, labels: &[String]) -> Result<Vec<Item>, Error> {
+    let (path, stage) = (&params.items, &params.items_stage);
+    let fields = Fields { id: &params.id_field, text: &params.text_field, proposal: &params.proposal_field };
     let mut items = match (path.is_empty(), stage.is_empty()) {
-        (false, true) => from_lines(&read(&path)?, &path, "", fields)?,
-        (true, false) => from_stage(attempt, &stage, fields)?,
+        (false, true) => from_lines(&read(path)?, path, "", fields)?,
+        (true, false) => from_stage(attempt, stage, fields)?,
         (true, true) => {
             return Err(Error::Unfit(
                 "find the items: set `items`, a file, or `items_stage`, a stage".to_owned(),
@@ -95,18 +94,18 @@ pub fn gather(attempt: &mut Attempt, labels: &[String]) -> Result<Vec<Item>, Err
             ));
         }
     };
-    let most = attempt.params.size("items_max");
+    let most = params.items_max;
     if most > 0 && items.len() > most {
         attempt.say(&format!("of {} items, the first {most} are to be labelled", items.len()));
         items.truncate(most);
     }
     check(&items)?;
-    let (file, stage) = (text(attempt, "proposals"), text(attempt, "propose_stage"));
+    let (file, stage) = (&params.proposals, &params.propose_stage);
     if !file.is_empty() {
-        propose(&mut items, &read(&file)?, &file)?;
+        propose(&mut items, &read(file)?, file)?;
     }
     if !stage.is_empty() {
-        for output in attempt.outputs_of::<ProposalsOutput>(&stage)? {
+        for output in attempt.outputs_of::<ProposalsOutput>(stage)? {
             propose(
                 &mut items,
                 &attempt.artifacts.get(output.proposals)?,

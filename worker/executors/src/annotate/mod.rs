@@ -15,15 +15,18 @@ mod desk;
 mod import;
 mod items;
 mod page;
+mod params;
 mod report;
 mod server;
 #[cfg(test)]
 mod tests;
 
-use super::attempt::Attempt;
-use super::error::Error;
+pub use params::AnnotateParams;
+
+use crate::error::Error;
 use board::{Board, Rules};
 use desk::{Desk, ERRANDS_MAX, confirm};
+use muster_attempt::Attempt;
 use muster_protocol::attempt_call::KeyedRecord;
 use muster_protocol::ids::Digest;
 use rustix::system::uname;
@@ -56,31 +59,30 @@ struct Announced {
 }
 
 /// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
+pub fn run(attempt: &mut Attempt, params: &AnnotateParams) -> Result<(), Error> {
     if attempt.launch.world != 1 {
         return Err(Error::Unfit(format!(
             "label in {} tasks: the stage is one task, and people share its form",
             attempt.launch.world
         )));
     }
-    let rules = rules(attempt)?;
+    let rules = rules(params)?;
     let records = attempt.progress(attempt.task(), "")?;
-    let items = items(attempt, &records, &rules.labels)?;
+    let items = items(attempt, params, &records, &rules.labels)?;
     let board = Arc::new(RwLock::new(Board::new(items, rules)));
     let mut desk = Desk::open(attempt, &board, &records)?;
     if !board.read().unwrap_or_else(PoisonError::into_inner).is_over() {
-        wait(&mut desk, &board, &records)?;
+        wait(&mut desk, params, &board, &records)?;
     }
     finish(attempt, &board.read().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn rules(attempt: &Attempt) -> Result<Rules, Error> {
-    let params = &attempt.params;
+fn rules(params: &AnnotateParams) -> Result<Rules, Error> {
     let rules = Rules {
-        labels: params.texts("labels"),
-        per_item: params.size("per_item"),
-        adjudicate: params.flag("adjudicate"),
-        allow_partial: params.flag("allow_partial"),
+        labels: params.labels.clone(),
+        per_item: params.per_item,
+        adjudicate: params.adjudicate,
+        allow_partial: params.allow_partial,
     };
     for (place, label) in rules.labels.iter().enumerate() {
         let fits = (1..=board::LABEL_BYTES_MAX).contains(&label.len())
@@ -104,13 +106,14 @@ fn rules(attempt: &Attempt) -> Result<Rules, Error> {
 /// labels what has changed since.
 fn items(
     attempt: &mut Attempt,
+    params: &AnnotateParams,
     records: &[KeyedRecord],
     labels: &[String],
 ) -> Result<Vec<items::Item>, Error> {
     if let Some(record) = records.iter().find(|record| record.key == ITEMS_KEY) {
         return items::from_bytes(&attempt.artifacts.get(record.payload_hash)?);
     }
-    let items = items::gather(attempt, labels)?;
+    let items = items::gather(attempt, params, labels)?;
     let bytes = items::to_bytes(&items)?;
     let hash = attempt.artifacts.put(&bytes)?;
     let proposals = items.iter().filter(|item| item.proposal.is_some()).count() as u64;
@@ -122,18 +125,23 @@ fn items(
 }
 
 /// Serves people until nothing is awaited any more.
-fn wait(desk: &mut Desk<'_>, board: &Arc<RwLock<Board>>, records: &[KeyedRecord]) -> Result<(), Error> {
+fn wait(
+    desk: &mut Desk<'_>,
+    params: &AnnotateParams,
+    board: &Arc<RwLock<Board>>,
+    records: &[KeyedRecord],
+) -> Result<(), Error> {
     let attempt = desk.attempt();
-    let listener = bind(attempt.params.text("bind"), records)?;
+    let listener = bind(&params.bind, records)?;
     let failed = |what: &str, error: std::io::Error| Error::Unfit(format!("serve the form: {what}: {error}"));
     let listen = listener.local_addr().map_err(|error| failed("ask for its address", error))?;
-    let (host, url) = announced(attempt.params.text("url"), listen);
+    let (host, url) = announced(&params.url, listen);
     let (errands, waiting) = mpsc::sync_channel(ERRANDS_MAX);
     let office = Office {
         board: Arc::clone(board),
         errands,
         title: format!("{}: {}", attempt.launch.job_name, attempt.launch.stage_name),
-        question: attempt.params.text("question").to_owned(),
+        question: params.question.clone(),
         host,
         shown: Mutex::default(),
     };
@@ -216,5 +224,5 @@ fn finish(attempt: &mut Attempt, board: &Board) -> Result<(), Error> {
         figure(output.alpha),
         figure(output.confirmed)
     ));
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }

@@ -1,25 +1,55 @@
 //! `data.manifest`: joins all shards into a data set, with an account of every document, figures, and a page
 //! for people; one task.
 
-use crate::attempt::Attempt;
+use super::DataError;
 use crate::error::Error;
 use crate::model::shard;
-use crate::wire::{DataSet, ManifestOutput, PackOutput, PartRef, ScanOutput, TokenizerOutput};
+use crate::outputs::{DataSet, ManifestOutput, PackOutput, PartRef, ScanOutput, TokenizerOutput};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_data::dedup::Choice;
 use muster_data::documents::Scan;
 use muster_data::manifest::{Manifest, Part};
 use muster_data::report;
 use muster_data::statistics::Counter;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let stages =
-        ["scan_stage", "tokenizer_stage", "pack_stage"].map(|key| attempt.params.text(key).to_owned());
-    let scans: Vec<ScanOutput> = attempt.outputs_of(&stages[0])?;
-    let made: TokenizerOutput = attempt.output_of(&stages[1])?;
-    let packs: Vec<PackOutput> = attempt.outputs_of(&stages[2])?;
+/// Parameters of `data.manifest`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ManifestParams {
+    /// The stage that ran `data.scan`.
+    pub scan_stage: String,
+    /// The stage that ran `data.tokenizer`.
+    pub tokenizer_stage: String,
+    /// The stage that ran `data.pack`.
+    pub pack_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for ManifestParams {
+    fn default() -> ManifestParams {
+        ManifestParams {
+            scan_stage: "scan".to_owned(),
+            tokenizer_stage: "tokenizer".to_owned(),
+            pack_stage: "pack".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for ManifestParams {}
+
+/// Runs the stage's only task.
+pub fn run(attempt: &mut Attempt, params: &ManifestParams) -> Result<(), Error> {
+    let scans: Vec<ScanOutput> = attempt.outputs_of(&params.scan_stage)?;
+    let made: TokenizerOutput = attempt.output_of(&params.tokenizer_stage)?;
+    let packs: Vec<PackOutput> = attempt.outputs_of(&params.pack_stage)?;
     let choice: Choice = attempt.get_json(made.choice)?;
     let mut reports = Vec::new();
     for output in &scans {
@@ -80,16 +110,16 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         bytes_per_token: manifest.train.bytes_per_token,
     };
     attempt.say(&format!("the report for people is {}", attempt.artifacts.path(output.report).display()));
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
 /// The parameters that the shards depend on, and that they don't show.
-fn config(packs: &[PackOutput], made: &TokenizerOutput) -> Result<BTreeMap<String, Value>, Error> {
+fn config(packs: &[PackOutput], made: &TokenizerOutput) -> Result<BTreeMap<String, Value>, DataError> {
     let Some(first) = packs.first() else {
-        return Err(Error::Unfit("join the shards: there is none".to_owned()));
+        return Err(DataError::NoShards);
     };
     if packs.iter().any(|pack| pack.config != first.config) {
-        return Err(Error::Unfit("join the shards: they were packed with different parameters".to_owned()));
+        return Err(DataError::MixedShards);
     }
     let values = [
         ("splits", json!(packs.len())),

@@ -1,9 +1,12 @@
-//! The stages that make a data set: scan, dedup, choose, tokenizer, pack, manifest.
+//! The stages that make a data set: scan, dedup, select, tokenizer, pack, manifest.
 
-pub mod choose;
 pub mod dedup;
+pub mod dedup_select;
+mod error;
 pub mod manifest;
 pub mod pack;
-pub mod roots;
+mod roots;
 pub mod scan;
 pub mod tokenizer;
+
+pub use error::DataError;

@@ -4,18 +4,22 @@
 //! started again goes on behind the last one. Parts follow from the documents and the parameters alone:
 //! whoever packs them, the shards are the same.
 
-use crate::attempt::Attempt;
+use super::DataError;
 use crate::error::Error;
+use crate::launch::compute;
 use crate::model::open_tokenizer;
-use crate::wire::{DatasetRef, PackOutput, PartRef, ScanOutput, ShardRef, TokenizerOutput};
+use crate::outputs::{DatasetRef, PackOutput, PartRef, ScanOutput, ShardRef, TokenizerOutput};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_data::chat::ChatTemplate;
 use muster_data::dedup::Choice;
 use muster_data::documents::Scan;
 use muster_data::megatron::Files;
-use muster_data::pack::{PackConfig, Packed, pack, parts};
+use muster_data::pack::{PackConfig, Packed, TooLong, pack, parts};
 use muster_data::shard::Shard;
 use muster_data::tokenizer::Tokenizer;
 use muster_protocol::ids::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The key of the records: the newest one's payload lists all parts that are done.
@@ -32,27 +36,63 @@ struct Done {
     train_tokens: u64,
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let stages = ["scan_stage", "tokenizer_stage"].map(|key| attempt.params.text(key).to_owned());
-    let scans: Vec<ScanOutput> = attempt.outputs_of(&stages[0])?;
-    let made: TokenizerOutput = attempt.output_of(&stages[1])?;
+/// Parameters of `data.pack`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PackParams {
+    /// Form of conversations: `auto`, `chatml`, `llama3` or `plain`; `auto`: what the tokenizer has special tokens
+    /// for.
+    pub template: String,
+    /// Most tokens of a conversation; 0: any number.
+    #[schemars(range(max = 16_777_216))]
+    pub context: usize,
+    /// What becomes of a longer one: `truncate`, `drop` or `error`.
+    pub too_long: String,
+    /// Text that is packed into one shard, and done again after a kill, in KiB.
+    #[schemars(range(min = 1, max = 4_194_304))]
+    pub part_kib: u64,
+    /// The stage that ran `data.scan`.
+    pub scan_stage: String,
+    /// The stage that ran `data.tokenizer`.
+    pub tokenizer_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for PackParams {
+    fn default() -> PackParams {
+        PackParams {
+            template: "auto".to_owned(),
+            context: 0,
+            too_long: "error".to_owned(),
+            part_kib: 64 * 1024,
+            scan_stage: "scan".to_owned(),
+            tokenizer_stage: "tokenizer".to_owned(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for PackParams {}
+
+/// Runs one task of the stage.
+pub fn run(attempt: &mut Attempt, params: &PackParams) -> Result<(), Error> {
+    let scans: Vec<ScanOutput> = attempt.outputs_of(&params.scan_stage)?;
+    let made: TokenizerOutput = attempt.output_of(&params.tokenizer_stage)?;
     let (rank, world) = (attempt.launch.rank as usize, attempt.launch.world as usize);
     let choice: Choice = attempt.get_json(made.choice)?;
     let (Some(mine), Some(keep), true) = (scans.get(rank), choice.keep.get(rank), scans.len() == world)
     else {
-        return Err(Error::Unfit(format!(
-            "pack split {rank} of {world}: stage `{}` made {} splits",
-            stages[0],
-            scans.len()
-        )));
+        let (stage, splits) = (params.scan_stage.clone(), scans.len());
+        return Err(DataError::OtherSplits { rank, world, stage, splits }.into());
     };
     let scan = Scan::from_bytes(&attempt.artifacts.get(mine.scan)?)?;
     let tokenizer = open_tokenizer(&attempt.artifacts, made.tokenizer, made.special_tokens)?;
-    let config = config(attempt, &tokenizer)?;
-    let parts = parts(&scan, keep, attempt.params.whole("part_kib") << 10)?;
+    let config = config(params, &tokenizer)?;
+    let parts = parts(&scan, keep, params.part_kib << 10)?;
     let (mut done, recorded) = resume(attempt, parts.len())?;
-    let compute = attempt.compute()?;
+    let compute = compute(attempt)?;
     let mut list = attempt.put_json(&done)?;
     for (number, part) in parts.iter().enumerate().skip(done.len()) {
         let packed = pack(&scan, part, &format!("{rank:05}-{number:05}"), &config, &tokenizer, &compute)?;
@@ -82,20 +122,13 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         "split {rank}: {} tokens to train on, {} held out",
         output.train_tokens, output.held_out_tokens
     ));
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
-fn config(attempt: &Attempt, tokenizer: &Tokenizer) -> Result<PackConfig, Error> {
-    let params = &attempt.params;
-    let too_long = params
-        .text("too_long")
-        .parse()
-        .map_err(|e| Error::Unfit(format!("use the parameters of the stage: {e}")))?;
-    Ok(PackConfig {
-        template: ChatTemplate::named(params.text("template"), tokenizer)?,
-        context: params.size("context"),
-        too_long,
-    })
+fn config(params: &PackParams, tokenizer: &Tokenizer) -> Result<PackConfig, Error> {
+    let too_long: TooLong = params.too_long.parse().map_err(DataError::TooLong)?;
+    let template = ChatTemplate::named(&params.template, tokenizer)?;
+    Ok(PackConfig { template, context: params.context, too_long })
 }
 
 /// The parts that an earlier attempt left, and how many the log knows of.
@@ -109,11 +142,7 @@ fn resume(attempt: &mut Attempt, parts: usize) -> Result<(Vec<PartRef>, u64), Er
             attempt.say(&format!("{} of {parts} parts were done by an earlier attempt", done.len()));
             Ok((done, record.seq))
         }
-        Ok(done) => Err(Error::Unfit(format!(
-            "go on behind {} parts of {parts}: record {} is of other parts",
-            done.len(),
-            record.seq
-        ))),
+        Ok(done) => Err(DataError::OtherParts { done: done.len(), parts, record: record.seq }.into()),
         // What an artifact that is gone held can be made again.
         Err(error) => {
             attempt.say(&format!(

@@ -3,11 +3,12 @@
 //! It goes in steps. What a step found is kept as an artifact, and a record in the log lists the steps done,
 //! so an attempt that is started again reads nothing twice. A small split is one step, and leaves no record.
 
-use super::roots;
-use crate::attempt::Attempt;
+use super::{DataError, roots};
 use crate::error::Error;
+use crate::launch::compute;
+use crate::outputs::ScanOutput;
 use crate::params::Params;
-use crate::wire::ScanOutput;
+use muster_attempt::Attempt;
 use muster_data::decontaminate::{Decontaminate, EvalSet};
 use muster_data::dedup::minhash::MinHash;
 use muster_data::dedup::sketch::Sketch;
@@ -17,6 +18,7 @@ use muster_data::normalise::Normalise;
 use muster_data::read::{Fields, Format};
 use muster_data::scan::{ScanConfig, Scanner, Split, Step};
 use muster_protocol::ids::Digest;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -43,15 +45,99 @@ struct Done {
     bytes: u64,
 }
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
+/// Parameters of `data.scan`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScanParams {
+    /// Directories and files to read, from `MUSTER_JOB_DIR` unless absolute; empty: the sources that cargo fetched.
+    pub roots: Vec<String>,
+    /// Endings of the files to read, without `.gz` and `.zst`; empty: that of the format, or `rs`.
+    pub extensions: Vec<String>,
+    /// `auto` (by the ending), `text` (a file is a document), `lines`, `paragraphs`, `jsonl` or `parquet`.
+    pub format: String,
+    /// The field of a row that holds its text; without it `messages`, `prompt` and `completion`, or `prompt`,
+    /// `chosen` and `rejected`.
+    pub text_field: String,
+    /// `line_endings`, `control_characters`, `nfc`, `trailing_blanks`, or `none` or `all`; empty: `line_endings` for
+    /// code, else all.
+    pub normalise: Vec<String>,
+    /// `none`, `code` (source code), or `web` (Gopher's and C4's rules).
+    pub filters: String,
+    /// Languages to keep, as `eng` or `deu`; empty: all.
+    pub languages: Vec<String>,
+    /// Evaluation sets not to train on, each as `name=file`.
+    pub decontaminate: Vec<String>,
+    /// Words in a row that a document may not share with an evaluation set.
+    #[schemars(range(min = 8, max = 1000))]
+    pub decontaminate_words: usize,
+    /// What a near duplicate shares runs of: `words`, `characters`, or `none`: near duplicates are not looked for.
+    pub near: String,
+    /// Words or characters of a run; 0: 5 words, 25 characters.
+    #[schemars(range(max = 1000))]
+    pub near_length: usize,
+    /// Bands of a signature.
+    #[schemars(range(min = 1, max = 256))]
+    pub near_bands: usize,
+    /// Rows of a band.
+    #[schemars(range(min = 1, max = 16))]
+    pub near_rows: usize,
+    /// Most text of each split, in MiB.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub max_mib: u64,
+    /// A file of lines is dealt out to the splits in blocks of this size, in KiB.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub block_kib: u64,
+    /// Files read before progress is recorded, in KiB; more where `max_mib` is large.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub step_kib: u64,
+    /// Malformed lines or rows of a split, at most.
+    #[schemars(range(max = 1_099_511_627_776_u64))]
+    pub malformed_max: u64,
+    /// Of a thousand documents, how many are kept from training.
+    #[schemars(range(min = 1, max = 500))]
+    pub held_out_per_mille: u32,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for ScanParams {
+    fn default() -> ScanParams {
+        ScanParams {
+            roots: Vec::new(),
+            extensions: Vec::new(),
+            format: "auto".to_owned(),
+            text_field: "text".to_owned(),
+            normalise: Vec::new(),
+            filters: "code".to_owned(),
+            languages: Vec::new(),
+            decontaminate: Vec::new(),
+            decontaminate_words: 13,
+            near: "words".to_owned(),
+            near_length: 0,
+            near_bands: 14,
+            near_rows: 8,
+            max_mib: 24,
+            block_kib: 4096,
+            step_kib: 16_384,
+            malformed_max: 100,
+            held_out_per_mille: 30,
+            seed: 1,
+        }
+    }
+}
+
+impl Params for ScanParams {}
+
+/// Runs one task of the stage.
+pub fn run(attempt: &mut Attempt, params: &ScanParams) -> Result<(), Error> {
     let split = Split { index: attempt.launch.rank, of: attempt.launch.world };
-    let config = config(attempt, split.of)?;
-    let minhash = minhash(&attempt.params)?;
+    let config = config(attempt, params, split.of)?;
+    let minhash = minhash(params)?;
     for root in &config.roots {
         attempt.say(&format!("reading split {} of {} in {}", split.index, split.of, root.display()));
     }
-    let compute = attempt.compute()?;
+    let compute = compute(attempt)?;
     let mut scanner = Scanner::open(&config, split)?;
     let (mut steps, mut seq) = resume(attempt, &mut scanner)?;
     while let Some(step) = scanner.step(&compute)? {
@@ -75,10 +161,9 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
     tell(attempt, &found);
     let report = &found.report;
     if found.documents.is_empty() && split.of == 1 {
-        return Err(Error::Unfit(format!(
-            "find text: of {} documents in {:?} none is kept",
-            report.seen.documents, config.roots
-        )));
+        return Err(
+            DataError::NothingKept { seen: report.seen.documents, roots: config.roots.clone() }.into()
+        );
     }
     let sketch = Sketch::of(&found, minhash.as_ref(), &compute)?;
     let output = ScanOutput {
@@ -88,7 +173,7 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         bytes: report.kept.bytes,
         seen: report.seen.documents,
     };
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
 /// Takes the steps that an earlier attempt left; with the number of the last record.
@@ -161,82 +246,71 @@ fn tell(attempt: &Attempt, found: &Scan) {
     }
 }
 
-fn config(attempt: &Attempt, splits: u32) -> Result<ScanConfig, Error> {
-    let params = &attempt.params;
-    let roots: Vec<PathBuf> = params.texts("roots").iter().map(|root| attempt.path(root)).collect();
-    let format = Format::named(params.text("format"))?;
+fn config(attempt: &Attempt, params: &ScanParams, splits: u32) -> Result<ScanConfig, Error> {
+    let roots: Vec<PathBuf> = params.roots.iter().map(|root| attempt.path(root)).collect();
+    let format = Format::named(&params.format)?;
     let ending = match format {
         Format::Auto => "rs",
         Format::Text | Format::Lines | Format::Paragraphs => "txt",
         Format::Jsonl => "jsonl",
         Format::Parquet => "parquet",
     };
-    let (extensions, normalise, languages) =
-        (params.texts("extensions"), params.texts("normalise"), params.texts("languages"));
-    let mut filters = Filters::preset(params.text("filters"))?;
-    let normalise = match (normalise.is_empty(), &filters.code) {
-        (false, _) => Normalise::named(&normalise)?,
+    let mut filters = Filters::preset(&params.filters)?;
+    let normalise = match (params.normalise.is_empty(), &filters.code) {
+        (false, _) => Normalise::named(&params.normalise)?,
         (true, Some(_)) => Normalise::default(),
         (true, None) => Normalise::ALL,
     };
-    if !languages.is_empty() {
-        filters.languages = Some(Languages::of(&languages)?);
+    if !params.languages.is_empty() {
+        filters.languages = Some(Languages::of(&params.languages)?);
     }
-    let fields = Fields { text: params.text("text_field").to_owned(), ..Fields::default() };
-    let sets = params.texts("decontaminate");
-    let sets: Result<Vec<EvalSet>, Error> = sets.iter().map(|set| eval_set(attempt, set)).collect();
+    let fields = Fields { text: params.text_field.clone(), ..Fields::default() };
+    let sets: Result<Vec<EvalSet>, DataError> =
+        params.decontaminate.iter().map(|set| eval_set(attempt, set)).collect();
     Ok(ScanConfig {
         roots: if roots.is_empty() { roots::discovered() } else { roots },
-        extensions: if extensions.is_empty() { vec![ending.to_owned()] } else { extensions },
+        extensions: if params.extensions.is_empty() {
+            vec![ending.to_owned()]
+        } else {
+            params.extensions.clone()
+        },
         format,
         decontaminate: Decontaminate {
             sets: sets?,
-            words: params.size("decontaminate_words"),
+            words: params.decontaminate_words,
             fields: fields.clone(),
         },
         fields,
-        block_bytes: params.whole("block_kib") << 10,
-        step_bytes: params.whole("step_kib") << 10,
+        block_bytes: params.block_kib << 10,
+        step_bytes: params.step_kib << 10,
         normalise,
         filters,
-        held_out_per_mille: u32::try_from(params.whole("held_out_per_mille")).unwrap_or(u32::MAX),
-        bytes_max: params.whole("max_mib").saturating_mul(u64::from(splits)) << 20,
-        malformed_max: params.whole("malformed_max"),
-        seed: params.whole("seed"),
+        held_out_per_mille: params.held_out_per_mille,
+        bytes_max: params.max_mib.saturating_mul(u64::from(splits)) << 20,
+        malformed_max: params.malformed_max,
+        seed: params.seed,
     })
 }
 
-fn eval_set(attempt: &Attempt, text: &str) -> Result<EvalSet, Error> {
+fn eval_set(attempt: &Attempt, text: &str) -> Result<EvalSet, DataError> {
     match text.split_once('=') {
         Some((name, file)) if !name.is_empty() && !file.is_empty() => {
             Ok(EvalSet { name: name.to_owned(), path: attempt.path(file) })
         }
-        Some(_) | None => Err(Error::Unfit(format!(
-            "use the parameters of the stage: `decontaminate` has name=file, not {text:?}"
-        ))),
+        Some(_) | None => Err(DataError::EvalSet { found: text.to_owned() }),
     }
 }
 
-fn minhash(params: &Params) -> Result<Option<MinHash>, Error> {
-    let kind = match params.text("near") {
+fn minhash(params: &ScanParams) -> Result<Option<MinHash>, DataError> {
+    let kind = match params.near.as_str() {
         "none" => return Ok(None),
         "words" => MinHash::default(),
         "characters" => MinHash::characters(),
-        other => {
-            return Err(Error::Unfit(format!(
-                "use the parameters of the stage: `near` is words, characters or none, not {other:?}"
-            )));
-        }
+        other => return Err(DataError::Near { found: other.to_owned() }),
     };
-    let length = match params.size("near_length") {
+    let length = match params.near_length {
         0 => kind.length,
         length => length,
     };
-    Ok(Some(MinHash {
-        length,
-        bands: params.size("near_bands"),
-        rows: params.size("near_rows"),
-        seed: params.whole("seed"),
-        ..kind
-    }))
+    Ok(Some(MinHash { length, bands: params.near_bands, rows: params.near_rows, seed: params.seed, ..kind }))
 }

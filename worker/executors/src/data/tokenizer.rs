@@ -1,53 +1,96 @@
 //! `data.tokenizer`: drops exact duplicates over all splits, unless `data.choose` did more, and trains the
 //! tokenizer or takes the one that is given; one task.
 
-use crate::attempt::Attempt;
+use super::DataError;
 use crate::error::Error;
+use crate::launch::compute;
 use crate::model::open_tokenizer;
-use crate::wire::{ChooseOutput, ScanOutput, TokenizerOutput};
+use crate::outputs::{ChooseOutput, ScanOutput, TokenizerOutput};
+use crate::params::Params;
+use muster_attempt::Attempt;
 use muster_data::chat::ChatTemplate;
 use muster_data::dedup::{self, Choice};
 use muster_data::documents::{Body, Scan};
 use muster_data::tokenizer::{Specials, Tokenizer, TokenizerConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::{fs, io};
 
-/// Larger files are no `tokenizer.json`.
+/// Larger files are not a `tokenizer.json`.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// Runs it.
-pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
-    let stage = attempt.params.text("scan_stage").to_owned();
-    let outputs: Vec<ScanOutput> = attempt.outputs_of(&stage)?;
+/// Parameters of `data.tokenizer`.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenizerParams {
+    /// Tokens, with the 256 bytes.
+    #[schemars(range(min = 300, max = 65_536))]
+    pub vocab_size: usize,
+    /// Most text to learn merges from, in MiB.
+    #[schemars(range(min = 1, max = 4096))]
+    pub sample_mib: usize,
+    /// More special tokens to train with, besides the document boundary.
+    pub special_tokens: Vec<String>,
+    /// A Hugging Face `tokenizer.json` to take instead of training one; the files beside it name its special
+    /// tokens.
+    pub tokenizer: String,
+    /// A stage that ran `data.tokenizer`, whose tokenizer to take instead: that of the data a base learnt from.
+    pub base_tokenizer_stage: String,
+    /// The stage that ran `data.scan`.
+    pub scan_stage: String,
+    /// The stage that ran `data.choose`; empty: equal documents are dropped here, and near duplicates stay.
+    pub choose_stage: String,
+    /// Draws everything that is drawn.
+    #[schemars(range(max = 4_294_967_295_u64))]
+    pub seed: u64,
+}
+
+impl Default for TokenizerParams {
+    fn default() -> TokenizerParams {
+        TokenizerParams {
+            vocab_size: 2048,
+            sample_mib: 4,
+            special_tokens: Vec::new(),
+            tokenizer: String::new(),
+            base_tokenizer_stage: String::new(),
+            scan_stage: "scan".to_owned(),
+            choose_stage: String::new(),
+            seed: 1,
+        }
+    }
+}
+
+impl Params for TokenizerParams {}
+
+/// Runs the stage's only task.
+pub fn run(attempt: &mut Attempt, params: &TokenizerParams) -> Result<(), Error> {
+    let outputs: Vec<ScanOutput> = attempt.outputs_of(&params.scan_stage)?;
     let mut scans = Vec::new();
     for output in &outputs {
         scans.push(Scan::from_bytes(&attempt.artifacts.get(output.scan)?)?);
     }
-    let chosen = attempt.params.text("choose_stage").to_owned();
-    let choice: Choice = if chosen.is_empty() {
+    let choice: Choice = if params.choose_stage.is_empty() {
         dedup::choose(&scans.iter().map(Scan::entries).collect::<Vec<_>>())
     } else {
-        let made: ChooseOutput = attempt.output_of(&chosen)?;
+        let made: ChooseOutput = attempt.output_of(&params.choose_stage)?;
         attempt.get_json(made.choice)?
     };
     let kept: usize = choice.keep.iter().map(Vec::len).sum();
     let duplicates: u64 =
         choice.duplicates.iter().chain(&choice.near_duplicates).map(|tally| tally.documents).sum();
     attempt.say(&format!("{} splits: {kept} documents kept, {duplicates} duplicates dropped", scans.len()));
-    let [given, of_base] =
-        ["tokenizer", "base_tokenizer_stage"].map(|key| attempt.params.text(key).to_owned());
+    let (given, of_base) = (&params.tokenizer, &params.base_tokenizer_stage);
     let tokenizer = match (given.is_empty(), of_base.is_empty()) {
-        (true, true) => train(attempt, &scans, &choice)?,
-        (false, true) => load(&attempt.path(&given))?,
+        (true, true) => train(attempt, params, &scans, &choice)?,
+        (false, true) => load(&attempt.path(given))?,
         (true, false) => {
-            let made: TokenizerOutput = attempt.output_of(&of_base)?;
+            let made: TokenizerOutput = attempt.output_of(of_base)?;
             open_tokenizer(&attempt.artifacts, made.tokenizer, made.special_tokens)?
         }
         (false, false) => {
-            let why = format!(
-                "`tokenizer` = {given} and `base_tokenizer_stage` = {of_base} are two tokenizers: give one"
-            );
-            return Err(Error::Unfit(format!("use the parameters of the stage: {why}")));
+            let (tokenizer, stage) = (given.clone(), of_base.clone());
+            return Err(DataError::TwoTokenizers { tokenizer, stage }.into());
         }
     };
     attempt.say(&format!(
@@ -67,41 +110,42 @@ pub fn run(attempt: &mut Attempt) -> Result<(), Error> {
         vocab_size: tokenizer.vocab_size() as u64,
         duplicates,
     };
-    attempt.output(&output)
+    Ok(attempt.output(&output)?)
 }
 
-fn train(attempt: &Attempt, scans: &[Scan], choice: &Choice) -> Result<Tokenizer, Error> {
-    let mut special_tokens = attempt.params.texts("special_tokens");
+fn train(
+    attempt: &Attempt,
+    params: &TokenizerParams,
+    scans: &[Scan],
+    choice: &Choice,
+) -> Result<Tokenizer, Error> {
+    let mut special_tokens = params.special_tokens.clone();
     // Conversations need their marks; a data set without any does not.
     if scans.iter().flat_map(|scan| &scan.documents).any(|document| !matches!(document.body, Body::Text(_))) {
         special_tokens.extend(ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()));
     }
-    let (vocab_size, sample_bytes) =
-        (attempt.params.size("vocab_size"), attempt.params.size("sample_mib") << 20);
+    let (vocab_size, sample_bytes) = (params.vocab_size, params.sample_mib << 20);
     let config = TokenizerConfig { vocab_size, sample_bytes, special_tokens };
-    Ok(Tokenizer::train(&config, scans, choice, &attempt.compute()?)?)
+    Ok(Tokenizer::train(&config, scans, choice, &compute(attempt)?)?)
 }
 
 /// Reads a Hugging Face tokenizer: the file, and what lies beside it.
 fn load(path: &Path) -> Result<Tokenizer, Error> {
-    let json = read(path)?
-        .ok_or_else(|| Error::Unfit(format!("read the tokenizer: there is no file {}", path.display())))?;
+    let json = read(path)?.ok_or_else(|| DataError::NoTokenizer { path: path.to_owned() })?;
     let config = read(&path.with_file_name("tokenizer_config.json"))?;
     let map = read(&path.with_file_name("special_tokens_map.json"))?;
     Ok(Tokenizer::load(&json, Specials::from_files(config.as_deref(), map.as_deref())?)?)
 }
 
-/// A file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let failed = |e: io::Error| Error::Unfit(format!("read {}: {e}", path.display()));
+/// A file; `None` if it does not exist.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
+    let failed = |source: io::Error| DataError::Read { path: path.to_owned(), source };
     match fs::metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(e)),
-        Ok(found) if found.len() > FILE_BYTES_MAX => Err(Error::Unfit(format!(
-            "read {}: its {} bytes are more than {FILE_BYTES_MAX}",
-            path.display(),
-            found.len()
-        ))),
+        Ok(found) if found.len() > FILE_BYTES_MAX => {
+            Err(DataError::TooLarge { path: path.to_owned(), bytes: found.len(), most: FILE_BYTES_MAX })
+        }
         Ok(_) => fs::read(path).map(Some).map_err(failed),
     }
 }

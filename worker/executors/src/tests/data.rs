@@ -2,7 +2,7 @@
 
 use super::fake::Cluster;
 use crate::model;
-use crate::wire::{DataSet, ScanOutput};
+use crate::outputs::{DataSet, ScanOutput};
 use muster_attempt::artifacts::Artifacts;
 use muster_data::chat::ChatTemplate;
 use muster_data::documents::{Body, Document, Place, Scan, ScanReport, Tally, Turn};

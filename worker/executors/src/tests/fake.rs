@@ -1,10 +1,9 @@
 //! A cluster of one thread per attempt: it remembers outputs, records and children, and answers as the
 //! coordinator does.
 
-use crate::attempt::Attempt;
-use crate::dispatch;
 use crate::error::Error;
-use muster_attempt::AttemptClient;
+use crate::{WaitTimes, run};
+use muster_attempt::{Attempt, AttemptClient};
 use muster_protocol::attempt_call::{
     AgentFrame, Answered, AttemptFrame, CallAnswer, CallRequest, Found, KeyedRecord, Outputs, Records, Taken,
     TaskOutput,
@@ -25,6 +24,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+/// A lost loader or rank is noticed soon enough for a test.
+const WAIT_TIMES: WaitTimes = WaitTimes {
+    loader_outage: Duration::from_secs(20),
+    broken_gang: Duration::ZERO,
+    stage_poll: Duration::from_millis(20),
+};
 
 /// What a rank does that is no executor.
 pub type StandIn = fn(&Launch);
@@ -170,9 +177,8 @@ impl Cluster {
         let Work::Builtin(work) = launch.work.clone() else { panic!("only executors run here") };
         let ended = (|| -> Result<(), Error> {
             let client = AttemptClient::connect(&socket)?;
-            let mut attempt =
-                Attempt::new(&work.executor, launch, "test".to_owned(), &self.dir.join("artifacts"), client)?;
-            dispatch(&work.executor, &mut attempt)
+            let mut attempt = Attempt::new(launch, "test".to_owned(), &self.dir.join("artifacts"), client)?;
+            run(&work.executor, &mut attempt, &WAIT_TIMES)
         })();
         // The agent waits for connections; this one is the last.
         over.store(true, Ordering::SeqCst);

@@ -6,7 +6,8 @@
 
 use super::fake::Cluster;
 use super::made::{artifacts, bodies, hash, prepared, refused, texts, train, weights};
-use crate::model::{Model, Place};
+use crate::model::Model;
+use crate::place::ModelPlace;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,7 +86,7 @@ fn in_a_small_store(dir: &Path) {
     let rounds = bodies(&cluster, "train", "round");
     assert_eq!(rounds.len(), 1, "{message}");
     let load = |cluster: &Cluster| {
-        Model::load(&artifacts(cluster), &Place::Artifact(hash(&rounds[0]["checkpoint"]))).unwrap()
+        Model::load(&artifacts(cluster), &ModelPlace::Artifact(hash(&rounds[0]["checkpoint"]))).unwrap()
     };
     load(&cluster).decoder().unwrap();
     // Nobody has made room: the same is said again, and nothing is lost by it.

@@ -6,7 +6,8 @@ use super::fake::Cluster;
 use super::made::{
     artifacts, bodies, data_set, eval, hash, model_dir, prepared, refused, shape, train, weights,
 };
-use crate::model::{Model, Place, tokenizer};
+use crate::model::{Model, tokenizer};
+use crate::place::ModelPlace;
 use muster_data::documents::Body;
 use muster_llm::diloco::Runs;
 use muster_llm::model::ModelConfig;
@@ -137,7 +138,7 @@ fn a_run_that_goes_wrong_again_and_again_ends_in_an_error_and_no_kill_gives_it_m
     assert_eq!(decisions(&cluster, "two"), found);
     // What was committed before can be loaded.
     let last = bodies(&cluster, "one", "round").pop().unwrap();
-    Model::load(&artifacts(&cluster), &Place::Artifact(hash(&last["checkpoint"])))
+    Model::load(&artifacts(&cluster), &ModelPlace::Artifact(hash(&last["checkpoint"])))
         .unwrap()
         .decoder()
         .unwrap();

@@ -2,7 +2,7 @@
 //! recorded.
 
 use super::fake::Cluster;
-use crate::wire::{DataSet, ScanOutput};
+use crate::outputs::{DataSet, ScanOutput};
 use muster_attempt::artifacts::Artifacts;
 use muster_data::documents::{Body, Document, Place, Scan, ScanReport, Tally, Turn};
 use muster_llm::model::hub::{self, NamedTensor};

@@ -3,7 +3,8 @@
 
 use super::fake::Cluster;
 use super::made::{answers, artifacts, bodies, eval, hash, prepared, refused, texts, train, weights};
-use crate::model::{Model, Place};
+use crate::model::Model;
+use crate::place::ModelPlace;
 use muster_llm::model::Precision;
 use muster_llm::ops::BatchLayout;
 use muster_llm::peft::adapter::{self, Adapter};
@@ -55,7 +56,7 @@ fn adapter(cluster: &Cluster, output: &Value) -> Adapter {
 }
 
 fn load(cluster: &Cluster, value: &Value) -> Model {
-    Model::load(&artifacts(cluster), &Place::Artifact(hash(value))).unwrap()
+    Model::load(&artifacts(cluster), &ModelPlace::Artifact(hash(value))).unwrap()
 }
 
 fn logits(model: &muster_llm::model::Decoder) -> Vec<f32> {

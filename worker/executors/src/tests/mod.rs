@@ -16,7 +16,7 @@ mod memory;
 mod methods;
 mod train;
 
-use super::params::Params;
+use crate::check;
 use fake::Cluster;
 use serde_json::{Value, json};
 
@@ -143,8 +143,14 @@ fn what_does_not_fit_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = cluster(dir.path());
     let message = |stage: &str| cluster.run(stage)[0].clone().unwrap_err();
-    assert_eq!(message("tokenizer"), "read the outputs of stage `scan`: there is none");
-    assert_eq!(message("train"), "read the outputs of stage `manifest`: there is none");
+    assert_eq!(
+        message("tokenizer"),
+        "read the outputs of stage `scan`: no task of it has one yet; is it in `needs`?"
+    );
+    assert_eq!(
+        message("train"),
+        "read the outputs of stage `manifest`: no task of it has one yet; is it in `needs`?"
+    );
     cluster.memory.lock().unwrap().stages[0].params = r#"{"root": ["/"]}"#.to_owned();
     assert!(message("scan").contains("unknown key `root`; did you mean `roots`?"), "{}", message("scan"));
 }
@@ -159,6 +165,6 @@ fn the_example_has_only_parameters_that_are_known() {
         .collect();
     assert_eq!(names.len(), 10);
     for name in names {
-        Params::read(name, r#"{"seed": 1}"#, "", "").unwrap();
+        check(name, r#"{"seed": 1}"#, "").unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! The bodies of the records that a training leaves in the log. Each is at most `PROGRESS_BODY_BYTES_MAX`
 //! bytes of JSON.
 //!
-//! Samples are numbered through the run, and a set of them is written `0+512,1024+16`. Who computed which:
+//! Dataset are numbered through the run, and a set of them is written `0+512,1024+16`. Who computed which:
 //! the numbers of a lease are dealt in turns, `each` to every replica from 0 on, again and again; so one set
 //! says it for all replicas, and no number is leased twice.
 
@@ -24,7 +24,7 @@ pub struct Started {
     /// Steps of the whole run.
     #[serde(default)]
     pub steps: u64,
-    /// Samples of the whole run.
+    /// Dataset of the whole run.
     #[serde(default)]
     pub samples: u64,
 }
@@ -44,7 +44,7 @@ pub struct Lease {
     pub each: u64,
 }
 
-/// `round`: samples are consumed. Its payload is the whole [`Account`], an artifact.
+/// `round`: samples are consumed. Its payload is the whole [`RoundAccount`], an artifact.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Round {
     /// Which round, counted from 0; the record's number is one more, so that no round is committed twice.
@@ -59,7 +59,7 @@ pub struct Round {
     pub base: String,
     /// Hash of what all replicas gave together: in `sync` the weights at its end, in `diloco` the mean delta.
     pub aggregate: String,
-    /// Samples consumed.
+    /// Dataset consumed.
     pub samples: Runs,
     /// Replicas that contributed.
     pub replicas: Runs,
@@ -76,49 +76,49 @@ pub struct Round {
 
 /// A round that waits for its checkpoint to be durable.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct PendingRound {
     /// Steps done with it.
     pub step: u64,
     /// The last loss.
     pub loss: f64,
     /// The whole account.
-    pub account: Account,
+    pub account: RoundAccount,
 }
 
 /// What the payload of a round's record has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Account {
+pub struct RoundAccount {
     /// Who gave what.
     pub commit: diloco::RoundCommit,
     /// The last steps, as the guard sees them: a restart judges the next as this life would have.
-    pub history: Vec<Past>,
+    pub history: Vec<PastStep>,
     /// Checkpoints that are kept, with this one.
-    pub kept: Vec<Stored>,
+    pub kept: Vec<StoredCheckpoint>,
     /// Those that no rule keeps any more: whoever is killed while it removes them leaves that to the next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gone: Vec<Stored>,
+    pub gone: Vec<StoredCheckpoint>,
 }
 
 /// A step as the guard sees it: its number, loss, gradient's norm (as bits, since a text may lose the last),
 /// and samples.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Past(u64, u64, u64, u64, u64);
+pub struct PastStep(u64, u64, u64, u64, u64);
 
-impl From<&LossPoint> for Past {
-    fn from(point: &LossPoint) -> Past {
-        Past(point.step, point.loss.to_bits(), point.gradient_norm.to_bits(), point.from, point.to)
+impl From<&LossPoint> for PastStep {
+    fn from(point: &LossPoint) -> PastStep {
+        PastStep(point.step, point.loss.to_bits(), point.gradient_norm.to_bits(), point.from, point.to)
     }
 }
 
-impl From<Past> for LossPoint {
-    fn from(Past(step, loss, norm, from, to): Past) -> LossPoint {
+impl From<PastStep> for LossPoint {
+    fn from(PastStep(step, loss, norm, from, to): PastStep) -> LossPoint {
         LossPoint { step, loss: f64::from_bits(loss), gradient_norm: f64::from_bits(norm), from, to }
     }
 }
 
 /// A checkpoint that is kept.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Stored {
+pub struct StoredCheckpoint {
     /// What rules look at.
     #[serde(flatten)]
     pub about: CheckpointInfo,
@@ -129,7 +129,7 @@ pub struct Stored {
 impl Round {
     /// What the log is told of a round whose checkpoint is durable.
     pub fn of(
-        pending: &Pending,
+        pending: &PendingRound,
         formation: u32,
         checkpoint: Digest,
         bytes: u64,
@@ -181,7 +181,7 @@ pub struct Resume {
     /// Decisions of the guard, to be carried out again on what follows it.
     pub guards: Vec<Guard>,
     /// The last steps before.
-    pub history: Vec<Past>,
+    pub history: Vec<PastStep>,
 }
 
 /// `train`: the metrics of the steps since the last.
@@ -228,7 +228,7 @@ pub struct Guard {
     pub step: u64,
     /// How it did.
     pub why: String,
-    /// Samples that are left out from now on.
+    /// Dataset that are left out from now on.
     pub skipped: Runs,
     /// The step that it goes back to.
     pub back_to: u64,
@@ -249,7 +249,7 @@ pub struct Shares {
 mod tests {
     use super::*;
 
-    fn pending(replicas: u32, steps: u64) -> Pending {
+    fn pending(replicas: u32, steps: u64) -> PendingRound {
         let dealt = |replica: u64| {
             let each = 8u64;
             Runs::of((0..steps).map(|step| {
@@ -270,10 +270,10 @@ mod tests {
             contributions: contributions.collect(),
             aggregate: "ef".repeat(32),
         };
-        Pending {
+        PendingRound {
             step: 40,
             loss: 2.25,
-            account: Account { commit, history: Vec::new(), kept: Vec::new(), gone: Vec::new() },
+            account: RoundAccount { commit, history: Vec::new(), kept: Vec::new(), gone: Vec::new() },
         }
     }
 

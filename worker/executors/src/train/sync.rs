@@ -5,11 +5,13 @@
 //! leased goes back, and is leased again to the same steps, which come to the same weights. All ranks see the
 //! same sums, so each comes to the same verdict of the guard by itself.
 
-use super::journal::HISTORY;
+use super::accumulator::{Accumulator, sums, total};
+use super::checkpoint_writer::{manifest, reader};
+use super::error::TrainError;
+use super::export;
+use super::rank::{Finished, Rank};
 use super::records::Guard;
-use super::saver::{manifest, reader};
-use super::work::{Work, sums, total};
-use super::{Ended, Rank};
+use super::training_log::{self, HISTORY_STEPS};
 use crate::error::Error;
 use muster_llm::diloco::{RoundCommit, Runs};
 use muster_llm::train::guard::{GuardReason, LossPoint};
@@ -19,10 +21,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// Each step together.
-pub struct Sync<'a>(pub Rank<'a>);
+pub struct SyncTraining<'a>(pub Rank<'a>);
 
 /// The steps between two checkpoints.
-struct Window {
+struct StepWindow {
     round: u64,
     steps: Range<u64>,
     /// What they learn from.
@@ -30,17 +32,17 @@ struct Window {
 }
 
 /// How a window went.
-enum Went {
-    Well,
-    Wrong { at: u64, skip: Range<u64>, why: String },
+enum WindowOutcome {
+    Done,
+    RollBack { at: u64, skip: Range<u64>, why: String },
 }
 
-/// A step with how long its samples were waited for, or a number that is none: which, and what it is.
+/// A step with how long its samples were waited for, or the name and value of a NaN or infinite number.
 type Stepped = Result<(StepReport, Duration), (&'static str, f64)>;
 
-impl Sync<'_> {
+impl SyncTraining<'_> {
     /// Goes through all rounds.
-    pub fn run(mut self) -> Result<Ended, Error> {
+    pub fn run(mut self) -> Result<Finished, Error> {
         let resumed = self.0.resume.round.take();
         self.go_back_to(resumed.as_ref().map(|round| round.checkpoint))?;
         let guards = std::mem::take(&mut self.0.resume.guards);
@@ -51,8 +53,8 @@ impl Sync<'_> {
             std::mem::take(&mut self.0.resume.history).into_iter().map(LossPoint::from).collect();
         let steps = self.0.trainer.config().steps;
         let planned = steps * self.0.trainer.config().samples_per_step();
-        if let Some(journal) = &mut self.0.journal {
-            journal.started(self.0.attempt, self.0.trainer.step(), planned)?;
+        if let Some(log) = &mut self.0.log {
+            log.record_start(self.0.attempt, self.0.trainer.step(), planned)?;
         }
         let share = self.share()?;
         let mut round = resumed.map_or(0, |round| round.round + 1);
@@ -65,32 +67,33 @@ impl Sync<'_> {
             self.lease(&window)?;
             let (mine, replicas) = (share.clone(), self.0.trainer.config().microbatches as u64);
             let turns = 0..window.steps.end - window.steps.start;
-            self.0.expect(
+            self.0.prefetch(
                 &window.samples,
                 turns.flat_map(move |turn| mine.clone().map(move |replica| turn * replicas + replica as u64)),
             );
             match self.steps(&window.steps, share.clone(), &mut history)? {
-                Went::Well => {
+                WindowOutcome::Done => {
                     let aggregate = self.agreed()?;
                     self.keep(&window, base, aggregate.clone(), &history)?;
                     // The guard looks at no more, and within a window it may go back to where that began.
-                    history.drain(..history.len().saturating_sub(HISTORY));
+                    history.drain(..history.len().saturating_sub(HISTORY_STEPS));
                     base = aggregate;
                     round += 1;
                 }
-                Went::Wrong { at, skip, why } => {
+                WindowOutcome::RollBack { at, skip, why } => {
                     went_back += 1;
-                    let times = self.0.setting.guard_max;
+                    let times = self.0.spec.guard_max;
                     if went_back > times {
-                        return Err(Error::Unfit(format!(
-                            "go on at step {at}: {why}; the guard may go back {times} times (`guard_max`)"
-                        )));
+                        return Err(TrainError::GuardExhausted { step: at, why, times }.into());
                     }
-                    if let Some(journal) = &mut self.0.journal {
-                        journal.settle(self.0.attempt)?;
+                    if let Some(log) = &mut self.0.log {
+                        log.flush(self.0.attempt)?;
                         let skipped = Runs::of([skip.clone()]).unwrap_or_default();
                         let (decision, back_to) = ("rollback".to_owned(), before.step);
-                        journal.guard(self.0.attempt, Guard { decision, step: at, why, skipped, back_to })?;
+                        log.record_guard(
+                            self.0.attempt,
+                            Guard { decision, step: at, why, skipped, back_to },
+                        )?;
                     }
                     let checkpoint = self.0.last_checkpoint()?;
                     self.go_back_to(checkpoint)?;
@@ -99,34 +102,34 @@ impl Sync<'_> {
                 }
             }
         }
-        if let Some(journal) = &mut self.0.journal {
-            journal.close(self.0.attempt)?;
+        if let Some(log) = &mut self.0.log {
+            log.close(self.0.attempt)?;
         }
         let checkpoint = self.0.last_checkpoint()?;
-        Ok((self.0.trainer, self.0.journal, checkpoint))
+        Ok(Finished { trainer: self.0.trainer, log: self.0.log, checkpoint })
     }
 
     /// The steps from where a run stands to its next checkpoint.
-    fn window(&self, round: u64, state: &TrainState) -> Window {
-        let (config, every) = (self.0.trainer.config(), self.0.setting.checkpoint_every);
+    fn window(&self, round: u64, state: &TrainState) -> StepWindow {
+        let (config, every) = (self.0.trainer.config(), self.0.spec.checkpoint_every);
         let end = config.steps.min((state.step / every + 1) * every);
         let samples =
             order::take(state.cursor, (end - state.step) * config.samples_per_step(), &state.skipped);
-        Window { round, steps: state.step..end, samples }
+        StepWindow { round, steps: state.step..end, samples }
     }
 
     /// No rank uses a sample before the log has its lease. The next window's is asked for now, so that nobody
     /// waits for it then.
-    fn lease(&mut self, window: &Window) -> Result<(), Error> {
+    fn lease(&mut self, window: &StepWindow) -> Result<(), Error> {
         let TrainState { skipped, .. } = self.0.trainer.state().clone();
         let cursor = window.samples.last().map_or(0, |range| range.end);
         let next = self.window(window.round + 1, &TrainState { step: window.steps.end, cursor, skipped });
         let (replicas, each) =
             (self.0.trainer.config().microbatches, self.0.trainer.config().sequences as u64);
-        if let Some(journal) = &mut self.0.journal {
-            journal.lease(self.0.attempt, window.round, &window.samples, replicas, each)?;
+        if let Some(log) = &mut self.0.log {
+            log.lease(self.0.attempt, window.round, &window.samples, replicas, each)?;
             if !next.steps.is_empty() {
-                journal.ask(self.0.attempt, next.round, &next.samples, replicas, each)?;
+                log.request_lease(self.0.attempt, next.round, &next.samples, replicas, each)?;
             }
         }
         self.0.gang.from_rank_0(Vec::new()).map(drop).map_err(Error::from)
@@ -135,23 +138,30 @@ impl Sync<'_> {
     /// Begins to write the checkpoint that a round is committed with.
     fn keep(
         &mut self,
-        window: &Window,
+        window: &StepWindow,
         base: String,
         aggregate: String,
         history: &[LossPoint],
     ) -> Result<(), Error> {
-        let Rank { attempt, journal: Some(journal), trainer, setting, source, .. } = &mut self.0 else {
+        let Rank { attempt, log: Some(log), trainer, spec, factory, .. } = &mut self.0 else {
             return Ok(());
         };
         // Its parent is then the same, however fast the one before was written.
-        journal.settle(attempt)?;
-        let parent = journal.resume().round.as_ref().map(|round| round.checkpoint.to_string());
-        let snapshot = trainer.snapshot(parent)?.with(super::finish::beside(setting, source, trainer)?);
+        log.flush(attempt)?;
+        let parent = log.resume().round.as_ref().map(|round| round.checkpoint.to_string());
+        let snapshot = trainer.snapshot(parent)?.with(export::extra_files(spec, factory, trainer)?);
         let (replicas, each) = (trainer.config().microbatches, trainer.config().sequences as u64);
-        let contributions = super::journal::contributions(&window.samples, replicas, each, |_| String::new());
+        let contributions = training_log::contributions(&window.samples, replicas, each, |_| String::new());
         let epoch = u64::from(attempt.launch.attempt.epoch);
         let commit = RoundCommit { round: window.round, epoch, base, contributions, aggregate };
-        journal.keep(attempt, snapshot, commit, history, trainer.last_loss().unwrap_or(f64::NAN), Vec::new())
+        log.commit_round(
+            attempt,
+            snapshot,
+            commit,
+            history,
+            trainer.last_loss().unwrap_or(f64::NAN),
+            Vec::new(),
+        )
     }
 
     /// The steps of a window, up to its end or to one that goes wrong.
@@ -160,7 +170,7 @@ impl Sync<'_> {
         steps: &Range<u64>,
         share: Range<usize>,
         history: &mut Vec<LossPoint>,
-    ) -> Result<Went, Error> {
+    ) -> Result<WindowOutcome, Error> {
         for step in steps.clone() {
             let from = self.0.trainer.state().cursor;
             let (report, waited) = match self.step(step, share.clone())? {
@@ -171,7 +181,11 @@ impl Sync<'_> {
                     let to = order::take(from, self.0.trainer.config().samples_per_step(), &skipped)
                         .last()
                         .map_or(from, |range| range.end);
-                    return Ok(Went::Wrong { at: step, skip: from..to, why: format!("{what} is {value}") });
+                    return Ok(WindowOutcome::RollBack {
+                        at: step,
+                        skip: from..to,
+                        why: format!("{what} is {value}"),
+                    });
                 }
             };
             let to = self.0.trainer.state().cursor;
@@ -182,7 +196,7 @@ impl Sync<'_> {
                 from,
                 to,
             });
-            let guard = self.0.setting.guard;
+            let guard = self.0.spec.guard;
             // It may not leave out what an earlier round has consumed.
             let guard = muster_llm::train::SpikeGuard {
                 steps_before: guard.steps_before.min(step - steps.start),
@@ -190,21 +204,21 @@ impl Sync<'_> {
             };
             if let GuardVerdict::RollBack { skip, reason, .. } = guard.judge(history, &[steps.start]) {
                 let (GuardReason::NotFinite | GuardReason::Spike { .. }) = &reason;
-                return Ok(Went::Wrong { at: step, skip, why: reason.to_string() });
+                return Ok(WindowOutcome::RollBack { at: step, skip, why: reason.to_string() });
             }
-            if let Some(journal) = &mut self.0.journal {
-                journal.stepped(self.0.attempt, &report, waited)?;
+            if let Some(log) = &mut self.0.log {
+                log.record_step(self.0.attempt, &report, waited)?;
             }
         }
-        Ok(Went::Well)
+        Ok(WindowOutcome::Done)
     }
 
-    /// One step; the inner error is a number that is none.
+    /// One step; the inner error is a NaN or infinite number.
     fn step(&mut self, step: u64, share: Range<usize>) -> Result<Stepped, Error> {
-        let Rank { trainer, gang, setting, attempt, .. } = &mut self.0;
+        let Rank { trainer, gang, spec, attempt, .. } = &mut self.0;
         let replicas = trainer.config().microbatches;
         let plan = trainer.plan();
-        let mut work = Work::new(trainer, setting.allow_accumulation);
+        let mut work = Accumulator::new(trainer, spec.allow_accumulation);
         let mut partials =
             work.gradients(share, replicas, |replica| plan.get(replica).cloned().unwrap_or_default())?;
         let waited = work.waited;
@@ -244,7 +258,7 @@ impl Sync<'_> {
             }
             None if rank.trainer.step() == 0 && rank.trainer.state().cursor == 0 => Ok(()),
             None => {
-                rank.trainer = rank.source.trainer()?;
+                rank.trainer = rank.factory.trainer()?;
                 Ok(())
             }
         }
@@ -264,9 +278,8 @@ impl Sync<'_> {
     fn share(&mut self) -> Result<Range<usize>, Error> {
         let rank = &mut self.0;
         let plan = rank.trainer.plan();
-        let speed = rank.speed(plan.first().map_or(&[][..], Vec::as_slice))?;
-        let ranges = rank.hold(rank.trainer.config().microbatches, speed)?;
-        let number = rank.attempt.launch.rank as usize;
-        ranges.get(number).cloned().ok_or_else(|| Error::Unfit(format!("find the share of rank {number}")))
+        let speed = rank.measure_speed(plan.first().map_or(&[][..], Vec::as_slice))?;
+        let ranges = rank.assign_shares(rank.trainer.config().microbatches, speed)?;
+        Ok(rank.share(&ranges)?)
     }
 }

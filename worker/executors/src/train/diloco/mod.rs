@@ -22,86 +22,64 @@
 //! checkpoint, and it is recorded once the commit is in the log: one who dies in between records it at the
 //! start.
 
-mod close;
-mod deal;
-mod judge;
-mod state;
-mod wire;
+mod allocator;
+mod encoding;
+mod global;
+mod messages;
+mod policy;
+mod round_end;
+pub mod state_file;
+mod training;
 
-use super::journal::contributions;
+pub use training::DilocoTraining;
+
+use super::accumulator::Accumulator;
+use super::checkpoint_writer::{manifest, reader};
+use super::error::TrainError;
+use super::rank::Finished;
 use super::records::Guard;
-use super::saver::{manifest, reader};
-use super::work::Work;
-use super::{Ended, Rank};
+use super::training_log::contributions;
 use crate::error::Error;
-use crate::model::checkpoint_file_hash;
-use deal::Deal;
-use judge::Judge;
-use muster_attempt::artifacts::Artifacts;
+use allocator::SampleAllocator;
+use global::{Global, adopt};
+use messages::{ReplicaResult, RoundResult};
 use muster_collective::Outcome;
-use muster_llm::diloco::{self, Contribution, OuterOptimizer, ReplicaState, Runs};
+use muster_llm::diloco::{self, OuterOptimizer, ReplicaState, Runs};
 use muster_llm::train::adamw::Moments;
 use muster_llm::train::guard::LossPoint;
-use muster_llm::train::{self, CheckpointManifest, StepReport, TrainState, order};
+use muster_llm::train::{self, StepReport, TrainState, order};
 use muster_protocol::ids::Digest;
-use serde::{Deserialize, Serialize};
+use policy::RoundPolicy;
+use state_file::{DilocoState, MOMENTUM_FILE, STATE_FILE};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
-use wire::{Learnt, Told};
-
-const STATE_FILE: &str = "diloco.json";
-const MOMENTUM_FILE: &str = "outer-momentum.f32";
-
-/// Rounds.
-pub struct Diloco<'a>(pub Rank<'a>);
-
-/// What all ranks know alike.
-struct Global {
-    round: u64,
-    /// Rounds that were closed in this life, whether they counted or not: what the gang tells them apart by.
-    turn: u32,
-    weights: Vec<f32>,
-    outer: OuterOptimizer,
-    deal: Deal,
-}
-
-/// The file of a checkpoint that has what is neither weights nor moments of replica 0.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Kept {
-    deal: Deal,
-    /// By replica: the artifact with its moments; none before its first contribution.
-    states: BTreeMap<u32, Digest>,
-    /// Of replicas that its round has refused: what is to stand in the log.
-    #[serde(default)]
-    refusal: Option<Guard>,
-}
 
 /// What our replicas bring, and what came of the round if it has closed without them.
-type Brought = (BTreeMap<u32, Learnt>, Option<Outcome>);
+type Brought = (BTreeMap<u32, ReplicaResult>, Option<Outcome>);
 
 /// A step with how long its samples were waited for, or what is wrong with its numbers.
 type Stepped = Result<(StepReport, Duration), String>;
 
-impl Diloco<'_> {
+impl DilocoTraining<'_> {
     /// Goes through all rounds.
-    pub fn run(mut self) -> Result<Ended, Error> {
-        let rounds = self.0.setting.rounds;
-        let all = self.0.setting.train.steps / rounds.inner_steps;
-        let (mut global, mut kept) = self.begin()?;
-        let speed = self.0.speed(std::slice::from_ref(&(0..self.0.setting.train.sequences as u64)))?;
-        let ranges = self.0.hold(rounds.replicas, speed)?;
-        let mut mine = self.replicas(&ranges, &global, &kept)?;
+    pub fn run(mut self) -> Result<Finished, Error> {
+        let rounds = self.0.spec.rounds;
+        let all = self.0.spec.train.steps / rounds.inner_steps;
+        let (mut global, mut progress) = self.begin()?;
+        let speed = self.0.measure_speed(std::slice::from_ref(&(0..self.0.spec.train.sequences as u64)))?;
+        let ranges = self.0.assign_shares(rounds.replicas, speed)?;
+        let mut mine = self.replicas(&ranges, &global, &progress)?;
         let planned = all * self.per_round();
-        if let Some(journal) = &mut self.0.journal {
-            journal.started(self.0.attempt, global.round * rounds.inner_steps, planned)?;
+        if let Some(log) = &mut self.0.log {
+            log.record_start(self.0.attempt, global.round * rounds.inner_steps, planned)?;
         }
-        self.tell_refusal(&kept)?;
+        self.tell_refusal(&progress)?;
         let history = std::mem::take(&mut self.0.resume.history).into_iter().map(LossPoint::from).collect();
         // Earlier lives count: a run that is killed may not go back more often for that.
-        let mut judge = Judge::after(
+        let mut policy = RoundPolicy::after(
             history,
-            self.0.journal.as_ref().map_or(0, |journal| journal.resume().guards.len() as u64),
+            self.0.log.as_ref().map_or(0, |log| log.resume().guards.len() as u64),
         );
         if global.round < all {
             self.lease(&global)?;
@@ -111,8 +89,8 @@ impl Diloco<'_> {
         self.0.gang.from_rank_0(Vec::new())?;
         while global.round < all {
             let until = Instant::now() + rounds.time;
-            let samples = global.deal.take(self.per_round());
-            self.ask(&global, all)?;
+            let samples = global.allocator.take(self.per_round());
+            self.request_lease(&global, all)?;
             let leases =
                 contributions(&samples, rounds.replicas, rounds.inner_steps * self.each(), |_| String::new());
             let (own, early) = self.learn(&mut mine, &global, &samples)?;
@@ -125,13 +103,13 @@ impl Diloco<'_> {
             let outcome = match early {
                 Some(outcome) => outcome,
                 None if self.0.attempt.launch.rank == 0 => {
-                    self.close(&mut global, &mut kept, &mut judge, &leases, own, until)?
+                    self.close(&mut global, &mut progress, &mut policy, &leases, own, until)?
                 }
                 None => self.0.gang.contribute(global.turn, own)?,
             };
             if self.0.attempt.launch.rank != 0 {
-                let (told, mean) = Told::from_outcome(&outcome, global.weights.len())?;
-                adopt(&mut global, &outcome, &told, &leases, &mean)?;
+                let (result, mean) = RoundResult::from_outcome(&outcome, global.weights.len())?;
+                adopt(&mut global, &outcome, &result, &leases, &mean)?;
             }
             for replica in &mut mine {
                 let merged = outcome.has(replica.replica);
@@ -140,12 +118,12 @@ impl Diloco<'_> {
                     // No checkpoint will name it.
                     self.0.attempt.artifacts.discard(*state)?;
                 }
-                match (merged, states.get(&replica.replica), kept.states.get(&replica.replica)) {
-                    (true, Some(state), _) => drop(kept.states.insert(replica.replica, *state)),
+                match (merged, states.get(&replica.replica), progress.states.get(&replica.replica)) {
+                    (true, Some(state), _) => drop(progress.states.insert(replica.replica, *state)),
                     // What it learnt is lost; so are the moments that came of it.
                     (_, _, Some(state)) => {
                         replica.moments =
-                            state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?
+                            encoding::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?
                     }
                     (_, _, None) => replica.moments = Moments::zero(global.weights.len()),
                 }
@@ -154,17 +132,9 @@ impl Diloco<'_> {
         self.end(&global, planned)
     }
 
-    fn each(&self) -> u64 {
-        self.0.setting.train.samples_per_step()
-    }
-
-    fn per_round(&self) -> u64 {
-        self.0.setting.rounds.replicas as u64 * self.0.setting.rounds.inner_steps * self.each()
-    }
-
     /// Where the last committed round ended, or the start.
-    fn begin(&mut self) -> Result<(Global, Kept), Error> {
-        let outer = self.0.setting.rounds.outer;
+    fn begin(&mut self) -> Result<(Global, DilocoState), Error> {
+        let outer = self.0.spec.rounds.outer;
         // Those of rounds that were committed since are neither to come nor came back: nothing is done about
         // them.
         let skipped: Vec<Range<u64>> =
@@ -172,32 +142,29 @@ impl Diloco<'_> {
         let Some(round) = self.0.resume.round.take() else {
             let weights = self.0.trainer.weights()?;
             let outer = OuterOptimizer::new(outer, weights.len())?;
-            let mut deal = Deal::default();
-            deal.leave_out(skipped);
-            return Ok((Global { round: 0, turn: 0, weights, outer, deal }, Kept::default()));
+            let mut allocator = SampleAllocator::default();
+            allocator.leave_out(skipped);
+            return Ok((Global { round: 0, turn: 0, weights, outer, allocator }, DilocoState::default()));
         };
         let artifacts = self.0.attempt.artifacts.clone();
         let (manifest, read) = (manifest(&artifacts, round.checkpoint)?, reader(&artifacts));
         self.0.trainer.restore(&manifest, &read)?;
-        let file = |name: &str| {
+        let file = |name: &'static str| {
             let file = manifest.file(name, &read)?;
             file.ok_or_else(|| {
-                Error::Unfit(format!(
-                    "go on from {}: it has no file {name}, so it is of no rounds",
-                    round.checkpoint
-                ))
+                Error::from(TrainError::NotDiloco { checkpoint: round.checkpoint, file: name })
             })
         };
-        let kept: Kept = serde_json::from_slice(&file(STATE_FILE)?)
-            .map_err(|e| Error::Unfit(format!("read {STATE_FILE} of {}: {e}", round.checkpoint)))?;
+        let progress: DilocoState = serde_json::from_slice(&file(STATE_FILE)?)
+            .map_err(|source| TrainError::Decode { file: STATE_FILE, source })?;
         let weights = self.0.trainer.weights()?;
         let outer = OuterOptimizer::with_momentum(
             outer,
-            state::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?,
+            encoding::from_bytes(MOMENTUM_FILE, &file(MOMENTUM_FILE)?, weights.len())?,
         )?;
-        let mut deal = kept.deal.clone();
-        deal.leave_out(skipped);
-        Ok((Global { round: round.round + 1, turn: 0, weights, outer, deal }, kept))
+        let mut allocator = progress.allocator.clone();
+        allocator.leave_out(skipped);
+        Ok((Global { round: round.round + 1, turn: 0, weights, outer, allocator }, progress))
     }
 
     /// The replicas that this rank holds.
@@ -205,47 +172,18 @@ impl Diloco<'_> {
         &self,
         ranges: &[Range<usize>],
         global: &Global,
-        kept: &Kept,
+        progress: &DilocoState,
     ) -> Result<Vec<ReplicaState>, Error> {
-        let rank = self.0.attempt.launch.rank as usize;
-        let range = ranges
-            .get(rank)
-            .cloned()
-            .ok_or_else(|| Error::Unfit(format!("find the share of rank {rank}")))?;
+        let range = self.0.share(ranges)?;
         let of = |replica: usize| {
             let replica = replica as u32;
-            let Some(state) = kept.states.get(&replica) else {
+            let Some(state) = progress.states.get(&replica) else {
                 return Ok(ReplicaState::new(replica, &global.weights));
             };
-            let moments = state::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?;
+            let moments = encoding::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?;
             Ok(ReplicaState::resume(replica, &global.weights, moments)?)
         };
         range.map(of).collect()
-    }
-
-    /// Returns once the log has the lease of the round that is next.
-    fn lease(&mut self, global: &Global) -> Result<(), Error> {
-        let samples = global.deal.clone().take(self.per_round());
-        let (replicas, each) =
-            (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
-        match &mut self.0.journal {
-            Some(journal) => journal.lease(self.0.attempt, global.round, &samples, replicas, each),
-            None => Ok(()),
-        }
-    }
-
-    /// Asks for the lease of the round after this one, whose samples are taken, as it will be if all replicas
-    /// are merged.
-    fn ask(&mut self, global: &Global, all: u64) -> Result<(), Error> {
-        let samples = global.deal.clone().take(self.per_round());
-        let (replicas, each) =
-            (self.0.setting.rounds.replicas, self.0.setting.rounds.inner_steps * self.each());
-        match &mut self.0.journal {
-            Some(journal) if global.round + 1 < all => {
-                journal.ask(self.0.attempt, global.round + 1, &samples, replicas, each)
-            }
-            Some(_) | None => Ok(()),
-        }
     }
 
     /// All inner steps of our replicas, or the outcome of a round that has closed without us.
@@ -256,27 +194,25 @@ impl Diloco<'_> {
         samples: &[Range<u64>],
     ) -> Result<Brought, Error> {
         let mut own = BTreeMap::new();
-        let of_each = self.0.setting.rounds.inner_steps * self.0.setting.train.microbatches as u64;
+        let of_each = self.0.spec.rounds.inner_steps * self.0.spec.train.microbatches as u64;
         let held: Vec<u64> = mine.iter().map(|replica| u64::from(replica.replica)).collect();
-        self.0.expect(
+        self.0.prefetch(
             samples,
             held.into_iter().flat_map(move |replica| replica * of_each..(replica + 1) * of_each),
         );
         for (place, replica) in mine.iter_mut().enumerate() {
             let moments = std::mem::replace(&mut replica.moments, Moments::zero(0));
-            let state = TrainState {
-                step: global.round * self.0.setting.rounds.inner_steps,
-                ..TrainState::default()
-            };
+            let state =
+                TrainState { step: global.round * self.0.spec.rounds.inner_steps, ..TrainState::default() };
             self.0.trainer.put(state, &replica.weights, moments)?;
             let (mut losses, mut wrong) = (Vec::new(), None);
-            for inner in 0..self.0.setting.rounds.inner_steps {
+            for inner in 0..self.0.spec.rounds.inner_steps {
                 if self.0.attempt.launch.rank != 0
                     && let Some(outcome) = self.0.gang.closed(global.turn)?
                 {
                     return Ok((BTreeMap::new(), Some(outcome)));
                 }
-                let turn = u64::from(replica.replica) * self.0.setting.rounds.inner_steps + inner;
+                let turn = u64::from(replica.replica) * self.0.spec.rounds.inner_steps + inner;
                 let numbers = order::part(samples, turn * self.each(), self.each());
                 let (mut report, waited) = match self.step(&numbers)? {
                     Ok(done) => done,
@@ -287,15 +223,15 @@ impl Diloco<'_> {
                 };
                 losses.push(report.loss);
                 // Rank 0's first replica tells of all.
-                report.tokens *= self.0.setting.rounds.replicas as u64;
-                if let Some(journal) = &mut self.0.journal
+                report.tokens *= self.0.spec.rounds.replicas as u64;
+                if let Some(log) = &mut self.0.log
                     && place == 0
                 {
-                    journal.stepped(self.0.attempt, &report, waited)?;
+                    log.record_step(self.0.attempt, &report, waited)?;
                 }
             }
             let learnt = match wrong {
-                Some(why) => Learnt::Wrong(why),
+                Some(why) => ReplicaResult::Failed(why),
                 None => self.offer(replica, global, losses)?,
             };
             own.insert(replica.replica, learnt);
@@ -304,28 +240,34 @@ impl Diloco<'_> {
     }
 
     /// What a replica whose steps are done brings.
-    fn offer(&self, replica: &mut ReplicaState, global: &Global, losses: Vec<f64>) -> Result<Learnt, Error> {
+    fn offer(
+        &self,
+        replica: &mut ReplicaState,
+        global: &Global,
+        losses: Vec<f64>,
+    ) -> Result<ReplicaResult, Error> {
         replica.weights = self.0.trainer.weights()?;
         replica.moments = self.0.trainer.moments()?;
         match replica.delta(&global.weights) {
-            Ok(delta) => {
-                Ok(Learnt::Delta { state: self.0.attempt.artifacts.put(&state::of(replica))?, losses, delta })
-            }
-            Err(diloco::Error::Delta(why)) => Ok(Learnt::Wrong(format!("its delta: {why}"))),
+            Ok(delta) => Ok(ReplicaResult::Delta {
+                state: self.0.attempt.artifacts.put(&encoding::of(replica))?,
+                losses,
+                delta,
+            }),
+            Err(diloco::Error::Delta(why)) => Ok(ReplicaResult::Failed(format!("its delta: {why}"))),
             Err(other) => Err(other.into()),
         }
     }
 
     /// One inner step of the replica that the trainer stands for.
     fn step(&mut self, numbers: &[Range<u64>]) -> Result<Stepped, Error> {
-        let (microbatches, sequences) =
-            (self.0.setting.train.microbatches, self.0.setting.train.sequences as u64);
-        let mut work = Work::new(&self.0.trainer, self.0.setting.allow_accumulation);
+        let (microbatches, sequences) = (self.0.spec.train.microbatches, self.0.spec.train.sequences as u64);
+        let mut work = Accumulator::new(&self.0.trainer, self.0.spec.allow_accumulation);
         let part = |microbatch: usize| order::part(numbers, microbatch as u64 * sequences, sequences);
         let mut partials = work.gradients(0..microbatches, microbatches, part)?;
         let waited = work.waited;
         let (Some(whole), true) = (partials.pop(), partials.is_empty()) else {
-            return Err(Error::Unfit("sum the microbatches of a replica: some are missing".to_owned()));
+            return Err(TrainError::MissingMicrobatches.into());
         };
         match self.0.trainer.apply(self.0.trainer.step(), whole.values) {
             Ok(report) => Ok(Ok((report, waited))),
@@ -336,71 +278,26 @@ impl Diloco<'_> {
         }
     }
 
-    /// Puts the global weights into the trainer.
-    fn stand_at(&mut self, global: &Global, state: Option<Digest>) -> Result<(), Error> {
-        let count = global.weights.len();
-        let moments = match state {
-            Some(state) => state::moments(&self.0.attempt.artifacts.get(state)?, count)?,
-            None => Moments::zero(count),
-        };
-        let step = global.round * self.0.setting.rounds.inner_steps;
-        let state = TrainState { step, cursor: global.deal.cursor(), skipped: Vec::new() };
-        Ok(self.0.trainer.put(state, &global.weights, moments)?)
-    }
-
-    fn end(mut self, global: &Global, planned: u64) -> Result<Ended, Error> {
-        self.stand_at(global, None)?;
+    fn end(mut self, global: &Global, planned: u64) -> Result<Finished, Error> {
+        self.restore(global, None)?;
         let hash = self.0.trainer.weights_hash()?;
         let theirs = self.0.gang.from_rank_0(hash.clone().into_bytes())?;
         if theirs != hash.as_bytes() {
-            return Err(Error::Unfit(format!(
-                "end the rounds: this rank holds the weights {hash}, and rank 0 others"
-            )));
+            return Err(TrainError::WeightsDiffer { ours: hash }.into());
         }
-        if let Some(journal) = &mut self.0.journal {
+        if let Some(log) = &mut self.0.log {
             // Rounds that some were late for used fewer than they might: what came back, and what was planned
             // and is not needed any more.
-            let left = global.deal.returned().iter().cloned().chain([global.deal.cursor()..planned]);
+            let left =
+                global.allocator.returned().iter().cloned().chain([global.allocator.cursor()..planned]);
             if let Some(skipped) = Runs::of(left).filter(|runs| runs.count() > 0) {
                 let why = "replicas were late, and no round is left".to_owned();
                 let (decision, step) = ("leave out".to_owned(), self.0.trainer.step());
-                journal.guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;
+                log.record_guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;
             }
-            journal.close(self.0.attempt)?;
+            log.close(self.0.attempt)?;
         }
         let checkpoint = self.0.last_checkpoint()?;
-        Ok((self.0.trainer, self.0.journal, checkpoint))
+        Ok(Finished { trainer: self.0.trainer, log: self.0.log, checkpoint })
     }
-}
-
-/// Moves the global weights by a round's outcome; samples of replicas that are neither in it nor refused go
-/// back.
-fn adopt(
-    global: &mut Global,
-    outcome: &Outcome,
-    told: &Told,
-    leases: &[Contribution],
-    mean: &[f32],
-) -> Result<(), Error> {
-    global.turn = global.turn.wrapping_add(1);
-    if told.rolled_back {
-        return Ok(());
-    }
-    global.outer.step(&mut global.weights, mean)?;
-    for lease in leases.iter().filter(|lease| !outcome.has(lease.replica) && !told.refuses(lease.replica)) {
-        global.deal.give_back(lease.samples.ranges());
-    }
-    global.round += 1;
-    Ok(())
-}
-
-/// The artifacts that a checkpoint of rounds has beside its files: the replicas' moments.
-pub fn states(artifacts: &Artifacts, manifest: &CheckpointManifest) -> Result<Vec<Digest>, Error> {
-    let Some(file) = manifest.files.iter().find(|file| file.name == STATE_FILE) else {
-        return Ok(Vec::new());
-    };
-    let bytes = artifacts.get(checkpoint_file_hash(file)?)?;
-    let kept: Kept =
-        serde_json::from_slice(&bytes).map_err(|e| Error::Unfit(format!("read {STATE_FILE}: {e}")))?;
-    Ok(kept.states.into_values().collect())
 }

@@ -4,8 +4,8 @@
 //! a round that has too few others, or whose mean loss is a spike, is rolled back. Nothing here depends on
 //! which rank held which replica.
 
-use super::wire::Learnt;
-use crate::train::journal::HISTORY;
+use super::messages::ReplicaResult;
+use crate::train::training_log::HISTORY_STEPS;
 use muster_llm::train::guard::{GuardReason, LossPoint};
 use muster_llm::train::{GuardVerdict, SpikeGuard};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ const NAMED: usize = 3;
 
 /// What is to be done with a round.
 #[derive(Debug, PartialEq)]
-pub enum Judgement {
+pub enum RoundDecision {
     /// All but the refused are merged.
     Merge {
         /// Who is refused, in order.
@@ -35,16 +35,16 @@ pub enum Judgement {
 
 /// What is known of the rounds before.
 #[derive(Debug, Default)]
-pub struct Judge {
+pub struct RoundPolicy {
     history: Vec<LossPoint>,
     /// How often something went wrong.
     pub times: u64,
 }
 
-impl Judge {
+impl RoundPolicy {
     /// One that goes on after these steps, when something went wrong so often.
-    pub fn after(history: Vec<LossPoint>, times: u64) -> Judge {
-        Judge { history, times }
+    pub fn after(history: Vec<LossPoint>, times: u64) -> RoundPolicy {
+        RoundPolicy { history, times }
     }
 
     /// The last steps that were merged.
@@ -55,22 +55,22 @@ impl Judge {
     /// The steps of a round were merged.
     pub fn remember(&mut self, points: Vec<LossPoint>) {
         self.history.extend(points);
-        self.history.drain(..self.history.len().saturating_sub(HISTORY));
+        self.history.drain(..self.history.len().saturating_sub(HISTORY_STEPS));
     }
 
     /// Judges the round of `steps`. It needs `least` replicas that may be merged.
-    pub fn judge(
+    pub fn decide(
         &self,
         guard: &SpikeGuard,
-        learnt: &BTreeMap<u32, Learnt>,
+        learnt: &BTreeMap<u32, ReplicaResult>,
         least: usize,
         steps: Range<u64>,
-    ) -> Judgement {
+    ) -> RoundDecision {
         let (mut refused, mut reasons, mut merged) = (Vec::new(), Vec::new(), Vec::new());
         for (replica, learnt) in learnt {
             match learnt {
-                Learnt::Delta { losses, .. } => merged.push(losses),
-                Learnt::Wrong(why) => {
+                ReplicaResult::Delta { losses, .. } => merged.push(losses),
+                ReplicaResult::Failed(why) => {
                     refused.push(*replica);
                     reasons.push(format!("replica {replica}: {why}"));
                 }
@@ -84,7 +84,7 @@ impl Judge {
             if more > 0 { format!("; and {more} more") } else { String::new() }
         );
         if merged.len() < least.max(1) {
-            return Judgement::RollBack {
+            return RoundDecision::RollBack {
                 why: format!("{} replicas may be merged where {least} must: {why}", merged.len()),
             };
         }
@@ -97,11 +97,11 @@ impl Judge {
         let whole = points.iter().map(|point| point.loss).sum::<f64>() / points.len().max(1) as f64;
         let judged: Vec<LossPoint> = self.history.iter().copied().chain([point(steps.end, whole)]).collect();
         match guard.judge(&judged, &[]) {
-            GuardVerdict::Fine => Judgement::Merge { refused, why, points },
+            GuardVerdict::Fine => RoundDecision::Merge { refused, why, points },
             GuardVerdict::RollBack {
                 reason: reason @ (GuardReason::NotFinite | GuardReason::Spike { .. }),
                 ..
-            } => Judgement::RollBack { why: format!("the round has {reason}") },
+            } => RoundDecision::RollBack { why: format!("the round has {reason}") },
         }
     }
 }
@@ -112,27 +112,27 @@ mod tests {
     use muster_llm::diloco::Int8Delta;
     use muster_protocol::ids::Digest;
 
-    fn delta(losses: &[f64]) -> Learnt {
-        Learnt::Delta {
+    fn delta(losses: &[f64]) -> ReplicaResult {
+        ReplicaResult::Delta {
             state: Digest::default(),
             losses: losses.to_vec(),
             delta: Int8Delta::quantise(&[0.0]).unwrap(),
         }
     }
 
-    fn wrong() -> Learnt {
-        Learnt::Wrong("the loss is NaN".to_owned())
+    fn wrong() -> ReplicaResult {
+        ReplicaResult::Failed("the loss is NaN".to_owned())
     }
 
-    fn judge(judge: &Judge, learnt: Vec<Learnt>, least: usize) -> Judgement {
-        judge.judge(&SpikeGuard::default(), &(0..).zip(learnt).collect(), least, 40..42)
+    fn decide(policy: &RoundPolicy, learnt: Vec<ReplicaResult>, least: usize) -> RoundDecision {
+        policy.decide(&SpikeGuard::default(), &(0..).zip(learnt).collect(), least, 40..42)
     }
 
     #[test]
     fn replicas_without_numbers_are_refused_while_enough_are_left() {
-        let fresh = Judge::default();
-        let Judgement::Merge { refused, why, points } =
-            judge(&fresh, vec![delta(&[3.0, 2.0]), wrong(), delta(&[5.0, 4.0])], 2)
+        let fresh = RoundPolicy::default();
+        let RoundDecision::Merge { refused, why, points } =
+            decide(&fresh, vec![delta(&[3.0, 2.0]), wrong(), delta(&[5.0, 4.0])], 2)
         else {
             panic!("two are enough")
         };
@@ -144,10 +144,10 @@ mod tests {
         for (learnt, least) in
             [(vec![delta(&[3.0, 2.0]), wrong()], 2), (vec![wrong(), wrong()], 1), (Vec::new(), 0)]
         {
-            assert!(matches!(judge(&fresh, learnt, least), Judgement::RollBack { .. }));
+            assert!(matches!(decide(&fresh, learnt, least), RoundDecision::RollBack { .. }));
         }
-        let all = judge(&fresh, (0..9).map(|_| wrong()).collect(), 1);
-        let Judgement::RollBack { why } = all else { panic!("none is left") };
+        let all = decide(&fresh, (0..9).map(|_| wrong()).collect(), 1);
+        let RoundDecision::RollBack { why } = all else { panic!("none is left") };
         assert!(
             why.starts_with("0 replicas may be merged where 1 must: replica 0: ")
                 && why.ends_with("; and 6 more"),
@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn a_round_that_is_a_spike_is_rolled_back_once_something_is_known() {
-        let mut known = Judge::default();
+        let mut known = RoundPolicy::default();
         let spike = || vec![delta(&[9.0, 2.0]), delta(&[9.0, 2.0])];
-        assert!(matches!(judge(&known, spike(), 1), Judgement::Merge { .. }), "nothing is known yet");
+        assert!(matches!(decide(&known, spike(), 1), RoundDecision::Merge { .. }), "nothing is known yet");
         for round in 0..40 {
             let points = (0..2)
                 .map(|step| LossPoint {
@@ -172,9 +172,14 @@ mod tests {
                 .collect();
             known.remember(points);
         }
-        assert_eq!((known.history().len(), known.history()[0].step), (HISTORY, 80 - HISTORY as u64));
-        assert!(matches!(judge(&known, vec![delta(&[2.1, 2.3])], 1), Judgement::Merge { .. }));
-        let Judgement::RollBack { why } = judge(&known, spike(), 1) else { panic!("5.5 is far above 2") };
+        assert_eq!(
+            (known.history().len(), known.history()[0].step),
+            (HISTORY_STEPS, 80 - HISTORY_STEPS as u64)
+        );
+        assert!(matches!(decide(&known, vec![delta(&[2.1, 2.3])], 1), RoundDecision::Merge { .. }));
+        let RoundDecision::RollBack { why } = decide(&known, spike(), 1) else {
+            panic!("5.5 is far above 2")
+        };
         assert!(why.starts_with("the round has a loss of 5.5000, above 2.5"), "{why}");
     }
 }

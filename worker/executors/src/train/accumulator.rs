@@ -1,6 +1,7 @@
 //! The gradients of some logical replicas: which samples, how long they were waited for, and what is done
 //! when the memory is too small.
 
+use super::error::TrainError;
 use crate::error::Error;
 use muster_collective as collective;
 use muster_llm::parallel::{Partial, Tree};
@@ -11,8 +12,8 @@ use std::time::{Duration, Instant};
 /// What a CUDA driver's error says when memory is short.
 const TOO_SMALL: &str = "out of memory";
 
-/// The work of one rank in one step.
-pub struct Work<'a> {
+/// Sums the gradients of one rank in one step.
+pub struct Accumulator<'a> {
     trainer: &'a Trainer,
     /// Whether a microbatch may be computed in parts.
     may_cut: bool,
@@ -20,10 +21,10 @@ pub struct Work<'a> {
     pub waited: Duration,
 }
 
-impl Work<'_> {
+impl Accumulator<'_> {
     /// Nothing done yet.
-    pub fn new(trainer: &Trainer, may_cut: bool) -> Work<'_> {
-        Work { trainer, may_cut, waited: Duration::ZERO }
+    pub fn new(trainer: &Trainer, may_cut: bool) -> Accumulator<'_> {
+        Accumulator { trainer, may_cut, waited: Duration::ZERO }
     }
 
     /// The gradient sums of the replicas in `share`, as far as the tree over all `replicas` allows. `samples`
@@ -62,9 +63,9 @@ impl Work<'_> {
                     } else {
                         "fewer `sequences`, or `allow_accumulation`,"
                     };
-                    return Err(Error::Unfit(format!(
-                        "compute {count} samples of {tokens} positions together: {error}; {hint} or `gradient_checkpointing` would need less"
-                    )));
+                    return Err(
+                        TrainError::TooLittleMemory { samples: count, tokens, source: error, hint }.into()
+                    );
                 }
                 drop(batch);
                 let mut sum = self.of(&order::part(numbers, 0, count / 2))?;
@@ -83,10 +84,9 @@ fn is_short(error: &train::Error) -> bool {
 }
 
 /// A partial sum as the gang takes it: on the CPU, whatever device it was computed on.
-pub fn sums(partial: Partial<GradientSum>) -> Result<Partial<collective::Sums>, Error> {
+pub fn sums(partial: Partial<GradientSum>) -> Result<Partial<collective::Sums>, TrainError> {
     let Partial { first, len, values } = partial;
-    let vector =
-        values.flat.into_host().map_err(|e| Error::Unfit(format!("read the gradients of a device: {e}")))?;
+    let vector = values.flat.into_host().map_err(|e| TrainError::ReadDevice(e.to_string()))?;
     Ok(Partial { first, len, values: collective::Sums { vector, scalars: values.sums.to_array().to_vec() } })
 }
 

@@ -6,16 +6,20 @@
 //! from; and a round before what it makes needless is removed. A checkpoint is written off the training
 //! thread, and its round is committed once all of it is durable.
 
+use super::checkpoint_writer::{CheckpointWriter, SavedCheckpoint, remove_checkpoints};
+use super::diloco::state_file::state_files;
+use super::error::TrainError;
 use super::records::{
-    Account, Checkpoint, Guard, Lease, Metrics, Past, Pending, Resume, Round, Shares, Started, Stored,
+    Checkpoint, Guard, Lease, Metrics, PastStep, PendingRound, Resume, Round, RoundAccount, Shares, Started,
+    StoredCheckpoint,
 };
-use super::saver::{Saved, Saver, remove};
-use crate::attempt::Attempt;
+use super::spec::TrainSpec;
 use crate::error::Error;
-use muster_attempt::{CommitHandle, RecordWriter};
+use crate::launch::formation;
+use muster_attempt::{Attempt, CommitHandle, RecordWriter};
 use muster_llm::diloco::{Contribution, RoundCommit, Runs};
 use muster_llm::train::guard::LossPoint;
-use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport, TrainConfig};
+use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport};
 use muster_protocol::ids::Digest;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
@@ -24,13 +28,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Steps that a round's account has for the guard.
-pub const HISTORY: usize = 64;
+pub const HISTORY_STEPS: usize = 64;
 /// Decisions of a guard are under keys of their own, so that a restart sees all of them.
 pub const GUARD: &str = "guard/";
 
 /// What was measured since the last record.
 #[derive(Debug)]
-struct Window {
+struct MetricsWindow {
     since: Instant,
     steps: u64,
     tokens: u64,
@@ -39,9 +43,9 @@ struct Window {
     spent: Duration,
 }
 
-impl Window {
-    fn new() -> Window {
-        Window {
+impl MetricsWindow {
+    fn new() -> MetricsWindow {
+        MetricsWindow {
             since: Instant::now(),
             steps: 0,
             tokens: 0,
@@ -53,56 +57,52 @@ impl Window {
 }
 
 /// A lease that the log was asked for.
-struct Asked {
+struct RequestedLease {
     round: u64,
     samples: Runs,
-    receipt: CommitHandle,
+    handle: CommitHandle,
 }
 
 /// A round on its way into the log, and the checkpoints that no rule keeps once it is there.
-struct Committing {
-    receipt: CommitHandle,
-    gone: Vec<Stored>,
+struct PendingCommit {
+    handle: CommitHandle,
+    gone: Vec<StoredCheckpoint>,
 }
 
-/// Rank 0's book.
-pub struct Journal {
-    pen: RecordWriter,
-    asked: VecDeque<Asked>,
-    committing: Option<Committing>,
+/// Rank 0's records, and the checkpoints that they name.
+pub struct TrainingLog {
+    writer: RecordWriter,
+    leases: VecDeque<RequestedLease>,
+    commit: Option<PendingCommit>,
     resume: Resume,
     /// The number of the newest record of each key.
     numbers: BTreeMap<String, u64>,
-    kept: Vec<Stored>,
+    kept: Vec<StoredCheckpoint>,
     reached: u64,
     steps: u64,
-    every: u64,
-    window: Window,
+    metrics_every: u64,
+    window: MetricsWindow,
     started: Instant,
     tokens: u64,
     loss: f64,
-    writing: BackgroundTask<Result<Saved, Error>>,
+    writing: BackgroundTask<Result<SavedCheckpoint, Error>>,
     removing: BackgroundTask<Result<(), Error>>,
     retention: Retention,
     owner: String,
 }
 
-impl Journal {
+impl TrainingLog {
     /// Reads what earlier attempts at this task recorded.
-    pub fn open(attempt: &mut Attempt, config: &TrainConfig, retention: Retention) -> Result<Journal, Error> {
+    pub fn open(attempt: &mut Attempt, spec: &TrainSpec) -> Result<TrainingLog, Error> {
         let mut resume = Resume::default();
         let (mut numbers, mut reached, mut kept, mut gone) = (BTreeMap::new(), 0, Vec::new(), Vec::new());
         for record in attempt.progress(attempt.task(), "")? {
-            let unreadable = |e| {
-                Error::Unfit(format!(
-                    "read the record `{}` {} of an earlier attempt: {e}",
-                    record.key, record.seq
-                ))
-            };
+            let unreadable =
+                |e| TrainError::UnreadableRecord { key: record.key.clone(), seq: record.seq, source: e };
             match record.key.as_str() {
                 "round" => {
                     let round: Round = serde_json::from_str(&record.body).map_err(unreadable)?;
-                    let account: Account = attempt.get_json(record.payload_hash)?;
+                    let account: RoundAccount = attempt.get_json(record.payload_hash)?;
                     (resume.history, kept, gone) = (account.history, account.kept, account.gone);
                     reached = reached.max(round.step);
                     resume.round = Some(round);
@@ -118,27 +118,24 @@ impl Journal {
             }
             numbers.insert(record.key, record.seq);
         }
-        let every = attempt.params.whole("metrics_every");
         let loss = resume.round.as_ref().map_or(0.0, |round| round.loss);
-        let (window, started, writing, steps) =
-            (Window::new(), Instant::now(), BackgroundTask::default(), config.steps);
-        let mut journal = Journal {
-            pen: attempt.pen()?,
-            asked: VecDeque::new(),
-            committing: None,
+        let mut journal = TrainingLog {
+            writer: attempt.record_writer()?,
+            leases: VecDeque::new(),
+            commit: None,
             resume,
             numbers,
             kept,
             reached,
-            steps,
-            every,
-            window,
-            started,
+            steps: spec.train.steps,
+            metrics_every: spec.metrics_every,
+            window: MetricsWindow::new(),
+            started: Instant::now(),
             tokens: 0,
             loss,
-            writing,
+            writing: BackgroundTask::default(),
             removing: BackgroundTask::default(),
-            retention,
+            retention: spec.retention,
             owner: attempt.task().to_string(),
         };
         journal.remove(attempt, &gone)?;
@@ -160,25 +157,25 @@ impl Journal {
     fn write<T: Serialize>(&mut self, key: &str, body: &T) -> Result<(), Error> {
         let began = Instant::now();
         let (number, text) = (self.next(key), json(body)?);
-        self.pen.write(key, number, Digest::of(text.as_bytes()), text)?;
+        self.writer.write(key, number, Digest::of(text.as_bytes()), text)?;
         self.window.spent += began.elapsed();
         Ok(())
     }
 
     /// The gang stands at `step`, and begins; `samples` are those of the whole run.
-    pub fn started(&mut self, attempt: &Attempt, step: u64, samples: u64) -> Result<(), Error> {
-        let formation = attempt.member().formation;
+    pub fn record_start(&mut self, attempt: &Attempt, step: u64, samples: u64) -> Result<(), Error> {
+        let formation = formation(attempt);
         let (reached, steps) = (self.reached, self.steps);
         let body = Started { formation, step, reached, steps, samples };
         if reached > step {
             attempt.say(&format!("steps {step} to {reached} are done again"));
         }
         self.write("resume", &body)?;
-        (self.window, self.started) = (Window::new(), Instant::now());
+        (self.window, self.started) = (MetricsWindow::new(), Instant::now());
         Ok(())
     }
 
-    /// Samples are about to be used: returns once the log has it.
+    /// Dataset are about to be used: returns once the log has it.
     pub fn lease(
         &mut self,
         attempt: &Attempt,
@@ -187,19 +184,19 @@ impl Journal {
         replicas: usize,
         each: u64,
     ) -> Result<(), Error> {
-        self.ask(attempt, round, samples, replicas, each)?;
+        self.request_lease(attempt, round, samples, replicas, each)?;
         let began = Instant::now();
-        if let Some(asked) = self.asked.pop_front() {
-            asked.receipt.wait()?;
+        if let Some(asked) = self.leases.pop_front() {
+            asked.handle.wait()?;
         }
         self.window.spent += began.elapsed();
         Ok(())
     }
 
-    /// Asks for a lease that [`Journal::lease`] will wait for, if it was not asked for yet. One of the same
+    /// Asks for a lease that [`TrainingLog::lease`] will wait for, if it was not asked for yet. One of the same
     /// round with other samples, as after the guard has left some out, goes back, and so do those of later
     /// rounds.
-    pub fn ask(
+    pub fn request_lease(
         &mut self,
         attempt: &Attempt,
         round: u64,
@@ -207,32 +204,37 @@ impl Journal {
         replicas: usize,
         each: u64,
     ) -> Result<(), Error> {
-        let formation = attempt.member().formation;
+        let formation = formation(attempt);
         let samples = Runs::of(samples.iter().cloned())
-            .ok_or_else(|| Error::Unfit(format!("lease {samples:?}: some come twice")))?;
-        if self.asked.iter().any(|asked| asked.round == round && asked.samples == samples) {
+            .ok_or_else(|| TrainError::LeasedTwice { samples: samples.to_vec() })?;
+        if self.leases.iter().any(|asked| asked.round == round && asked.samples == samples) {
             return Ok(());
         }
-        self.asked.retain(|asked| asked.round < round);
+        self.leases.retain(|asked| asked.round < round);
         let began = Instant::now();
         let number = self.next("lease");
         let text =
             json(&Lease { round, formation, samples: samples.clone(), replicas: replicas as u32, each })?;
-        let receipt = self.pen.commit("lease", number, Digest::of(text.as_bytes()), text)?;
-        self.asked.push_back(Asked { round, samples, receipt });
+        let handle = self.writer.commit("lease", number, Digest::of(text.as_bytes()), text)?;
+        self.leases.push_back(RequestedLease { round, samples, handle });
         self.window.spent += began.elapsed();
         Ok(())
     }
 
     /// Which rank holds what.
-    pub fn shares(&mut self, attempt: &Attempt, speeds: &[u64], counts: &[usize]) -> Result<(), Error> {
+    pub fn record_shares(
+        &mut self,
+        attempt: &Attempt,
+        speeds: &[u64],
+        counts: &[usize],
+    ) -> Result<(), Error> {
         let replicas = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let body = Shares { formation: attempt.member().formation, speeds: speeds.to_vec(), replicas };
+        let body = Shares { formation: formation(attempt), speeds: speeds.to_vec(), replicas };
         self.write("shares", &body)
     }
 
     /// The guard has decided.
-    pub fn guard(&mut self, attempt: &Attempt, guard: Guard) -> Result<(), Error> {
+    pub fn record_guard(&mut self, attempt: &Attempt, guard: Guard) -> Result<(), Error> {
         attempt.say(&format!(
             "guard: {} at step {}: {}; samples {} are left out",
             guard.decision, guard.step, guard.why, guard.skipped
@@ -244,7 +246,12 @@ impl Journal {
     }
 
     /// A step was done; `waited` for data.
-    pub fn stepped(&mut self, attempt: &Attempt, report: &StepReport, waited: Duration) -> Result<(), Error> {
+    pub fn record_step(
+        &mut self,
+        attempt: &Attempt,
+        report: &StepReport,
+        waited: Duration,
+    ) -> Result<(), Error> {
         self.poll(attempt)?;
         let window = &mut self.window;
         window.steps += 1;
@@ -253,7 +260,7 @@ impl Journal {
         window.waited += waited;
         self.tokens += report.tokens;
         let step = report.step + 1;
-        if !step.is_multiple_of(self.every) && step != self.steps {
+        if !step.is_multiple_of(self.metrics_every) && step != self.steps {
             return Ok(());
         }
         let took = window.since.elapsed().as_secs_f64().max(1e-9);
@@ -268,7 +275,7 @@ impl Journal {
             data_wait: rounded(window.waited.as_secs_f64() / took),
             overhead: rounded(window.spent.as_secs_f64() / took),
         };
-        self.window = Window::new();
+        self.window = MetricsWindow::new();
         (self.loss, self.reached) = (body.loss, step);
         attempt.say(&format!(
             "step {step}: loss {:.4}, lr {:.2e}, gradient norm {:.3}, {:.0} tokens/s, {:.0} MiB, data wait {:.2} %, scheduler {:.2} %",
@@ -284,7 +291,7 @@ impl Journal {
     }
 
     /// A round is over: its checkpoint is written while the training goes on, after the one before.
-    pub fn keep(
+    pub fn commit_round(
         &mut self,
         attempt: &Attempt,
         snapshot: Snapshot,
@@ -293,18 +300,20 @@ impl Journal {
         loss: f64,
         with: Vec<Digest>,
     ) -> Result<(), Error> {
-        self.settle(attempt)?;
-        let history = history[history.len().saturating_sub(HISTORY)..].iter().map(Past::from).collect();
-        let account = Account { commit, history, kept: self.kept.clone(), gone: Vec::new() };
-        let pending = Pending { step: snapshot.step(), loss, account };
-        let saver = Saver {
+        self.flush(attempt)?;
+        let history =
+            history[history.len().saturating_sub(HISTORY_STEPS)..].iter().map(PastStep::from).collect();
+        let account = RoundAccount { commit, history, kept: self.kept.clone(), gone: Vec::new() };
+        let pending = PendingRound { step: snapshot.step(), loss, account };
+        let writer = CheckpointWriter {
             artifacts: attempt.artifacts.clone(),
             owner: self.owner.clone(),
             retention: self.retention,
-            formation: attempt.member().formation,
+            formation: formation(attempt),
         };
-        let started = self.writing.start("checkpoint", move || saver.save(snapshot, pending, &with));
-        started.map(drop).map_err(|e| Error::Unfit(format!("start a thread to write the checkpoint: {e}")))
+        let started = self.writing.start("checkpoint", move || writer.save(snapshot, pending, &with));
+        let failed = |source| TrainError::Thread { task: "write the checkpoint", source };
+        Ok(started.map(drop).map_err(failed)?)
     }
 
     /// Commits the round whose checkpoint has become durable, if one has.
@@ -313,9 +322,8 @@ impl Journal {
         if let Some(saved) = self.writing.poll() {
             self.commit(attempt, saved?)?;
         }
-        let applied =
-            self.committing.as_ref().map_or(Ok(false), |committing| committing.receipt.is_applied())?;
-        if let Some(Committing { gone, .. }) = self.committing.take_if(|_| applied) {
+        let applied = self.commit.as_ref().map_or(Ok(false), |committing| committing.handle.is_applied())?;
+        if let Some(PendingCommit { gone, .. }) = self.commit.take_if(|_| applied) {
             self.remove(attempt, &gone)?;
         }
         self.window.spent += began.elapsed();
@@ -323,67 +331,67 @@ impl Journal {
     }
 
     /// Waits for the checkpoint that is being written, and until its round is in the log.
-    pub fn settle(&mut self, attempt: &Attempt) -> Result<(), Error> {
+    pub fn flush(&mut self, attempt: &Attempt) -> Result<(), Error> {
         let began = Instant::now();
         if let Some(saved) = self.writing.finish() {
             self.commit(attempt, saved?)?;
         }
-        if let Some(committing) = self.committing.take() {
-            committing.receipt.wait()?;
+        if let Some(committing) = self.commit.take() {
+            committing.handle.wait()?;
             self.remove(attempt, &committing.gone)?;
         }
         self.window.spent += began.elapsed();
         Ok(())
     }
-    fn commit(&mut self, attempt: &Attempt, saved: Saved) -> Result<(), Error> {
-        let Saved { round, account, bytes, kept, gone } = saved;
+
+    fn commit(&mut self, attempt: &Attempt, saved: SavedCheckpoint) -> Result<(), Error> {
+        let SavedCheckpoint { round, account, bytes, kept, gone } = saved;
         let checkpoint = round.checkpoint;
         let number = self.next("checkpoint").max(round.step);
         self.numbers.insert("checkpoint".to_owned(), number);
-        self.pen.write(
+        self.writer.write(
             "checkpoint",
             number,
             checkpoint,
             json(&Checkpoint { step: round.step, loss: round.loss, bytes })?,
         )?;
-        let receipt = self.pen.commit("round", round.round + 1, account, json(&round)?)?;
+        let handle = self.writer.commit("round", round.round + 1, account, json(&round)?)?;
         attempt.say(&format!(
             "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
             round.round, round.step, round.samples
         ));
         self.kept = kept;
-        self.committing = Some(Committing { receipt, gone });
+        self.commit = Some(PendingCommit { handle, gone });
         self.resume.round = Some(round);
         Ok(())
     }
 
     /// Takes away checkpoints that no rule keeps, off the training thread. The log has said before that they
     /// are not kept.
-    fn remove(&mut self, attempt: &Attempt, gone: &[Stored]) -> Result<(), Error> {
-        let hashes = |stored: &[Stored]| stored.iter().map(|one| one.checkpoint).collect::<Vec<Digest>>();
+    fn remove(&mut self, attempt: &Attempt, gone: &[StoredCheckpoint]) -> Result<(), Error> {
+        let hashes =
+            |stored: &[StoredCheckpoint]| stored.iter().map(|one| one.checkpoint).collect::<Vec<Digest>>();
         let (gone, stay) = (hashes(gone), hashes(&self.kept));
         if gone.is_empty() {
             return Ok(());
         }
         let (artifacts, owner) = (attempt.artifacts.clone(), self.owner.clone());
         let work = move || {
-            remove(&artifacts, &owner, &gone, &stay, |manifest| super::diloco::states(&artifacts, manifest))
+            remove_checkpoints(&artifacts, &owner, &gone, &stay, |manifest| state_files(&artifacts, manifest))
         };
         let before = self.removing.start("retention", work);
-        before
-            .map_err(|e| Error::Unfit(format!("start a thread to remove checkpoints: {e}")))?
-            .unwrap_or(Ok(()))
+        before.map_err(|source| TrainError::Thread { task: "remove checkpoints", source })?.unwrap_or(Ok(()))
     }
 
     /// Waits until nothing is written or removed any more: the last thing that it does.
     pub fn close(&mut self, attempt: &Attempt) -> Result<(), Error> {
-        self.settle(attempt)?;
+        self.flush(attempt)?;
         self.removing.finish().unwrap_or(Ok(()))?;
-        Ok(self.pen.finish()?)
+        Ok(self.writer.finish()?)
     }
 
     /// The last loss, and the speed of this life.
-    pub fn last(&self) -> (f64, f64) {
+    pub fn last_metrics(&self) -> (f64, f64) {
         (self.loss, (self.tokens as f64 / self.started.elapsed().as_secs_f64().max(1e-9)).round())
     }
 }
@@ -410,8 +418,8 @@ pub fn contributions(
     (0..replicas).map(of).collect()
 }
 
-fn json<T: Serialize>(body: &T) -> Result<String, Error> {
-    serde_json::to_string(body).map_err(|e| Error::Unfit(format!("write a record as JSON: {e}")))
+fn json<T: Serialize>(body: &T) -> Result<String, TrainError> {
+    serde_json::to_string(body).map_err(|source| TrainError::Encode { what: "a record", source })
 }
 
 /// A figure for a record: six digits after the point are enough for people, and short.

@@ -4,17 +4,17 @@ use muster_llm::train::order;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Where the dealing stands: the same on all ranks.
+/// Which samples were handed out: the same on all ranks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deal {
-    /// The first sample that was never dealt.
+pub struct SampleAllocator {
+    /// The first sample that was never handed out.
     cursor: u64,
     /// Those that came back, in order and apart.
     returned: Vec<Range<u64>>,
 }
 
-impl Deal {
-    /// The first sample that was never dealt.
+impl SampleAllocator {
+    /// The first sample that was never handed out.
     pub fn cursor(&self) -> u64 {
         self.cursor
     }
@@ -40,7 +40,7 @@ impl Deal {
         }
     }
 
-    /// Never deals these samples again, of which those that were never dealt come next.
+    /// Never hands out these samples again, of which those that were never handed out come next.
     pub fn leave_out(&mut self, samples: impl IntoIterator<Item = Range<u64>>) {
         for gone in samples {
             let returned = std::mem::take(&mut self.returned);
@@ -55,7 +55,7 @@ impl Deal {
         }
     }
 
-    /// What came back and was not dealt again.
+    /// What came back and was not handed out again.
     pub fn returned(&self) -> &[Range<u64>] {
         &self.returned
     }
@@ -67,34 +67,34 @@ mod tests {
 
     #[test]
     fn what_comes_back_goes_out_first() {
-        let mut deal = Deal::default();
-        assert_eq!(deal.take(8), [0..8]);
-        deal.give_back([2..4, 6..8]);
-        assert_eq!(deal.take(3), [2..4, 6..7]);
-        assert_eq!((deal.returned(), deal.cursor()), (&[7..8][..], 8));
-        assert_eq!(deal.take(4), [7..11]);
-        assert_eq!((deal.returned().len(), deal.cursor()), (0, 11));
-        deal.give_back([3..5]);
-        assert_eq!(deal.take(5), [3..5, 11..14]);
+        let mut allocator = SampleAllocator::default();
+        assert_eq!(allocator.take(8), [0..8]);
+        allocator.give_back([2..4, 6..8]);
+        assert_eq!(allocator.take(3), [2..4, 6..7]);
+        assert_eq!((allocator.returned(), allocator.cursor()), (&[7..8][..], 8));
+        assert_eq!(allocator.take(4), [7..11]);
+        assert_eq!((allocator.returned().len(), allocator.cursor()), (0, 11));
+        allocator.give_back([3..5]);
+        assert_eq!(allocator.take(5), [3..5, 11..14]);
     }
 
     #[test]
     fn what_is_left_out_is_not_dealt_again() {
-        let mut deal = Deal::default();
-        deal.take(10);
-        deal.give_back([2..8]);
-        let before = deal.clone();
-        let rolled_back = deal.take(9);
+        let mut allocator = SampleAllocator::default();
+        allocator.take(10);
+        allocator.give_back([2..8]);
+        let before = allocator.clone();
+        let rolled_back = allocator.take(9);
         assert_eq!(rolled_back, [2..8, 10..13]);
         // One that starts again from the checkpoint before, and reads what was left out, goes on as one that
         // did not.
         let mut again = before.clone();
         again.leave_out(rolled_back);
-        assert_eq!(again, deal);
-        let mut deal = before;
-        deal.leave_out([0..1, 4..6, 12..13]);
-        assert_eq!((deal.take(6), deal.cursor()), (vec![2..4, 6..8, 10..12], 13));
-        deal.leave_out([3..9]);
-        assert_eq!(deal.take(1), [13..14]);
+        assert_eq!(again, allocator);
+        let mut allocator = before;
+        allocator.leave_out([0..1, 4..6, 12..13]);
+        assert_eq!((allocator.take(6), allocator.cursor()), (vec![2..4, 6..8, 10..12], 13));
+        allocator.leave_out([3..9]);
+        assert_eq!(allocator.take(1), [13..14]);
     }
 }

@@ -1,9 +1,11 @@
 //! Checkpoints as artifacts: each file under its hash, and the manifest, whose hash names the checkpoint.
 
-use super::records::{Pending, Round, Stored};
-use crate::error::Error;
+use super::error::TrainError;
+use super::records::{PendingRound, Round, StoredCheckpoint};
+use crate::error::{Error, is_absent};
 use crate::model::{checkpoint_file, checkpoint_file_hash};
-use muster_attempt::artifacts::{self, Artifacts};
+use crate::place::ModelError;
+use muster_attempt::artifacts::Artifacts;
 use muster_llm::train::checkpoint::{self, CheckpointInfo};
 use muster_llm::train::{CheckpointManifest, Retention, Snapshot};
 use muster_protocol::ids::Digest;
@@ -11,7 +13,7 @@ use std::collections::BTreeSet;
 
 /// A checkpoint that is durable, and all that the log is to be told of it.
 #[derive(Debug)]
-pub struct Saved {
+pub struct SavedCheckpoint {
     /// The round that ends with it.
     pub round: Round,
     /// The artifact with the round's whole account.
@@ -19,13 +21,13 @@ pub struct Saved {
     /// Bytes of all its files.
     pub bytes: u64,
     /// Checkpoints that are kept from then on.
-    pub kept: Vec<Stored>,
+    pub kept: Vec<StoredCheckpoint>,
     /// Those that are not.
-    pub gone: Vec<Stored>,
+    pub gone: Vec<StoredCheckpoint>,
 }
 
 /// Who writes checkpoints, off the training thread.
-pub struct Saver {
+pub struct CheckpointWriter {
     /// Where to.
     pub artifacts: Artifacts,
     /// For whom they are pinned.
@@ -36,11 +38,16 @@ pub struct Saver {
     pub formation: u32,
 }
 
-impl Saver {
+impl CheckpointWriter {
     /// Writes a snapshot, and what `pending` is committed with. Its artifacts are pinned, and so are those in
     /// `with`.
-    pub fn save(&self, snapshot: Snapshot, mut pending: Pending, with: &[Digest]) -> Result<Saved, Error> {
-        let Saver { artifacts, owner, .. } = self;
+    pub fn save(
+        &self,
+        snapshot: Snapshot,
+        mut pending: PendingRound,
+        with: &[Digest],
+    ) -> Result<SavedCheckpoint, Error> {
+        let CheckpointWriter { artifacts, owner, .. } = self;
         let mut bytes = 0;
         let mut checkpoint = Digest::default();
         for hash in with {
@@ -55,22 +62,22 @@ impl Saver {
         let about = CheckpointInfo { step: pending.step, loss: pending.loss };
         let mut all = std::mem::take(&mut pending.account.kept);
         all.retain(|one| one.about.step != pending.step);
-        all.push(Stored { about, checkpoint });
+        all.push(StoredCheckpoint { about, checkpoint });
         let wanted = self.retention.kept(&all.iter().map(|one| one.about).collect::<Vec<CheckpointInfo>>());
-        let (kept, gone): (Vec<Stored>, Vec<Stored>) =
+        let (kept, gone): (Vec<StoredCheckpoint>, Vec<StoredCheckpoint>) =
             all.into_iter().partition(|one| wanted.contains(&one.about.step));
         pending.account.kept.clone_from(&kept);
         pending.account.gone.clone_from(&gone);
         let round = Round::of(&pending, self.formation, checkpoint, bytes)?;
         let account = serde_json::to_vec(&pending.account)
-            .map_err(|e| Error::Unfit(format!("write a round's account as JSON: {e}")))?;
-        Ok(Saved { round, account: artifacts.put(&account)?, bytes, kept, gone })
+            .map_err(|source| TrainError::Encode { what: "a round's account", source })?;
+        Ok(SavedCheckpoint { round, account: artifacts.put(&account)?, bytes, kept, gone })
     }
 }
 
 /// Takes away what only `gone` needed, of those checkpoints and the ones that `stay`. `with` gives more
 /// artifacts of a checkpoint.
-pub fn remove(
+pub fn remove_checkpoints(
     artifacts: &Artifacts,
     owner: &str,
     gone: &[Digest],
@@ -78,7 +85,7 @@ pub fn remove(
     with: impl Fn(&CheckpointManifest) -> Result<Vec<Digest>, Error>,
 ) -> Result<(), Error> {
     let files = |manifest: &CheckpointManifest| {
-        manifest.files.iter().map(checkpoint_file_hash).collect::<Result<Vec<Digest>, Error>>()
+        manifest.files.iter().map(checkpoint_file_hash).collect::<Result<Vec<Digest>, ModelError>>()
     };
     let mut needed = BTreeSet::new();
     for checkpoint in stay {
@@ -108,7 +115,7 @@ pub fn remove(
 fn still_there<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
     match found {
         Ok(found) => Ok(Some(found)),
-        Err(Error::Artifact(artifacts::Error::Absent { .. })) => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -174,7 +181,7 @@ mod tests {
                 artifacts.unpin(Digest::of(text.as_bytes()), "owner").unwrap();
             }
             for _ in 0..2 {
-                remove(&artifacts, "owner", &[gone], &[stay], states).unwrap();
+                remove_checkpoints(&artifacts, "owner", &[gone], &[stay], states).unwrap();
                 assert!(
                     !there("old") && !there("named") && !there("state") && artifacts.get(gone).is_err(),
                     "{killed_after}"

@@ -1,6 +1,6 @@
 //! A replica's own state between rounds, as an artifact; and numbers as bytes.
 
-use crate::error::Error;
+use crate::train::error::TrainError;
 use muster_llm::diloco::ReplicaState;
 use muster_llm::train::adamw::Moments;
 
@@ -10,12 +10,9 @@ pub fn to_bytes(numbers: &[f32]) -> Vec<u8> {
 }
 
 /// Numbers from little-endian bytes, if there are `count`.
-pub fn from_bytes(what: &str, bytes: &[u8], count: usize) -> Result<Vec<f32>, Error> {
+pub fn from_bytes(what: &'static str, bytes: &[u8], count: usize) -> Result<Vec<f32>, TrainError> {
     if bytes.len() != count * 4 {
-        return Err(Error::Unfit(format!(
-            "read {what}: {} bytes where {count} numbers are wanted",
-            bytes.len()
-        )));
+        return Err(TrainError::WrongLength { what, bytes: bytes.len(), count });
     }
     Ok(bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
@@ -28,7 +25,7 @@ pub fn of(replica: &ReplicaState) -> Vec<u8> {
 }
 
 /// The moments that [`of`] wrote.
-pub fn moments(bytes: &[u8], count: usize) -> Result<Moments, Error> {
+pub fn moments(bytes: &[u8], count: usize) -> Result<Moments, TrainError> {
     let mut first = from_bytes("a replica's moments", bytes, 2 * count)?;
     let second = first.split_off(count);
     Ok(Moments { first, second })

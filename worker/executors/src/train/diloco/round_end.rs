@@ -1,11 +1,15 @@
 //! The end of a round as rank 0 sees it: it gathers, judges, commits, leases what is next, and tells all what
 //! came of it.
 
-use super::judge::{Judge, Judgement};
-use super::wire::{Learnt, Told};
-use super::{Diloco, Global, Kept, MOMENTUM_FILE, STATE_FILE, adopt, state};
+use super::encoding;
+use super::global::{Global, adopt};
+use super::messages::{ReplicaResult, RoundResult};
+use super::policy::{RoundDecision, RoundPolicy};
+use super::state_file::{DilocoState, MOMENTUM_FILE, STATE_FILE};
+use super::training::DilocoTraining;
 use crate::error::Error;
-use crate::train::finish;
+use crate::train::error::TrainError;
+use crate::train::export;
 use crate::train::records::Guard;
 use muster_collective::{Gathering, Outcome};
 use muster_host::durable;
@@ -15,23 +19,23 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Replicas that may be merged, and those that may not.
-struct Parted {
+struct SplitReplicas {
     deltas: Vec<(u32, Int8Delta)>,
     refused: Runs,
 }
 
-impl Diloco<'_> {
+impl DilocoTraining<'_> {
     /// As rank 0: the end of a round that our own replicas bring `own` to.
     pub(super) fn close(
         &mut self,
         global: &mut Global,
-        kept: &mut Kept,
-        judge: &mut Judge,
+        progress: &mut DilocoState,
+        policy: &mut RoundPolicy,
         leases: &[Contribution],
         own: Vec<(u32, Vec<u8>)>,
         until: Instant,
     ) -> Result<Outcome, Error> {
-        let (rounds, turn) = (self.0.setting.rounds, global.turn);
+        let (rounds, turn) = (self.0.spec.rounds, global.turn);
         let rule = Gathering {
             replicas: rounds.replicas as u32,
             min_contributions: rounds.min_contributions as u32,
@@ -39,49 +43,50 @@ impl Diloco<'_> {
         };
         let arrived = self.0.gang.gather(turn, rule, own)?;
         let read = |(replica, bytes): (u32, Vec<u8>)| {
-            Ok((replica, Learnt::from_bytes(&bytes, rounds.inner_steps, global.weights.len())?))
+            Ok((replica, ReplicaResult::from_bytes(&bytes, rounds.inner_steps, global.weights.len())?))
         };
-        let learnt = arrived.into_iter().map(read).collect::<Result<BTreeMap<u32, Learnt>, Error>>()?;
+        let learnt =
+            arrived.into_iter().map(read).collect::<Result<BTreeMap<u32, ReplicaResult>, Error>>()?;
         let first = global.round * rounds.inner_steps;
-        let outcome = match judge.judge(
-            &self.0.setting.guard,
+        let outcome = match policy.decide(
+            &self.0.spec.guard,
             &learnt,
             rounds.least_merged,
             first..first + rounds.inner_steps,
         ) {
-            Judgement::RollBack { why } => {
-                self.count(judge, first, &why)?;
-                let told = Told { rolled_back: true, refused: Runs::default() };
-                let outcome = told.outcome(Vec::new(), &[])?;
-                adopt(global, &outcome, &told, leases, &[])?;
+            RoundDecision::RollBack { why } => {
+                self.count(policy, first, &why)?;
+                let result = RoundResult { rolled_back: true, refused: Runs::default() };
+                let outcome = result.outcome(Vec::new(), &[])?;
+                adopt(global, &outcome, &result, leases, &[])?;
                 self.guard("rollback", first, why, leases)?;
                 outcome
             }
-            Judgement::Merge { refused, why, points } => {
-                kept.refusal = None;
+            RoundDecision::Merge { refused, why, points } => {
+                progress.refusal = None;
                 if !refused.is_empty() {
-                    self.count(judge, first, &why)?;
+                    self.count(policy, first, &why)?;
                     let theirs: Vec<Contribution> =
                         leases.iter().filter(|lease| refused.contains(&lease.replica)).cloned().collect();
-                    kept.refusal = Some(decision("refuse", first, why, &theirs)?);
+                    progress.refusal = Some(decision("refuse", first, why, &theirs)?);
                 }
                 let loss = points.last().map_or(f64::NAN, |point| point.loss);
-                judge.remember(points);
+                policy.remember(points);
                 let refused =
                     Runs::of(refused.into_iter().map(|replica| u64::from(replica)..u64::from(replica) + 1))
                         .unwrap_or_default();
                 let deltas = learnt.into_iter().filter_map(|(replica, learnt)| match learnt {
-                    Learnt::Delta { state, delta, .. } => {
-                        kept.states.insert(replica, state);
+                    ReplicaResult::Delta { state, delta, .. } => {
+                        progress.states.insert(replica, state);
                         Some((replica, delta))
                     }
-                    Learnt::Wrong(_) => None,
+                    ReplicaResult::Failed(_) => None,
                 });
-                let parted = Parted { deltas: deltas.collect(), refused };
-                self.merge(global, kept, parted, leases, (judge.history(), loss))?
+                let split = SplitReplicas { deltas: deltas.collect(), refused };
+                self.merge(global, progress, split, leases, (policy.history(), loss))?
             }
         };
-        if global.round < self.0.setting.train.steps / rounds.inner_steps {
+        if global.round < self.0.spec.train.steps / rounds.inner_steps {
             self.lease(global)?;
         }
         self.0.gang.publish(turn, &outcome)?;
@@ -92,31 +97,31 @@ impl Diloco<'_> {
     fn merge(
         &mut self,
         global: &mut Global,
-        kept: &mut Kept,
-        parted: Parted,
+        progress: &mut DilocoState,
+        split: SplitReplicas,
         leases: &[Contribution],
         (history, loss): (&[LossPoint], f64),
     ) -> Result<Outcome, Error> {
-        let Parted { deltas, refused } = parted;
+        let SplitReplicas { deltas, refused } = split;
         let (number, epoch) = (global.round, u64::from(self.0.attempt.launch.attempt.epoch));
-        let base = durable::hash(&state::to_bytes(&global.weights));
+        let base = durable::hash(&encoding::to_bytes(&global.weights));
         let samples: Vec<Runs> = leases.iter().map(|lease| lease.samples.clone()).collect();
         let hashes: Vec<(u32, String)> =
             deltas.iter().map(|(replica, delta)| (*replica, delta.hash())).collect();
         let mean = mean_delta(global.weights.len(), &deltas)?;
         let commit = RoundPlan { round: number, epoch, base, leases: samples }
-            .commit(&hashes, durable::hash(&state::to_bytes(&mean)))?;
-        let told = Told { rolled_back: false, refused };
-        let outcome = told.outcome(deltas.iter().map(|(replica, _)| *replica).collect(), &mean)?;
-        adopt(global, &outcome, &told, leases, &mean)?;
-        kept.deal = global.deal.clone();
-        self.keep(global, kept, commit, history, loss)?;
+            .commit(&hashes, durable::hash(&encoding::to_bytes(&mean)))?;
+        let result = RoundResult { rolled_back: false, refused };
+        let outcome = result.outcome(deltas.iter().map(|(replica, _)| *replica).collect(), &mean)?;
+        adopt(global, &outcome, &result, leases, &mean)?;
+        progress.allocator = global.allocator.clone();
+        self.keep(global, progress, commit, history, loss)?;
         if deltas.len() < leases.len()
-            && let Some(journal) = &mut self.0.journal
+            && let Some(log) = &mut self.0.log
         {
             // What goes back is still held by this round's lease, until its commit is in the log.
-            journal.settle(self.0.attempt)?;
-            self.tell_refusal(kept)?;
+            log.flush(self.0.attempt)?;
+            self.tell_refusal(progress)?;
         }
         Ok(outcome)
     }
@@ -126,66 +131,64 @@ impl Diloco<'_> {
     fn keep(
         &mut self,
         global: &Global,
-        kept: &Kept,
+        progress: &DilocoState,
         commit: RoundCommit,
         history: &[LossPoint],
         loss: f64,
     ) -> Result<(), Error> {
-        self.stand_at(global, kept.states.get(&0).copied())?;
-        let Some(journal) = &mut self.0.journal else { return Ok(()) };
-        journal.settle(self.0.attempt)?;
-        let parent = journal.resume().round.as_ref().map(|round| round.checkpoint.to_string());
-        let about = serde_json::to_vec(kept).map_err(|e| Error::Unfit(format!("write {STATE_FILE}: {e}")))?;
+        self.restore(global, progress.states.get(&0).copied())?;
+        let Some(log) = &mut self.0.log else { return Ok(()) };
+        log.flush(self.0.attempt)?;
+        let parent = log.resume().round.as_ref().map(|round| round.checkpoint.to_string());
+        let about =
+            serde_json::to_vec(progress).map_err(|source| TrainError::Encode { what: STATE_FILE, source })?;
         // The trainer's own last loss is that of whichever replica this rank had last.
         let snapshot = self.0.trainer.snapshot(parent)?.with_loss(loss);
-        let snapshot = snapshot.with(finish::beside(self.0.setting, self.0.source, &self.0.trainer)?);
+        let snapshot = snapshot.with(export::extra_files(self.0.spec, self.0.factory, &self.0.trainer)?);
         let files = [
             (STATE_FILE.to_owned(), about),
-            (MOMENTUM_FILE.to_owned(), state::to_bytes(global.outer.momentum())),
+            (MOMENTUM_FILE.to_owned(), encoding::to_bytes(global.outer.momentum())),
         ];
-        journal.keep(
+        log.commit_round(
             self.0.attempt,
             snapshot.with(files),
             commit,
             history,
             loss,
-            kept.states.values().copied().collect(),
+            progress.states.values().copied().collect(),
         )
     }
 
     /// Something went wrong in a round: that may not happen too often.
-    fn count(&self, judge: &mut Judge, step: u64, why: &str) -> Result<(), Error> {
-        judge.times += 1;
-        let times = self.0.setting.guard_max;
-        if judge.times > times {
-            return Err(Error::Unfit(format!(
-                "go on at step {step}: {why}; the guard may go back {times} times (`guard_max`)"
-            )));
+    fn count(&self, policy: &mut RoundPolicy, step: u64, why: &str) -> Result<(), TrainError> {
+        policy.times += 1;
+        let times = self.0.spec.guard_max;
+        if policy.times > times {
+            return Err(TrainError::GuardExhausted { step, why: why.to_owned(), times });
         }
         Ok(())
     }
 
     /// Says what is left out, after the round before is in the log.
     fn guard(&mut self, what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<(), Error> {
-        let Some(journal) = &mut self.0.journal else { return Ok(()) };
-        journal.settle(self.0.attempt)?;
-        journal.guard(self.0.attempt, decision(what, step, why, leases)?)
+        let Some(log) = &mut self.0.log else { return Ok(()) };
+        log.flush(self.0.attempt)?;
+        log.record_guard(self.0.attempt, decision(what, step, why, leases)?)
     }
 
     /// Says whom the last committed round has refused, if that was not said yet.
-    pub(super) fn tell_refusal(&mut self, kept: &Kept) -> Result<(), Error> {
-        let (Some(journal), Some(refusal)) = (&mut self.0.journal, &kept.refusal) else { return Ok(()) };
-        if journal.resume().guards.iter().any(|guard| guard.skipped == refusal.skipped) {
+    pub(super) fn tell_refusal(&mut self, progress: &DilocoState) -> Result<(), Error> {
+        let (Some(log), Some(refusal)) = (&mut self.0.log, &progress.refusal) else { return Ok(()) };
+        if log.resume().guards.iter().any(|guard| guard.skipped == refusal.skipped) {
             return Ok(());
         }
-        journal.guard(self.0.attempt, refusal.clone())
+        log.record_guard(self.0.attempt, refusal.clone())
     }
 }
 
 /// That the samples of these leases are left out, in a round that began at `step`.
-fn decision(what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<Guard, Error> {
+fn decision(what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<Guard, TrainError> {
     let skipped = Runs::of(leases.iter().flat_map(|lease| lease.samples.ranges()));
-    let skipped = skipped
-        .ok_or_else(|| Error::Unfit(format!("leave out the samples of step {step}: some come twice")))?;
+    let skipped = skipped.ok_or(TrainError::LeftOutTwice { step })?;
     Ok(Guard { decision: what.to_owned(), step, why, skipped, back_to: step })
 }

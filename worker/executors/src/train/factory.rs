@@ -1,12 +1,17 @@
 //! A trainer at step 0: the base, what is trained on it, and the samples.
 
-use super::setting::{Learning, Setting, shape};
-use crate::attempt::Attempt;
+use super::error::TrainError;
+use super::params::TrainParams;
+use super::spec::{Learning, TrainSpec, shape};
+use super::stream;
 use crate::error::Error;
+use crate::launch::compute;
 use crate::model::{
-    Model, Place, SPECIAL_TOKENS, TOKENIZER, corpus, named_data_set, tokenizer, tokenizer_of,
+    Model, SPECIAL_TOKENS, TOKENIZER, corpus, named_data_set, tokenizer, tokenizer_of, trained_by,
 };
-use crate::wire::DataSet;
+use crate::outputs::DataSet;
+use crate::place::ModelPlace;
+use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
 use muster_collective::loader::Stream;
 use muster_data::tokenizer::Tokenizer;
@@ -19,14 +24,15 @@ use muster_llm::peft::{self, MethodConfig};
 use muster_llm::train::{Corpus, Dataset, PackedSequences, PreferencePairs, TextWindows, Trainer};
 use muster_protocol::ids::Digest;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// What trainers of one attempt are made of, as often as one goes back to the start.
-pub struct Source {
-    setting: Setting,
-    base: Base,
+pub struct TrainerFactory {
+    spec: TrainSpec,
+    base: BaseModel,
     tokenizer: Tokenizer,
     data: Digest,
-    feed: Feed,
+    samples: SampleSource,
     compute: Compute,
     device: Device,
     artifacts: Artifacts,
@@ -37,7 +43,7 @@ pub struct Source {
 }
 
 /// Where samples come from.
-enum Feed {
+enum SampleSource {
     /// All of the data, in memory.
     Corpus(Arc<Corpus>),
     /// Loaders, once they were found.
@@ -45,36 +51,40 @@ enum Feed {
 }
 
 /// Where the weights come from.
-enum Base {
+enum BaseModel {
     Scratch(ModelConfig),
-    Model(Place),
+    Model(ModelPlace),
 }
 
-impl Source {
+impl TrainerFactory {
     /// Looks up what the parameters name.
-    pub fn find(attempt: &mut Attempt, setting: &Setting) -> Result<Source, Error> {
-        let (hash, data) = named_data_set(attempt)?;
+    pub fn find(
+        attempt: &mut Attempt,
+        params: &TrainParams,
+        spec: &TrainSpec,
+    ) -> Result<TrainerFactory, Error> {
+        let (hash, data) = named_data_set(attempt, &params.manifest_stage)?;
         let tokenizer = tokenizer(&attempt.artifacts, &data)?;
-        let base = find_base(attempt, &data, &tokenizer)?;
-        let here = setting.loader_stage.is_empty();
-        let feed = if here {
-            Feed::Corpus(Arc::new(corpus(&attempt.artifacts, &data.train)?))
+        let base = find_base(attempt, params, &data, &tokenizer)?;
+        let here = spec.loader_stage.is_empty();
+        let samples = if here {
+            SampleSource::Corpus(Arc::new(corpus(&attempt.artifacts, &data.train)?))
         } else {
-            Feed::Loaders(None)
+            SampleSource::Loaders(None)
         };
         let place = if attempt.launch.request.gpus > 0 { "cuda:0" } else { "cpu" };
-        let device = device::open(place).map_err(Error::Unfit)?;
+        let device = device::open(place).map_err(TrainError::Device)?;
         let request = &attempt.launch.request;
-        // Nothing was said: nothing is known. On a GPU its own memory counts, and its driver speaks.
+        // Without a request nothing is known. On a GPU its own memory counts, as its driver says.
         let memory =
             (request.gpus == 0 && request.memory_mib > 0).then(|| u64::from(request.memory_mib) << 20);
-        let (setting, compute, artifacts) = (setting.clone(), attempt.compute()?, attempt.artifacts.clone());
-        Ok(Source {
-            setting,
+        let (spec, compute, artifacts) = (spec.clone(), compute(attempt)?, attempt.artifacts.clone());
+        Ok(TrainerFactory {
+            spec,
             base,
             tokenizer,
             data: hash,
-            feed,
+            samples,
             compute,
             device,
             artifacts,
@@ -84,59 +94,59 @@ impl Source {
     }
 
     /// Finds the loaders, if samples come from some.
-    pub fn open(&mut self, attempt: &mut Attempt) -> Result<(), Error> {
-        if let Feed::Loaders(stream) = &mut self.feed {
-            *stream = Some(Arc::new(super::feed::open(attempt, &self.setting, self.data)?));
+    pub fn open(&mut self, attempt: &mut Attempt, outage: Duration) -> Result<(), Error> {
+        if let SampleSource::Loaders(stream) = &mut self.samples {
+            *stream = Some(Arc::new(stream::open(attempt, &self.spec, self.data, outage)?));
         }
         Ok(())
     }
 
     /// A trainer at step 0.
     pub fn trainer(&self) -> Result<Trainer, Error> {
-        let setting = &self.setting;
+        let spec = &self.spec;
         let (config, weights, begun) = match &self.base {
-            Base::Scratch(config) => (config.clone(), initial(config, setting.train.seed), None),
-            Base::Model(place) => {
+            BaseModel::Scratch(config) => (config.clone(), initial(config, spec.train.seed), None),
+            BaseModel::Model(place) => {
                 let Model { config, weights, adapter, base } = Model::load(&self.artifacts, place)?;
                 if let Some(adapter) = &adapter {
-                    goes_on(&setting.method, adapter, place)?;
+                    goes_on(&spec.method, adapter, place)?;
                 }
                 // What goes on from an adapter has the same base.
                 self.name.get_or_init(|| base.to_string());
                 (config, weights, adapter)
             }
         };
-        let context = setting.context;
+        let context = spec.context;
         // Rows that nothing has learnt yet are no part of what answers are preferred against, as if the
         // adapter were off; an addition that begins at zero changes nothing anyhow.
-        let fresh = begun.is_none() && before(&setting.method).is_some();
-        let reference = match setting.learning {
+        let fresh = begun.is_none() && before(&spec.method).is_some();
+        let reference = match spec.learning {
             Learning::Preferences if fresh => {
                 Some(self.build(config.clone(), weights.clone(), &MethodConfig::default())?)
             }
             Learning::Preferences | Learning::Text { .. } | Learning::Conversations(_) => None,
         };
-        let model = self.build(config, weights, &setting.method)?;
+        let model = self.build(config, weights, &spec.method)?;
         if let Some(adapter) = begun {
             model.store().set(&adapter.flat())?;
         }
-        let prompt = matches!(setting.method, MethodConfig::Prompt(_));
-        let samples: Arc<dyn Dataset> = match (&self.feed, setting.learning) {
-            (Feed::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Dataset>,
-            (Feed::Loaders(None), _) => {
-                return Err(Error::Unfit("make a trainer before its loaders were found".to_owned()));
+        let prompt = matches!(spec.method, MethodConfig::Prompt(_));
+        let samples: Arc<dyn Dataset> = match (&self.samples, spec.learning) {
+            (SampleSource::Loaders(Some(stream)), _) => Arc::clone(stream) as Arc<dyn Dataset>,
+            (SampleSource::Loaders(None), _) => {
+                return Err(TrainError::LoadersNotOpen.into());
             }
-            (Feed::Corpus(corpus), Learning::Text { cut }) => {
+            (SampleSource::Corpus(corpus), Learning::Text { cut }) => {
                 Arc::new(TextWindows::new(Arc::clone(corpus), context, cut)?)
             }
             // A learnt prompt stands before a window, and so before its first sequence only.
-            (Feed::Corpus(corpus), Learning::Conversations(too_long)) if prompt => {
+            (SampleSource::Corpus(corpus), Learning::Conversations(too_long)) if prompt => {
                 Arc::new(PackedSequences::alone(Arc::clone(corpus), context, 0, too_long)?)
             }
-            (Feed::Corpus(corpus), Learning::Conversations(too_long)) => {
+            (SampleSource::Corpus(corpus), Learning::Conversations(too_long)) => {
                 Arc::new(PackedSequences::new(Arc::clone(corpus), context, 0, too_long)?)
             }
-            (Feed::Corpus(corpus), Learning::Preferences) => Arc::new(PreferencePairs::against(
+            (SampleSource::Corpus(corpus), Learning::Preferences) => Arc::new(PreferencePairs::against(
                 Arc::clone(corpus),
                 context,
                 reference.as_ref().unwrap_or(&model),
@@ -144,19 +154,19 @@ impl Source {
             )?),
         };
         drop(reference);
-        Ok(Trainer::within(setting.train.clone(), model, samples, self.compute.clone(), self.memory)?)
+        Ok(Trainer::within(spec.train.clone(), model, samples, self.compute.clone(), self.memory)?)
     }
 
     fn build(&self, config: ModelConfig, weights: Vec<f32>, method: &MethodConfig) -> Result<Decoder, Error> {
-        let train = &self.setting.train;
+        let train = &self.spec.train;
         Ok(peft::build(config, weights, method, train.precision, &self.device, train.seed)?)
     }
 
     /// What an adapter says of its base.
     pub fn base_name(&self) -> String {
         match &self.base {
-            Base::Scratch(_) => String::new(),
-            Base::Model(place) => self.name.get().cloned().unwrap_or_else(|| place.to_string()),
+            BaseModel::Scratch(_) => String::new(),
+            BaseModel::Model(place) => self.name.get().cloned().unwrap_or_else(|| place.to_string()),
         }
     }
 
@@ -180,26 +190,26 @@ fn before(method: &MethodConfig) -> Option<(&'static str, usize)> {
 }
 
 /// What stands before each sequence can't be merged into weights: only the same method goes on from it.
-fn goes_on(method: &MethodConfig, from: &Adapter, place: &Place) -> Result<(), Error> {
+fn goes_on(method: &MethodConfig, from: &Adapter, place: &ModelPlace) -> Result<(), TrainError> {
     match (before(method), before(&from.method)) {
         (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
-        (_, Some((name, rows))) => Err(Error::Unfit(format!(
-            "go on from {place}: it is a model with a {name} of {rows}, which no weight can take in; only `method` = {name} with \
-             `virtual_tokens` = {rows} goes on from it"
-        ))),
+        (_, Some((method, rows))) => Err(TrainError::OtherRows { place: place.clone(), method, rows }),
         (_, None) => Ok(()),
     }
 }
 
-fn find_base(attempt: &mut Attempt, data: &DataSet, tokenizer: &Tokenizer) -> Result<Base, Error> {
-    let (base, stage) =
-        (attempt.params.text("base").to_owned(), attempt.params.text("base_stage").to_owned());
-    let place = if !stage.is_empty() {
-        Place::trained_by(attempt, &stage)?.1
-    } else if !base.is_empty() {
-        Place::named(&base)?
+fn find_base(
+    attempt: &mut Attempt,
+    params: &TrainParams,
+    data: &DataSet,
+    tokenizer: &Tokenizer,
+) -> Result<BaseModel, Error> {
+    let place = if !params.base_stage.is_empty() {
+        trained_by(attempt, &params.base_stage)?.1
+    } else if !params.base.is_empty() {
+        ModelPlace::named(&params.base)?
     } else {
-        return Ok(Base::Scratch(shape(&attempt.params, data.manifest.vocab_size as usize)));
+        return Ok(BaseModel::Scratch(shape(params, data.manifest.vocab_size as usize)));
     };
     match tokenizer_of(&attempt.artifacts, &place) {
         Ok(Some(theirs)) => tokenizer.check_tokens(&theirs)?,
@@ -210,5 +220,5 @@ fn find_base(attempt: &mut Attempt, data: &DataSet, tokenizer: &Tokenizer) -> Re
             "the tokenizer of {place} can't be compared with that of the data: failed to {error}"
         )),
     }
-    Ok(Base::Model(place))
+    Ok(BaseModel::Model(place))
 }

@@ -1,0 +1,79 @@
+//! What can be wrong with a training.
+
+use crate::place::ModelPlace;
+use muster_llm::train;
+use muster_protocol::ids::Digest;
+use std::io;
+use std::ops::Range;
+
+/// A training can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    #[error("train with `mode` = single as {world} tasks: it is for one; sync and diloco are for more")]
+    SingleOfMany { world: u32 },
+    #[error("share `{key}` = {count} among {world} ranks: each needs one")]
+    TooFewShares { key: &'static str, count: usize, world: u32 },
+    #[error("find the other ranks: a stage of more than one trainer must say `gang = true`")]
+    NoGang,
+    #[error("use the device: {0}")]
+    Device(String),
+    #[error("find the loaders: stage `{stage}` has no task")]
+    NoLoaders { stage: String },
+    #[error(
+        "stream preferences: their reference is the model's, which loaders don't have; leave `loader_stage` out"
+    )]
+    StreamedPreferences,
+    #[error("make a trainer before its loaders were found")]
+    LoadersNotOpen,
+    #[error(
+        "go on from {place}: it is a model with a {method} of {rows}, which no weight can take in; only `method` = {method} \
+         with `virtual_tokens` = {rows} goes on from it"
+    )]
+    OtherRows { place: ModelPlace, method: &'static str, rows: usize },
+    #[error(
+        "compute {samples} samples of {tokens} positions together: {source}; {hint} or `gradient_checkpointing` would \
+         need less"
+    )]
+    TooLittleMemory { samples: u64, tokens: usize, source: train::Error, hint: &'static str },
+    #[error("read the gradients of a device: {0}")]
+    ReadDevice(String),
+    #[error("go on at step {step}: {why}; the guard may go back {times} times (`guard_max`)")]
+    GuardExhausted { step: u64, why: String, times: u64 },
+    #[error("end the training: it has left no checkpoint")]
+    NoCheckpoint,
+
+    #[error("understand where rank 0 goes on: {0}")]
+    Resume(serde_json::Error),
+    #[error("understand which checkpoint rank 0 names")]
+    CheckpointName,
+    #[error("read a rank's speed: it sent {bytes} bytes")]
+    Speed { bytes: usize },
+    #[error("find the share of rank {rank}")]
+    NoShare { rank: usize },
+
+    #[error("read the record `{key}` {seq} of an earlier attempt: {source}")]
+    UnreadableRecord { key: String, seq: u64, source: serde_json::Error },
+    #[error("write {what} as JSON: {source}")]
+    Encode { what: &'static str, source: serde_json::Error },
+    #[error("lease {samples:?}: some come twice")]
+    LeasedTwice { samples: Vec<Range<u64>> },
+    #[error("start a thread to {task}: {source}")]
+    Thread { task: &'static str, source: io::Error },
+
+    #[error("go on from {checkpoint}: it has no file {file}, so it is not a checkpoint of `mode` = diloco")]
+    NotDiloco { checkpoint: Digest, file: &'static str },
+    #[error("read {file}: {source}")]
+    Decode { file: &'static str, source: serde_json::Error },
+    #[error("read {what}: {bytes} bytes where {count} numbers are wanted")]
+    WrongLength { what: &'static str, bytes: usize, count: usize },
+    #[error(
+        "read what a replica has learnt: {losses} losses and {numbers} numbers, of {steps} steps and {parameters} weights"
+    )]
+    OtherReplica { losses: usize, numbers: usize, steps: u64, parameters: usize },
+    #[error("sum the microbatches of a replica: some are missing")]
+    MissingMicrobatches,
+    #[error("leave out the samples of step {step}: some come twice")]
+    LeftOutTwice { step: u64 },
+    #[error("end the rounds: this rank holds the weights {ours}, and rank 0 others")]
+    WeightsDiffer { ours: String },
+}
