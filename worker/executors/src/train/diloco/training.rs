@@ -4,7 +4,7 @@ use super::encoding;
 use super::global::Global;
 use crate::error::Error;
 use crate::train::rank::Rank;
-use muster_llm::train::State;
+use muster_llm::train::TrainState;
 use muster_llm::train::adamw::Moments;
 use muster_protocol::ids::Digest;
 
