@@ -27,5 +27,6 @@ pub mod spec;
 pub mod subjects;
 mod tagged;
 pub mod time;
+pub mod training;
 pub mod view;
 pub mod worker;

@@ -4,8 +4,8 @@ use muster_protocol::event::Event;
 use muster_protocol::ids::{AttemptId, JobId, WorkerId};
 use muster_protocol::outcome::{Outcome, Terminal};
 use muster_protocol::spec::{JobSpec, Work};
+use muster_protocol::training::{self, CheckpointRecord, MetricsRecord, ResumeRecord};
 use muster_protocol::view::EventView;
-use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -22,31 +22,6 @@ pub fn tasks_of(spec: &JobSpec, executor: &str) -> Option<Range<u32>> {
     None
 }
 
-/// A `train` record.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Metrics {
-    pub step: u64,
-    /// Mean, in nats per token.
-    pub loss: f64,
-    #[serde(default)]
-    pub tokens_per_s: f64,
-}
-
-/// A `resume` record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Resume {
-    pub formation: u32,
-    /// The step of the checkpoint.
-    pub step: u64,
-    /// The step that the formation before had reached.
-    pub reached: u64,
-}
-
-#[derive(Deserialize)]
-struct Step {
-    step: u64,
-}
-
 #[derive(Debug, Default)]
 pub struct Observed {
     pub job: JobId,
@@ -55,11 +30,11 @@ pub struct Observed {
     /// Task indices of the stage that reads the input.
     pub readers: Range<u32>,
     /// In the order of the log.
-    pub metrics: Vec<Metrics>,
+    pub metrics: Vec<MetricsRecord>,
     /// Steps.
     pub checkpoints: Vec<u64>,
     /// Starts of the training, one per formation of the gang.
-    pub resumes: Vec<Resume>,
+    pub resumes: Vec<ResumeRecord>,
     /// Running attempts of the job.
     pub running: BTreeSet<AttemptId>,
     /// Attempts of the job that ended as `lost`.
@@ -137,12 +112,13 @@ impl Observed {
 
     fn record(&mut self, key: &str, body: &str) {
         match key {
-            "train" => self.metrics.extend(serde_json::from_str::<Metrics>(body)),
-            "checkpoint" => {
-                self.checkpoints.extend(serde_json::from_str::<Step>(body).map(|record| record.step))
+            training::METRICS => self.metrics.extend(serde_json::from_str::<MetricsRecord>(body)),
+            training::CHECKPOINT => {
+                let record = serde_json::from_str::<CheckpointRecord>(body);
+                self.checkpoints.extend(record.map(|record| record.step));
             }
-            "resume" => self.resumes.extend(serde_json::from_str::<Resume>(body)),
-            key if key.starts_with("call/") => self.calls += 1,
+            training::RESUME => self.resumes.extend(serde_json::from_str::<ResumeRecord>(body)),
+            key if key.starts_with(training::CALL_PREFIX) => self.calls += 1,
             _ => {}
         }
     }
@@ -170,7 +146,7 @@ impl Observed {
         self.checkpoints.last().copied().unwrap_or(0)
     }
 
-    /// Metrics reported after the last checkpoint.
+    /// MetricsRecord reported after the last checkpoint.
     pub fn records_since_checkpoint(&self) -> usize {
         let last = self.last_checkpoint();
         self.metrics.iter().filter(|metrics| metrics.step > last).count()

@@ -51,7 +51,9 @@ pub fn parameters(spec: &JobSpec, style: Style) -> String {
     for stage in &spec.stages {
         let Work::Builtin(builtin) = &stage.work else { continue };
         // A job file was checked before; a job that another program wrote may have anything here.
-        let Ok(values) = muster_executors::check(&builtin.executor, &spec.params, &builtin.params) else { continue };
+        let Ok(values) = muster_executors::check(&builtin.executor, &spec.params, &builtin.params) else {
+            continue;
+        };
         for (key, value, source) in values.iter() {
             any = true;
             let (value, source) = (short(&value.to_string(), WORK_CHARS_MAX), source.to_string());

@@ -7,75 +7,22 @@ use super::time;
 use muster_protocol::event::Event;
 use muster_protocol::spec::{JobSpec, Work};
 use muster_protocol::time::LogMs;
+use muster_protocol::training::{
+    self, CheckpointRecord, GuardRecord, MetricsRecord, ResumeRecord, RoundRecord, SharesRecord,
+};
 use muster_protocol::view::EventView;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use std::ops::Range;
 
 const BAR_CHARS: u64 = 20;
 const TEXT_CHARS_MAX: usize = 160;
-
-/// A `train` record. Fields that an older program did not write are 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Metrics {
-    /// Steps done.
-    pub step: u64,
-    /// Steps of the whole run.
-    pub steps: u64,
-    /// The mean loss, in nats per token.
-    pub loss: f64,
-    /// Learning rate.
-    pub lr: f64,
-    /// Norm of the gradient.
-    pub grad_norm: f64,
-    /// Tokens per second, over all ranks.
-    pub tokens_per_s: f64,
-    /// Resident memory of rank 0, in MiB.
-    pub rss_mib: f64,
-    /// The part of the time that was spent waiting for data.
-    pub data_wait: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-struct Other {
-    step: u64,
-    steps: u64,
-    reached: u64,
-    formation: u32,
-    bytes: u64,
-    round: u64,
-    decision: String,
-    why: String,
-    skipped: String,
-    replicas: String,
-}
-
-impl Default for Other {
-    fn default() -> Self {
-        let none = String::new;
-        let (decision, why, skipped, replicas) = (none(), none(), none(), none());
-        Other {
-            step: 0,
-            steps: 0,
-            reached: 0,
-            formation: 0,
-            bytes: 0,
-            round: 0,
-            decision,
-            why,
-            skipped,
-            replicas,
-        }
-    }
-}
 
 #[derive(Debug)]
 struct TrainingStage {
     name: String,
     tasks: Range<u32>,
     steps: u64,
-    last: Option<Metrics>,
+    last: Option<MetricsRecord>,
     /// The step and the log time at which this formation of the gang began.
     since: Option<(u64, LogMs)>,
     left_ms: Option<u64>,
@@ -131,39 +78,44 @@ impl TrainingView {
 
 impl TrainingStage {
     fn take(&mut self, key: &str, body: &str, now: LogMs) -> Option<String> {
-        if key == "train" {
-            let metrics: Metrics = serde_json::from_str(body).ok()?;
-            self.steps = self.steps.max(metrics.steps);
-            let (from, began) = *self.since.get_or_insert((metrics.step, now));
-            let (done, took) = (metrics.step.saturating_sub(from), now.0.saturating_sub(began.0));
-            let left = self.steps.saturating_sub(metrics.step);
-            self.left_ms =
-                (done > 0).then(|| (u128::from(left) * u128::from(took) / u128::from(done)) as u64);
-            self.last = Some(metrics);
-            return Some(format!(
-                "step {}{} {}",
-                metrics.step,
-                self.bar(metrics.step),
-                self.figures(&metrics)
-            ));
-        }
-        let other: Other = serde_json::from_str(body).ok()?;
         match key {
-            "checkpoint" => Some(format!("checkpoint at step {}, {}", other.step, bytes(other.bytes))),
-            "resume" => {
-                self.steps = self.steps.max(other.steps);
-                self.since = Some((other.step, now));
-                self.left_ms = None;
-                let again = other.reached.saturating_sub(other.step);
-                let again = if again > 0 { format!("; {again} steps are done again") } else { String::new() };
-                Some(format!("formation {} begins at step {}{again}", other.formation, other.step))
+            training::METRICS => {
+                let metrics: MetricsRecord = read(body)?;
+                self.steps = self.steps.max(metrics.steps);
+                let (from, began) = *self.since.get_or_insert((metrics.step, now));
+                let (done, took) = (metrics.step.saturating_sub(from), now.0.saturating_sub(began.0));
+                let left = self.steps.saturating_sub(metrics.step);
+                self.left_ms =
+                    (done > 0).then(|| (u128::from(left) * u128::from(took) / u128::from(done)) as u64);
+                self.last = Some(metrics);
+                let (bar, figures) = (self.bar(metrics.step), self.figures(&metrics));
+                Some(format!("step {}{bar} {figures}", metrics.step))
             }
-            key if key.starts_with("guard/") => Some(format!(
-                "guard: {} at step {}: {}; skips {}",
-                other.decision, other.step, other.why, other.skipped
-            )),
-            "round" => Some(format!("round {} is committed", other.round)),
-            "shares" => Some(format!("ranks hold {} replicas", other.replicas)),
+            training::CHECKPOINT => {
+                let checkpoint: CheckpointRecord = read(body)?;
+                Some(format!("checkpoint at step {}, {}", checkpoint.step, bytes(checkpoint.bytes)))
+            }
+            training::RESUME => {
+                let ResumeRecord { formation, step, reached, steps, .. } = read(body)?;
+                self.steps = self.steps.max(steps);
+                self.since = Some((step, now));
+                self.left_ms = None;
+                let again = reached.saturating_sub(step);
+                let again = if again > 0 { format!("; {again} steps are done again") } else { String::new() };
+                Some(format!("formation {formation} begins at step {step}{again}"))
+            }
+            training::ROUND => {
+                let round: RoundRecord = read(body)?;
+                Some(format!("round {} is committed", round.round))
+            }
+            training::SHARES => {
+                let shares: SharesRecord = read(body)?;
+                Some(format!("ranks hold {} replicas", shares.replicas))
+            }
+            key if key.starts_with(training::GUARD_PREFIX) => {
+                let GuardRecord::<String> { decision, step, why, skipped, .. } = read(body)?;
+                Some(format!("guard: {decision} at step {step}: {why}; skips {skipped}"))
+            }
             _ => None,
         }
     }
@@ -177,7 +129,7 @@ impl TrainingStage {
         format!("/{} [{}{}]", self.steps, "#".repeat(full), "-".repeat(BAR_CHARS as usize - full))
     }
 
-    fn figures(&self, metrics: &Metrics) -> String {
+    fn figures(&self, metrics: &MetricsRecord) -> String {
         let mut text = format!(
             "loss {:.4}, lr {:.2e}, |g| {:.3}, {:.0} tokens/s",
             metrics.loss, metrics.lr, metrics.grad_norm, metrics.tokens_per_s
@@ -194,6 +146,11 @@ impl TrainingStage {
         }
         text
     }
+}
+
+/// The body of a record; `None` if it is of another kind.
+fn read<T: DeserializeOwned>(body: &str) -> Option<T> {
+    serde_json::from_str(body).ok()
 }
 
 fn bytes(bytes: u64) -> String {

@@ -12,6 +12,7 @@ use muster_llm::eval::{Evaluation, MeasuredTokens, evaluate};
 use muster_llm::generate::{Completion, Generator, Sampling};
 use muster_llm::train::Corpus;
 use muster_protocol::ids::Digest;
+use muster_protocol::training::EVAL;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -165,7 +166,7 @@ pub fn run(attempt: &mut Attempt, params: &EvalParams) -> Result<(), Error> {
         sample: first.map(|sample| shown(&sample.completion.text)).unwrap_or_default(),
         reference: first.and_then(|sample| sample.reference.as_deref().map(shown)),
     };
-    attempt.record("eval", 1, report, &evaluation, true)?;
+    attempt.record(EVAL, 1, report, &evaluation, true)?;
     Ok(attempt.output(&output)?)
 }
 

@@ -15,6 +15,7 @@ use muster_data::tokenizer::Tokenizer;
 use muster_host::compute::Compute;
 use muster_llm::generate::{Completion, Generator, Sampling};
 use muster_protocol::ids::Digest;
+use muster_protocol::training::CALL_PREFIX;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -166,12 +167,12 @@ pub fn run(attempt: &mut Attempt, params: &CompleteParams) -> Result<(), Error> 
 
 /// The calls that earlier attempts at this task finished, with their answers.
 fn finished(attempt: &mut Attempt) -> Result<BTreeMap<String, Digest>, Error> {
-    let records = attempt.progress(attempt.task(), "call/")?;
+    let records = attempt.progress(attempt.task(), CALL_PREFIX)?;
     Ok(records.into_iter().map(|record| (record.key, record.payload_hash)).collect())
 }
 
 fn key(request: &Request<'_>) -> Result<String, AgentError> {
     let text = serde_json::to_vec(request).map_err(AgentError::Request)?;
     let hash = Digest::of(&text).to_string();
-    Ok(format!("call/{}", hash.trim_start_matches("blake3:")))
+    Ok(format!("{CALL_PREFIX}{}", hash.trim_start_matches("blake3:")))
 }

@@ -1,7 +1,7 @@
 //! Checkpoints as artifacts: each file under its hash, and the manifest, whose hash names the checkpoint.
 
 use super::error::TrainError;
-use super::records::{PendingRound, Round, StoredCheckpoint};
+use super::records::{PendingRound, Round, StoredCheckpoint, round_record};
 use crate::error::{Error, is_absent};
 use crate::model::{checkpoint_file, checkpoint_file_hash};
 use crate::place::ModelError;
@@ -68,7 +68,7 @@ impl CheckpointWriter {
             all.into_iter().partition(|one| wanted.contains(&one.about.step));
         pending.account.kept.clone_from(&kept);
         pending.account.gone.clone_from(&gone);
-        let round = Round::of(&pending, self.formation, checkpoint, bytes)?;
+        let round = round_record(&pending, self.formation, checkpoint, bytes)?;
         let account = serde_json::to_vec(&pending.account)
             .map_err(|source| TrainError::Encode { what: "a round's account", source })?;
         Ok(SavedCheckpoint { round, account: artifacts.put(&account)?, bytes, kept, gone })

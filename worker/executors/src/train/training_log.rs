@@ -9,10 +9,7 @@
 use super::checkpoint_writer::{CheckpointWriter, SavedCheckpoint, remove_checkpoints};
 use super::diloco::state_file::state_files;
 use super::error::TrainError;
-use super::records::{
-    Checkpoint, Guard, Lease, Metrics, PastStep, PendingRound, Resume, Round, RoundAccount, Shares, Started,
-    StoredCheckpoint,
-};
+use super::records::{Guard, PastStep, PendingRound, Resume, Round, RoundAccount, StoredCheckpoint};
 use super::spec::TrainSpec;
 use crate::error::Error;
 use crate::launch::formation;
@@ -21,6 +18,9 @@ use muster_llm::diloco::{Contribution, RoundCommit, Runs};
 use muster_llm::train::guard::LossPoint;
 use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport};
 use muster_protocol::ids::Digest;
+use muster_protocol::training::{
+    self, CheckpointRecord, LeaseRecord, MetricsRecord, ResumeRecord, SharesRecord,
+};
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
@@ -29,8 +29,6 @@ use std::time::{Duration, Instant};
 
 /// Steps that a round's account has for the guard.
 pub const HISTORY_STEPS: usize = 64;
-/// Decisions of a guard are under keys of their own, so that a restart sees all of them.
-pub const GUARD: &str = "guard/";
 
 /// What was measured since the last record.
 #[derive(Debug)]
@@ -100,18 +98,18 @@ impl TrainingLog {
             let unreadable =
                 |e| TrainError::UnreadableRecord { key: record.key.clone(), seq: record.seq, source: e };
             match record.key.as_str() {
-                "round" => {
+                training::ROUND => {
                     let round: Round = serde_json::from_str(&record.body).map_err(unreadable)?;
                     let account: RoundAccount = attempt.get_json(record.payload_hash)?;
                     (resume.history, kept, gone) = (account.history, account.kept, account.gone);
                     reached = reached.max(round.step);
                     resume.round = Some(round);
                 }
-                "train" => {
-                    let body: Metrics = serde_json::from_str(&record.body).map_err(unreadable)?;
+                training::METRICS => {
+                    let body: MetricsRecord = serde_json::from_str(&record.body).map_err(unreadable)?;
                     reached = reached.max(body.step);
                 }
-                key if key.starts_with(GUARD) => {
+                key if key.starts_with(training::GUARD_PREFIX) => {
                     resume.guards.push(serde_json::from_str(&record.body).map_err(unreadable)?)
                 }
                 _ => {}
@@ -166,11 +164,11 @@ impl TrainingLog {
     pub fn record_start(&mut self, attempt: &Attempt, step: u64, samples: u64) -> Result<(), Error> {
         let formation = formation(attempt);
         let (reached, steps) = (self.reached, self.steps);
-        let body = Started { formation, step, reached, steps, samples };
+        let body = ResumeRecord { formation, step, reached, steps, samples };
         if reached > step {
             attempt.say(&format!("steps {step} to {reached} are done again"));
         }
-        self.write("resume", &body)?;
+        self.write(training::RESUME, &body)?;
         (self.window, self.started) = (MetricsWindow::new(), Instant::now());
         Ok(())
     }
@@ -212,10 +210,16 @@ impl TrainingLog {
         }
         self.leases.retain(|asked| asked.round < round);
         let began = Instant::now();
-        let number = self.next("lease");
-        let text =
-            json(&Lease { round, formation, samples: samples.clone(), replicas: replicas as u32, each })?;
-        let handle = self.writer.commit("lease", number, Digest::of(text.as_bytes()), text)?;
+        let number = self.next(training::LEASE);
+        let text = json(&LeaseRecord {
+            round,
+            formation,
+            samples: samples.clone(),
+            replicas: replicas as u32,
+            each,
+        })?;
+        let handle =
+            self.writer.commit(training::LEASE, number, Digest::of(text.as_bytes()), text)?;
         self.leases.push_back(RequestedLease { round, samples, handle });
         self.window.spent += began.elapsed();
         Ok(())
@@ -229,8 +233,8 @@ impl TrainingLog {
         counts: &[usize],
     ) -> Result<(), Error> {
         let replicas = counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let body = Shares { formation: formation(attempt), speeds: speeds.to_vec(), replicas };
-        self.write("shares", &body)
+        let body = SharesRecord { formation: formation(attempt), speeds: speeds.to_vec(), replicas };
+        self.write(training::SHARES, &body)
     }
 
     /// The guard has decided.
@@ -239,7 +243,7 @@ impl TrainingLog {
             "guard: {} at step {}: {}; samples {} are left out",
             guard.decision, guard.step, guard.why, guard.skipped
         ));
-        let key = format!("{GUARD}{:04}", self.resume.guards.len());
+        let key = format!("{}{:04}", training::GUARD_PREFIX, self.resume.guards.len());
         self.write(&key, &guard)?;
         self.resume.guards.push(guard);
         Ok(())
@@ -264,7 +268,7 @@ impl TrainingLog {
             return Ok(());
         }
         let took = window.since.elapsed().as_secs_f64().max(1e-9);
-        let body = Metrics {
+        let body = MetricsRecord {
             step,
             steps: self.steps,
             loss: rounded(window.loss_sum / window.steps as f64),
@@ -287,7 +291,7 @@ impl TrainingLog {
             body.data_wait * 100.0,
             body.overhead * 100.0
         ));
-        self.write("train", &body)
+        self.write(training::METRICS, &body)
     }
 
     /// A round is over: its checkpoint is written while the training goes on, after the one before.
@@ -347,15 +351,15 @@ impl TrainingLog {
     fn commit(&mut self, attempt: &Attempt, saved: SavedCheckpoint) -> Result<(), Error> {
         let SavedCheckpoint { round, account, bytes, kept, gone } = saved;
         let checkpoint = round.checkpoint;
-        let number = self.next("checkpoint").max(round.step);
-        self.numbers.insert("checkpoint".to_owned(), number);
+        let number = self.next(training::CHECKPOINT).max(round.step);
+        self.numbers.insert(training::CHECKPOINT.to_owned(), number);
         self.writer.write(
-            "checkpoint",
+            training::CHECKPOINT,
             number,
             checkpoint,
-            json(&Checkpoint { step: round.step, loss: round.loss, bytes })?,
+            json(&CheckpointRecord { step: round.step, loss: round.loss, bytes })?,
         )?;
-        let handle = self.writer.commit("round", round.round + 1, account, json(&round)?)?;
+        let handle = self.writer.commit(training::ROUND, round.round + 1, account, json(&round)?)?;
         attempt.say(&format!(
             "round {} is committed: step {}, samples {}, {checkpoint}, {bytes} bytes",
             round.round, round.step, round.samples
