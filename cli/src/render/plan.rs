@@ -56,9 +56,9 @@ pub fn parameters(spec: &JobSpec, style: Style) -> String {
         };
         for (key, value, source) in values.iter() {
             any = true;
-            let (value, source) = (short(&value.to_string(), WORK_CHARS_MAX), source.to_string());
+            let (value, source) = (truncate(&value.to_string(), WORK_CHARS_MAX), source.to_string());
             table.row([
-                short(&stage.name, NAME_CHARS_MAX).into(),
+                truncate(&stage.name, NAME_CHARS_MAX).into(),
                 key.to_string().into(),
                 value.into(),
                 source.into(),
