@@ -1,10 +1,10 @@
 //! The records that a training leaves in the log, as JSON bodies of at most
-//! [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes: trainers write them, and the API's
-//! readers read them.
+//! [`PROGRESS_BODY_BYTES_MAX`](crate::limits::PROGRESS_BODY_BYTES_MAX) bytes: trainers write them, and the
+//! API's readers read them.
 //!
-//! Samples are numbered through the run, and a set of them is written `0+512,1024+16`: first and length of each
-//! run. A reader may take such a set as text, a trainer takes it as a set: that is the type `S`.
-//! The auditor has structs of its own, on purpose: it must not share a mistake with the trainer.
+//! Samples are numbered through the run, and a set of them is written `0+512,1024+16`: first and length of
+//! each run. A reader may take such a set as text, a trainer takes it as a set: that is the type `S`. The
+//! auditor has structs of its own, on purpose: it must not share a mistake with the trainer.
 
 use crate::ids::Digest;
 use alloc::string::String;
@@ -48,8 +48,8 @@ pub struct ResumeRecord {
 
 /// Samples are about to be learnt from; it is in the log before any is.
 ///
-/// Each replica gets `each` of the numbers in turn, from replica 0 on, again and again: so one set says it for
-/// all replicas, and no number is leased twice.
+/// Each replica gets `each` of the numbers in turn, from replica 0 on, again and again: so one set says it
+/// for all replicas, and no number is leased twice.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRecord<S = String> {
     /// The round, from 0.
@@ -64,8 +64,8 @@ pub struct LeaseRecord<S = String> {
     pub each: u64,
 }
 
-/// Samples are consumed. The record's number is one more than the round's, so that no round is committed twice; its
-/// payload is an artifact with who contributed what.
+/// Samples are consumed. The record's number is one more than the round's, so that no round is committed
+/// twice; its payload is an artifact with who contributed what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RoundRecord<S = String> {
     /// The round, from 0.

@@ -45,7 +45,7 @@ pub struct EvalParams {
     pub manifest_stage: String,
     /// The stage that ran `train`.
     pub train_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -79,7 +79,7 @@ struct Sample {
 
 /// The artifact.
 #[derive(Serialize)]
-struct Report<'a> {
+struct EvalReport<'a> {
     checkpoint: Digest,
     evaluation: &'a Evaluation,
     sampling: &'a Sampling,
@@ -150,7 +150,7 @@ pub fn run(attempt: &mut Attempt, params: &EvalParams) -> Result<(), Error> {
         });
     }
 
-    let report = Report {
+    let report = EvalReport {
         checkpoint: trained.checkpoint,
         evaluation: &evaluation,
         sampling: &sampling,

@@ -126,7 +126,8 @@ pub fn find(name: &str) -> Result<&'static Executor, Error> {
     })
 }
 
-/// The values that an executor gets from the parameters of a job, a stage and a task: each a JSON object or empty.
+/// The values that an executor gets from the parameters of a job, a stage and a task: each a JSON object or
+/// empty.
 pub fn merge(executor: &'static Executor, job: &str, stage: &str, task: &str) -> Result<Values, Error> {
     let elsewhere = |key: &str| {
         EXECUTORS.iter().any(|other| (other.parameters)().iter().any(|parameter| parameter.name == key))

@@ -1,9 +1,10 @@
 //! Muster's own executors: what a stage runs with `executor = "train"` and the like, each in a process of its
 //! own.
 //!
-//! They join the libraries, which know nothing of jobs, to the scheduler: inputs come from the outputs of other
-//! stages and from parameters, results go to the artifacts under their hashes, and the hashes into outputs and
-//! records. A task that is killed and started again finds what it recorded, and goes on from there.
+//! They join the libraries, which know nothing of jobs, to the scheduler: inputs come from the outputs of
+//! other stages and from parameters, results go to the artifacts under their hashes, and the hashes into
+//! outputs and records. A task that is killed and started again finds what it recorded, and goes on from
+//! there.
 //!
 //! **Boundary**: nothing here knows how an attempt was started; all that it is told stands in
 //! [`muster_attempt::Attempt`]. Imports go to the libraries, never to the agent or the coordinators.
@@ -27,7 +28,7 @@ mod train;
 mod wait_times;
 
 pub use executor::{EXECUTORS, Executor, check};
-pub use params::{Condition, Error as ParamsError, Kind, Parameter, Source, Values};
+pub use params::{Condition, Error as ParamsError, Parameter, Source, ValueType, Values};
 pub use reference::reference;
 pub use wait_times::WaitTimes;
 

@@ -36,7 +36,7 @@ pub struct LoadParams {
     pub bind: String,
     /// The stage that ran `data.manifest`.
     pub manifest_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

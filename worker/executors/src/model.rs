@@ -72,8 +72,8 @@ pub fn open_tokenizer(
     Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
 }
 
-/// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if that is
-/// another artifact.
+/// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if that
+/// is another artifact.
 pub fn trained_by(attempt: &mut Attempt, stage: &str) -> Result<(Digest, ModelPlace), Error> {
     let outputs: Vec<TrainOutput> = attempt.outputs_of(stage)?;
     let rank_0 = outputs.iter().find(|output| output.rank == 0);

@@ -183,7 +183,7 @@ pub struct TrainOutput {
 
 /// A line to complete: an artifact, since the log holds no texts.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Line {
+pub struct HeldOutLine {
     /// The document it is from.
     pub path: String,
     /// Which line there, from 1.

@@ -1,11 +1,12 @@
-//! Parameters: the job's, the stage's and the task's own, laid over each other and checked against the schema of
-//! the executor.
+//! Parameters: the job's, the stage's and the task's own, laid over each other and checked against the schema
+//! of the executor.
 //!
-//! The schema is a struct of the executor, as `schemars` describes it: serde gives the keys and the defaults, doc
-//! comments the meaning, and `range` the numbers that a key may have. Two extensions say what else is checked
-//! here: `x-only-with` names other keys and what they must be for this one to mean something (a list of words, or
-//! whether they must be set at all), and `x-at-most` a key that this one may not exceed. They bind what a stage
-//! says of itself: a job's parameters go to all of its stages, so a key there may mean nothing to one of them.
+//! The schema is a struct of the executor, as `schemars` describes it: serde gives the keys and the defaults,
+//! doc comments the meaning, and `range` the numbers that a key may have. Two extensions say what else is
+//! checked here: `x-only-with` names other keys and what they must be for this one to mean something (a list
+//! of words, or whether they must be set at all), and `x-at-most` a key that this one may not exceed. They
+//! bind what a stage says of itself: a job's parameters go to all of its stages, so a key there may mean
+//! nothing to one of them.
 //!
 //! Nothing here knows an executor.
 
@@ -106,7 +107,7 @@ pub enum Error {
 
 /// What a parameter may be.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Kind {
+pub enum ValueType {
     /// A whole number in a range, both ends included.
     Integer(u64, u64),
     /// A number in a range, both ends included.
@@ -118,58 +119,64 @@ pub enum Kind {
     Flag,
 }
 
-impl Kind {
-    fn of(schema: &Map<String, Value>) -> Kind {
+impl ValueType {
+    fn of(schema: &Map<String, Value>) -> ValueType {
         let words = |list: &Value, word: fn(&Value) -> Option<&str>| -> Vec<String> {
             list.as_array().into_iter().flatten().filter_map(word).map(str::to_owned).collect()
         };
         if let Some(list) = schema.get("enum") {
-            return Kind::OneOf(words(list, Value::as_str));
+            return ValueType::OneOf(words(list, Value::as_str));
         }
         if let Some(list) = schema.get("oneOf") {
-            return Kind::OneOf(words(list, |one| one.get("const")?.as_str()));
+            return ValueType::OneOf(words(list, |one| one.get("const")?.as_str()));
         }
         let bound = |key: &str| schema.get(key);
         match schema.get("type").and_then(Value::as_str) {
-            Some("integer") => Kind::Integer(
+            Some("integer") => ValueType::Integer(
                 bound("minimum").and_then(Value::as_u64).unwrap_or(0),
                 bound("maximum").and_then(Value::as_u64).unwrap_or(u64::MAX),
             ),
-            Some("number") => Kind::Number(
+            Some("number") => ValueType::Number(
                 bound("minimum").and_then(Value::as_f64).unwrap_or(f64::MIN),
                 bound("maximum").and_then(Value::as_f64).unwrap_or(f64::MAX),
             ),
-            Some("string") => Kind::Text,
-            Some("array") => Kind::Texts,
-            Some("boolean") => Kind::Flag,
+            Some("string") => ValueType::Text,
+            Some("array") => ValueType::Texts,
+            Some("boolean") => ValueType::Flag,
             other => unreachable!("parameters of type {other:?} have no kind"),
         }
     }
 
     fn accepts(&self, value: &Value) -> bool {
         match self {
-            Kind::Integer(min, max) => value.as_u64().is_some_and(|number| (*min..=*max).contains(&number)),
-            Kind::Number(min, max) => value.as_f64().is_some_and(|number| (*min..=*max).contains(&number)),
-            Kind::Text => value.is_string(),
-            Kind::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
-            Kind::OneOf(words) => value.as_str().is_some_and(|word| words.iter().any(|known| known == word)),
-            Kind::Flag => value.is_boolean(),
+            ValueType::Integer(min, max) => {
+                value.as_u64().is_some_and(|number| (*min..=*max).contains(&number))
+            }
+            ValueType::Number(min, max) => {
+                value.as_f64().is_some_and(|number| (*min..=*max).contains(&number))
+            }
+            ValueType::Text => value.is_string(),
+            ValueType::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            ValueType::OneOf(words) => {
+                value.as_str().is_some_and(|word| words.iter().any(|known| known == word))
+            }
+            ValueType::Flag => value.is_boolean(),
         }
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ValueType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Kind::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
-            Kind::Number(min, max) => write!(f, "a number from {min} to {max}"),
-            Kind::Text => f.write_str("a text"),
-            Kind::Texts => f.write_str("a list of texts"),
-            Kind::OneOf(words) => {
+            ValueType::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
+            ValueType::Number(min, max) => write!(f, "a number from {min} to {max}"),
+            ValueType::Text => f.write_str("a text"),
+            ValueType::Texts => f.write_str("a list of texts"),
+            ValueType::OneOf(words) => {
                 let (last, others) = words.split_last().map_or(("", &[][..]), |(last, all)| (last, all));
                 write!(f, "{} or {last}", others.join(", "))
             }
-            Kind::Flag => f.write_str("true or false"),
+            ValueType::Flag => f.write_str("true or false"),
         }
     }
 }
@@ -178,7 +185,7 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug)]
 pub struct Parameter {
     pub name: String,
-    pub kind: Kind,
+    pub kind: ValueType,
     pub default: Value,
     /// What it is for.
     pub about: String,
@@ -239,7 +246,7 @@ pub fn parameters<P: Params>() -> Vec<Parameter> {
         let only_with = field.get("x-only-with").and_then(Value::as_object);
         Parameter {
             name: name.clone(),
-            kind: Kind::of(field),
+            kind: ValueType::of(field),
             default: field.get("default").cloned().unwrap_or_default(),
             about: about.split_whitespace().collect::<Vec<_>>().join(" "),
             only_with: only_with

@@ -1,19 +1,21 @@
 //! The reference of all executors and their parameters, as Markdown.
 
 use crate::executor::EXECUTORS;
-use crate::params::{Kind, Parameter};
+use crate::params::{Parameter, ValueType};
 use serde_json::Value;
 use std::fmt::Write;
 
 const HEAD: &str = "\
 # Executors and their parameters
 
-This page is written from the program: `MUSTER_RECORD=1 cargo test -p muster-executors reference` writes it anew.
+This page is generated from the program. To update it, run `MUSTER_RECORD=1 cargo test -p muster-executors reference`.
 
-A stage with `executor = \"NAME\"` runs one of these. Its `params` are checked when the job is submitted: an unknown key is answered with the
-nearest one, a value outside its range with the range. The job's `params` go to all of its stages, and a stage's are laid over them; what a stage
-does not know of the job's is left out. `muster submit FILE --dry-run` prints every parameter with the value that it would have.
-\"Only\" says what another parameter must be for one to mean something; that binds what a stage says, not what the job says.
+A stage with `executor = \"NAME\"` runs one of these. Its `params` are checked when the job is submitted. The job's
+`params` apply to all of its stages, and a stage's own override them; a stage ignores those of the job's that it does
+not have. `muster submit FILE --dry-run` prints every parameter of every stage with its value.
+
+\"Only with\" says what another parameter must be for one to have an effect. A stage that sets one without it is
+refused; the job's own parameters may be set anyway, since they are for all stages.
 ";
 
 /// The page `docs/executors.md`.
@@ -40,14 +42,16 @@ fn shown(default: &Value) -> String {
     }
 }
 
-fn values(kind: &Kind) -> String {
+fn values(kind: &ValueType) -> String {
     match kind {
-        Kind::Integer(min, max) => format!("{min} to {max}"),
-        Kind::Number(min, max) => format!("{min} to {max}"),
-        Kind::Text => "text".to_owned(),
-        Kind::Texts => "list of texts".to_owned(),
-        Kind::OneOf(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
-        Kind::Flag => "true, false".to_owned(),
+        ValueType::Integer(min, max) => format!("{min} to {max}"),
+        ValueType::Number(min, max) => format!("{min} to {max}"),
+        ValueType::Text => "text".to_owned(),
+        ValueType::Texts => "list of texts".to_owned(),
+        ValueType::OneOf(words) => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+        }
+        ValueType::Flag => "true, false".to_owned(),
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// How long executors wait for others.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitTimes {
-    /// How long a trainer bears that no loader answers: another one starts within a lease and a restart, if there
-    /// is room for it.
+    /// How long a trainer bears that no loader answers: another one starts within a lease and a restart, if
+    /// there is room for it.
     pub loader_outage: Duration,
     /// How long a rank of a broken gang waits to be stopped, before it fails: the loss of another's worker is
     /// known after a lease, and costs no retry.

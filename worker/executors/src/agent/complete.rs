@@ -7,7 +7,7 @@ use super::AgentError;
 use crate::error::Error;
 use crate::launch::compute;
 use crate::model::{Trained, data_set, tokenizer, trained};
-use crate::outputs::{Candidates, CompleteOutput, Line};
+use crate::outputs::{Candidates, CompleteOutput, HeldOutLine};
 use crate::params::Params;
 use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
@@ -45,7 +45,7 @@ pub struct CompleteParams {
     pub manifest_stage: String,
     /// The stage that ran `train`.
     pub train_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -86,7 +86,7 @@ struct Call {
 }
 
 /// The model, opened when the first call needs it: a restart that finds all calls done needs none.
-struct Model<'a> {
+struct LazyModel<'a> {
     trained: &'a Trained,
     artifacts: &'a Artifacts,
     tokenizer: &'a Tokenizer,
@@ -94,7 +94,7 @@ struct Model<'a> {
     generator: Option<Generator>,
 }
 
-impl Model<'_> {
+impl LazyModel<'_> {
     fn complete(&mut self, prompt: &str, sampling: &Sampling) -> Result<Completion, Error> {
         let generator = match self.generator.take() {
             Some(generator) => generator,
@@ -108,14 +108,14 @@ impl Model<'_> {
 /// Runs the task of one line.
 pub fn run(attempt: &mut Attempt, params: &CompleteParams) -> Result<(), Error> {
     let n = params.n;
-    let line: Line = attempt.get_json(super::line_hash(&params.line)?)?;
+    let line: HeldOutLine = attempt.get_json(super::line_hash(&params.line)?)?;
     let data = data_set(attempt, &params.manifest_stage)?;
     let trained = trained(attempt, &params.train_stage)?;
     let tokenizer = tokenizer(&attempt.artifacts, &data)?;
     let prompt = format!("{}{}", line.context, line.prefix);
     let finished = finished(attempt)?;
     let artifacts = attempt.artifacts.clone();
-    let mut model = Model {
+    let mut model = LazyModel {
         trained: &trained,
         artifacts: &artifacts,
         tokenizer: &tokenizer,

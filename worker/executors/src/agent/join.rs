@@ -18,7 +18,7 @@ pub struct JoinParams {
     pub verify_stage: String,
     /// The open stage of `agent.join`.
     pub join_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

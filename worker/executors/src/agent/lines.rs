@@ -1,6 +1,6 @@
 //! Which held-out lines are worth completing, and where to cut them.
 
-use crate::outputs::Line;
+use crate::outputs::HeldOutLine;
 use muster_protocol::ids::Digest;
 
 /// Characters of a line that is worth completing, without its indentation.
@@ -14,7 +14,7 @@ pub struct Candidate {
     /// Orders the draw: a hash of the seed and the line's place.
     pub draw: Digest,
     /// The line.
-    pub line: Line,
+    pub line: HeldOutLine,
 }
 
 /// The one line of `text` that the draw gives, with at most `context_bytes` of text before it; `None` if no
@@ -36,7 +36,7 @@ pub fn choose(path: &str, text: &str, context_bytes: usize, seed: u64) -> Option
     let line_start = text[..cut].rfind('\n').map_or(0, |at| at + 1);
     let context = tail(&text[..line_start], context_bytes);
     let given = cut - line_start;
-    let line = Line {
+    let line = HeldOutLine {
         path: path.to_owned(),
         line: index as u64 + 1,
         context: context.to_owned(),

@@ -38,7 +38,7 @@ pub struct PlanParams {
     pub join_stage: String,
     /// The stage that ran `data.manifest`.
     pub manifest_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

@@ -7,7 +7,7 @@
 use super::AgentError;
 use super::rust_line::{LineVerdict, judge_line};
 use crate::error::Error;
-use crate::outputs::{Candidates, CompleteOutput, Judged, Line, Verdicts, VerifyOutput};
+use crate::outputs::{Candidates, CompleteOutput, HeldOutLine, Judged, Verdicts, VerifyOutput};
 use crate::params::Params;
 use muster_attempt::Attempt;
 use muster_llm::generate::Completion;
@@ -29,7 +29,7 @@ pub struct VerifyParams {
     pub verify_stage: String,
     /// The open stage of `agent.join`.
     pub join_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -52,7 +52,7 @@ impl Params for VerifyParams {}
 /// Runs the task of one line.
 pub fn run(attempt: &mut Attempt, params: &VerifyParams) -> Result<(), Error> {
     let n = params.n;
-    let line: Line = attempt.get_json(super::line_hash(&params.line)?)?;
+    let line: HeldOutLine = attempt.get_json(super::line_hash(&params.line)?)?;
     let stage = &params.complete_stage;
     let outputs: Vec<CompleteOutput> = attempt.outputs_of(stage)?;
     let output = outputs.iter().find(|output| output.n == n);

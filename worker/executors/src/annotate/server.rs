@@ -112,8 +112,8 @@ pub async fn serve(socket: TcpListener, office: Arc<Office>, ended: oneshot::Rec
     let (over, heard) = oneshot::channel::<()>();
     let serving = axum::serve(BoundedListener::new(socket, CONNECTIONS_MAX), router).with_graceful_shutdown(
         async move {
-            // An error means that the desk is gone, which ends it as well; and nobody hears of it who has ended
-            // already.
+            // An error means that the desk is gone, which ends it as well; and nobody hears of it who has
+            // ended already.
             let _ = ended.await;
             let _ = over.send(());
         },
@@ -284,7 +284,7 @@ impl Office {
         let next = board.next(who, after, &counts);
         match next {
             Some(place) if shown.len() < PEOPLE_MAX || shown.contains_key(who) => {
-                drop(shown.insert(who.to_owned(), place))
+                let _ = shown.insert(who.to_owned(), place);
             }
             Some(_) => {}
             None => drop(shown.remove(who)),

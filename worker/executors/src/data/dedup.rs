@@ -19,7 +19,7 @@ pub struct DedupParams {
     pub threshold: f64,
     /// The stage that ran `data.scan`.
     pub scan_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

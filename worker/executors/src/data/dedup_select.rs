@@ -20,7 +20,7 @@ pub struct DedupSelectParams {
     pub scan_stage: String,
     /// The stage that ran `data.dedup`; empty: only equal documents are dropped.
     pub dedup_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

@@ -27,7 +27,7 @@ pub struct ManifestParams {
     pub tokenizer_stage: String,
     /// The stage that ran `data.pack`.
     pub pack_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

@@ -27,7 +27,7 @@ const PART: &str = "part";
 
 /// The body of a record `part`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Done {
+struct PackProgress {
     /// Parts that are done.
     parts: u64,
     /// Of how many.
@@ -40,8 +40,8 @@ struct Done {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PackParams {
-    /// Form of conversations: `auto`, `chatml`, `llama3` or `plain`; `auto`: what the tokenizer has special tokens
-    /// for.
+    /// Form of conversations: `auto`, `chatml`, `llama3` or `plain`; `auto`: what the tokenizer has special
+    /// tokens for.
     pub template: String,
     /// Most tokens of a conversation; 0: any number.
     #[schemars(range(max = 16_777_216))]
@@ -55,7 +55,7 @@ pub struct PackParams {
     pub scan_stage: String,
     /// The stage that ran `data.tokenizer`.
     pub tokenizer_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -98,7 +98,7 @@ pub fn run(attempt: &mut Attempt, params: &PackParams) -> Result<(), Error> {
         let packed = pack(&scan, part, &format!("{rank:05}-{number:05}"), &config, &tokenizer, &compute)?;
         done.push(put(attempt, packed)?);
         list = attempt.put_json(&done)?;
-        let body = Done {
+        let body = PackProgress {
             parts: done.len() as u64,
             of: parts.len() as u64,
             train_tokens: done.iter().map(|part| part.train_tokens).sum(),

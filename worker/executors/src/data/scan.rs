@@ -36,7 +36,7 @@ struct Steps {
 
 /// The body of a record.
 #[derive(Debug, Serialize, Deserialize)]
-struct Done {
+struct ScanProgress {
     /// Steps done.
     steps: u64,
     /// Documents kept so far.
@@ -49,7 +49,8 @@ struct Done {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScanParams {
-    /// Directories and files to read, from `MUSTER_JOB_DIR` unless absolute; empty: the sources that cargo fetched.
+    /// Directories and files to read, from `MUSTER_JOB_DIR` unless absolute; empty: the sources that cargo
+    /// fetched.
     pub roots: Vec<String>,
     /// Endings of the files to read, without `.gz` and `.zst`; empty: that of the format, or `rs`.
     pub extensions: Vec<String>,
@@ -58,8 +59,8 @@ pub struct ScanParams {
     /// The field of a row that holds its text; without it `messages`, `prompt` and `completion`, or `prompt`,
     /// `chosen` and `rejected`.
     pub text_field: String,
-    /// `line_endings`, `control_characters`, `nfc`, `trailing_blanks`, or `none` or `all`; empty: `line_endings` for
-    /// code, else all.
+    /// `line_endings`, `control_characters`, `nfc`, `trailing_blanks`, or `none` or `all`; empty:
+    /// `line_endings` for code, else all.
     pub normalise: Vec<String>,
     /// `none`, `code` (source code), or `web` (Gopher's and C4's rules).
     pub filters: String,
@@ -70,7 +71,8 @@ pub struct ScanParams {
     /// Words in a row that a document may not share with an evaluation set.
     #[schemars(range(min = 8, max = 1000))]
     pub decontaminate_words: usize,
-    /// What a near duplicate shares runs of: `words`, `characters`, or `none`: near duplicates are not looked for.
+    /// What a near duplicate shares runs of: `words`, `characters`, or `none`: near duplicates are not looked
+    /// for.
     pub near: String,
     /// Words or characters of a run; 0: 5 words, 25 characters.
     #[schemars(range(max = 1000))]
@@ -96,7 +98,7 @@ pub struct ScanParams {
     /// Of a thousand documents, how many are kept from training.
     #[schemars(range(min = 1, max = 500))]
     pub held_out_per_mille: u32,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -145,7 +147,11 @@ pub fn run(attempt: &mut Attempt, params: &ScanParams) -> Result<(), Error> {
             steps.steps.push((attempt.artifacts.put(&step.scan.to_bytes()?)?, step.parts));
             scanner.take(step)?;
             let kept = scanner.report().kept;
-            let body = Done { steps: steps.steps.len() as u64, documents: kept.documents, bytes: kept.bytes };
+            let body = ScanProgress {
+                steps: steps.steps.len() as u64,
+                documents: kept.documents,
+                bytes: kept.bytes,
+            };
             seq += 1;
             let list = attempt.put_json(&steps)?;
             attempt.record(STEP, seq, list, &body, true)?;

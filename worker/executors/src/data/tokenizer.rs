@@ -35,13 +35,14 @@ pub struct TokenizerParams {
     /// A Hugging Face `tokenizer.json` to take instead of training one; the files beside it name its special
     /// tokens.
     pub tokenizer: String,
-    /// A stage that ran `data.tokenizer`, whose tokenizer to take instead: that of the data a base learnt from.
+    /// A stage that ran `data.tokenizer`, whose tokenizer to take instead: that of the data a base learnt
+    /// from.
     pub base_tokenizer_stage: String,
     /// The stage that ran `data.scan`.
     pub scan_stage: String,
     /// The stage that ran `data.choose`; empty: equal documents are dropped here, and near duplicates stay.
     pub choose_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }

@@ -39,8 +39,8 @@ pub fn extra_files(
     Ok(files)
 }
 
-/// An artifact that lists the files of a whole model, if the checkpoint does not hold one and one can be made:
-/// low-rank additions are merged.
+/// An artifact that lists the files of a whole model, if the checkpoint does not hold one and one can be
+/// made: low-rank additions are merged.
 pub fn merged_model(
     attempt: &Attempt,
     spec: &TrainSpec,

@@ -1,8 +1,8 @@
 //! `train`: one rank of a gang that trains or tunes a model, in step with the others or in rounds.
 //!
 //! The library computes; here is who computes what, what the log is told before and after, and where a
-//! restart goes on. Only rank 0 writes records. **Invariant**: a sample is used only under a lease in the log, and
-//! consumed only by a committed round, whose checkpoint is durable.
+//! restart goes on. Only rank 0 writes records. **Invariant**: a sample is used only under a lease in the
+//! log, and consumed only by a committed round, whose checkpoint is durable.
 
 mod accumulator;
 mod checkpoint_writer;

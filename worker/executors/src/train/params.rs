@@ -1,14 +1,14 @@
 //! The parameters of `train`.
 
 use crate::params::Params;
-use muster_data::pack::TooLong as DataTooLong;
-use muster_llm::model::Precision as ModelPrecision;
-use muster_llm::train::Schedule as LlmSchedule;
+use muster_data::pack::TooLong;
+use muster_llm::model::Precision;
+use muster_llm::train::Schedule;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An enum of words, the first of which is the default.
-macro_rules! words {
+macro_rules! word_enum {
     ($(#[$meta:meta])* $name:ident { $first:ident, $($other:ident),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -21,50 +21,50 @@ macro_rules! words {
     };
 }
 
-words!(Mode { Sync, Single, Diloco });
-words!(Objective { Lm, Sft, Dpo });
-words!(TooLong { Error, Truncate, Drop });
-words!(Precision { F32, Bf16 });
-words!(Method { Full, Lora, Qlora, Prefix, Prompt });
-words!(Quantised { Q4K, Q8_0 });
-words!(Schedule { Cosine, Linear, Wsd, Constant });
-words!(Shares { Measured, Equal });
+word_enum!(Mode { Sync, Single, Diloco });
+word_enum!(ObjectiveName { Lm, Sft, Dpo });
+word_enum!(TooLongRule { Error, Truncate, Drop });
+word_enum!(ComputePrecision { F32, Bf16 });
+word_enum!(Method { Full, Lora, Qlora, Prefix, Prompt });
+word_enum!(Quantised { Q4K, Q8_0 });
+word_enum!(ScheduleName { Cosine, Linear, Wsd, Constant });
+word_enum!(ShareRule { Measured, Equal });
 
-impl From<TooLong> for DataTooLong {
-    fn from(word: TooLong) -> DataTooLong {
+impl From<TooLongRule> for TooLong {
+    fn from(word: TooLongRule) -> TooLong {
         match word {
-            TooLong::Error => DataTooLong::Error,
-            TooLong::Truncate => DataTooLong::Truncate,
-            TooLong::Drop => DataTooLong::Drop,
+            TooLongRule::Error => TooLong::Error,
+            TooLongRule::Truncate => TooLong::Truncate,
+            TooLongRule::Drop => TooLong::Drop,
         }
     }
 }
 
-impl From<Precision> for ModelPrecision {
-    fn from(word: Precision) -> ModelPrecision {
+impl From<ComputePrecision> for Precision {
+    fn from(word: ComputePrecision) -> Precision {
         match word {
-            Precision::F32 => ModelPrecision::F32,
-            Precision::Bf16 => ModelPrecision::Bf16,
+            ComputePrecision::F32 => Precision::F32,
+            ComputePrecision::Bf16 => Precision::Bf16,
         }
     }
 }
 
-impl From<Quantised> for ModelPrecision {
-    fn from(word: Quantised) -> ModelPrecision {
+impl From<Quantised> for Precision {
+    fn from(word: Quantised) -> Precision {
         match word {
-            Quantised::Q4K => ModelPrecision::Q4K,
-            Quantised::Q8_0 => ModelPrecision::Q8_0,
+            Quantised::Q4K => Precision::Q4K,
+            Quantised::Q8_0 => Precision::Q8_0,
         }
     }
 }
 
-impl From<Schedule> for LlmSchedule {
-    fn from(word: Schedule) -> LlmSchedule {
+impl From<ScheduleName> for Schedule {
+    fn from(word: ScheduleName) -> Schedule {
         match word {
-            Schedule::Cosine => LlmSchedule::Cosine,
-            Schedule::Linear => LlmSchedule::Linear,
-            Schedule::Wsd => LlmSchedule::Wsd,
-            Schedule::Constant => LlmSchedule::Constant,
+            ScheduleName::Cosine => Schedule::Cosine,
+            ScheduleName::Linear => Schedule::Linear,
+            ScheduleName::Wsd => Schedule::Wsd,
+            ScheduleName::Constant => Schedule::Constant,
         }
     }
 }
@@ -73,20 +73,20 @@ impl From<Schedule> for LlmSchedule {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TrainParams {
-    /// `sync`: all ranks make each step together; `single`: one task; `diloco`: replicas train alone, and meet in
-    /// rounds.
+    /// `sync`: all ranks do each step together; `single`: one task; `diloco`: replicas train alone and
+    /// synchronise in rounds.
     pub mode: Mode,
-    /// `lm`: all text; `sft`: whole sequences, of which the data's masks say what is learnt; `dpo`: pairs of answers,
-    /// of which one is preferred.
-    pub objective: Objective,
+    /// `lm`: all text; `sft`: whole sequences, with the loss on the tokens that the data's masks select;
+    /// `dpo`: preferences.
+    pub objective: ObjectiveName,
     /// Steps of the whole run.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub steps: u64,
     /// Positions of a sample.
     #[schemars(range(min = 8, max = 1_048_576))]
     pub context: usize,
-    /// Parts of a step's batch, over all ranks (of each replica in `diloco`); a rank that holds several accumulates
-    /// them.
+    /// Microbatches of a step, over all ranks (of each replica in `diloco`); a rank with several accumulates
+    /// gradients.
     #[schemars(range(min = 1, max = 4096))]
     pub microbatches: usize,
     /// Dataset of a microbatch.
@@ -97,29 +97,30 @@ pub struct TrainParams {
     pub cut_documents: bool,
     /// What becomes of a conversation that is longer than the context.
     #[schemars(extend("x-only-with" = {"objective": ["sft"]}))]
-    pub too_long: TooLong,
-    /// How much it costs to leave the reference.
+    pub too_long: TooLongRule,
+    /// The weight of the KL penalty against the reference model.
     #[schemars(range(min = 1e-6, max = 1e3), extend("x-only-with" = {"objective": ["dpo"]}))]
     pub dpo_beta: f64,
-    /// The part of the preferences that is taken to be wrong.
+    /// The share of preferences that is assumed to be wrong.
     #[schemars(range(min = 0.0, max = 0.499), extend("x-only-with" = {"objective": ["dpo"]}))]
     pub label_smoothing: f64,
-    /// What weights are computed with; master weights and moments stay f32.
-    pub precision: Precision,
-    /// Blocks are computed again in the backward pass: less memory, a third more work.
+    /// The precision of the computation; master weights and moments stay f32.
+    pub precision: ComputePrecision,
+    /// Recomputes blocks in the backward pass instead of keeping their activations: less memory, a third more
+    /// work.
     pub gradient_checkpointing: bool,
     /// A stage of `data.load` that runs beside this one and makes the batches; empty: they are made here.
     pub loader_stage: String,
-    /// Batches that a rank has fetched ahead of its work.
+    /// Batches that a rank prefetches from the loaders.
     #[schemars(range(min = 1, max = 1024), extend("x-only-with" = {"loader_stage": true}))]
     pub prefetch: usize,
-    /// A microbatch for which the memory is too small is computed in halves instead of failing.
+    /// A microbatch that does not fit in memory is computed in halves instead of failing.
     pub allow_accumulation: bool,
 
-    /// The model to go on from: a directory in the Hugging Face layout, or a checkpoint (`blake3:…`); empty: from
-    /// scratch.
+    /// The model to start from: a directory in the Hugging Face layout, or a checkpoint (`blake3:…`); empty:
+    /// from scratch.
     pub base: String,
-    /// The model to go on from: that of a stage of this job that ran `train`.
+    /// The model to start from: that of a `train` stage of the same job.
     pub base_stage: String,
     /// Width of a model from scratch.
     #[schemars(range(min = 16, max = 8192), extend("x-only-with" = {"base": false, "base_stage": false}))]
@@ -164,12 +165,12 @@ pub struct TrainParams {
     /// The greatest learning rate.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub learning_rate: f64,
-    /// The course of the learning rate after the warm-up.
-    pub schedule: Schedule,
+    /// The schedule of the learning rate after the warm-up.
+    pub schedule: ScheduleName,
     /// Steps until the greatest learning rate is reached.
     #[schemars(range(max = 1_000_000), extend("x-at-most" = "steps"))]
     pub warmup_steps: u64,
-    /// Steps of the fall at the end.
+    /// Steps of the decay at the end.
     #[schemars(range(max = 10_000_000), extend("x-only-with" = {"schedule": ["wsd"]}))]
     pub decay_steps: u64,
     /// The last learning rate, as a part of the greatest.
@@ -181,10 +182,10 @@ pub struct TrainParams {
     /// Decay of AdamW's second moment.
     #[schemars(range(min = 0.0, max = 0.999_999))]
     pub beta2: f64,
-    /// Pull of the matrices towards zero.
+    /// Weight decay of the matrices.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub weight_decay: f64,
-    /// The greatest norm of the gradient.
+    /// The gradient is clipped to this norm.
     #[schemars(range(min = 1e-6, max = 1e6))]
     pub clip_norm: f64,
 
@@ -197,7 +198,8 @@ pub struct TrainParams {
     /// Replicas that are enough for a round when its time is up; 0: all.
     #[schemars(range(max = 1024), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub min_contributions: usize,
-    /// A round's time: a rank that comes later is fenced, and its samples go back; 0: no time.
+    /// The deadline of a round: later contributions are rejected, and their samples are returned; 0: as soon
+    /// as enough are there.
     #[schemars(range(max = 1_048_576), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub round_seconds: u64,
     /// Learning rate of the outer Nesterov step.
@@ -206,11 +208,12 @@ pub struct TrainParams {
     /// Momentum of the outer Nesterov step.
     #[schemars(range(min = 0.0, max = 0.999_999), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub outer_momentum: f64,
-    /// How many microbatches or replicas a rank holds: by its measured speed, or as many as the others; the result is
-    /// the same.
-    pub shares: Shares,
+    /// How microbatches or replicas are divided among ranks: by measured speed, or equally; the result is the
+    /// same.
+    pub shares: ShareRule,
 
-    /// Steps between two checkpoints, which are written while the training goes on; rounds of `diloco` have one each.
+    /// Steps between two checkpoints, which are written while the training goes on; rounds of `diloco` have
+    /// one each.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-only-with" = {"mode": ["sync", "single"]}))]
     pub checkpoint_every: u64,
     /// Steps between two records of the metrics.
@@ -225,16 +228,16 @@ pub struct TrainParams {
     /// How many checkpoints with the least loss are kept too.
     #[schemars(range(max = 1_048_576))]
     pub keep_best: usize,
-    /// How often a run may go back after a spike, or a NaN or infinite number; 0: it fails at once.
+    /// How often a run may roll back after a loss spike, NaN or infinity; 0: it fails at once.
     #[schemars(range(max = 1000))]
     pub guard_max: u64,
-    /// How many deviations above the median a loss is a spike; 0: never.
+    /// How many deviations above the median make a loss a spike; 0: never.
     #[schemars(range(min = 0.0, max = 1e6))]
     pub guard_deviations: f64,
 
     /// The stage that ran `data.manifest`.
     pub manifest_stage: String,
-    /// Draws everything that is drawn.
+    /// The seed of all random choices.
     #[schemars(range(max = 4_294_967_295_u64))]
     pub seed: u64,
 }
@@ -243,16 +246,16 @@ impl Default for TrainParams {
     fn default() -> TrainParams {
         TrainParams {
             mode: Mode::default(),
-            objective: Objective::default(),
+            objective: ObjectiveName::default(),
             steps: 600,
             context: 128,
             microbatches: 4,
             sequences: 8,
             cut_documents: false,
-            too_long: TooLong::default(),
+            too_long: TooLongRule::default(),
             dpo_beta: 0.1,
             label_smoothing: 0.0,
-            precision: Precision::default(),
+            precision: ComputePrecision::default(),
             gradient_checkpointing: false,
             loader_stage: String::new(),
             prefetch: 4,
@@ -273,7 +276,7 @@ impl Default for TrainParams {
             quantised: Quantised::default(),
             virtual_tokens: 16,
             learning_rate: 3e-3,
-            schedule: Schedule::default(),
+            schedule: ScheduleName::default(),
             warmup_steps: 40,
             decay_steps: 0,
             final_rate: 0.05,
@@ -287,7 +290,7 @@ impl Default for TrainParams {
             round_seconds: 600,
             outer_lr: 0.7,
             outer_momentum: 0.8,
-            shares: Shares::default(),
+            shares: ShareRule::default(),
             checkpoint_every: 50,
             metrics_every: 10,
             keep_last: 2,
@@ -301,8 +304,8 @@ impl Default for TrainParams {
     }
 }
 
-/// Which values go together: checked when a job is submitted, since a contradiction that a gang finds has cost an
-/// hour of data.
+/// Which values go together: checked when a job is submitted, since a contradiction that a gang finds has
+/// cost an hour of data.
 impl Params for TrainParams {
     fn contradiction(&self) -> Option<String> {
         let TrainParams { base, base_stage, steps, decay_steps, .. } = self;
@@ -325,12 +328,12 @@ impl Params for TrainParams {
             ));
         }
         let loaders = !self.loader_stage.is_empty();
-        if loaders && self.objective == Objective::Dpo {
+        if loaders && self.objective == ObjectiveName::Dpo {
             return Some(
                 "`objective` = dpo can't take `loader_stage`: the trainer itself measures what the reference says of each pair".to_owned(),
             );
         }
-        if loaders && self.method == Method::Prompt && self.objective == Objective::Sft {
+        if loaders && self.method == Method::Prompt && self.objective == ObjectiveName::Sft {
             return Some(
                 "`method` = prompt with `objective` = sft can't take `loader_stage`: loaders pack several conversations".to_owned(),
             );

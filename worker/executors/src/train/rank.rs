@@ -55,15 +55,15 @@ impl Rank<'_> {
         Ok(Some(hash.ok_or(TrainError::CheckpointName)?))
     }
 
-    /// Announces what this rank will take of some samples, in order, so that it is fetched ahead: microbatches, by
-    /// their place among all of them.
+    /// Announces what this rank will take of some samples, in order, so that it is fetched ahead:
+    /// microbatches, by their place among all of them.
     pub fn prefetch(&self, samples: &[Range<u64>], microbatches: impl Iterator<Item = u64> + Send + 'static) {
         let (samples, each) = (samples.to_vec(), self.spec.train.sequences as u64);
         self.trainer.prefetch(microbatches.map(move |place| order::part(&samples, place * each, each)));
     }
 
-    /// How many times in 1,000 s these samples could be learnt from, by some tries that change nothing; 0 if speeds
-    /// don't count.
+    /// How many times in 1,000 s these samples could be learnt from, by some tries that change nothing; 0 if
+    /// speeds don't count.
     pub fn measure_speed(&self, samples: &[Range<u64>]) -> Result<u64, Error> {
         if !self.spec.measured || self.attempt.launch.world == 1 {
             return Ok(0);
@@ -79,8 +79,8 @@ impl Rank<'_> {
         Ok((1e3 / best.max(1e-6)) as u64)
     }
 
-    /// Which microbatches or replicas each rank holds, by the speeds of all; speeds that hardly differ count as equal. All
-    /// ranks come to the same answer.
+    /// Which microbatches or replicas each rank holds, by the speeds of all; speeds that hardly differ count
+    /// as equal. All ranks come to the same answer.
     pub fn assign_shares(&mut self, replicas: usize, speed: u64) -> Result<Vec<Range<usize>>, Error> {
         let said = self.gang.all_gather(speed.to_le_bytes().to_vec())?;
         let read = |bytes: Vec<u8>| {

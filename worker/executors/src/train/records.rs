@@ -1,5 +1,5 @@
-//! What a training keeps beside the records of [`muster_protocol::training`]: the account of a round, and where a
-//! restart goes on.
+//! What a training keeps beside the records of [`muster_protocol::training`]: the account of a round, and
+//! where a restart goes on.
 
 use muster_llm::diloco::{self, Runs};
 use muster_llm::train::checkpoint::CheckpointInfo;

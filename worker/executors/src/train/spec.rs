@@ -1,6 +1,6 @@
 //! What a training is to do, in the types of the libraries.
 
-use super::params::{Method, Mode, Objective as ObjectiveWord, Shares, TrainParams};
+use super::params::{Method, Mode, ObjectiveName, ShareRule, TrainParams};
 use muster_data::pack::TooLong;
 use muster_llm::diloco::OuterConfig;
 use muster_llm::model::ModelConfig;
@@ -83,10 +83,10 @@ impl TrainSpec {
     pub fn of(params: &TrainParams) -> TrainSpec {
         let TrainParams { steps, replicas, min_contributions: least, .. } = *params;
         let objective = match params.objective {
-            ObjectiveWord::Dpo => {
+            ObjectiveName::Dpo => {
                 Objective::Preference { beta: params.dpo_beta, label_smoothing: params.label_smoothing }
             }
-            ObjectiveWord::Lm | ObjectiveWord::Sft => Objective::NextToken,
+            ObjectiveName::Lm | ObjectiveName::Sft => Objective::NextToken,
         };
         let train = TrainConfig {
             seed: params.seed,
@@ -110,9 +110,9 @@ impl TrainSpec {
         TrainSpec {
             mode: params.mode,
             learning: match params.objective {
-                ObjectiveWord::Sft => Learning::Conversations(params.too_long.into()),
-                ObjectiveWord::Dpo => Learning::Preferences,
-                ObjectiveWord::Lm => Learning::Text { cut: params.cut_documents },
+                ObjectiveName::Sft => Learning::Conversations(params.too_long.into()),
+                ObjectiveName::Dpo => Learning::Preferences,
+                ObjectiveName::Lm => Learning::Text { cut: params.cut_documents },
             },
             context: params.context,
             train,
@@ -130,7 +130,7 @@ impl TrainSpec {
             retention: Retention { last: params.keep_last, every: params.keep_every, best: params.keep_best },
             guard: SpikeGuard { deviations: params.guard_deviations, ..SpikeGuard::default() },
             guard_max: params.guard_max,
-            measured: params.shares == Shares::Measured,
+            measured: params.shares == ShareRule::Measured,
             allow_accumulation: params.allow_accumulation,
             loader_stage: params.loader_stage.clone(),
             prefetch: params.prefetch,

@@ -38,7 +38,7 @@ enum WindowOutcome {
 }
 
 /// A step with how long its samples were waited for, or the name and value of a NaN or infinite number.
-type Stepped = Result<(StepReport, Duration), (&'static str, f64)>;
+type SyncStep = Result<(StepReport, Duration), (&'static str, f64)>;
 
 impl SyncTraining<'_> {
     /// Goes through all rounds.
@@ -214,7 +214,7 @@ impl SyncTraining<'_> {
     }
 
     /// One step; the inner error is a NaN or infinite number.
-    fn step(&mut self, step: u64, share: Range<usize>) -> Result<Stepped, Error> {
+    fn step(&mut self, step: u64, share: Range<usize>) -> Result<SyncStep, Error> {
         let Rank { trainer, gang, spec, attempt, .. } = &mut self.0;
         let replicas = trainer.config().microbatches;
         let plan = trainer.plan();

@@ -191,9 +191,9 @@ impl TrainingLog {
         Ok(())
     }
 
-    /// Asks for a lease that [`TrainingLog::lease`] will wait for, if it was not asked for yet. One of the same
-    /// round with other samples, as after the guard has left some out, goes back, and so do those of later
-    /// rounds.
+    /// Asks for a lease that [`TrainingLog::lease`] will wait for, if it was not asked for yet. One of the
+    /// same round with other samples, as after the guard has left some out, goes back, and so do those of
+    /// later rounds.
     pub fn request_lease(
         &mut self,
         attempt: &Attempt,
@@ -218,8 +218,7 @@ impl TrainingLog {
             replicas: replicas as u32,
             each,
         })?;
-        let handle =
-            self.writer.commit(training::LEASE, number, Digest::of(text.as_bytes()), text)?;
+        let handle = self.writer.commit(training::LEASE, number, Digest::of(text.as_bytes()), text)?;
         self.leases.push_back(RequestedLease { round, samples, handle });
         self.window.spent += began.elapsed();
         Ok(())

@@ -1,4 +1,5 @@
-//! Cheap checks of a completed line of Rust: does it lex, do its brackets balance, does it agree with the real line?
+//! Cheap checks of a completed line of Rust: does it lex, do its brackets balance, does it agree with the
+//! real line?
 //!
 //! They judge form, not meaning: a line that passes may still not compile.
 

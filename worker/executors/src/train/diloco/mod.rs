@@ -56,10 +56,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// What our replicas bring, and what came of the round if it has closed without them.
-type Brought = (BTreeMap<u32, ReplicaResult>, Option<Outcome>);
+type LocalResults = (BTreeMap<u32, ReplicaResult>, Option<Outcome>);
 
 /// A step with how long its samples were waited for, or what is wrong with its numbers.
-type Stepped = Result<(StepReport, Duration), String>;
+type InnerStep = Result<(StepReport, Duration), String>;
 
 impl DilocoTraining<'_> {
     /// Goes through all rounds.
@@ -192,7 +192,7 @@ impl DilocoTraining<'_> {
         mine: &mut [ReplicaState],
         global: &Global,
         samples: &[Range<u64>],
-    ) -> Result<Brought, Error> {
+    ) -> Result<LocalResults, Error> {
         let mut own = BTreeMap::new();
         let of_each = self.0.spec.rounds.inner_steps * self.0.spec.train.microbatches as u64;
         let held: Vec<u64> = mine.iter().map(|replica| u64::from(replica.replica)).collect();
@@ -260,7 +260,7 @@ impl DilocoTraining<'_> {
     }
 
     /// One inner step of the replica that the trainer stands for.
-    fn step(&mut self, numbers: &[Range<u64>]) -> Result<Stepped, Error> {
+    fn step(&mut self, numbers: &[Range<u64>]) -> Result<InnerStep, Error> {
         let (microbatches, sequences) = (self.0.spec.train.microbatches, self.0.spec.train.sequences as u64);
         let mut work = Accumulator::new(&self.0.trainer, self.0.spec.allow_accumulation);
         let part = |microbatch: usize| order::part(numbers, microbatch as u64 * sequences, sequences);
