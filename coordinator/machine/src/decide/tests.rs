@@ -6,7 +6,7 @@ mod generator;
 
 use super::{Decision, decide, fault, rehearse, rehearse_fault};
 use crate::faults;
-use crate::state::{Index, Moment, State};
+use crate::state::{Indexes, Moment, State};
 use generator::Generator;
 use muster_protocol::command::{Command, DrainWorker, LoadHint, RaiseVersion};
 use muster_protocol::envelope::{ChainHead, Envelope};
@@ -43,7 +43,7 @@ fn panic_everywhere(
         assert!(catch_unwind(AssertUnwindSafe(|| decide(state, envelope))).is_err());
         let event = faults::last_folded();
         assert_eq!(state.hash(), before, "after a panic in {event}: {envelope:?}");
-        assert!(state.index == Index::of(&state.records), "after a panic in {event}: {envelope:?}");
+        assert!(state.index == Indexes::of(&state.records), "after a panic in {event}: {envelope:?}");
         *panics.entry(event).or_insert(0) += 1;
     }
     decision

@@ -2,7 +2,7 @@
 
 use crate::outcomes;
 use crate::state::{
-    ActiveAttempt, AttemptPhase, EndedTask, Gang, Index, Job, Phase, Progress, State, Task, TaskHistory,
+    ActiveAttempt, AttemptPhase, EndedTask, Gang, Indexes, Job, Phase, Progress, State, Task, TaskHistory,
     TaskState, Timer,
 };
 use crate::transaction::{Tx, TxCell, TxMap};
@@ -254,14 +254,14 @@ fn newest(tasks: &mut TxMap<u32, TxCell<Task>>, attempt: AttemptId, tx: Tx) -> O
 }
 
 /// Only a change costs a look at the ready stages.
-fn note(index: &mut Index, job: &Job, stage: usize, was_runnable: bool, tx: Tx) {
+fn note(index: &mut Indexes, job: &Job, stage: usize, was_runnable: bool, tx: Tx) {
     if job.is_runnable(stage) != was_runnable {
         index.note_ready(job, stage, tx);
     }
 }
 
 /// Children that waited for a task that succeeded wait for one less.
-fn release_dependents(index: &mut Index, job: &mut Job, number: u32, tx: Tx) {
+fn release_dependents(index: &mut Indexes, job: &mut Job, number: u32, tx: Tx) {
     let Some(dependents) = job.dependents.get(&number) else { return };
     let dependents: Vec<u32> = dependents.iter().copied().collect();
     job.dependents.remove(&number, tx);

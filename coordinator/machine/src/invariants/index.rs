@@ -1,12 +1,12 @@
 //! The index is what a search of the records would find, and the sets of ready tasks hold what is ready.
 
-use crate::state::{Index, State};
+use crate::state::{Indexes, State};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 pub(super) fn check(state: &State, broken: &mut Vec<String>) {
-    if state.index != Index::of(&state.records) {
+    if state.index != Indexes::of(&state.records) {
         broken.push("index: it is not what one would find".into());
     }
     for job in state.records.jobs.values().filter(|job| !job.has_ended()) {

@@ -1,7 +1,7 @@
 //! What can be found from the records at any time, and is kept so that it need not be searched for.
 //!
 //! Nothing here is written into snapshots, so its layout may change freely: a scheduler with queues, say,
-//! would put them before the class in [`Index::ready`].
+//! would put them before the class in [`Indexes::ready`].
 
 use crate::state::job::Job;
 use crate::state::records::Records;
@@ -30,7 +30,7 @@ pub(crate) enum Timer {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Index {
+pub(crate) struct Indexes {
     pub identities: TxMap<WorkerIdentity, TxCell<WorkerId>>,
     /// Stages that have tasks to place; a gang only when all its ranks are ready.
     pub ready: TxMap<ClassKey, TxMap<ReadyKey, ()>>,
@@ -39,7 +39,7 @@ pub(crate) struct Index {
     pub requests: RequestNumbers,
 }
 
-undo_fields!(Index { identities, ready, timers, totals, requests } constant {});
+undo_fields!(Indexes { identities, ready, timers, totals, requests } constant {});
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
@@ -63,12 +63,12 @@ impl Totals {
     }
 }
 
-impl Index {
+impl Indexes {
     /// Searches the records for everything.
-    pub fn of(records: &Records) -> Index {
+    pub fn of(records: &Records) -> Indexes {
         // It is not part of the state yet: there is nothing to undo.
         let tx = Tx::default();
-        let mut index = Index::default();
+        let mut index = Indexes::default();
         for worker in records.workers.values() {
             index.identities.insert(worker.hello.identity, worker.id.into(), tx);
             index.totals.edit(tx).add_worker(worker);
@@ -118,7 +118,7 @@ impl Index {
         }
     }
 
-    /// [`Index::note_ready`] for every stage of a job.
+    /// [`Indexes::note_ready`] for every stage of a job.
     pub fn note_job(&mut self, job: &Job, tx: Tx) {
         for stage in 0..job.stages.len() {
             self.note_ready(job, stage, tx);

@@ -12,7 +12,7 @@ mod task;
 mod usage;
 mod worker;
 
-pub(crate) use index::{ClassKey, Index, ReadyKey, Timer};
+pub(crate) use index::{ClassKey, Indexes, ReadyKey, Timer};
 pub(crate) use job::{Child, Job, JobStatus, Phase, Stages};
 pub use records::Moment;
 pub(crate) use records::{Header, Records};
@@ -38,7 +38,7 @@ use muster_protocol::time::LogMs;
 pub struct State {
     pub(crate) records: Records,
     /// Searched for again whenever a snapshot is read: never written.
-    pub(crate) index: Index,
+    pub(crate) index: Indexes,
     /// The transaction that changes belong to.
     pub(crate) tx: Tx,
 }
@@ -65,7 +65,7 @@ impl State {
             workers: Default::default(),
             requests: Default::default(),
         };
-        State { records, index: Index::default(), tx: Tx::default() }
+        State { records, index: Indexes::default(), tx: Tx::default() }
     }
 
     /// An entry begins. Log time never moves backwards, whatever the entry says.

@@ -5,7 +5,7 @@
 
 mod v1;
 
-use crate::state::{Index, Records, State};
+use crate::state::{Indexes, Records, State};
 use crate::transaction::Tx;
 use alloc::vec::Vec;
 use muster_protocol::codec::{self, CodecError};
@@ -30,7 +30,7 @@ impl State {
             Some((&LAYOUT_VERSION, body)) => codec::decode(body, SNAPSHOT_BYTES_MAX)?,
             Some(_) | None => v1::open(bytes, SNAPSHOT_BYTES_MAX)?,
         };
-        let index = Index::of(&records);
+        let index = Indexes::of(&records);
         Ok(State { records, index, tx: Tx::default() })
     }
 
