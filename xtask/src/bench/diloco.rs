@@ -4,8 +4,7 @@
 //! The bench itself is an example of `worker/llm`, so that it measures the library as a user would build it.
 //! Speed does not matter: the same build on the same kind of processor gives the same numbers.
 
-use crate::cargo::{self, PROFILE};
-use crate::oracle;
+use crate::cargo::{self, ENGINE_PACKAGES, PROFILE};
 use anyhow::{Result, bail};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -24,7 +23,7 @@ const LIMITS: [(&str, &str, f64); 4] = [
 /// With `json`, standard output is one JSON object.
 pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     let mut command = cargo::cargo(&["build", "--profile", PROFILE]);
-    if !cargo::status(command.args(oracle::PACKAGES).args(["--example", EXAMPLE]))?.success() {
+    if !cargo::status(command.args(ENGINE_PACKAGES).args(["--example", EXAMPLE]))?.success() {
         bail!("build the bench");
     }
     let found = cargo::json_of(

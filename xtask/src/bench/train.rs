@@ -6,7 +6,7 @@
 
 use super::gpu;
 use super::side::{OURS, Side, Turn, median, number, operations};
-use crate::cargo::{self, PROFILE};
+use crate::cargo::{self, ENGINE_PACKAGES, PROFILE};
 use crate::oracle;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -177,7 +177,7 @@ pub fn bench(json: bool, rest: &[String]) -> Result<bool> {
     let python = oracle::python()?;
     if rest.is_empty() {
         let mut command = cargo::cargo(&["build", "--profile", PROFILE]);
-        if !cargo::status(command.args(oracle::PACKAGES).args(["--example", OURS]))?.success() {
+        if !cargo::status(command.args(ENGINE_PACKAGES).args(["--example", OURS]))?.success() {
             bail!("build our side of the bench");
         }
     }

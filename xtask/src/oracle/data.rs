@@ -1,8 +1,8 @@
 //! Oracles of data sets: megatron-core and datatrove open our shards, datatrove writes the same ones, and
 //! Hugging Face's libraries tokenize the same texts and conversations.
 
-use super::{PACKAGES, python};
-use crate::cargo::{self, PROFILE};
+use super::python;
+use crate::cargo::{self, ENGINE_PACKAGES, PROFILE};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -27,7 +27,7 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
         fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     }
     let mut build = cargo::cargo(&["build", "--profile", PROFILE]);
-    if !cargo::status(build.args(PACKAGES).args(["--example", WRITER]))?.success() {
+    if !cargo::status(build.args(ENGINE_PACKAGES).args(["--example", WRITER]))?.success() {
         bail!("build the program that writes shards");
     }
     let written =
@@ -35,7 +35,7 @@ fn checks(python: &Path, live: &Path) -> Result<Vec<(&'static str, bool)>> {
     let read = written && cargo::status(script(python, "read_shards.py").arg(&shards))?.success();
     let rewritten = written && cargo::status(script(python, "datatrove_shards.py").arg(&shards))?.success();
     let mut tests = cargo::cargo(&["test", "--profile", PROFILE]);
-    tests.args(PACKAGES).args(["--lib", "--", "tokenizer::golden"]).env(GOLDEN_VARIABLE, &said);
+    tests.args(ENGINE_PACKAGES).args(["--lib", "--", "tokenizer::golden"]).env(GOLDEN_VARIABLE, &said);
     let agreed = record(python, &said)? && cargo::status(&mut tests)?.success();
     Ok(vec![
         ("megatron-core opens our shards", read),

@@ -1,7 +1,7 @@
 //! PyTorch, transformers and peft as oracles of the engine: logits, gradients, steps, adapters.
 
-use super::{PACKAGES, python};
-use crate::cargo::{self, PROFILE};
+use super::python;
+use crate::cargo::{self, ENGINE_PACKAGES, PROFILE};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::path::Path;
@@ -78,7 +78,7 @@ fn record(python: &Path, golden: &Path, seed: &str) -> Result<()> {
 
 fn tests(golden: &Path) -> Result<bool> {
     let mut command = cargo::cargo(&["test", "--profile", PROFILE]);
-    command.args(PACKAGES).args(["--test", TESTS]).env(GOLDEN_VARIABLE, golden);
+    command.args(ENGINE_PACKAGES).args(["--test", TESTS]).env(GOLDEN_VARIABLE, golden);
     Ok(cargo::status(&mut command)?.success())
 }
 
@@ -89,7 +89,7 @@ fn check(python: &Path, name: &str, ours: &Path) -> Result<bool> {
 
 fn export(example: &str, paths: &[&Path]) -> Result<bool> {
     let mut build = cargo::cargo(&["build", "--profile", PROFILE]);
-    if !cargo::status(build.args(PACKAGES).args(["--example", example]))?.success() {
+    if !cargo::status(build.args(ENGINE_PACKAGES).args(["--example", example]))?.success() {
         bail!("build {example}, which saves what Python opens");
     }
     let program = cargo::target_directory().join(PROFILE).join("examples").join(example);

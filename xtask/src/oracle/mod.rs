@@ -11,9 +11,6 @@ use anyhow::{Result, bail};
 
 pub use python::find as python;
 
-/// The packages that all builds for the oracles name, so that features unify in the same way.
-pub const PACKAGES: [&str; 6] = ["-p", "muster-llm", "-p", "muster-worker", "-p", "muster"];
-
 /// Runs one part, or both.
 pub fn run(part: Option<&str>, renew: bool) -> Result<bool> {
     match part {
