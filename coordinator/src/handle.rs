@@ -26,13 +26,13 @@ const READS_MAX: usize = 1024;
 const FULL_RETRY: Duration = Duration::from_millis(1);
 
 /// A read of the replica, on its own thread; it must be short.
-pub type Read = Box<dyn FnOnce(&Replica) + Send>;
+pub type ReadFn = Box<dyn FnOnce(&Replica) + Send>;
 
 pub enum ReplicaMsg {
     /// An input that needs no answer, with its share of a byte budget.
     Input(Box<Input>, Option<OwnedSemaphorePermit>),
     Command(Box<Envelope>, oneshot::Sender<Result<Answer, CommandError>>),
-    Read(Read),
+    Read(ReadFn),
     /// Stop after the messages before this one.
     Stop,
 }

@@ -1,8 +1,8 @@
 //! The coordinator as a process: it opens the store, starts the replica on a thread of its own, and connects
 //! it to peers, bus and API.
 //!
-//! tokio owns all sockets, and the replica's thread makes all decisions; bounded queues are between them. When
-//! the disk fails or the replica must not go on, the process ends and says why, rather than hang.
+//! tokio owns all sockets, and the replica's thread makes all decisions; bounded queues are between them.
+//! When the disk fails or the replica must not go on, the process ends and says why, rather than hang.
 
 mod replica_thread;
 mod run_error;

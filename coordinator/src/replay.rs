@@ -1,8 +1,8 @@
 //! Folds a ledger again: offline from a data directory, or from the reader of a running store.
 //!
-//! The fold is `State::evolve`, as everywhere; nothing here may know what an event means. The chain is computed
-//! again from the blocks, so that a changed, added or missing block is noticed. Verifying decides every command
-//! again and compares the events.
+//! The fold is `State::evolve`, as everywhere; nothing here may know what an event means. The chain is
+//! computed again from the blocks, so that a changed, added or missing block is noticed. Verifying decides
+//! every command again and compares the events.
 
 mod error;
 mod pipeline;

@@ -82,7 +82,8 @@ impl CommandQueue {
         self.queued.is_empty()
     }
 
-    /// Whether clients and workers have to retry later. The leader's own commands are few and always accepted.
+    /// Whether clients and workers have to retry later. The leader's own commands are few and always
+    /// accepted.
     pub fn is_full(&self) -> bool {
         self.queued.len() >= WAITING_COMMANDS_MAX || self.bytes >= WAITING_BYTES_MAX
     }

@@ -6,6 +6,7 @@
 
 use bincode::{Decode, Encode};
 use muster_protocol::ids::{Digest, LogIndex, Term};
+use muster_protocol::interval_set::IntervalSet;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use serde::{Deserialize, Serialize};
 use std::{fmt, io};
@@ -71,15 +72,15 @@ pub struct LedgerSpan {
 }
 
 impl LedgerSpan {
-    /// From runs of `(first, last)` indices, in ascending order and not adjacent.
-    pub fn from_runs(runs: impl IntoIterator<Item = (u64, u64)>) -> Self {
+    /// The span of these indices.
+    pub fn of(indices: &IntervalSet<u64>) -> Self {
         let mut span = LedgerSpan::default();
-        for (first, last) in runs {
+        for (first, end) in indices.intervals() {
             if span.last + 1 < first {
                 span.missing.push((span.last + 1, first));
                 span.first = first;
             }
-            span.last = last;
+            span.last = end - 1;
         }
         span
     }
@@ -151,15 +152,15 @@ pub enum DiskError {
 /// A coordinator's disk. One thread owns it; readers of the ledger have their own handles.
 ///
 /// # Errors
-/// All methods fail with [`DiskError`] if the disk fails or its contents are damaged. After a failed write the
-/// disk must be opened again.
+/// All methods fail with [`DiskError`] if the disk fails or its contents are damaged. After a failed write
+/// the disk must be opened again.
 pub trait Disk {
     /// Reads the contents. Called once, before anything else.
     fn recover(&mut self) -> Result<Recovered, DiskError>;
 
-    /// Writes Raft's state and entries as one atomic batch, replacing entries from `entries[0].index` on. With
-    /// `sync`, this and all earlier calls are durable on return. Without, a crash may lose it, but only as a
-    /// whole and never before an earlier call.
+    /// Writes Raft's state and entries as one atomic batch, replacing entries from `entries[0].index` on.
+    /// With `sync`, this and all earlier calls are durable on return. Without, a crash may lose it, but only
+    /// as a whole and never before an earlier call.
     fn append(
         &mut self,
         hard_state: &HardState,
@@ -196,4 +197,22 @@ pub trait Disk {
     fn free_bytes(&self) -> u64;
 
     fn counters(&self) -> DiskCounters;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_shows_its_gaps() {
+        let mut indices = IntervalSet::default();
+        assert!(LedgerSpan::of(&indices).is_empty());
+        indices.insert_range(5, 7);
+        indices.insert_range(9, 10);
+        indices.insert_range(1, 4);
+        indices.insert_range(7, 9);
+        assert_eq!(LedgerSpan::of(&indices), LedgerSpan { first: 5, last: 9, missing: vec![(4, 5)] });
+        indices.insert(4);
+        assert_eq!(LedgerSpan::of(&indices), LedgerSpan { first: 1, last: 9, missing: vec![] });
+    }
 }

@@ -144,8 +144,8 @@ fn parse(bytes: &[u8]) -> Option<Message> {
     Message::parse_from_bytes(bytes).ok()
 }
 
-/// Whether a peer may send this message. Proposals are never forwarded, since the leader stamps them, and some
-/// features are not used.
+/// Whether a peer may send this message. Proposals are never forwarded, since the leader stamps them, and
+/// some features are not used.
 fn is_acceptable(message: &Message) -> bool {
     match message.get_msg_type() {
         MessageType::MsgAppend => {

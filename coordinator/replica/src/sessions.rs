@@ -1,5 +1,5 @@
-//! What a leader remembers of each worker's present incarnation: when it last sent something, and which of its
-//! messages are in the log.
+//! What a leader remembers of each worker's present incarnation: when it last sent something, and which of
+//! its messages are in the log.
 //!
 //! Nothing here is replicated: a new leader starts with none of it, gives every worker a whole lease, and
 //! accepts a worker's messages from the oldest that was never acknowledged.

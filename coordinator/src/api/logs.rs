@@ -187,8 +187,8 @@ impl AppState {
     }
 
     fn close(&self, reader: &TailReader) {
-        // On an error the replica is gone, and the tail with it; or it is overloaded, and the tail runs out of
-        // credit.
+        // On an error the replica is gone, and the tail with it; or it is overloaded, and the tail runs out
+        // of credit.
         let _ = self.backend.replica.notify(Input::CloseTail { id: reader.id });
     }
 }
@@ -228,8 +228,8 @@ async fn pump(
         };
         heard = Instant::now();
         if chunk.offset > text.received() && !chunk.bytes.is_empty() && !was_gap {
-            // A chunk found no room here. The replica never goes back, so request what is missing as a new tail.
-            // If it does not come then, it is gone at the worker too.
+            // A chunk found no room here. The replica never goes back, so request what is missing as a new
+            // tail. If it does not come then, it is gone at the worker too.
             app.close(reader);
             let again = app.reader();
             *reader =
@@ -254,7 +254,8 @@ async fn pump(
     }
 }
 
-/// The error if the attempt's worker should have sent something. For a lost worker the replica says so itself.
+/// The error if the attempt's worker should have sent something. For a lost worker the replica says so
+/// itself.
 async fn silent(app: &AppState, spec: TailSpec, attempt: AttemptId, heard: Instant) -> Option<String> {
     if heard.elapsed() < SILENCE_MAX {
         return None;

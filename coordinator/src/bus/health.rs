@@ -36,8 +36,8 @@ impl ConnectionHealth {
         self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// By name: messages sent, received, dropped without a connection or without room, and refused as invalid;
-    /// and how often messages arrived faster than they were read, and some were lost.
+    /// By name: messages sent, received, dropped without a connection or without room, and refused as
+    /// invalid; and how often messages arrived faster than they were read, and some were lost.
     pub fn counters(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [

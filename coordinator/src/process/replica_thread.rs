@@ -1,5 +1,5 @@
-//! The replica's thread: waits for a message, takes all that are there, settles once, and performs the outputs
-//! in order.
+//! The replica's thread: waits for a message, takes all that are there, settles once, and performs the
+//! outputs in order.
 //!
 //! It must never wait for anything but messages and its disk. What it hands to sockets goes into bounded
 //! queues, and is dropped when they are full.
@@ -7,7 +7,7 @@
 use super::run_error::RunError;
 use crate::api::TailReaders;
 use crate::bus::Downlink;
-use crate::handle::{LeaderStatus, Read, ReplicaMsg};
+use crate::handle::{LeaderStatus, ReadFn, ReplicaMsg};
 use crate::peers::PeerSender;
 use muster_protocol::envelope::Answer;
 use muster_protocol::ids::LogIndex;
@@ -48,7 +48,7 @@ impl<D: Disk> ReplicaThread<D> {
         let started = Instant::now();
         let mut next_tick = started;
         let mut dispatcher = OutputDispatcher { env: &self.env, waiting: Waiting::new(), halted: None };
-        let (mut token, mut reads, mut stopping) = (0u64, Vec::<Read>::new(), false);
+        let (mut token, mut reads, mut stopping) = (0u64, Vec::<ReadFn>::new(), false);
         while !stopping {
             let wait = next_tick.saturating_duration_since(Instant::now());
             let mut first = match self.messages.recv_timeout(wait) {

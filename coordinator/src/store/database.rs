@@ -1,9 +1,9 @@
 //! One sled database: numbered records in checksummed pieces, with a real sync.
 //!
 //! No other file may name sled. What it works around in sled 0.34.7: `flush` writes but never calls
-//! `fdatasync`, so we do it through a descriptor of our own; a page over an eighth or so of its segment becomes
-//! a file that is never synced, so pieces are small and segments hold a full page of them; damage may panic, so
-//! every call is guarded; after an error it takes no more writes.
+//! `fdatasync`, so we do it through a descriptor of our own; a page over an eighth or so of its segment
+//! becomes a file that is never synced, so pieces are small and segments hold a full page of them; damage may
+//! panic, so every call is guarded; after an error it takes no more writes.
 
 use super::error::{corrupt, io_error};
 use super::{durable, retry};
@@ -76,8 +76,8 @@ impl Database {
         let mut made = Database::open(&unfinished)?;
         made.put(first_id, first_record)?;
         made.sync()?;
-        // sled keeps using its descriptor. It needs its path only to open, and for files of large pages, which
-        // do not occur.
+        // sled keeps using its descriptor. It needs its path only to open, and for files of large pages,
+        // which do not occur.
         durable::finish(dir).map_err(|source| io_error(dir, source))?;
         made.dir = dir.to_path_buf();
         Ok(made)

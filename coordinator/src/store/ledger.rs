@@ -7,9 +7,9 @@
 
 use super::database::{self, Database};
 use super::error::{StoreError, corrupt};
-use super::runs::Runs;
 use super::watermarks::{Watermark, Watermarks};
 use muster_protocol::codec;
+use muster_protocol::interval_set::IntervalSet;
 use muster_replica::disk::{Block, DiskError, LedgerSpan};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,7 +35,7 @@ struct LedgerIndex {
     /// By first index.
     groups: BTreeMap<u64, Group>,
     /// The indices in groups and in `pending`.
-    runs: Runs,
+    indices: IntervalSet<u64>,
     /// Consecutive blocks, not yet in a group.
     pending: Vec<Block>,
     pending_bytes: usize,
@@ -63,7 +63,7 @@ pub struct Ledger {
 
 impl LedgerFiles {
     pub fn span(&self) -> LedgerSpan {
-        LedgerSpan::from_runs(self.read().runs.iter())
+        LedgerSpan::of(&self.read().indices)
     }
 
     /// Consecutive blocks from `from` on: about `bytes_max` bytes, but at least one block. Empty if `from` is
@@ -178,7 +178,7 @@ impl Ledger {
             }
             let (first, last) = head(&bytes).ok_or_else(|| corrupt(database.place(id), "it is too short"))?;
             index.groups.insert(first, Group { id, last });
-            index.runs.insert(first, last);
+            index.indices.insert_range(first, last.saturating_add(1));
             Ok(())
         })?;
         if next <= acknowledged {
@@ -197,7 +197,7 @@ impl Ledger {
     pub fn write(&mut self, blocks: &[Block]) -> Result<(), DiskError> {
         for block in blocks {
             let index = block.index.0;
-            if self.shared.read().runs.contains(index) {
+            if self.shared.read().indices.contains(index) {
                 self.compare(block)?;
                 continue;
             }
@@ -212,7 +212,7 @@ impl Ledger {
             let mut held = self.shared.write();
             held.pending_bytes += block.bytes();
             held.pending.push(block.clone());
-            held.runs.insert(index, index);
+            held.indices.insert(index);
         }
         // A block larger than a group does not stay in memory.
         if self.shared.read().pending_bytes > GROUP_BYTES { self.write_group() } else { Ok(()) }

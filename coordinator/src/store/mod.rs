@@ -23,7 +23,6 @@ mod raft_log;
 mod reader;
 mod record;
 mod retry;
-mod runs;
 mod snapshots;
 #[cfg(test)]
 mod tests;

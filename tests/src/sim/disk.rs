@@ -1,5 +1,6 @@
 //! A disk in memory: a crash loses unsynced writes, and the process may be killed during any operation.
 
+use muster_protocol::interval_set::IntervalSet;
 use muster_replica::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use rand::RngExt;
@@ -99,17 +100,6 @@ impl SimDisk {
     }
 }
 
-fn runs(blocks: &BTreeMap<u64, Block>) -> Vec<(u64, u64)> {
-    let mut runs: Vec<(u64, u64)> = Vec::new();
-    for index in blocks.keys() {
-        match runs.last_mut() {
-            Some((_, last)) if *last + 1 == *index => *last = *index,
-            Some(_) | None => runs.push((*index, *index)),
-        }
-    }
-    runs
-}
-
 impl Disk for SimDisk {
     fn recover(&mut self) -> Result<Recovered, DiskError> {
         let image = &self.live;
@@ -186,7 +176,11 @@ impl Disk for SimDisk {
     }
 
     fn ledger(&self) -> LedgerSpan {
-        LedgerSpan::from_runs(runs(&self.live.blocks))
+        let mut indices = IntervalSet::default();
+        self.live.blocks.keys().for_each(|index| {
+            indices.insert(*index);
+        });
+        LedgerSpan::of(&indices)
     }
 
     fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {

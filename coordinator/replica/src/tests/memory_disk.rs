@@ -1,6 +1,7 @@
 //! A disk in memory that forgets in a crash what was not synced.
 
 use crate::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
+use muster_protocol::interval_set::IntervalSet;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use std::collections::BTreeMap;
 
@@ -123,14 +124,11 @@ impl Disk for MemoryDisk {
     }
 
     fn ledger(&self) -> LedgerSpan {
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for index in self.ledger.keys() {
-            match runs.last_mut() {
-                Some((_, last)) if *last + 1 == *index => *last = *index,
-                Some(_) | None => runs.push((*index, *index)),
-            }
-        }
-        LedgerSpan::from_runs(runs)
+        let mut indices = IntervalSet::default();
+        self.ledger.keys().for_each(|index| {
+            indices.insert(*index);
+        });
+        LedgerSpan::of(&indices)
     }
 
     fn read_blocks(&self, from: u64, bytes_max: usize) -> Result<Vec<Block>, DiskError> {
