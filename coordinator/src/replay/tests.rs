@@ -37,8 +37,8 @@ impl Run {
         Run { store, state: State::new("local"), hashes: BTreeMap::new() }
     }
 
-    /// Commits one entry of these commands; half a second passes. Its block is written unless it is to be
-    /// missing.
+    /// Commits one entry of these commands, half a second after the last. Its block is written only if
+    /// `to_ledger`.
     fn commit(&mut self, commands: Vec<Command>, to_ledger: bool) {
         let index = self.state.applied().0 + 1;
         let envelope = |command| Envelope {
@@ -84,7 +84,7 @@ impl Run {
             .unwrap();
     }
 
-    /// Leads, registers a worker, submits a job of so many tasks, and runs it to its end.
+    /// Takes over, registers a worker, submits a job of `tasks` tasks, and runs it to its end.
     fn job(&mut self, tasks: u32, to_ledger: bool) {
         self.commit(vec![], to_ledger);
         self.commit(
@@ -177,7 +177,7 @@ fn verify() -> Options {
 }
 
 #[test]
-fn a_replay_comes_to_the_live_state() {
+fn a_replay_reaches_the_live_state() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::new(dir.path());
     run.job(300, true);
@@ -199,7 +199,7 @@ fn a_replay_comes_to_the_live_state() {
 }
 
 #[test]
-fn a_replay_stops_where_it_is_told_to() {
+fn a_replay_stops_where_it_should() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::new(dir.path());
     run.job(3, true);
@@ -224,7 +224,7 @@ fn a_replay_stops_where_it_is_told_to() {
 }
 
 #[test]
-fn offline_goes_on_from_the_ledger_with_what_was_committed() {
+fn offline_continues_after_the_ledger_with_committed_entries() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::new(dir.path());
     run.job(20, true);
@@ -255,7 +255,7 @@ fn an_incomplete_ledger_is_folded_from_its_snapshot() {
     run.job(5, false);
     run.snapshot();
     let from = run.last();
-    // Nothing after it yet.
+    // No block follows it yet.
     run.assert_at(&run.online(Options::default()).unwrap(), from + 1, from);
     run.job(7, true);
     for options in [Options::default(), verify()] {
@@ -286,7 +286,7 @@ fn a_complete_ledger_may_be_folded_from_a_snapshot_too() {
 }
 
 #[test]
-fn a_ledger_without_its_beginning_and_without_a_snapshot_is_said_to_be_so() {
+fn a_ledger_without_beginning_and_snapshot_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let mut run = Run::new(dir.path());
     run.job(2, false);
@@ -295,7 +295,7 @@ fn a_ledger_without_its_beginning_and_without_a_snapshot_is_said_to_be_so() {
     assert!(matches!(error, ReplayError::Incomplete { first } if first > 1), "{error}");
 }
 
-/// Writes other blocks than those that came about, with a chain that fits.
+/// Writes changed blocks, with a chain that fits them.
 fn forge(change: impl Fn(&mut Block)) -> ReplayView {
     let (dir, forged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut run = Run::new(dir.path());
@@ -315,7 +315,7 @@ fn forge(change: impl Fn(&mut Block)) -> ReplayView {
 }
 
 #[test]
-fn verifying_finds_events_that_nobody_decided() {
+fn verifying_finds_events_that_decide_does_not_give() {
     assert_eq!(forge(|_| ()).verified, Some(true));
     let without_last = |block: &mut Block| {
         if block.index.0 == 3 {
@@ -325,7 +325,7 @@ fn verifying_finds_events_that_nobody_decided() {
         }
     };
     assert_eq!(forge(without_last).verified, Some(false));
-    // Refused by those who were there, or so they say.
+    // The block claims that the entry was refused.
     let silent = |block: &mut Block| {
         if block.index.0 >= 2 {
             block.events.clear();

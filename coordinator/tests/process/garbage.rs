@@ -1,14 +1,14 @@
-//! Garbage, truncated and oversized bytes on the ports: the connection ends, and nothing else is disturbed.
+//! Invalid, truncated and oversized bytes on the ports: the connection ends, and nothing else is affected.
 
 use crate::harness::Cluster;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Sends bytes and no more, and waits until the other side has ended the connection.
+/// Sends bytes, and waits until the other side has closed the connection.
 async fn throw(address: SocketAddr, bytes: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // An error means that the other side had enough before all was said.
+    // An error means that the other side closed the connection before all bytes were sent.
     let _ = stream.write_all(bytes).await;
     let _ = stream.shutdown().await;
     let mut rest = Vec::new();
@@ -16,7 +16,7 @@ async fn throw(address: SocketAddr, bytes: &[u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_disturbs_nobody() {
+async fn invalid_bytes_affect_no_other_connection() {
     let cluster = Cluster::start(3);
     cluster.leader().await;
     let hello = |name: &str, from: u64| {
@@ -40,7 +40,7 @@ async fn garbage_disturbs_nobody() {
         b"MSTR\x01\xff\xff\xff\xff".to_vec(),
         hello("c7", 7),
         hello("c2", 2)[..12].to_vec(),
-        // A member that has lost its mind: its connection ends, and its next one is as good as any.
+        // A member that sends invalid bytes: its connection ends, and it may connect again.
         after_hello(b"\0\0\0\0"),
         after_hello(b"\xff\xff\xff\xffgarbage"),
         after_hello(b"\0\0\0\x07garbage"),

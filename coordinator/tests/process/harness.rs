@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Nothing new for so long: it stands still.
+/// Without progress for this long, a test fails.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// A cluster; its coordinators end with it.
+/// A cluster. Dropping it ends its coordinators.
 pub struct Cluster {
     pub members: Vec<MemberConfig>,
     nodes: Vec<Option<Node>>,
@@ -33,7 +33,7 @@ struct Node {
 }
 
 impl Cluster {
-    /// So many coordinators, all running.
+    /// Starts this many coordinators.
     pub fn start(count: usize) -> Cluster {
         let listeners: Vec<TcpListener> =
             (0..=2 * count).map(|_| TcpListener::bind(("127.0.0.1", 0)).unwrap()).collect();
@@ -47,7 +47,7 @@ impl Cluster {
             members: muster_coordinator::members(&list.join(",")).unwrap(),
             nodes: (0..count).map(|_| None).collect(),
             directory: tempfile::tempdir().unwrap(),
-            // Nobody is there.
+            // No broker listens there.
             nats: format!("nats://127.0.0.1:{}", ports[2 * count]),
             client: Client::builder().no_proxy().tcp_nodelay(true).build().unwrap(),
         };
@@ -79,7 +79,7 @@ impl Cluster {
         self.nodes[n] = Some(Node { stop, task });
     }
 
-    /// Ends one in good order.
+    /// Shuts one down in an orderly way.
     pub async fn stop_one(&mut self, n: usize) {
         let node = self.nodes[n].take().unwrap();
         node.stop.send(()).unwrap();
@@ -98,14 +98,14 @@ impl Cluster {
         self.client.get(self.url(n, path)).send().await
     }
 
-    /// A document that must be there.
+    /// Gets a document that must exist.
     pub async fn document<T: serde::de::DeserializeOwned>(&self, n: usize, path: &str) -> T {
         let response = self.get(n, path).await.unwrap();
         assert!(response.status().is_success(), "{path}: {}", response.text().await.unwrap());
         response.json().await.unwrap()
     }
 
-    /// Sends a request, and gives the status with the document.
+    /// Sends a request, and returns the status and the document.
     pub async fn send(
         &self,
         n: usize,
@@ -128,7 +128,7 @@ impl Cluster {
         self.send(n, Method::POST, path, &headers, &body.to_string()).await
     }
 
-    /// Submits until it is known what came of it, as a client does.
+    /// Submits until the outcome is known, as a client does.
     pub async fn submit(&self, n: usize, name: &str) -> String {
         let key = uuid::Uuid::now_v7().to_string();
         wait_for("a submit", || async {
@@ -166,7 +166,7 @@ impl Cluster {
             let agreed =
                 self.members.iter().position(|member| seen.iter().all(|leader| *leader == member.name));
             match agreed {
-                // It has taken over once it answers for the jobs.
+                // It has taken over once it lists jobs.
                 Some(leader)
                     if self
                         .get(leader, "/v1/jobs")
@@ -193,7 +193,7 @@ impl Cluster {
     }
 }
 
-/// The least job.
+/// The smallest job.
 pub fn job(name: &str) -> Value {
     json!({ "name": name, "stages": [{ "name": "one", "tasks": 2, "work": { "type": "process", "argv": ["true"] } }] })
 }
@@ -202,8 +202,7 @@ pub fn error(document: &Value) -> ErrorView {
     serde_json::from_value(document.clone()).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
-/// Looks until there is a value. An `Err` says how far things are: as long as that changes, there is
-/// progress.
+/// Polls until there is a value. An `Err` describes the progress: the test fails when it no longer changes.
 pub async fn wait_for<T, F: Future<Output = Result<T, P>>, P: Debug + PartialEq>(
     what: &str,
     mut look: impl FnMut() -> F,

@@ -1,5 +1,5 @@
-//! Real coordinators in one process, on loopback and without a broker: what clients see of them, and what
-//! garbage does to them.
+//! Real coordinators in one process, on loopback and without a broker: what clients see, and what invalid
+//! bytes do.
 
 mod garbage;
 mod harness;

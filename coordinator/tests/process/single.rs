@@ -1,4 +1,4 @@
-//! One coordinator alone: the API as `docs/api.md` has it.
+//! A single coordinator: the API as `docs/api.md` specifies it.
 
 use crate::harness::{Cluster, error, job};
 use muster_coordinator::{Config, RunError, run};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const KEY: &str = "01901234-5678-7abc-8def-0123456789ab";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn jobs_are_taken_shown_and_ended() {
+async fn jobs_are_submitted_listed_and_cancelled() {
     let cluster = Cluster::start(1);
     cluster.leader().await;
     let (status, first) = cluster.post(0, "/v1/jobs", Some(KEY), &job("first")).await;
@@ -68,13 +68,13 @@ async fn jobs_are_taken_shown_and_ended() {
         assert!(view.counters.contains_key(counter), "{counter}: {:?}", view.counters);
     }
     assert!(cluster.get(0, "/v1/health").await.unwrap().status().is_success());
-    // Nobody can run a task: there is one error in the stream, and its end.
+    // No worker can run a task: the stream has one error and ends.
     let logs = cluster.get(0, "/v1/tasks/job-1.0/logs").await.unwrap().text().await.unwrap();
     assert!(logs.contains("\"end\":true") && logs.contains("has not started"), "{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bad_requests_are_told_what_is_wrong() {
+async fn errors_say_what_is_wrong_with_a_request() {
     let cluster = Cluster::start(1);
     cluster.leader().await;
     let large = format!("{{\"name\": \"{}\"}}", "x".repeat(2 << 20));
@@ -158,7 +158,7 @@ async fn a_restart_forgets_nothing_and_replays_to_the_same_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_is_refused_at_the_start() {
+async fn wrong_settings_are_refused_at_the_start() {
     let mut cluster = Cluster::start(1);
     cluster.leader().await;
     let never = std::future::pending::<()>;

@@ -1,10 +1,10 @@
-//! Server-sent events: what is followed is what is listed, also by a reader that comes back.
+//! Server-sent events: a follower gets the same events as the list, also after it reconnects.
 
 use crate::harness::Cluster;
 use muster_protocol::view::EventView;
 use reqwest::Response;
 
-/// Server-sent events from a response, one after the other.
+/// Reads server-sent events from a response.
 struct Stream {
     response: Response,
     text: String,
@@ -45,7 +45,7 @@ impl Stream {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
+async fn a_reader_that_reconnects_misses_and_repeats_nothing() {
     let mut cluster = Cluster::start(1);
     cluster.leader().await;
     for n in 0..4 {
@@ -54,7 +54,7 @@ async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     let mut seen = Vec::new();
     let mut last: Option<String> = None;
     let listed = cluster.events(0).await;
-    // Three events per connection, and a submit while nobody is connected.
+    // Three events per connection, and a submit while no reader is connected.
     while seen.len() < listed.len() + 6 {
         let mut stream = Stream::open(&cluster, "/v1/events?follow=true", last.as_deref()).await;
         for _ in 0..3 {
@@ -69,7 +69,7 @@ async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
     let listed = cluster.events(0).await;
     assert_eq!(seen, listed[..seen.len()]);
 
-    // Live: what happens is told without being asked for, of one job only.
+    // Live: new events of one job arrive without further requests.
     let newest = listed.last().unwrap().index;
     let job = cluster.submit(0, "live").await;
     let mut stream =
@@ -80,6 +80,6 @@ async fn a_reader_that_comes_back_misses_nothing_and_sees_nothing_twice() {
         cluster.post(0, &format!("/v1/jobs/{job}/cancel"), None, &serde_json::json!({})).await;
     assert_eq!(status, 200, "{document}");
     while stream.next().await.1.cause != "CancelJob" {}
-    // A coordinator that ends ends its streams, and does not wait for their readers.
+    // A coordinator that shuts down ends its streams without waiting for their readers.
     cluster.stop_one(0).await;
 }

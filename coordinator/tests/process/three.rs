@@ -1,11 +1,11 @@
-//! Three coordinators: any of them may be asked, and one of them may go.
+//! Three coordinators: a client may ask any of them, and one of them may fail.
 
 use crate::harness::{Cluster, error, job, wait_for};
 use muster_protocol::view::{JobView, ReplayView};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn followers_pass_on_and_all_ledgers_agree() {
+async fn followers_forward_requests_and_all_ledgers_agree() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader().await;
     let mut jobs = Vec::new();
@@ -23,7 +23,7 @@ async fn followers_pass_on_and_all_ledgers_agree() {
             "refusals are passed on as they are"
         );
     }
-    // A request that was passed on goes no further.
+    // A forwarded request is not forwarded again.
     let follower = (leader + 1) % 3;
     let (status, document) =
         cluster.send(follower, Method::GET, "/v1/jobs", &[("X-Muster-Hop", "c9")], "").await;
@@ -59,13 +59,13 @@ async fn followers_pass_on_and_all_ledgers_agree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_majority_nothing_is_promised() {
+async fn without_a_majority_nothing_is_acknowledged() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader().await;
     for n in (0..3).filter(|n| *n != leader) {
         cluster.stop_one(n).await;
     }
-    // It may still think that it leads, and then does not know; or it knows that it does not.
+    // It may still believe that it leads, so that the outcome is unknown, or know that it does not.
     let (status, document) = cluster.post(leader, "/v1/jobs", None, &job("lonely")).await;
     assert!([503, 504].contains(&status), "{document}");
     wait_for("the lonely one to know", || async {

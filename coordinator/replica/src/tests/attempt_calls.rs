@@ -1,4 +1,4 @@
-//! What attempts ask through their workers, and outputs that are read through the leader.
+//! Calls of attempts through their workers, and tails of outputs through the leader.
 
 use super::cluster::{Cluster, submit};
 use crate::{Input, Output};
@@ -121,7 +121,7 @@ impl Reader {
 }
 
 #[test]
-fn output_goes_on_once_and_in_order_and_what_is_lost_is_asked_for_again() {
+fn output_is_passed_on_once_and_in_order_and_gaps_are_requested_again() {
     let (cluster, leader) = running();
     let mut reader = Reader { cluster, leader };
     let spans = |told: Vec<Tail>| -> Vec<(u64, u64)> {
@@ -136,13 +136,13 @@ fn output_goes_on_once_and_in_order_and_what_is_lost_is_asked_for_again() {
     assert_eq!(reader.chunk(4, "efgh", false).1, [(4, "efgh".to_string(), false)]);
     assert_eq!(spans(reader.open(ATTEMPT, 8, 10).0), [(8, 10)], "more credit");
     reader.cluster.mono_ms += 1_000;
-    assert_eq!(spans(reader.drive(Input::Tick).0), [(8, 10)], "said again");
+    assert_eq!(spans(reader.drive(Input::Tick).0), [(8, 10)], "requested again");
     assert_eq!(reader.chunk(8, "", true).1, [(8, String::new(), true)]);
     assert_eq!(reader.chunk(8, "", true).1, []);
 }
 
 #[test]
-fn what_the_worker_dropped_is_given_up_after_a_while() {
+fn bytes_that_the_worker_dropped_are_skipped_after_a_while() {
     let (cluster, leader) = running();
     let mut reader = Reader { cluster, leader };
     reader.open(ATTEMPT, 0, 100);
@@ -152,7 +152,7 @@ fn what_the_worker_dropped_is_given_up_after_a_while() {
 }
 
 #[test]
-fn an_output_that_nobody_holds_ends_with_a_reason() {
+fn an_output_without_a_known_worker_ends_with_a_reason() {
     let (cluster, leader) = running();
     let mut reader = Reader { cluster, leader };
     let (_, read) = reader.open(AttemptId { epoch: 9, ..ATTEMPT }, 0, 10);

@@ -1,4 +1,4 @@
-//! A cluster of cores, with time that a test moves.
+//! A cluster of replicas, whose time a test moves.
 
 use super::memory_disk::MemoryDisk;
 use crate::MemberConfig;
@@ -24,14 +24,14 @@ pub struct Cluster {
     pub members: BTreeMap<RaftId, Member>,
     configs: BTreeMap<RaftId, ReplicaConfig>,
     wire: VecDeque<(RaftId, RaftId, PeerMessage)>,
-    /// Members that no message reaches or leaves.
+    /// Members that are cut off from the network.
     pub cut: BTreeSet<RaftId>,
     pub mono_ms: u64,
     pub answers: BTreeMap<u64, Result<Answer, CommandError>>,
     pub said: Vec<(WorkerIdentity, BootId, Down)>,
     pub halts: Vec<(RaftId, String)>,
     pub chunks: usize,
-    /// Everything that came out, as text: to compare runs.
+    /// All outputs as text, to compare runs.
     pub trace: Vec<String>,
     next_token: u64,
 }
@@ -87,14 +87,14 @@ impl Cluster {
         self.deliver();
     }
 
-    /// A member loses power.
+    /// Cuts a member's power.
     pub fn crash(&mut self, id: RaftId) {
         let member = self.members.get_mut(&id).unwrap();
         member.replica = None;
         member.disk.crash();
     }
 
-    /// Gives a member an input, and lets it settle.
+    /// Gives a member an input and settles.
     pub fn drive(&mut self, id: RaftId, input: Option<Input>) {
         let now = self.now();
         let member = self.members.get_mut(&id).unwrap();
@@ -109,7 +109,7 @@ impl Cluster {
             match output {
                 Output::Peer { to, message } => {
                     self.chunks += usize::from(matches!(message, PeerMessage::SnapshotChunk(_)));
-                    // What crosses the wire survives it.
+                    // Messages survive their encoding.
                     let message = PeerMessage::from_bytes(&message.to_bytes()).unwrap();
                     self.wire.push_back((id, to, message));
                 }
@@ -152,15 +152,15 @@ impl Cluster {
         (0..ms / TICK_MS).for_each(|_| self.tick());
     }
 
-    /// Ticks until a test is content.
-    pub fn until(&mut self, what: &str, content: impl Fn(&Cluster) -> bool) {
+    /// Ticks until a condition holds.
+    pub fn until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
         for _ in 0..1_000 {
-            if content(self) {
+            if done(self) {
                 return;
             }
             self.tick();
         }
-        panic!("it did not come to this: {what}");
+        panic!("this did not happen: {what}");
     }
 
     pub fn replica(&self, id: RaftId) -> &Replica {
@@ -182,7 +182,7 @@ impl Cluster {
         self.leader().unwrap()
     }
 
-    /// Asks a member, and gives the token.
+    /// Sends a command to a member, and returns its token.
     pub fn ask(&mut self, id: RaftId, envelope: Envelope) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
@@ -195,7 +195,7 @@ impl Cluster {
         self.ask(id, submit(request, 1))
     }
 
-    /// A worker says something; every member hears it.
+    /// Sends a message from a worker to every member.
     pub fn up(&mut self, worker: u128, boot: u128, message: Up) {
         let up = UpEnvelope {
             cluster: "test".to_string(),
@@ -212,12 +212,12 @@ impl Cluster {
         self.deliver();
     }
 
-    /// What workers were told since the last time.
+    /// Takes the messages to workers since the last call.
     pub fn heard(&mut self) -> Vec<Down> {
         std::mem::take(&mut self.said).into_iter().map(|(_, _, down)| down).collect()
     }
 
-    /// All running members agree on everything up to the same index.
+    /// Asserts that running members at the same index have the same state.
     pub fn assert_agreement(&self) {
         let mut seen: BTreeMap<LogIndex, (RaftId, muster_protocol::ids::Digest)> = BTreeMap::new();
         for (id, member) in &self.members {

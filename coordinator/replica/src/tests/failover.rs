@@ -1,4 +1,4 @@
-//! Elections, commits, crashes, and what clients are told.
+//! Elections, commits, crashes, and answers to clients.
 
 use super::cluster::{Cluster, submit};
 use crate::apply::POISON;
@@ -44,7 +44,7 @@ fn three_members_elect_commit_and_answer() {
 }
 
 #[test]
-fn one_member_alone_leads_at_once() {
+fn a_single_member_leads_at_once() {
     let mut cluster = Cluster::new(1, |_| ());
     assert_eq!(cluster.leader(), Some(RaftId(1)));
     let token = cluster.submit(RaftId(1), 1);
@@ -56,7 +56,7 @@ fn one_member_alone_leads_at_once() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_the_loss_of_power_of_everybody() {
+fn acknowledged_commands_survive_a_power_loss_of_all_members() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     let tokens: Vec<u64> = (1..=20).map(|request| cluster.submit(leader, request)).collect();
@@ -101,7 +101,7 @@ fn another_member_takes_over_and_log_time_goes_on() {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_answers_nothing_that_may_not_hold() {
+fn a_leader_that_is_cut_off_acknowledges_nothing() {
     let mut cluster = Cluster::new(3, |_| ());
     let old = cluster.elect();
     cluster.cut.insert(old);
@@ -120,10 +120,10 @@ fn a_leader_that_is_cut_off_answers_nothing_that_may_not_hold() {
 }
 
 #[test]
-fn a_command_on_which_decide_panics_changes_nothing_and_the_rest_goes_on() {
+fn a_command_on_which_decide_panics_changes_nothing_and_others_continue() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
-    // Three commands in one entry: all wait before anything settles.
+    // Three commands in one entry: all are queued before the replica settles.
     let mut poison = submit(2, 1);
     poison.client = POISON.to_string();
     let now = cluster.now();
@@ -173,7 +173,7 @@ fn a_full_disk_refuses_clients_only() {
 }
 
 #[test]
-fn garbage_from_a_peer_changes_nothing() {
+fn invalid_bytes_from_a_peer_change_nothing() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     let before = cluster.replica(leader).applied();
@@ -190,7 +190,7 @@ fn garbage_from_a_peer_changes_nothing() {
 }
 
 #[test]
-fn a_member_that_lost_its_disk_is_stopped_instead_of_forgetting_its_votes() {
+fn a_member_that_lost_its_disk_halts_instead_of_voting_again() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     cluster.submit(leader, 1);
@@ -206,8 +206,8 @@ fn a_member_that_lost_its_disk_is_stopped_instead_of_forgetting_its_votes() {
 }
 
 #[test]
-fn without_a_majority_a_client_is_told_that_nobody_knows() {
-    // Elections so long that the leader does not step down before its clients' time is over.
+fn without_a_majority_a_client_is_told_that_the_outcome_is_unknown() {
+    // Elections are so slow that the leader does not step down before its clients time out.
     let mut cluster = Cluster::new(3, |config| {
         config.election_ticks_min = 400;
         config.election_ticks_max = 420;

@@ -1,4 +1,4 @@
-//! A disk in memory that forgets in a crash what was not synced.
+//! A disk in memory that loses in a crash what was not synced.
 
 use crate::disk::{Block, Disk, DiskCounters, DiskError, LedgerSpan, Recovered};
 use muster_protocol::interval_set::IntervalSet;
@@ -13,7 +13,6 @@ struct Log {
     snapshot: Option<Snapshot>,
 }
 
-/// The disk.
 pub struct MemoryDisk {
     log: Log,
     durable_log: Log,
@@ -35,13 +34,13 @@ impl MemoryDisk {
         }
     }
 
-    /// The machine loses power.
+    /// Loses what was not synced.
     pub fn crash(&mut self) {
         self.log = self.durable_log.clone();
         self.ledger = self.durable_ledger.clone();
     }
 
-    /// Somebody writes another history: from `index` on all blocks are different, and link to each other.
+    /// Replaces all blocks from `index` on by others that fit each other's heads.
     pub fn forge(&mut self, index: u64) {
         let mut head = self.ledger[&(index - 1)].head;
         for block in self.ledger.range_mut(index..).map(|(_, block)| block) {

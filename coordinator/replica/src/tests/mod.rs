@@ -1,4 +1,4 @@
-//! Cores over memory disks and a network in memory, driven tick by tick.
+//! Replicas on memory disks and an in-memory network, driven tick by tick.
 
 mod attempt_calls;
 mod cluster;

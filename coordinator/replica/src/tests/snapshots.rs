@@ -1,4 +1,4 @@
-//! Snapshots, truncation, and ledgers that are filled again.
+//! Snapshots, truncation, and backfill of ledgers.
 
 use super::cluster::Cluster;
 use crate::Input;
@@ -29,7 +29,7 @@ fn a_member_restarts_from_its_own_snapshot() {
 }
 
 #[test]
-fn a_member_far_behind_gets_a_snapshot_and_fills_its_ledger() {
+fn a_member_far_behind_gets_a_snapshot_and_backfills_its_ledger() {
     let mut cluster = small(3);
     let leader = cluster.elect();
     cluster.submit(leader, 1);
@@ -55,7 +55,7 @@ fn a_member_far_behind_gets_a_snapshot_and_fills_its_ledger() {
         assert!(block.follows(head), "at {}", block.index);
         head = block.head;
     }
-    // And it goes on from there after a crash.
+    // It continues from there after a crash.
     cluster.crash(behind);
     cluster.start(behind);
     cluster.submit(leader, 999_999);
@@ -65,7 +65,7 @@ fn a_member_far_behind_gets_a_snapshot_and_fills_its_ledger() {
 }
 
 #[test]
-fn a_lost_chunk_begins_the_transfer_again() {
+fn a_lost_chunk_restarts_the_transfer() {
     let mut cluster = small(3);
     let leader = cluster.elect();
     let behind = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
@@ -76,7 +76,7 @@ fn a_lost_chunk_begins_the_transfer_again() {
     cluster.cut.clear();
     cluster.until("a chunk is sent", |cluster| cluster.chunks > 0);
     let sent = cluster.chunks;
-    // It was delivered in the same tick; another transfer to a member that cannot hear it is lost.
+    // It was delivered in the same tick. Another transfer, to a member that is cut off, is lost.
     cluster.cut.insert(behind);
     (201..=400).for_each(|request| {
         cluster.submit(leader, request);
@@ -94,7 +94,7 @@ fn a_lost_chunk_begins_the_transfer_again() {
 }
 
 #[test]
-fn a_ledger_is_not_filled_with_what_does_not_link() {
+fn blocks_that_do_not_fit_the_chain_are_refused() {
     let mut cluster = small(3);
     let leader = cluster.elect();
     cluster.run_ms(300);
@@ -103,7 +103,7 @@ fn a_ledger_is_not_filled_with_what_does_not_link() {
     (1..=200).for_each(|request| {
         cluster.submit(leader, request);
     });
-    // Both others answer with another history.
+    // Both other members answer with a different history.
     for id in cluster.ids().into_iter().filter(|id| *id != behind) {
         cluster.members.get_mut(&id).unwrap().disk.forge(100);
     }
@@ -121,7 +121,7 @@ fn a_ledger_is_not_filled_with_what_does_not_link() {
 }
 
 #[test]
-fn a_member_that_differs_from_the_leader_stops() {
+fn a_member_that_differs_from_the_leader_halts() {
     let mut cluster = Cluster::new(3, |_| ());
     let leader = cluster.elect();
     let other = cluster.ids().into_iter().find(|id| *id != leader).unwrap();

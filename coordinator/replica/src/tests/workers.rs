@@ -1,4 +1,4 @@
-//! Workers as the leader sees them: registration, leases, dispatch, reports, stops.
+//! Workers from the leader's view: registration, leases, dispatch, reports, stops.
 
 use super::cluster::{Cluster, cancel, submit};
 use muster_machine::views;
@@ -51,7 +51,7 @@ fn reports(first_seq: u64, oldest_unacked: u64, reports: Vec<Report>) -> Up {
     Up::Reports(Reports { first_seq, oldest_unacked, reports })
 }
 
-/// What was said, in short.
+/// Messages to workers, in short.
 fn words(said: &[Down]) -> Vec<String> {
     let word = |down: &Down| match down {
         Down::Welcome(welcome) => format!("welcome {}", welcome.worker),
@@ -83,7 +83,7 @@ impl Bench {
         Bench { cluster, leader }
     }
 
-    /// The worker says something, and this is what it hears.
+    /// Sends a message from the worker, and returns what it receives.
     fn up(&mut self, boot: u128, message: Up) -> Vec<String> {
         self.cluster.up(1, boot, message);
         words(&self.cluster.heard())
@@ -93,7 +93,7 @@ impl Bench {
         words(&self.cluster.heard())
     }
 
-    /// Time passes, in which the worker says that it holds this.
+    /// Lets time pass, while the worker's heartbeats hold these attempts.
     fn live_ms(&mut self, boot: u128, ms: u64, held: &[(AttemptId, Phase)]) -> Vec<String> {
         let mut heard = Vec::new();
         for _ in 0..ms / 300 {
@@ -119,7 +119,7 @@ fn a_worker_registers_runs_and_reports() {
     let mut bench = Bench::new();
     assert_eq!(bench.up(1, heartbeat(5, &[])), ["say hello"]);
     assert_eq!(bench.up(1, hello(1, 1)), ["welcome worker-1"]);
-    assert_eq!(bench.up(1, hello(1, 1)), ["welcome worker-1"], "said again");
+    assert_eq!(bench.up(1, hello(1, 1)), ["welcome worker-1"], "sent again");
     assert_eq!(bench.up(1, heartbeat(6, &[])), ["heard 6"]);
     bench.cluster.ask(bench.leader, submit(1, 3));
     assert_eq!(bench.heard(), ["run job-1.0#1 job-1.1#1"], "two fit");
@@ -141,7 +141,7 @@ fn a_worker_registers_runs_and_reports() {
 }
 
 #[test]
-fn lost_messages_to_a_worker_are_said_again() {
+fn lost_messages_to_a_worker_are_resent() {
     let mut bench = Bench::new();
     bench.up(1, hello(1, 1));
     bench.cluster.ask(bench.leader, submit(1, 1));
@@ -180,7 +180,7 @@ fn a_new_leader_loses_nothing_and_restarts_nothing() {
 }
 
 #[test]
-fn a_silent_worker_is_suspect_then_lost_and_comes_back_empty_handed() {
+fn a_silent_worker_is_suspect_then_lost_and_returns_without_its_attempts() {
     let mut bench = Bench::new();
     bench.up(1, hello(1, 1));
     bench.cluster.ask(bench.leader, submit(1, 1));
@@ -196,7 +196,7 @@ fn a_silent_worker_is_suspect_then_lost_and_comes_back_empty_handed() {
     assert_eq!(bench.liveness(), Liveness::Suspect);
     bench.cluster.run_ms(200);
     assert_eq!(bench.liveness(), Liveness::Lost);
-    // It lives after all: its lease is over, and so is its attempt.
+    // It lives after all, but its lease is over, and so is its attempt.
     assert_eq!(bench.up(1, heartbeat(7, &[(a, Phase::Running)])), ["say hello"]);
     assert_eq!(bench.up(1, reports(2, 2, vec![succeeded(a)])), ["say hello"]);
     let said = bench.up(1, hello(1, 1));
@@ -212,7 +212,7 @@ fn a_silent_worker_is_suspect_then_lost_and_comes_back_empty_handed() {
 }
 
 #[test]
-fn a_new_life_replaces_the_old_one_for_good() {
+fn a_new_incarnation_replaces_the_old_one_for_good() {
     let mut bench = Bench::new();
     bench.up(1, hello(1, 1));
     bench.cluster.ask(bench.leader, submit(1, 1));
@@ -225,7 +225,7 @@ fn a_new_life_replaces_the_old_one_for_good() {
 }
 
 #[test]
-fn a_leader_without_a_majority_extends_no_lease_and_gives_nobody_up() {
+fn a_leader_without_a_majority_extends_no_lease_and_declares_no_worker_lost() {
     let mut bench = Bench::new();
     bench.up(1, hello(1, 1));
     let leader = bench.leader;
@@ -238,7 +238,7 @@ fn a_leader_without_a_majority_extends_no_lease_and_gives_nobody_up() {
 }
 
 #[test]
-fn progress_has_numbers_of_its_own() {
+fn progress_has_its_own_sequence() {
     let mut bench = Bench::new();
     bench.up(1, hello(1, 1));
     bench.cluster.ask(bench.leader, submit(1, 1));

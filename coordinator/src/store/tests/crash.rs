@@ -1,11 +1,11 @@
-//! Crashes: whatever was acknowledged is there afterwards.
+//! Crashes lose nothing that was acknowledged.
 
 use super::*;
 use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-/// Copies taken after each sync are what a crash at that moment leaves.
+/// A copy taken after a sync is what a crash at that moment leaves.
 #[test]
 fn nothing_acknowledged_is_missing_after_a_crash_at_any_sync() {
     let dir = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn nothing_acknowledged_is_missing_after_a_crash_at_any_sync() {
 
 const CHILD: &str = "MUSTER_TEST_STORE";
 
-/// Appends, and says so, until it is killed. On its own it does nothing.
+/// Appends and reports each append until it is killed. Without its environment variable it does nothing.
 #[test]
 fn child_that_appends_until_it_is_killed() {
     let Some(dir) = env::var_os(CHILD) else { return };
@@ -75,14 +75,14 @@ fn nothing_acknowledged_is_missing_after_sigkill() {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut heard = 0;
+        let mut reports = 0;
         let mut note = |line: String| {
-            // The test's own first words may stand before the first line.
+            // The test harness's own output may stand before the first line.
             if let Some((_, index)) = line.split_once("acknowledged ") {
                 acknowledged = index.parse().unwrap();
-                heard += 1;
+                reports += 1;
             }
-            heard
+            reports
         };
         while note(lines.next().expect("the child lives").unwrap()) < life * 17 {}
         child.kill().unwrap();

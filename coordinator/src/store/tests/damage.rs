@@ -1,4 +1,4 @@
-//! Damage is found, named with its place, and refused.
+//! Damage is found, reported with its place, and refused.
 
 use super::*;
 use crate::store::StoreError;
@@ -32,7 +32,7 @@ fn read_everything(dir: &Path) -> Result<(), String> {
 }
 
 #[test]
-fn a_wrong_checksum_is_found_and_named() {
+fn a_wrong_checksum_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let (store, _) = open(dir.path());
@@ -51,7 +51,7 @@ fn a_wrong_checksum_is_found_and_named() {
 }
 
 #[test]
-fn a_wrong_checksum_in_the_log_is_found_and_named() {
+fn a_wrong_checksum_in_the_log_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let (store, _) = open(dir.path());
@@ -65,7 +65,7 @@ fn a_wrong_checksum_in_the_log_is_found_and_named() {
 }
 
 #[test]
-fn flipped_bytes_never_pass_unnoticed() {
+fn flipped_bytes_are_always_noticed() {
     let whole = tempfile::tempdir().unwrap();
     filled(whole.path());
     read_everything(whole.path()).unwrap();
@@ -79,8 +79,7 @@ fn flipped_bytes_never_pass_unnoticed() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x55;
             fs::write(dir.path().join(file), bytes).unwrap();
-            // What nobody needs any more may be damaged; `read_everything` has seen that all the rest is
-            // there.
+            // Data that is no longer needed may be damaged; `read_everything` has checked all the rest.
             if let Err(error) = read_everything(dir.path()) {
                 assert!(error.contains(file.strip_suffix("/db").unwrap()), "byte {at} of {file}: {error}");
                 refused += 1;
@@ -91,7 +90,7 @@ fn flipped_bytes_never_pass_unnoticed() {
 }
 
 #[test]
-fn a_torn_end_never_passes_unnoticed() {
+fn a_torn_end_is_always_noticed() {
     let whole = tempfile::tempdir().unwrap();
     filled(whole.path());
     for file in ["log/000001/db", "ledger/db"] {
@@ -107,7 +106,7 @@ fn a_torn_end_never_passes_unnoticed() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_parts_are_reported() {
     for missing in ["log/000001", "ledger"] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path());
@@ -122,7 +121,7 @@ fn snapshot_file(dir: &Path, index: u64) -> PathBuf {
 }
 
 #[test]
-fn half_a_snapshot_gives_way_to_an_older_one_when_nothing_is_lost() {
+fn an_older_snapshot_replaces_half_a_snapshot_if_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
     let (store, _) = open(dir.path());
@@ -131,7 +130,7 @@ fn half_a_snapshot_gives_way_to_an_older_one_when_nothing_is_lost() {
     let path = snapshot_file(dir.path(), 290);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-    // And one that never got its name.
+    // And one that was never renamed.
     fs::write(dir.path().join("snapshots/00000000000000000295.snap.new"), &bytes[..50]).unwrap();
     let (_, recovered) = open(dir.path());
     assert_eq!(recovered.snapshot, Some(snapshot(200, 1)));

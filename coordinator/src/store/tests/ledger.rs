@@ -1,4 +1,4 @@
-//! The ledger: blocks in groups, gaps and their filling, readers beside the writer.
+//! The ledger: blocks in groups, gaps and their backfill, readers beside the writer.
 
 use super::*;
 use crate::store::LedgerReader;
@@ -21,7 +21,7 @@ fn read_all(reader: &LedgerReader, from: u64, bytes_max: usize) -> Vec<Block> {
 }
 
 #[test]
-fn blocks_come_back_before_and_after_their_sync() {
+fn blocks_are_read_before_and_after_their_sync() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     let blocks = chain(1..=500, 90);
@@ -63,7 +63,7 @@ fn large_blocks_stay_in_the_synced_file() {
 }
 
 #[test]
-fn gaps_are_named_and_filled() {
+fn gaps_are_reported_and_filled() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     let blocks = chain(1..=100, 50);

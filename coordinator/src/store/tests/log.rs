@@ -1,4 +1,4 @@
-//! Raft's log: what is appended comes back, conflicts replace, segments go.
+//! Raft's log: appends are read back, conflicts replace entries, segments are dropped.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn segments(dir: &Path) -> usize {
 }
 
 #[test]
-fn what_was_appended_comes_back() {
+fn appended_entries_are_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, recovered) = open(dir.path());
     assert_eq!(recovered, Recovered::default());
@@ -15,11 +15,11 @@ fn what_was_appended_comes_back() {
     let steps = [
         (entries(1..=3, 1), hard_state(1, 0), vec![(1, 1), (2, 1), (3, 1)]),
         (entries(4..=5, 1), hard_state(1, 2), vec![(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]),
-        // Conflicts take everything after them.
+        // Conflicts remove everything after them.
         (entries(3..=3, 2), hard_state(2, 2), vec![(1, 1), (2, 1), (3, 2)]),
         (entries(4..=4, 2), hard_state(2, 3), vec![(1, 1), (2, 1), (3, 2), (4, 2)]),
         (vec![], hard_state(3, 3), vec![(1, 1), (2, 1), (3, 2), (4, 2)]),
-        // All of it.
+        // The whole log.
         (entries(1..=2, 4), hard_state(4, 0), vec![(1, 4), (2, 4)]),
     ];
     for (number, (entries, hard_state, expected)) in steps.into_iter().enumerate() {
@@ -86,7 +86,7 @@ fn segments_are_closed_and_dropped() {
         store.save_snapshot(&snapshot(next - 4, 1)).unwrap();
         store.truncate(next - 3).unwrap();
         assert!(segments(dir.path()) <= 2, "round {round}: {} segments", segments(dir.path()));
-        // They are replaced, over the border of the segments.
+        // They are replaced across the border of two segments.
         store.append(&hard_state(2, next - 4), &voters(), &entries(next - 2..next, 1), true).unwrap();
         drop(store);
         let recovered;
@@ -143,7 +143,7 @@ fn a_leaders_snapshot_replaces_the_log() {
 }
 
 #[test]
-fn a_crash_between_a_snapshot_and_its_log_is_made_good() {
+fn a_crash_between_a_snapshot_and_its_log_is_repaired() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
     store.append(&hard_state(1, 0), &voters(), &entries(1..=5, 1), true).unwrap();

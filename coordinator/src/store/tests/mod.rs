@@ -1,4 +1,4 @@
-//! Stores on real files: what they keep, give back, refuse and say.
+//! Stores on real files: what they keep, return and refuse.
 
 mod crash;
 mod damage;

@@ -1,4 +1,4 @@
-//! Who may open a data directory, and what is said to the others.
+//! Who may open a data directory, and the errors for all others.
 
 use super::*;
 use crate::store::{DATA_FORMAT, StoreError};
@@ -9,7 +9,7 @@ fn refused(dir: &Path, identity: &StoreIdentity) -> StoreError {
 }
 
 #[test]
-fn one_process_at_a_time() {
+fn one_process_opens_it_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     for error in
@@ -29,7 +29,7 @@ fn one_process_at_a_time() {
 }
 
 #[test]
-fn only_its_own_coordinator() {
+fn only_its_own_coordinator_opens_it() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     for (other, expected) in [
@@ -56,7 +56,7 @@ fn only_its_own_coordinator() {
 }
 
 #[test]
-fn no_newer_format() {
+fn a_newer_format_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     fs::write(dir.path().join("identity"), format!("format {}\nwhatever comes then\n", DATA_FORMAT + 1))
@@ -67,7 +67,7 @@ fn no_newer_format() {
 }
 
 #[test]
-fn nothing_that_is_not_ours() {
+fn a_directory_with_anything_else_in_it_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(Store::open_for_reading(dir.path()), Err(StoreError::NotAStore { .. })));
     assert!(matches!(Store::open_for_reading(&dir.path().join("absent")), Err(StoreError::NotAStore { .. })));
@@ -86,21 +86,21 @@ fn nothing_that_is_not_ours() {
 }
 
 #[test]
-fn no_permission_is_said_as_such() {
+fn missing_permission_has_its_own_error() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     drop(open(&data));
     fs::set_permissions(&data, fs::Permissions::from_mode(0o000)).unwrap();
     let opened = Store::open(&data, &identity());
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
-    // Root may do everything.
+    // Root may open anything.
     if !rustix::process::geteuid().is_root() {
         assert!(matches!(opened, Err(StoreError::NoPermission { .. })), "{opened:?}");
     }
 }
 
 #[test]
-fn a_path_is_made_and_the_file_system_says_what_is_free() {
+fn a_path_is_created_and_free_space_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(&dir.path().join("some/where"));
     assert!(store.free_bytes() > 0);
