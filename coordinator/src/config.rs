@@ -14,23 +14,23 @@ pub const MEMBERS_MAX: usize = 9;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The cluster's name is part of NATS subjects.
-    #[error("use {0:?} as the cluster's name: 1 to 64 of a-z, 0-9 and '-' are possible")]
+    #[error("use {0:?} as the cluster's name: 1 to 64 of a-z, 0-9 and '-' are allowed")]
     Cluster(String),
     #[error(
-        "use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are possible"
+        "use {0:?} as a member's name: 1 to {NAME_BYTES_MAX} of letters, digits, '-', '_' and '.' are allowed"
     )]
     Name(String),
     /// A name or an address occurs twice.
-    #[error("tell members apart: {0:?} stands twice in the list of members")]
+    #[error("tell members apart: {0:?} occurs twice in the list of members")]
     Repeated(String),
     #[error("find {name:?} among the members, which are {members}")]
     NotAMember { name: String, members: String },
     /// An even number of members survives no more failures than one less.
     #[error("run {0} members: one, or an odd number up to {MEMBERS_MAX}")]
     Count(usize),
-    #[error("read the member {0:?}: it is written NAME=PEER/HTTP, as in c1=10.0.0.1:7501/10.0.0.1:7401")]
+    #[error("read the member {0:?}: the format is NAME=PEER/HTTP, as in c1=10.0.0.1:7501/10.0.0.1:7401")]
     Member(String),
-    #[error("use {0:?} as an address: it is written HOST:PORT")]
+    #[error("use {0:?} as an address: the format is HOST:PORT")]
     Address(String),
 }
 
@@ -154,18 +154,18 @@ mod tests {
             (
                 "c1",
                 "c1=h:1/h:2,c2=h:3/h:4,c1=h:5/h:6",
-                "tell members apart: \"c1\" stands twice in the list of members",
+                "tell members apart: \"c1\" occurs twice in the list of members",
             ),
             (
                 "c1",
                 "c1=h:1/h:2,c2=h:1/h:4,c3=h:5/h:6",
-                "tell members apart: \"h:1\" stands twice in the list of members",
+                "tell members apart: \"h:1\" occurs twice in the list of members",
             ),
-            ("c1", "c1=h:0/h:2", "use \"h:0\" as an address: it is written HOST:PORT"),
+            ("c1", "c1=h:0/h:2", "use \"h:0\" as an address: the format is HOST:PORT"),
             (
                 "c/1",
                 "c/1=h:1/h:2",
-                "use \"c/1\" as a member's name: 1 to 128 of letters, digits, '-', '_' and '.' are possible",
+                "use \"c/1\" as a member's name: 1 to 128 of letters, digits, '-', '_' and '.' are allowed",
             ),
         ];
         for (name, members, expected) in table {

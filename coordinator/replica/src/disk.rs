@@ -136,16 +136,16 @@ pub enum DiskError {
         what: String,
     },
     /// The file system is full, or a quota is exhausted.
-    #[error("no space left for {place}; after making room, start the coordinator again")]
+    #[error("no space left for {place}; after making room, restart the coordinator")]
     NoSpace { place: String },
     /// Reading or writing failed. The store takes no more writes until it is opened again.
-    #[error("cannot read or write {place}: {source}; the coordinator has to be started again")]
+    #[error("cannot read or write {place}: {source}; restart the coordinator")]
     Io { place: String, source: io::Error },
     /// An earlier write failed, so the contents of the disk are unknown.
-    #[error("{place} takes no more writes after an earlier error; the coordinator has to be started again")]
+    #[error("{place} takes no more writes after an earlier error; restart the coordinator")]
     Poisoned { place: String },
     /// The ledger holds a different block at this index: replicas or versions of the program differ.
-    #[error("the ledger holds another block at index {index} than the one to be written")]
+    #[error("the ledger already holds a different block at index {index}")]
     Differs { index: u64 },
 }
 

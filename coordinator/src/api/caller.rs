@@ -105,7 +105,7 @@ pub async fn read_body(body: Body) -> Result<Bytes, ApiError> {
     let (mut bytes, mut discarded) = (Vec::new(), 0);
     while let Some(piece) = stream.next().await {
         let piece =
-            piece.map_err(|error| ApiError::invalid("", format!("the body did not come whole: {error}")))?;
+            piece.map_err(|error| ApiError::invalid("", format!("the body is incomplete: {error}")))?;
         if discarded == 0 && bytes.len() + piece.len() <= HTTP_BODY_BYTES_MAX {
             bytes.extend_from_slice(&piece);
         } else {

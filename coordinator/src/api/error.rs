@@ -30,7 +30,7 @@ impl ApiError {
     }
 
     pub fn too_large(bytes_max: usize) -> ApiError {
-        let message = format!("the body is larger than {bytes_max} bytes, the most that is possible");
+        let message = format!("the body is larger than the limit of {bytes_max} bytes");
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "limit_exceeded", message)
     }
 

@@ -36,7 +36,7 @@ pub async fn to_the_leader(State(app): State<Arc<AppState>>, request: Request, n
 async fn forward(app: Arc<AppState>, request: Request) -> Result<Response, ApiError> {
     let me = &app.backend.me.name;
     if request.headers().contains_key(HOP) {
-        return Err(ApiError::no_leader(format!("{me} was taken for the leader, and does not lead")));
+        return Err(ApiError::no_leader(format!("{me} was taken for the leader, but does not lead")));
     }
     let leader = app.backend.leader_status.borrow().leader;
     let leader = leader.and_then(|leader| app.backend.members.iter().find(|member| member.raft_id == leader));

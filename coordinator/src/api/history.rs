@@ -24,7 +24,7 @@ pub enum HistoryError {
     Block { index: u64, source: CodecError },
     /// The ledger has a gap, which is being filled from other coordinators.
     #[error(
-        "this coordinator's ledger is incomplete: [{from}, {to}) is missing until it has come from another one; ask that one"
+        "this coordinator's ledger is incomplete: [{from}, {to}) is missing until it is copied from another coordinator; ask another one"
     )]
     Missing {
         from: u64,

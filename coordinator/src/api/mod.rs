@@ -105,7 +105,7 @@ async fn bounded(request: Request) -> Result<Request, ApiError> {
 async fn wrong_method(request: Request) -> ApiError {
     ApiError::invalid(
         "method",
-        format!("{} is not possible for {}; see docs/api.md", request.method(), request.uri().path()),
+        format!("{} is not allowed for {}; see docs/api.md", request.method(), request.uri().path()),
     )
 }
 

@@ -38,7 +38,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    #[error("use {address:?} as the broker's address: {why}; it is written nats://host:port")]
+    #[error("use {address:?} as the broker's address: {why}; the format is nats://host:port")]
     Address { address: String, why: String },
     #[error("start the client of the broker at {address}: {why}")]
     Client { address: String, why: String },

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    #[error("a message of {bytes} bytes; 1 to {PEER_FRAME_BYTES_MAX} are possible")]
+    #[error("a message of {bytes} bytes; 1 to {PEER_FRAME_BYTES_MAX} are allowed")]
     Length { bytes: usize },
     #[error("a message that cannot be read: {0}")]
     Malformed(#[from] CodecError),

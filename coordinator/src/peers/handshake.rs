@@ -16,11 +16,11 @@ const BYTES_MAX: usize = 1024;
 /// Why a caller was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    #[error("it does not speak as a coordinator does")]
+    #[error("it does not use the coordinators' protocol")]
     NotACoordinator,
-    #[error("it speaks version {found} between coordinators, and this one speaks {VERSION}")]
+    #[error("it uses version {found} of the peer protocol, but this coordinator uses {VERSION}")]
     Version { found: u8 },
-    #[error("its hello has {bytes} bytes, and at most {BYTES_MAX} are possible")]
+    #[error("its hello has {bytes} bytes; at most {BYTES_MAX} are allowed")]
     TooLong { bytes: usize },
     #[error("its hello cannot be read: {0}")]
     Malformed(#[from] CodecError),
@@ -121,14 +121,14 @@ mod tests {
         let good = identity("test", 1).hello_to(RaftId(1));
         assert_eq!(me.read_hello(&mut good.as_slice()).await.unwrap(), RaftId(2));
         let table: Vec<(Vec<u8>, &str)> = vec![
-            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not speak as a coordinator does"),
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not use the coordinators' protocol"),
             (
                 b"MSTR\x02\0\0\0\x01\0".to_vec(),
-                "it speaks version 2 between coordinators, and this one speaks 1",
+                "it uses version 2 of the peer protocol, but this coordinator uses 1",
             ),
             (
                 b"MSTR\x01\xff\xff\xff\xff".to_vec(),
-                "its hello has 4294967295 bytes, and at most 1024 are possible",
+                "its hello has 4294967295 bytes; at most 1024 are allowed",
             ),
             (b"MSTR\x01\0\0\0\x02\x01\xff".to_vec(), "its hello cannot be read"),
             (good[..good.len() - 1].to_vec(), "the connection ended"),

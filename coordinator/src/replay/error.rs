@@ -12,7 +12,7 @@ pub enum ReplayError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("block {index} does not fit the chain of those before it: it was changed, or one was left out")]
+    #[error("block {index} does not fit the chain before it: a block was changed or left out")]
     Chain { index: LogIndex },
     /// A block fits the chain, but this build cannot read it.
     #[error("block {index} cannot be read: {what}")]
@@ -20,7 +20,7 @@ pub enum ReplayError {
     #[error("the snapshot cannot be read: {0}")]
     Snapshot(CodecError),
     /// Neither the first block nor a snapshot before the first block exists.
-    #[error("the ledger begins at block {first}, and no snapshot stands before it")]
+    #[error("the ledger begins at block {first}, and no snapshot precedes it")]
     Incomplete { first: u64 },
     #[error("the ledger is not complete, and its snapshot at index {from} is already past {until}")]
     TooEarly { from: LogIndex, until: Until },

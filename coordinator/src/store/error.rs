@@ -70,11 +70,11 @@ mod tests {
         for (kind, expected) in [
             (
                 io::ErrorKind::StorageFull,
-                "no space left for /data/c1; after making room, start the coordinator again",
+                "no space left for /data/c1; after making room, restart the coordinator",
             ),
             (
                 io::ErrorKind::QuotaExceeded,
-                "no space left for /data/c1; after making room, start the coordinator again",
+                "no space left for /data/c1; after making room, restart the coordinator",
             ),
             (io::ErrorKind::PermissionDenied, "no permission to use /data/c1"),
             (io::ErrorKind::ReadOnlyFilesystem, "no permission to use /data/c1"),
@@ -82,9 +82,6 @@ mod tests {
             assert_eq!(StoreError::io(path, io::Error::from(kind)).to_string(), expected);
         }
         let other = io_error(path, io::Error::from(io::ErrorKind::TimedOut)).to_string();
-        assert_eq!(
-            other,
-            "cannot read or write /data/c1: timed out; the coordinator has to be started again"
-        );
+        assert_eq!(other, "cannot read or write /data/c1: timed out; restart the coordinator");
     }
 }
