@@ -4,7 +4,7 @@
 use super::app_state::AppState;
 use super::error::ApiError;
 use super::history::{self, HistoryError, Page};
-use super::{caller, sse};
+use super::{request, sse};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -58,7 +58,7 @@ pub async fn events(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let query: EventsQuery = caller::query(&uri)?;
+    let query: EventsQuery = request::query(&uri)?;
     let from = query.from.unwrap_or(1);
     if query.follow {
         let resumed = match headers.get("last-event-id") {

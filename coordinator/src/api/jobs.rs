@@ -1,9 +1,10 @@
 //! Jobs: listing, submitting, cancelling and retrying them. Only the leader answers.
 
 use super::app_state::AppState;
-use super::caller::{self, Caller};
+use super::caller::Caller;
 use super::command;
 use super::error::ApiError;
+use super::request;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -51,7 +52,7 @@ fn no_such_job(job: JobId) -> ApiError {
 
 /// The newest jobs.
 pub async fn list(State(app): State<Arc<AppState>>, uri: Uri) -> Result<Json<Vec<JobView>>, ApiError> {
-    let query: ListQuery = caller::query(&uri)?;
+    let query: ListQuery = request::query(&uri)?;
     let jobs = app
         .read_as_leader(move |replica| {
             views::jobs(replica.state(), query.state.as_deref(), limit(query.limit))
@@ -64,7 +65,7 @@ pub async fn detail(
     State(app): State<Arc<AppState>>,
     Path(job): Path<String>,
 ) -> Result<Json<JobDetail>, ApiError> {
-    let job: JobId = caller::id(&job, "job")?;
+    let job: JobId = request::id(&job, "job")?;
     let detail = app.read_as_leader(move |replica| views::detail(replica.state(), job)).await?;
     detail.map(Json).ok_or_else(|| no_such_job(job))
 }
@@ -75,8 +76,8 @@ pub async fn tasks(
     Path(job): Path<String>,
     uri: Uri,
 ) -> Result<Json<TaskPage>, ApiError> {
-    let job: JobId = caller::id(&job, "job")?;
-    let query: TasksQuery = caller::query(&uri)?;
+    let job: JobId = request::id(&job, "job")?;
+    let query: TasksQuery = request::query(&uri)?;
     let count = u32::try_from(limit(query.limit)).unwrap_or(u32::MAX);
     let page =
         app.read_as_leader(move |replica| views::tasks(replica.state(), job, query.from, count)).await?;
@@ -89,7 +90,7 @@ pub async fn submit(
     body: Bytes,
 ) -> Result<Json<AcceptedView>, ApiError> {
     let caller = Caller::from_headers(&headers)?;
-    let spec: JobSpec = caller::json(&body)?;
+    let spec: JobSpec = request::json(&body)?;
     command::submit(&app, caller, Command::SubmitJob(SubmitJob { spec }), body.len(), None).await
 }
 
@@ -99,9 +100,9 @@ pub async fn cancel(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<AcceptedView>, ApiError> {
-    let job: JobId = caller::id(&job, "job")?;
+    let job: JobId = request::id(&job, "job")?;
     let caller = Caller::from_headers(&headers)?;
-    let CancelBody { reason } = caller::json_or_default(&body)?;
+    let CancelBody { reason } = request::json_or_default(&body)?;
     command::submit(&app, caller, Command::CancelJob(CancelJob { job, reason }), body.len(), Some(job)).await
 }
 
@@ -111,7 +112,7 @@ pub async fn retry(
     Path(job): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<AcceptedView>, ApiError> {
-    let job: JobId = caller::id(&job, "job")?;
+    let job: JobId = request::id(&job, "job")?;
     let caller = Caller::from_headers(&headers)?;
     command::submit(&app, caller, Command::RetryJob(RetryJob { job }), 0, Some(job)).await
 }

@@ -4,7 +4,7 @@
 use super::app_state::AppState;
 use super::error::ApiError;
 use super::tails::TailReader;
-use super::{caller, sse};
+use super::{request, sse};
 use crate::handle::LeaderStatus;
 use axum::extract::{Path, State};
 use axum::http::Uri;
@@ -65,13 +65,13 @@ pub async fn follow(
     Path(name): Path<String>,
     uri: Uri,
 ) -> Result<Response, ApiError> {
-    let query: LogsQuery = caller::query(&uri)?;
+    let query: LogsQuery = request::query(&uri)?;
     let stream = query.stream.as_deref().unwrap_or("stdout");
     let stream: Stream =
         stream.parse().map_err(|_| ApiError::invalid("stream", "it must be stdout or stderr"))?;
     let (task, named) = match name.parse::<AttemptId>() {
         Ok(attempt) => (attempt.task, Some(attempt)),
-        Err(_) => (caller::id::<TaskId>(&name, "task")?, None),
+        Err(_) => (request::id::<TaskId>(&name, "task")?, None),
     };
     let status = app.read_as_leader(move |replica| task_status(replica, task)).await?;
     let status = status.ok_or_else(|| ApiError::unknown(format!("there is no {task}")))?;

@@ -13,6 +13,7 @@ mod history;
 mod jobs;
 mod logs;
 mod replay;
+mod request;
 mod sse;
 mod status;
 mod tails;
@@ -98,7 +99,7 @@ async fn bounded(request: Request) -> Result<Request, ApiError> {
         return Ok(request);
     }
     let (head, body) = request.into_parts();
-    let bytes = caller::read_body(body).await?;
+    let bytes = request::read_body(body).await?;
     Ok(Request::from_parts(head, Body::from(bytes)))
 }
 

@@ -1,8 +1,8 @@
 //! A replay of this coordinator's own ledger, on a thread of its own, without the replica.
 
 use super::app_state::AppState;
-use super::caller;
 use super::error::ApiError;
+use super::request;
 use crate::replay::{Options, ReplayError, Until, online};
 use axum::Json;
 use axum::extract::State;
@@ -20,7 +20,7 @@ pub struct ReplayQuery {
 }
 
 pub async fn replay(State(app): State<Arc<AppState>>, uri: Uri) -> Result<Json<ReplayView>, ApiError> {
-    let query: ReplayQuery = caller::query(&uri)?;
+    let query: ReplayQuery = request::query(&uri)?;
     let until = query.until.as_deref().filter(|until| !until.is_empty()).map(str::parse::<Until>).transpose();
     let until = until.map_err(|error| ApiError::invalid("until", error.to_string()))?;
     let options = Options { until, verify: query.verify, from_snapshot: query.from_snapshot };

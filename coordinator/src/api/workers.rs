@@ -1,9 +1,10 @@
 //! Workers: listing and draining them.
 
 use super::app_state::AppState;
-use super::caller::{self, Caller};
+use super::caller::Caller;
 use super::command;
 use super::error::ApiError;
+use super::request;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -38,8 +39,8 @@ pub async fn drain(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<AcceptedView>, ApiError> {
-    let worker: WorkerId = caller::id(&worker, "worker")?;
+    let worker: WorkerId = request::id(&worker, "worker")?;
     let caller = Caller::from_headers(&headers)?;
-    let DrainBody { drain } = caller::json_or_default(&body)?;
+    let DrainBody { drain } = request::json_or_default(&body)?;
     command::submit(&app, caller, Command::DrainWorker(DrainWorker { worker, drain }), body.len(), None).await
 }
