@@ -1,7 +1,7 @@
-//! One committed entry: decided, folded and chained, the same on every replica.
+//! Applies one committed entry: decides, folds and chains it, with the same result on every replica.
 //!
-//! Live apply, restart, the simulator and verifying replays all come through here. It never fails: an entry
-//! that is none of ours changes nothing but the chain, and a panic in `decide` becomes an event.
+//! Live apply, restart, the simulator and verifying replays all use it. It never fails: an entry that cannot
+//! be read changes nothing but the chain, and a panic in `decide` becomes an event.
 
 use crate::disk::Block;
 use muster_machine::{Decision, Moment, State};
@@ -11,21 +11,19 @@ use muster_protocol::event::EventRecord;
 use muster_protocol::ids::{LogIndex, Term};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// An entry that was applied.
 #[derive(Clone, Debug)]
 pub struct Applied {
-    /// What the ledger keeps of it.
+    /// For the ledger.
     pub block: Block,
-    /// Its events.
     pub records: Vec<EventRecord>,
-    /// What each of its commands came to, in their order.
+    /// The answer to each command, in order.
     pub answers: Vec<Answer>,
-    /// Its commands; `None` for Raft's own entries and for bytes that are none of ours.
+    /// `None` for Raft's own entries and for entries that cannot be read.
     pub batch: Option<Batch>,
 }
 
-/// Applies an entry. Bytes that do not decode, or that another cluster or another term stamped, move not even
-/// time.
+/// Applies an entry. Bytes that do not decode, or that were stamped by another cluster or in another term,
+/// change nothing but the chain, not even log time.
 pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8]) -> Applied {
     let mut records = Vec::new();
     let mut answers = Vec::new();
@@ -34,7 +32,7 @@ pub fn apply_entry(state: &mut State, index: LogIndex, term: Term, bytes: &[u8])
     if let Some(batch) = &batch {
         state.begin(&Moment { index, term, log_ms: batch.log_ms, wall_ms: batch.wall_ms });
         for (command, envelope) in (0..).zip(&batch.commands) {
-            // Every coordinator joins the trace of whoever asked.
+            // Every coordinator joins the trace of the caller.
             let (name, request, trace) = (envelope.command.name(), envelope.request, envelope.trace.as_str());
             let span = tracing::debug_span!("command", name, %request, trace, %index, command);
             let _applying = span.enter();
