@@ -11,7 +11,7 @@ pub enum DataError {
          both must read the same stage of data.scan"
     )]
     OtherDocuments { dedup_stage: String, compared: u64, scan_stage: String, documents: u64 },
-    #[error("join the shards: stage `data.pack` has left none")]
+    #[error("join the shards: `pack_stage` has left none")]
     NoShards,
     #[error("join the shards: they were packed with different parameters; give all splits the same")]
     MixedShards,

@@ -1,8 +1,8 @@
 //! `data.pack`: tokenizes one split into shards, part by part; one task per split.
 //!
 //! Each part that is done is recorded in the log with the list of all parts so far, so an attempt that is
-//! started again goes on behind the last one. Parts follow from the documents and the parameters alone:
-//! whoever packs them, the shards are the same.
+//! started again goes on behind the last one. Parts depend on the documents and the parameters alone, so the
+//! shards are the same on any worker.
 
 use super::DataError;
 use crate::error::Error;

@@ -95,8 +95,8 @@ pub fn remove_checkpoints(
         needed.insert(*checkpoint);
     }
     for checkpoint in gone {
-        // What names others goes after them, so that whoever is killed here leaves nothing that the next
-        // can't find.
+        // A manifest goes after the files that it names, so that a process that is killed here leaves nothing
+        // that the next one can't find.
         let Some(manifest) = still_there(manifest(artifacts, *checkpoint))? else { continue };
         let more = still_there(with(&manifest))?.unwrap_or_default();
         for hash in more

@@ -15,7 +15,7 @@ pub enum TrainError {
     TooFewShares { key: &'static str, count: usize, world: u32 },
     #[error("find the other ranks: a stage of more than one trainer must say `gang = true`")]
     NoGang,
-    #[error("use the device: {0}")]
+    #[error("{0}")]
     Device(String),
     #[error("find the loaders: stage `{stage}` has no task")]
     NoLoaders { stage: String },

@@ -118,7 +118,7 @@ impl SyncTraining<'_> {
         StepWindow { round, steps: state.step..end, samples }
     }
 
-    /// No rank uses a sample before the log has its lease. The next window's is asked for now, so that nobody
+    /// No rank uses a sample before the log has its lease. The next window's is requested now, so that no rank
     /// waits for it then.
     fn lease(&mut self, window: &StepWindow) -> Result<(), Error> {
         let TrainState { skipped, .. } = self.0.trainer.state().clone();

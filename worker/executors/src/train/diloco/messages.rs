@@ -87,7 +87,7 @@ impl RoundResult {
         Ok(Outcome { merged, bytes: line(self, &encoding::to_bytes(mean))? })
     }
 
-    /// From an outcome, with the mean of the deltas: no numbers if there is none.
+    /// From an outcome, with the mean of the deltas, which is empty if nothing was merged.
     pub fn from_outcome(outcome: &Outcome, parameters: usize) -> Result<(RoundResult, Vec<f32>), Error> {
         let (result, rest) = split::<RoundResult>("what came of a round", &outcome.bytes)?;
         let count = if result.rolled_back { 0 } else { parameters };

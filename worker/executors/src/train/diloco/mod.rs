@@ -55,7 +55,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// What our replicas bring, and what came of the round if it has closed without them.
+/// The results of our replicas, and the outcome of the round if it has closed without them.
 type LocalResults = (BTreeMap<u32, ReplicaResult>, Option<Outcome>);
 
 /// A step with how long its samples were waited for, or what is wrong with its numbers.

@@ -21,16 +21,12 @@ pub enum RoundDecision {
     Merge {
         /// Who is refused, in order.
         refused: Vec<u32>,
-        /// Why.
         why: String,
         /// The mean loss of the others, of each step.
         points: Vec<LossPoint>,
     },
     /// Nothing is.
-    RollBack {
-        /// Why.
-        why: String,
-    },
+    RollBack { why: String },
 }
 
 /// What is known of the rounds before.
