@@ -108,12 +108,12 @@ fn few_sums_are_alive_at_a_time() {
 #[test]
 fn what_is_no_node_or_out_of_order_is_refused() {
     let table = [
-        ((0, 3), "no node"),
-        ((1, 2), "no node"),
-        ((0, 0), "no node"),
-        ((8, 1), "no node"),
-        ((6, 2), "no node"),
-        ((4, usize::MAX), "no node"),
+        ((0, 3), "not a node"),
+        ((1, 2), "not a node"),
+        ((0, 0), "not a node"),
+        ((8, 1), "not a node"),
+        ((6, 2), "not a node"),
+        ((4, usize::MAX), "not a node"),
     ];
     for ((first, len), expected) in table {
         let message =
