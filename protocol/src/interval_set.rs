@@ -1,5 +1,7 @@
 //! Sets of numbers as intervals: a million tasks that wait are one interval.
 
+mod text;
+
 use alloc::collections::BTreeMap;
 use bincode::{Decode, Encode};
 use core::ops::{Add, AddAssign, Sub, SubAssign};

@@ -9,7 +9,7 @@
 //! both. On a busy machine the medians say more of its other work: `vs_loopback_best` compares the best
 //! turns, and `cpu_vs_loopback` the processor time of the raw turns with that of the others.
 
-use muster_collective::{Gang, Member, Sums, Timing};
+use muster_collective::{Gang, Member, Sums, Timeouts};
 use muster_llm::parallel::Partial;
 use serde_json::json;
 use std::error::Error;
@@ -140,7 +140,7 @@ impl Ranks {
 
     fn form(world: u32, numbers: usize) -> Outcome<Ranks> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let timing = Timing { silence: Duration::from_secs(60), ..Timing::default() };
+        let timeouts = Timeouts { silence: Duration::from_secs(60), ..Timeouts::default() };
         let ranks = (0..world).map(|rank| {
             let member = Member {
                 cluster: "bench".to_owned(),
@@ -151,7 +151,7 @@ impl Ranks {
                 world,
             };
             let address = address.clone();
-            thread::spawn(move || Gang::form(&member, &address, timing))
+            thread::spawn(move || Gang::join(&member, &address, timeouts))
         });
         let ranks: Vec<_> = ranks.collect();
         let mut works: Vec<Box<dyn FnMut() -> Outcome<()> + Send>> = Vec::new();

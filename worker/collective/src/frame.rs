@@ -1,60 +1,62 @@
-//! Frames between ranks: a head of 16 bytes, and a body of at most 1 MiB.
+//! Frames between ranks: a header of 16 bytes, and a body of at most 1 MiB.
 //!
-//! The head: the body's length (`u32`), a kind, whether more frames of the same message follow, two zero
-//! bytes, a tag (which operation, or which step of the greeting), and the CRC-32 of the body; little-endian.
-//! TCP's own checksum misses one in 65,536 damaged segments, and a wrong sum would be the same on all ranks,
-//! so that nobody noticed; what ours costs is measured by `cargo xtask bench collective`.
+//! The header, little-endian: the body's length (`u32`), a kind (`u8`), whether more frames of the same message
+//! follow (`u8`), two zero bytes, a tag (`u32`: the number of the operation or round, 0 in the handshake), and
+//! the CRC-32 of the body. TCP's own checksum misses one in 65,536 damaged segments, and a wrong sum would be
+//! the same on all ranks, so that no comparison would notice it. `cargo xtask bench collective` measures what
+//! the CRC costs.
 
+use muster_host::frame::{self, FrameError, Header, check_length};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 
-/// Bytes of a head.
-pub const HEAD_BYTES: usize = 16;
+/// The size of a header.
+pub const HEADER_BYTES: usize = 16;
 /// The longest body of a frame between ranks.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// The longest body of somebody who has not been let in.
+/// The longest body of a frame from a caller that is not accepted yet.
 pub const HELLO_BYTES_MAX: usize = 4 << 10;
 
-/// What ranks say to each other.
+/// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The first word of whoever calls.
-    Hello,
-    /// It is let in.
+    /// The first frame of a caller: JSON.
+    Hello = 1,
+    /// The caller is accepted.
     Welcome,
-    /// It is turned away, for this reason.
+    /// The caller is refused; the body is the reason.
     Refused,
-    /// Where all ranks listen.
+    /// Where all ranks listen: JSON.
     Mesh,
-    /// A rank stands in the mesh.
+    /// A rank is connected to all others.
     Ready,
-    /// A sign of life.
-    Beat,
-    /// A rank gives up, for this reason.
+    /// A heartbeat, without a body.
+    Heartbeat,
+    /// A rank gives up; the body is the reason.
     GaveUp,
-    /// What a rank will bring to a sum.
+    /// What a rank will send in an all-reduce.
     Plan,
-    /// A chunk of a partial sum, for its owner.
+    /// A chunk of a partial sum, for the owner of its slice.
     Part,
-    /// A chunk of the sum, from its owner.
+    /// A chunk of the sum, from the owner of its slice.
     Sum,
-    /// Anything else that ranks share.
+    /// Bytes of an all-gather or a broadcast.
     Bytes,
-    /// A replica's contribution to a round.
+    /// A replica's contribution to a round of DiLoCo.
     Contribution,
-    /// What came of a round.
+    /// The outcome of a round of DiLoCo.
     Outcome,
 }
 
-/// Every kind, by its number less one.
+/// Every kind, in the order of its number on the wire.
 const KINDS: [Kind; 13] = [
     Kind::Hello,
     Kind::Welcome,
     Kind::Refused,
     Kind::Mesh,
     Kind::Ready,
-    Kind::Beat,
+    Kind::Heartbeat,
     Kind::GaveUp,
     Kind::Plan,
     Kind::Part,
@@ -65,16 +67,16 @@ const KINDS: [Kind; 13] = [
 ];
 
 impl Kind {
-    /// What it is, for messages.
+    /// A noun phrase for error messages.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Hello => "a hello",
             Kind::Welcome => "a welcome",
             Kind::Refused => "a refusal",
             Kind::Mesh => "the addresses of the ranks",
-            Kind::Ready => "a word that it is ready",
-            Kind::Beat => "a sign of life",
-            Kind::GaveUp => "a farewell",
+            Kind::Ready => "a ready message",
+            Kind::Heartbeat => "a heartbeat",
+            Kind::GaveUp => "its reason to give up",
             Kind::Plan => "the plan of a sum",
             Kind::Part => "numbers to sum",
             Kind::Sum => "sums",
@@ -85,100 +87,86 @@ impl Kind {
     }
 }
 
-/// The head of a frame.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct FrameHeader {
     /// Bytes of the body.
     pub length: usize,
-    /// What it is.
+    /// What the body is.
     pub kind: Kind,
     /// Whether more frames of the same message follow.
     pub more: bool,
-    /// Which operation it belongs to.
+    /// The operation or round.
     pub tag: u32,
     /// CRC-32 of the body.
     pub checksum: u32,
 }
 
-impl Head {
-    /// The head of a frame with this body.
-    pub fn of(kind: Kind, tag: u32, more: bool, body: &[u8]) -> Head {
-        Head { length: body.len(), kind, more, tag, checksum: crc32fast::hash(body) }
+impl FrameHeader {
+    /// The header of a frame with this body.
+    pub fn new(kind: Kind, tag: u32, more: bool, body: &[u8]) -> FrameHeader {
+        FrameHeader { length: body.len(), kind, more, tag, checksum: crc32fast::hash(body) }
     }
+}
 
-    /// As bytes.
-    pub fn encode(self) -> [u8; HEAD_BYTES] {
-        let mut out = [0; HEAD_BYTES];
+impl Header<HEADER_BYTES> for FrameHeader {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
         out[..4].copy_from_slice(&(self.length as u32).to_le_bytes());
-        out[4] = KINDS.iter().position(|kind| *kind == self.kind).map_or(0, |place| place as u8 + 1);
+        out[4] = self.kind as u8;
         out[5] = u8::from(self.more);
         out[8..12].copy_from_slice(&self.tag.to_le_bytes());
         out[12..].copy_from_slice(&self.checksum.to_le_bytes());
         out
     }
 
-    /// Reads a head; the body may have at most `limit` bytes.
-    pub fn decode(bytes: [u8; HEAD_BYTES], limit: usize) -> Result<Head, String> {
+    fn decode(bytes: [u8; HEADER_BYTES], limit: usize) -> Result<FrameHeader, FrameError> {
         let [l0, l1, l2, l3, kind, more, z0, z1, t0, t1, t2, t3, c0, c1, c2, c3] = bytes;
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
-        if length > limit {
-            return Err(format!("a frame of {length} bytes, where at most {limit} may come"));
-        }
-        let kind = (kind as usize).checked_sub(1).and_then(|place| KINDS.get(place).copied()).ok_or(kind);
-        let kind = kind.map_err(|kind| format!("a frame of {length} bytes and the unknown kind {kind}"))?;
+        check_length(length, limit)?;
+        let Some(kind) = KINDS.into_iter().find(|known| *known as u8 == kind) else {
+            return Err(FrameError::Malformed(format!(
+                "a frame of {length} bytes and the unknown kind {kind}"
+            )));
+        };
         if more > 1 || (z0, z1) != (0, 0) {
-            return Err(format!("{} with flags that nobody sets", kind.name()));
+            return Err(FrameError::Malformed(format!("{} with unknown flags", kind.name())));
         }
         let (tag, checksum) = (u32::from_le_bytes([t0, t1, t2, t3]), u32::from_le_bytes([c0, c1, c2, c3]));
-        Ok(Head { length, kind, more: more == 1, tag, checksum })
+        Ok(FrameHeader { length, kind, more: more == 1, tag, checksum })
     }
 
-    /// Compares the body with the checksum.
-    pub fn verify(&self, body: &[u8]) -> Result<(), String> {
-        match crc32fast::hash(body) {
-            sum if sum == self.checksum => Ok(()),
-            sum => Err(format!(
-                "{} with the checksum {:08x} instead of {sum:08x}: damaged on the way",
-                self.kind.name(),
-                self.checksum
-            )),
-        }
+    fn body_bytes(&self) -> usize {
+        self.length
+    }
+
+    fn checksum(&self) -> Option<u32> {
+        Some(self.checksum)
     }
 }
 
-/// Writes one whole frame of the greeting.
+/// Writes a whole frame of the handshake.
 pub fn write(to: &mut impl Write, kind: Kind, body: &[u8]) -> io::Result<()> {
-    let mut bytes = Head::of(kind, 0, false, body).encode().to_vec();
-    bytes.extend(body);
-    to.write_all(&bytes)?;
-    to.flush()
+    frame::write(to, &FrameHeader::new(kind, 0, false, body), body)
 }
 
-/// Writes one whole frame of the greeting that says `word`.
-pub fn write_json(to: &mut impl Write, kind: Kind, word: &impl Serialize) -> io::Result<()> {
-    write(to, kind, &serde_json::to_vec(word)?)
+/// Writes a whole frame of the handshake whose body is JSON.
+pub fn write_json(to: &mut impl Write, kind: Kind, body: &impl Serialize) -> io::Result<()> {
+    write(to, kind, &serde_json::to_vec(body)?)
 }
 
-/// Reads one whole frame of the greeting, of at most `limit` bytes. Memory follows the bytes that come, not
-/// those that are announced.
+/// Reads a whole frame of the handshake whose body has at most `limit` bytes.
 pub fn read(from: &mut impl Read, limit: usize) -> io::Result<(Kind, Vec<u8>)> {
-    let mut head = [0; HEAD_BYTES];
-    from.read_exact(&mut head)?;
-    let head = Head::decode(head, limit).map_err(invalid)?;
-    let mut body = Vec::new();
-    if from.take(head.length as u64).read_to_end(&mut body)? < head.length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    head.verify(&body).map_err(invalid)?;
-    Ok((head.kind, body))
+    let (header, body) = frame::read::<FrameHeader, HEADER_BYTES>(from, limit)?;
+    Ok((header.kind, body))
 }
 
-/// What a frame of the greeting says.
+/// Parses the JSON body of a frame of the handshake.
 pub fn parse<T: DeserializeOwned>(kind: Kind, body: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(body).map_err(|e| format!("{} that is none: {e}", kind.name()))
+    serde_json::from_slice(body).map_err(|e| format!("{} that can't be read: {e}", kind.name()))
 }
 
-/// A stranger, or a rank that makes no sense.
+/// The peer sent what the protocol does not allow.
 pub fn invalid(reason: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
@@ -189,7 +177,8 @@ mod tests {
 
     #[test]
     fn frames_come_back_as_they_went() {
-        for kind in KINDS {
+        for (number, kind) in (1..).zip(KINDS) {
+            assert_eq!(kind as u8, number);
             for body in [&b""[..], b"x", &[0, 1, 255]] {
                 let mut bytes = Vec::new();
                 write(&mut bytes, kind, body).unwrap();
@@ -203,7 +192,7 @@ mod tests {
                 }
                 for flip in 0..body.len() {
                     let mut damaged = bytes.clone();
-                    damaged[HEAD_BYTES + flip] ^= 4;
+                    damaged[HEADER_BYTES + flip] ^= 4;
                     assert!(
                         read(&mut &damaged[..], HELLO_BYTES_MAX)
                             .is_err_and(|e| e.to_string().contains("damaged"))
@@ -211,29 +200,29 @@ mod tests {
                 }
             }
         }
-        let head = Head { length: 7, kind: Kind::Part, more: true, tag: 9, checksum: 11 };
-        assert_eq!(Head::decode(head.encode(), 7), Ok(head));
+        let header = FrameHeader { length: 7, kind: Kind::Part, more: true, tag: 9, checksum: 11 };
+        assert_eq!(FrameHeader::decode(header.encode(), 7).unwrap(), header);
     }
 
     #[test]
     fn garbage_is_refused() {
         let with = |at: usize, byte: u8| {
-            let mut head = Head::of(Kind::Hello, 0, false, b"").encode();
-            head[at] = byte;
-            head
+            let mut header = FrameHeader::new(Kind::Hello, 0, false, b"").encode();
+            header[at] = byte;
+            header
         };
         let table = [
             (*b"GET / HTTP/1.1\r\n", "at most"),
-            ([255; HEAD_BYTES], "at most"),
-            ([0; HEAD_BYTES], "unknown kind 0"),
+            ([255; HEADER_BYTES], "at most"),
+            ([0; HEADER_BYTES], "unknown kind 0"),
             (with(4, 14), "unknown kind 14"),
-            (with(5, 2), "flags that nobody sets"),
-            (with(7, 1), "flags that nobody sets"),
+            (with(5, 2), "unknown flags"),
+            (with(7, 1), "unknown flags"),
         ];
         for (bytes, expected) in table {
-            let message = Head::decode(bytes, HELLO_BYTES_MAX).unwrap_err();
+            let message = FrameHeader::decode(bytes, HELLO_BYTES_MAX).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
-        assert!(parse::<u32>(Kind::Hello, b"{}").is_err_and(|e| e.contains("a hello that is none")));
+        assert!(parse::<u32>(Kind::Hello, b"{}").is_err_and(|e| e.contains("a hello that can't be read")));
     }
 }

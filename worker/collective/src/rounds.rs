@@ -1,41 +1,41 @@
-//! DiLoCo's exchange: contributions by replica come to rank 0 until a deadline, and what came of them goes to
-//! all.
+//! The rounds of DiLoCo (Douillard et al. 2023, arXiv:2311.08105): replicas contribute to rank 0 until a
+//! deadline, and rank 0 sends the outcome to all.
 //!
-//! A rank that is late is not waited for once enough contributions are there: its own are thrown away unread,
-//! the outcome waits for it on its link, and it learns from that that it was left out. **Invariant.** What
-//! comes after a round has closed is never handed on.
+//! Once there are enough contributions, late ranks are not waited for: theirs are dropped unread, and the
+//! outcome, queued on their connection, tells them. **Invariant**: a contribution that arrives after its round
+//! has closed never reaches the caller.
 
-use super::drive::{Exchange, Fault};
+use super::connection::{Connection, QueuedMessage};
 use super::frame::Kind;
-use super::link::{Link, Queued};
-use super::share::BYTES_MAX;
+use super::gather::BYTES_MAX;
+use super::poll_loop::{Exchange, ExchangeError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// When a round closes.
 #[derive(Clone, Copy, Debug)]
-pub struct Gathering {
-    /// Logical replicas of the job.
+pub struct RoundQuorum {
+    /// The number of logical replicas of the job.
     pub replicas: u32,
-    /// How many contributions are enough when the time is up.
+    /// How many contributions suffice at the deadline.
     pub min_contributions: u32,
-    /// When it is.
+    /// When the round stops waiting for all.
     pub until: Instant,
 }
 
-/// What came of a round, as rank 0 tells all.
+/// The outcome of a round, as rank 0 sends it to all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The replicas whose contributions were merged, in order; all others are fenced: they adopt the outcome,
-    /// and their work is lost.
+pub struct RoundOutcome {
+    /// The replicas whose contributions were merged, ascending. All others adopt the outcome, and their work is
+    /// lost.
     pub merged: Vec<u32>,
-    /// The aggregate, or whatever rank 0 gave.
+    /// The aggregate, as rank 0 encoded it.
     pub bytes: Vec<u8>,
 }
 
-impl Outcome {
-    /// Whether a replica was merged.
+impl RoundOutcome {
+    /// Whether the contribution of `replica` was merged.
     pub fn has(&self, replica: u32) -> bool {
         self.merged.binary_search(&replica).is_ok()
     }
@@ -48,80 +48,80 @@ impl Outcome {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Outcome> {
+    fn decode(bytes: &[u8]) -> Option<RoundOutcome> {
         let (count, rest) = bytes.split_first_chunk::<4>()?;
         let (merged, bytes) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(4)?)?;
         let merged: Vec<u32> =
             merged.as_chunks::<4>().0.iter().map(|replica| u32::from_le_bytes(*replica)).collect();
-        merged.is_sorted_by(|a, b| a < b).then(|| Outcome { merged, bytes: bytes.to_vec() })
+        merged.is_sorted_by(|a, b| a < b).then(|| RoundOutcome { merged, bytes: bytes.to_vec() })
     }
 
-    /// As a message to all.
-    pub fn message(&self, round: u32) -> Queued {
-        Queued { kind: Kind::Outcome, tag: round, bytes: Arc::new(self.encode()) }
+    /// The message that carries it.
+    pub fn message(&self, round: u32) -> QueuedMessage {
+        QueuedMessage { kind: Kind::Outcome, tag: round, bytes: Arc::new(self.encode()) }
     }
 }
 
-/// Rank 0 gathers.
+/// Rank 0's side of a round: collects contributions.
 #[derive(Debug)]
-pub struct Gather {
+pub struct GatherRound {
     round: u32,
-    rule: Gathering,
-    /// Contributions by replica, and the link that brought each.
+    quorum: RoundQuorum,
+    /// Contributions by replica, each with the index of its connection; `None` for rank 0's own.
     arrived: BTreeMap<u32, (Option<usize>, Vec<u8>)>,
-    overdue: bool,
+    deadline_passed: bool,
 }
 
-impl Gather {
-    /// A round with rank 0's own contributions.
-    pub fn new(round: u32, rule: Gathering, own: Vec<(u32, Vec<u8>)>) -> Gather {
+impl GatherRound {
+    /// Starts with rank 0's own contributions.
+    pub fn new(round: u32, quorum: RoundQuorum, own: Vec<(u32, Vec<u8>)>) -> GatherRound {
         let arrived = own.into_iter().map(|(replica, bytes)| (replica, (None, bytes))).collect();
-        Gather { round, rule, arrived, overdue: false }
+        GatherRound { round, quorum, arrived, deadline_passed: false }
     }
 
-    /// What has arrived.
+    /// The contributions by replica.
     pub fn into_contributions(self) -> BTreeMap<u32, Vec<u8>> {
         self.arrived.into_iter().map(|(replica, (_, bytes))| (replica, bytes)).collect()
     }
 
-    /// The links that brought something: their ranks wait for the outcome.
-    pub fn punctual(&self) -> Vec<usize> {
-        self.arrived.values().filter_map(|(place, _)| *place).collect()
+    /// The connections that contributed: their ranks wait for the outcome.
+    pub fn contributors(&self) -> Vec<usize> {
+        self.arrived.values().filter_map(|(index, _)| *index).collect()
     }
 }
 
-impl Exchange for Gather {
-    fn advance(&mut self, place: usize, link: &mut Link) -> Result<bool, Fault> {
-        let before = link.heard();
-        let Some((kind, round, mut bytes)) = link.message(BYTES_MAX)? else {
-            return Ok(link.heard() > before);
+impl Exchange for GatherRound {
+    fn advance(&mut self, index: usize, connection: &mut Connection) -> Result<bool, ExchangeError> {
+        let before = connection.last_received();
+        let Some((kind, round, mut bytes)) = connection.next_message(BYTES_MAX)? else {
+            return Ok(connection.last_received() > before);
         };
         if (kind, round) != (Kind::Contribution, self.round) {
-            return Err(Fault::Disagrees(format!(
+            return Err(ExchangeError::Mismatch(format!(
                 "it sent {} of {round} at the wrong time, in round {}",
                 kind.name(),
                 self.round
             )));
         }
         let Some(replica) = bytes.split_last_chunk::<4>().map(|(_, last)| u32::from_le_bytes(*last)) else {
-            return Err(Fault::Disagrees("it sent a contribution of no replica".to_owned()));
+            return Err(ExchangeError::Mismatch("it sent a contribution of no replica".to_owned()));
         };
         bytes.truncate(bytes.len() - 4);
-        if replica >= self.rule.replicas {
-            return Err(Fault::Disagrees(format!(
+        if replica >= self.quorum.replicas {
+            return Err(ExchangeError::Mismatch(format!(
                 "it contributes for replica {replica} of {}",
-                self.rule.replicas
+                self.quorum.replicas
             )));
         }
-        if self.arrived.insert(replica, (Some(place), bytes)).is_some() {
-            return Err(Fault::Disagrees(format!(
+        if self.arrived.insert(replica, (Some(index), bytes)).is_some() {
+            return Err(ExchangeError::Mismatch(format!(
                 "it contributes for replica {replica}, which has contributed"
             )));
         }
         Ok(true)
     }
 
-    fn awaits(&self, _place: usize, _link: &Link) -> bool {
+    fn awaits(&self, _place: usize, _link: &Connection) -> bool {
         true
     }
 
@@ -134,33 +134,33 @@ impl Exchange for Gather {
     }
 
     fn idle(&mut self, now: Instant) {
-        // Only now: what had come before the deadline counts, even if nobody had looked.
-        self.overdue = now >= self.rule.until;
+        // Not earlier: contributions that arrived before the deadline count even if they were not read yet.
+        self.deadline_passed = now >= self.quorum.until;
     }
 
-    fn until(&self) -> Option<Instant> {
-        (!self.overdue).then_some(self.rule.until)
+    fn deadline(&self) -> Option<Instant> {
+        (!self.deadline_passed).then_some(self.quorum.until)
     }
 
-    fn done(&self, _links: &[Link]) -> bool {
+    fn done(&self, _links: &[Connection]) -> bool {
         let count = self.arrived.len() as u32;
-        count >= self.rule.replicas || self.overdue && count >= self.rule.min_contributions.max(1)
+        count >= self.quorum.replicas || self.deadline_passed && count >= self.quorum.min_contributions.max(1)
     }
 }
 
-/// Rank 0 waits until the ranks that wait for an outcome have it; the others take it when they come.
+/// Rank 0 waits until the outcome is sent to the contributors; late ranks read it later.
 #[derive(Debug)]
-pub struct Publish {
-    /// By link.
-    pub punctual: Vec<bool>,
+pub struct PublishRound {
+    /// By connection: whether its rank contributed.
+    pub contributors: Vec<bool>,
 }
 
-impl Exchange for Publish {
-    fn advance(&mut self, _place: usize, _link: &mut Link) -> Result<bool, Fault> {
+impl Exchange for PublishRound {
+    fn advance(&mut self, _place: usize, _link: &mut Connection) -> Result<bool, ExchangeError> {
         Ok(false)
     }
 
-    fn awaits(&self, _place: usize, _link: &Link) -> bool {
+    fn awaits(&self, _place: usize, _link: &Connection) -> bool {
         false
     }
 
@@ -168,45 +168,49 @@ impl Exchange for Publish {
         false
     }
 
-    fn needs_drained(&self, place: usize) -> bool {
-        self.punctual[place]
+    fn needs_drained(&self, index: usize) -> bool {
+        self.contributors[index]
     }
 
-    fn done(&self, links: &[Link]) -> bool {
-        links.iter().zip(&self.punctual).all(|(link, punctual)| !punctual || link.is_drained())
+    fn done(&self, connections: &[Connection]) -> bool {
+        connections
+            .iter()
+            .zip(&self.contributors)
+            .all(|(connection, contributors)| !contributors || connection.is_drained())
     }
 }
 
-/// Another rank contributes and waits for the outcome.
+/// Another rank's side of a round: contributes, and waits for the outcome.
 #[derive(Debug)]
-pub struct Contribute {
+pub struct ContributeRound {
     round: u32,
-    /// What is not on its way yet.
-    own: Vec<Queued>,
-    outcome: Option<Outcome>,
+    /// Contributions that are not queued yet, the next one last.
+    own: Vec<QueuedMessage>,
+    outcome: Option<RoundOutcome>,
 }
 
-impl Contribute {
-    /// To a round, for some replicas.
-    pub fn new(round: u32, own: Vec<(u32, Vec<u8>)>) -> Contribute {
+impl ContributeRound {
+    /// Contributes `own`, by replica.
+    pub fn new(round: u32, own: Vec<(u32, Vec<u8>)>) -> ContributeRound {
         let message = |(replica, mut bytes): (u32, Vec<u8>)| {
             bytes.extend(replica.to_le_bytes());
-            Queued { kind: Kind::Contribution, tag: round, bytes: Arc::new(bytes) }
+            QueuedMessage { kind: Kind::Contribution, tag: round, bytes: Arc::new(bytes) }
         };
-        Contribute { round, own: own.into_iter().rev().map(message).collect(), outcome: None }
+        ContributeRound { round, own: own.into_iter().rev().map(message).collect(), outcome: None }
     }
 
-    /// Looks whether the outcome is there, and waits for nothing.
-    pub fn look(&mut self, link: &mut Link) -> Result<(), Fault> {
-        match link.message(BYTES_MAX)? {
+    /// Reads the outcome if it has arrived, without waiting.
+    pub fn poll(&mut self, connection: &mut Connection) -> Result<(), ExchangeError> {
+        match connection.next_message(BYTES_MAX)? {
             None => Ok(()),
             Some((Kind::Outcome, round, bytes)) if round == self.round => {
-                let outcome = Outcome::decode(&bytes)
-                    .ok_or_else(|| Fault::Disagrees("it sent an outcome that is none".to_owned()))?;
+                let outcome = RoundOutcome::decode(&bytes).ok_or_else(|| {
+                    ExchangeError::Mismatch("it sent an outcome that can't be read".to_owned())
+                })?;
                 self.outcome = Some(outcome);
                 Ok(())
             }
-            Some((kind, tag, _)) => Err(Fault::Disagrees(format!(
+            Some((kind, tag, _)) => Err(ExchangeError::Mismatch(format!(
                 "it sent {} of {tag} at the wrong time, in round {}",
                 kind.name(),
                 self.round
@@ -214,27 +218,27 @@ impl Contribute {
         }
     }
 
-    /// What came of it.
-    pub fn into_outcome(self) -> Option<Outcome> {
+    /// The outcome, if it has arrived.
+    pub fn into_outcome(self) -> Option<RoundOutcome> {
         self.outcome
     }
 }
 
-impl Exchange for Contribute {
-    fn advance(&mut self, place: usize, link: &mut Link) -> Result<bool, Fault> {
-        // The first link is rank 0's.
-        if place != 0 || self.outcome.is_some() {
+impl Exchange for ContributeRound {
+    fn advance(&mut self, index: usize, connection: &mut Connection) -> Result<bool, ExchangeError> {
+        // The first connection is to rank 0.
+        if index != 0 || self.outcome.is_some() {
             return Ok(false);
         }
-        let before = link.heard();
-        self.look(link)?;
-        // A round that has closed already wants nothing more.
-        if self.outcome.is_some() || link.heard() > before {
+        let before = connection.last_received();
+        self.poll(connection)?;
+        // A round that has closed already needs no contribution.
+        if self.outcome.is_some() || connection.last_received() > before {
             return Ok(true);
         }
         let mut any = false;
         while let Some(message) = self.own.pop() {
-            if !link.enqueue(message.clone()) {
+            if !connection.enqueue(message.clone()) {
                 self.own.push(message);
                 break;
             }
@@ -243,8 +247,8 @@ impl Exchange for Contribute {
         Ok(any)
     }
 
-    fn awaits(&self, place: usize, _link: &Link) -> bool {
-        place == 0 && self.outcome.is_none()
+    fn awaits(&self, index: usize, _link: &Connection) -> bool {
+        index == 0 && self.outcome.is_none()
     }
 
     fn sends(&self, _place: usize) -> bool {
@@ -255,7 +259,7 @@ impl Exchange for Contribute {
         false
     }
 
-    fn done(&self, _links: &[Link]) -> bool {
+    fn done(&self, _links: &[Connection]) -> bool {
         self.outcome.is_some()
     }
 }

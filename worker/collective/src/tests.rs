@@ -5,17 +5,21 @@ mod late;
 mod training;
 
 use super::*;
-use muster_llm::parallel::shares;
+use crate::all_reduce::AllReduce;
+use crate::member::WORLD_MAX;
+use muster_llm::parallel::{Partial, shares, tree};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-const QUICK: Timing = Timing {
+const QUICK: Timeouts = Timeouts {
     join: Duration::from_secs(20),
     silence: Duration::from_millis(1500),
-    beat: Duration::from_millis(100),
+    heartbeat_interval: Duration::from_millis(100),
 };
 
 fn member(rank: u32, world: u32) -> Member {
@@ -55,14 +59,14 @@ fn run<T: Send + 'static>(world: u32, work: impl Fn(&mut Gang, u32) -> T + Clone
     let address = address();
     let ranks = (0..world).map(|rank| {
         let (work, address) = (work.clone(), address.clone());
-        thread::spawn(move || work(&mut Gang::form(&member(rank, world), &address, QUICK).unwrap(), rank))
+        thread::spawn(move || work(&mut Gang::join(&member(rank, world), &address, QUICK).unwrap(), rank))
     });
     ranks.collect::<Vec<_>>().into_iter().map(|rank| rank.join().unwrap()).collect()
 }
 
 #[test]
 fn every_rank_gets_the_same_bits_whatever_the_world_and_the_shares() {
-    let chunk = reduce::CHUNK;
+    let chunk = all_reduce::CHUNK;
     let table: [(usize, usize, &[&[u64]]); 6] = [
         (8, 1000, &[&[1], &[1, 1], &[3, 1], &[1, 1, 1, 1], &[5, 1, 1], &[1, 2, 3, 4, 5]]),
         (5, 77, &[&[1], &[1, 1], &[1, 4], &[2, 2, 1]]),
@@ -72,7 +76,7 @@ fn every_rank_gets_the_same_bits_whatever_the_world_and_the_shares() {
         (3, 17, &[&[1, 1, 1], &[2, 1]]),
     ];
     for (replicas, numbers, worlds) in table {
-        let whole = Gang::alone().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
+        let whole = Gang::single().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
         for speeds in worlds {
             let ranges = shares(replicas, speeds).unwrap();
             let sums = run(speeds.len() as u32, move |gang, rank| {
@@ -94,8 +98,8 @@ fn every_rank_gets_the_same_bits_whatever_the_world_and_the_shares() {
 
 #[test]
 fn ranks_that_start_at_different_times_and_send_much_at_once_end_together() {
-    let (replicas, numbers) = (4, 40 * reduce::CHUNK + 3);
-    let whole = Gang::alone().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
+    let (replicas, numbers) = (4, 40 * all_reduce::CHUNK + 3);
+    let whole = Gang::single().all_reduce(replicas, partials(0..replicas, replicas, numbers)).unwrap();
     let sums = run(4, move |gang, rank| {
         let mut sum = Sums::default();
         for turn in 0..3 {
@@ -115,11 +119,11 @@ fn ranks_that_start_at_different_times_and_send_much_at_once_end_together() {
 impl Gang {
     /// Lets the others go ahead: until nothing more can come.
     fn hear_slow(&mut self) {
-        let links = self.links.lock().unwrap();
+        let connections = self.connections.lock().unwrap();
         let (mut before, mut scratch) = (0, vec![0; 4 << 20]);
-        for link in links.iter() {
+        for connection in connections.iter() {
             loop {
-                let now = link.stream().peek(&mut scratch).unwrap_or(0);
+                let now = connection.stream().peek(&mut scratch).unwrap_or(0);
                 if now == before {
                     break;
                 }
@@ -133,17 +137,17 @@ impl Gang {
 #[test]
 fn rank_0_decides_and_all_agree() {
     let decided = run(3, |gang, rank| {
-        gang.agree(b"the same").unwrap();
-        let large = gang.from_rank_0(vec![rank as u8 + 1; 3 << 20]).unwrap();
+        gang.verify_equal(b"the same").unwrap();
+        let large = gang.broadcast(vec![rank as u8 + 1; 3 << 20]).unwrap();
         let all = gang.all_gather(vec![rank as u8; rank as usize]).unwrap();
         (large, all)
     });
     assert_eq!(decided, vec![(vec![1; 3 << 20], vec![vec![], vec![1], vec![2; 2]]); 3]);
-    let split = run(3, |gang, rank| gang.agree(&[rank as u8 / 2]).map_err(|e| e.to_string()));
+    let split = run(3, |gang, rank| gang.verify_equal(&[rank as u8 / 2]).map_err(|e| e.to_string()));
     assert_eq!(split, vec![Err("agree with rank 2: it holds other weights than rank 0".to_owned()); 3]);
-    let mut alone = Gang::alone();
-    alone.agree(b"x").unwrap();
-    assert_eq!(alone.from_rank_0(vec![1]).unwrap(), [1]);
+    let mut alone = Gang::single();
+    alone.verify_equal(b"x").unwrap();
+    assert_eq!(alone.broadcast(vec![1]).unwrap(), [1]);
 }
 
 #[test]
@@ -164,7 +168,7 @@ fn what_can_not_be_summed_is_noticed_by_all() {
         let messages = run(2, move |gang, rank| {
             let (replicas, own) = bring(rank);
             let message = gang.all_reduce(replicas, own).unwrap_err().to_string();
-            assert_eq!(gang.agree(b"").unwrap_err().to_string(), "use a gang that has broken before");
+            assert_eq!(gang.verify_equal(b"").unwrap_err().to_string(), "use a gang that has broken before");
             message
         });
         let own = |message: &String| message.contains(expected) || message.contains("rank ");
@@ -178,8 +182,11 @@ fn what_can_not_be_summed_is_noticed_by_all() {
 #[test]
 fn ranks_that_are_not_in_step_are_noticed() {
     let messages = run(2, |gang, rank| {
-        let done =
-            if rank == 0 { gang.agree(b"x") } else { gang.all_reduce(2, partials(1..2, 2, 9)).map(drop) };
+        let done = if rank == 0 {
+            gang.verify_equal(b"x")
+        } else {
+            gang.all_reduce(2, partials(1..2, 2, 9)).map(drop)
+        };
         done.unwrap_err().to_string()
     });
     assert!(messages.iter().any(|message| message.contains("at the wrong time")), "{messages:?}");
@@ -190,11 +197,11 @@ fn strangers_are_turned_away_and_the_gang_forms_all_the_same() {
     let address = address();
     let rank_0 = {
         let address = address.clone();
-        let patient = Timing { join: Duration::from_secs(60), ..QUICK };
-        thread::spawn(move || Gang::form(&member(0, 2), &address, patient).unwrap())
+        let patient = Timeouts { join: Duration::from_secs(60), ..QUICK };
+        thread::spawn(move || Gang::join(&member(0, 2), &address, patient).unwrap())
     };
     // Longer than two tries, of which the first may come before rank 0 listens.
-    let brief = Timing { join: Duration::from_millis(900), ..QUICK };
+    let brief = Timeouts { join: Duration::from_millis(900), ..QUICK };
     let table: [(&str, Member); 6] = [
         ("formation 3, but this gang has 4", Member { formation: 3, ..member(1, 2) }),
         ("job job-2, but this gang has job-1", Member { job: "job-2".to_owned(), ..member(1, 2) }),
@@ -204,7 +211,7 @@ fn strangers_are_turned_away_and_the_gang_forms_all_the_same() {
         ("world size 3, but this gang has 2", member(2, 3)),
     ];
     for (reason, stranger) in table {
-        let message = Gang::form(&stranger, &address, brief).unwrap_err().to_string();
+        let message = Gang::join(&stranger, &address, brief).unwrap_err().to_string();
         assert!(message.contains(reason), "{message}");
     }
     let mut silent = TcpStream::connect(&address).unwrap();
@@ -212,23 +219,23 @@ fn strangers_are_turned_away_and_the_gang_forms_all_the_same() {
         TcpStream::connect(&address).unwrap().write_all(garbage).unwrap();
     }
     silent.write_all(&[7]).unwrap();
-    let mut rank_1 = Gang::form(&member(1, 2), &address, QUICK).unwrap();
+    let mut rank_1 = Gang::join(&member(1, 2), &address, QUICK).unwrap();
     let mut rank_0 = rank_0.join().unwrap();
-    let other = thread::spawn(move || rank_1.agree(b"x"));
-    rank_0.agree(b"x").unwrap();
+    let other = thread::spawn(move || rank_1.verify_equal(b"x"));
+    rank_0.verify_equal(b"x").unwrap();
     other.join().unwrap().unwrap();
 }
 
 #[test]
 fn a_rank_that_does_not_come_is_named() {
-    let brief = Timing { join: Duration::from_millis(300), ..QUICK };
-    let message = Gang::form(&member(0, 3), &address(), brief).unwrap_err().to_string();
+    let brief = Timeouts { join: Duration::from_millis(300), ..QUICK };
+    let message = Gang::join(&member(0, 3), &address(), brief).unwrap_err().to_string();
     assert!(message.contains("ranks [1, 2] of 3 did not come"), "{message}");
-    let message = Gang::form(&member(1, 3), &address(), brief).unwrap_err().to_string();
+    let message = Gang::join(&member(1, 3), &address(), brief).unwrap_err().to_string();
     assert!(message.contains("join the gang at 127.0.0.1:"), "{message}");
-    assert!(Gang::form(&member(3, 3), &address(), brief).is_err());
-    assert!(Gang::form(&member(0, WORLD_MAX + 1), &address(), brief).is_err());
-    assert!(Gang::form(&member(0, 2), "nonsense", brief).unwrap_err().to_string().contains("HOST:PORT"));
+    assert!(Gang::join(&member(3, 3), &address(), brief).is_err());
+    assert!(Gang::join(&member(0, WORLD_MAX + 1), &address(), brief).is_err());
+    assert!(Gang::join(&member(0, 2), "nonsense", brief).unwrap_err().to_string().contains("HOST:PORT"));
 }
 
 #[test]
@@ -236,14 +243,14 @@ fn a_rank_that_gave_up_and_calls_again_is_let_in() {
     let address = address();
     let rank_0 = {
         let address = address.clone();
-        thread::spawn(move || Gang::form(&member(0, 3), &address, QUICK).map(drop))
+        thread::spawn(move || Gang::join(&member(0, 3), &address, QUICK).map(drop))
     };
-    let brief = Timing { join: Duration::from_millis(600), ..QUICK };
-    let message = Gang::form(&member(1, 3), &address, brief).unwrap_err().to_string();
+    let brief = Timeouts { join: Duration::from_millis(600), ..QUICK };
+    let message = Gang::join(&member(1, 3), &address, brief).unwrap_err().to_string();
     assert!(message.contains("not all ranks came"), "{message}");
     let others = [1, 2].map(|rank| {
         let address = address.clone();
-        thread::spawn(move || Gang::form(&member(rank, 3), &address, QUICK).map(drop))
+        thread::spawn(move || Gang::join(&member(rank, 3), &address, QUICK).map(drop))
     });
     assert!(others.into_iter().all(|rank| rank.join().unwrap().is_ok()));
     rank_0.join().unwrap().unwrap();

@@ -1,15 +1,14 @@
-//! Batches made on one worker and learnt from on another: a loader serves them over TCP, a stream fetches
-//! them ahead of the trainer.
+//! Remote data loading: a loader on one worker makes batches and serves them over TCP; a stream prefetches them
+//! for a trainer on another.
 //!
-//! What a batch holds is a pure function of the data set, of how it is read ([`Recipe`]), and of the places
-//! that are asked for; so it does not matter which loader gives it, or how often, and a trainer whose loader
-//! died goes on with the same bits. A trainer learns only from samples that are leased to it; it may look at
-//! some before, to see that all is well and how fast it is. **Back-pressure**: a stream asks for so many
-//! batches ahead and for no more until one is taken; a loader makes one at a time for each connection, when
-//! it is asked.
+//! A batch is a pure function of the data set, of how it is read ([`Recipe`]), and of the requested indices. So
+//! it does not matter which loader serves it, or how often, and a trainer whose loader died continues with the
+//! same bits. A trainer trains only on samples that are leased to it; it may read some before, to check the
+//! data and to measure its speed. **Back-pressure**: a stream requests a fixed number of batches ahead, and no
+//! more until one is taken; a loader makes one batch at a time for each connection.
 //!
-//! **Boundary**: this room knows sockets and samples. Where loaders listen, and when they end, is known to
-//! whoever uses it.
+//! **Boundary**: this module knows sockets and samples. Its callers know where loaders listen, and when they
+//! end.
 
 mod server;
 mod stream;
@@ -18,42 +17,45 @@ mod tests;
 mod wire;
 
 pub use server::{Served, serve};
-pub use stream::{Place, Stream};
+pub use stream::{BatchStream, LoaderAddress};
+// The names that the executors still use.
+#[doc(hidden)]
+pub use stream::{BatchStream as Stream, LoaderAddress as Place};
 
 use muster_data::pack::TooLong;
 use serde::{Deserialize, Serialize};
 
-/// How samples are made of a data set.
+/// How samples are made from a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Recipe {
     /// Windows of all text.
     Text {
-        /// Positions of a sample.
+        /// The length of a sample, in tokens.
         context: usize,
-        /// Whether attention is cut where documents begin.
+        /// Whether attention stops at document boundaries.
         cut: bool,
     },
     /// Packed conversations.
     Conversations {
-        /// Positions of a sample.
+        /// The length of a sample, in tokens.
         context: usize,
-        /// What becomes of one that is longer.
+        /// What is done with a conversation that is longer.
         too_long: TooLong,
     },
 }
 
-/// Who asks, and for what.
+/// A trainer that reads from a loader, and what it reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reader {
     /// The stage that trains.
     pub stage: u16,
-    /// Which life of its gang; older ones are turned away once a newer one has come.
+    /// The formation of its gang: older ones are refused once a newer one has connected.
     pub formation: u32,
     /// Its rank.
     pub rank: u32,
-    /// The data set: the hash of its artifact.
+    /// The hash of the data set's artifact.
     pub data: String,
     /// How it is read.
     pub recipe: Recipe,
@@ -62,23 +64,23 @@ pub struct Reader {
 /// A loader can't be used, or can't serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It said no, or what it said makes no sense.
+    /// The loader refused the request.
     #[error("use the loader at {address}: {reason}")]
     Refused {
-        /// Where.
+        /// The loader's address.
         address: String,
-        /// Why.
+        /// Its reason.
         reason: String,
     },
-    /// None has answered for too long.
+    /// No loader has answered in time.
     #[error("get samples from a loader for {waited_s} s: {reason}")]
-    Silent {
-        /// How long.
+    TimedOut {
+        /// Seconds waited.
         waited_s: u64,
-        /// What the last try met with.
+        /// The last failure.
         reason: String,
     },
-    /// The system refuses a socket or a thread.
+    /// A socket or a thread could not be made.
     #[error("serve samples: {0}")]
-    System(std::io::Error),
+    Io(std::io::Error),
 }

@@ -1,11 +1,12 @@
-//! A trainer's end: asks loaders for the batches that will be wanted next, and holds them until they are.
+//! A trainer's end: prefetches the batches that it will need next from the loaders.
 //!
-//! One thread for each loader takes the first batch that nobody fetches yet. If its loader fails, the batch
-//! goes back to the others, and it looks up anew where its loader listens. **Invariant**: at most `ahead`
-//! batches are held or on their way, besides one that is waited for.
+//! One thread per loader fetches the first batch that no other is fetching. If its loader fails, the batch goes
+//! back to the queue, and the thread looks up the loader's address again. **Invariant**: at most `ahead` batches
+//! are held or in flight, besides one that the trainer waits for.
 
-use super::wire::{self, BATCH_BYTES_MAX, Hello, Within, Word};
+use super::wire::{self, BATCH_BYTES_MAX, Hello, Message};
 use super::{Error, Reader};
+use muster_host::frame::DeadlineStream;
 use muster_llm::train::{Dataset, DatasetInfo, Error as TrainError, TokenBatch};
 use std::collections::VecDeque;
 use std::net::{TcpStream, ToSocketAddrs};
@@ -13,74 +14,73 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-/// How long a call, or an answer, may take.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Between two tries to reach a loader: doubled from one to the next, since each looks into the log.
-const AGAIN: Duration = Duration::from_millis(200);
-/// And at most.
-const AGAIN_MAX: Duration = Duration::from_secs(5);
+/// How long a connect, or a request with its answer, may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Before the first retry of a loader; doubled for each further one, since each reads the log.
+const RETRY_MIN: Duration = Duration::from_millis(200);
+/// The longest time between two retries.
+const RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// Where a loader listens, as it has said.
+/// Where a loader listens, as it has recorded in the log.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Place {
+pub struct LoaderAddress {
     /// Host and port.
     pub address: String,
-    /// What a caller must know.
+    /// What a caller must send.
     pub token: String,
 }
 
-/// Looks up where the `n`th loader listens now; the error says why that is not known.
-pub type Directory = Box<dyn Fn(u32) -> Result<Place, String> + Send + Sync>;
+/// Looks up where the loader with this index listens now; the error says why that is not known.
+pub type Directory = Box<dyn Fn(u32) -> Result<LoaderAddress, String> + Send + Sync>;
 type Upcoming = Box<dyn Iterator<Item = Vec<u64>> + Send>;
 
-/// Samples that loaders make.
-pub struct Stream {
-    open: Open,
+/// Dataset that loaders make, in place of a data set of our own.
+pub struct BatchStream {
+    threads: FetchThreads,
     about: DatasetInfo,
-    patience: Duration,
+    timeout: Duration,
 }
 
-/// Threads that fetch. They are told to end, and not waited for: one may be in the middle of a call that
-/// takes its time.
-struct Open(Arc<Shared>);
+/// The threads that fetch. When dropped they are told to end but not joined: one may be within a request.
+struct FetchThreads(Arc<Prefetcher>);
 
-struct Shared {
+struct Prefetcher {
     reader: Reader,
     directory: Directory,
     ahead: usize,
-    desk: Mutex<Desk>,
+    queue: Mutex<BatchQueue>,
     changed: Condvar,
 }
 
-struct Desk {
-    wanted: VecDeque<Wanted>,
+struct BatchQueue {
+    pending: VecDeque<PendingBatch>,
     upcoming: Upcoming,
-    /// What samples are like, as the first loader says.
+    /// The description of the samples, from the first loader that answered.
     about: Option<DatasetInfo>,
-    /// What the last failure was.
-    failure: String,
-    /// Who refused what was asked, and why: another loader would say the same.
+    last_failure: String,
+    /// The loader that refused a request, and its reason, which another loader would give too.
     refused: Option<(String, String)>,
+    /// The ticket that was given last.
     tickets: u64,
-    over: bool,
+    stop: bool,
 }
 
-/// A batch that is, or will be, waited for.
-struct Wanted {
+/// A batch that the trainer needs now or later.
+struct PendingBatch {
     ticket: u64,
-    places: Vec<u64>,
-    state: State,
+    indices: Vec<u64>,
+    state: BatchState,
 }
 
-enum State {
-    Open,
-    OnItsWay,
-    Here(TokenBatch),
+enum BatchState {
+    Queued,
+    InFlight,
+    Ready(TokenBatch),
 }
 
-impl Stream {
-    /// Streams from `loaders` loaders. `ahead` batches are fetched before they are wanted; without an answer
-    /// for `patience`, it gives up.
+impl BatchStream {
+    /// Streams from `loaders` loaders, `ahead` batches ahead of the trainer. Gives up if no loader answers within
+    /// `timeout`.
     ///
     /// # Errors
     /// When none answers in time, or one refuses.
@@ -89,189 +89,198 @@ impl Stream {
         loaders: u32,
         directory: Directory,
         ahead: usize,
-        patience: Duration,
-    ) -> Result<Stream, Error> {
-        let desk = Desk {
-            wanted: VecDeque::new(),
+        timeout: Duration,
+    ) -> Result<BatchStream, Error> {
+        let queue = BatchQueue {
+            pending: VecDeque::new(),
             upcoming: Box::new(std::iter::empty()),
             about: None,
-            failure: "there is no loader".to_owned(),
+            last_failure: "there is no loader".to_owned(),
             refused: None,
             tickets: 0,
-            over: false,
+            stop: false,
         };
-        let shared = Arc::new(Shared {
+        let prefetcher = Arc::new(Prefetcher {
             reader,
             directory,
             ahead: ahead.max(1),
-            desk: Mutex::new(desk),
+            queue: Mutex::new(queue),
             changed: Condvar::new(),
         });
-        let open = Open(shared);
+        let threads = FetchThreads(prefetcher);
         for loader in 0..loaders {
-            let shared = Arc::clone(&open.0);
-            let spawned =
-                thread::Builder::new().name(format!("stream-{loader}")).spawn(move || shared.fetch(loader));
-            spawned.map_err(Error::System)?;
+            let prefetcher = Arc::clone(&threads.0);
+            let spawned = thread::Builder::new()
+                .name(format!("stream-{loader}"))
+                .spawn(move || prefetcher.fetch(loader));
+            spawned.map_err(Error::Io)?;
         }
-        let about = open.0.wait(patience, |desk| desk.about.clone())?;
-        Ok(Stream { open, about, patience })
+        let about = threads.0.wait(timeout, |queue| queue.about.clone())?;
+        Ok(BatchStream { threads, about, timeout })
     }
 }
 
-impl Drop for Open {
+impl Drop for FetchThreads {
     fn drop(&mut self) {
-        self.0.lock().over = true;
+        self.0.lock().stop = true;
         self.0.changed.notify_all();
     }
 }
 
-impl Dataset for Stream {
+impl Dataset for BatchStream {
     fn info(&self) -> &DatasetInfo {
         &self.about
     }
 
-    fn batch(&self, places: &[u64]) -> Result<TokenBatch, TrainError> {
-        let ticket = self.open.0.want(places);
-        let taken = self.open.0.wait(self.patience, |desk| desk.take(ticket));
-        self.open.0.changed.notify_all();
+    fn batch(&self, indices: &[u64]) -> Result<TokenBatch, TrainError> {
+        let ticket = self.threads.0.ticket_for(indices);
+        let taken = self.threads.0.wait(self.timeout, |queue| queue.take(ticket));
+        self.threads.0.changed.notify_all();
         taken.map_err(|error| TrainError::Data(error.to_string()))
     }
 
     fn prefetch(&self, upcoming: Upcoming) {
-        let mut desk = self.open.0.lock();
-        desk.wanted.clear();
-        desk.upcoming = upcoming;
-        desk.fill(self.open.0.ahead);
-        drop(desk);
-        self.open.0.changed.notify_all();
+        let mut queue = self.threads.0.lock();
+        queue.pending.clear();
+        queue.upcoming = upcoming;
+        queue.fill(self.threads.0.ahead);
+        drop(queue);
+        self.threads.0.changed.notify_all();
     }
 }
 
-impl Desk {
+impl BatchQueue {
     fn fill(&mut self, ahead: usize) {
-        while self.wanted.len() < ahead {
-            let Some(places) = self.upcoming.next() else { return };
-            self.push(places, false);
+        while self.pending.len() < ahead {
+            let Some(indices) = self.upcoming.next() else { return };
+            self.push(indices, false);
         }
     }
 
-    fn push(&mut self, places: Vec<u64>, first: bool) -> u64 {
+    fn push(&mut self, indices: Vec<u64>, first: bool) -> u64 {
         self.tickets += 1;
-        let wanted = Wanted { ticket: self.tickets, places, state: State::Open };
+        let pending = PendingBatch { ticket: self.tickets, indices, state: BatchState::Queued };
         if first {
-            self.wanted.push_front(wanted)
+            self.pending.push_front(pending)
         } else {
-            self.wanted.push_back(wanted)
+            self.pending.push_back(pending)
         }
         self.tickets
     }
 
-    fn of(&mut self, ticket: u64) -> Option<&mut Wanted> {
-        self.wanted.iter_mut().find(|wanted| wanted.ticket == ticket)
+    fn of(&mut self, ticket: u64) -> Option<&mut PendingBatch> {
+        self.pending.iter_mut().find(|pending| pending.ticket == ticket)
     }
 
     fn take(&mut self, ticket: u64) -> Option<TokenBatch> {
-        let place = self.wanted.iter().position(|wanted| wanted.ticket == ticket)?;
-        if !matches!(self.wanted.get(place)?.state, State::Here(_)) {
+        let place = self.pending.iter().position(|pending| pending.ticket == ticket)?;
+        if !matches!(self.pending.get(place)?.state, BatchState::Ready(_)) {
             return None;
         }
-        match self.wanted.remove(place)?.state {
-            State::Here(batch) => Some(batch),
-            State::Open | State::OnItsWay => None,
+        match self.pending.remove(place)?.state {
+            BatchState::Ready(batch) => Some(batch),
+            BatchState::Queued | BatchState::InFlight => None,
         }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+impl Prefetcher {
+    fn lock(&self) -> MutexGuard<'_, BatchQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ticket of the batch with these places: one that is expected, and those before it are wanted no
-    /// more; or one that goes before all.
-    fn want(&self, places: &[u64]) -> u64 {
-        let mut desk = self.lock();
-        desk.fill(self.ahead);
-        let ticket = match desk.wanted.iter().position(|wanted| wanted.places == places) {
-            Some(place) => {
-                let ticket = desk.wanted[place].ticket;
-                desk.wanted.drain(..place);
+    /// The ticket of the batch with these indices. If it is pending, the batches before it are dropped; if not,
+    /// it is queued before all others.
+    fn ticket_for(&self, indices: &[u64]) -> u64 {
+        let mut queue = self.lock();
+        queue.fill(self.ahead);
+        let ticket = match queue.pending.iter().position(|pending| pending.indices == indices) {
+            Some(index) => {
+                let ticket = queue.pending[index].ticket;
+                queue.pending.drain(..index);
                 ticket
             }
-            None => desk.push(places.to_vec(), true),
+            None => queue.push(indices.to_vec(), true),
         };
-        drop(desk);
+        drop(queue);
         self.changed.notify_all();
         ticket
     }
 
-    fn wait<T>(&self, patience: Duration, mut ready: impl FnMut(&mut Desk) -> Option<T>) -> Result<T, Error> {
-        let until = Instant::now() + patience;
-        let mut desk = self.lock();
+    fn wait<T>(
+        &self,
+        timeout: Duration,
+        mut ready: impl FnMut(&mut BatchQueue) -> Option<T>,
+    ) -> Result<T, Error> {
+        let until = Instant::now() + timeout;
+        let mut queue = self.lock();
         loop {
-            if let Some(ready) = ready(&mut desk) {
+            if let Some(ready) = ready(&mut queue) {
                 return Ok(ready);
             }
-            if let Some((address, reason)) = desk.refused.clone() {
+            if let Some((address, reason)) = queue.refused.clone() {
                 return Err(Error::Refused { address, reason });
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Silent { waited_s: patience.as_secs(), reason: desk.failure.clone() });
+                return Err(Error::TimedOut {
+                    waited_s: timeout.as_secs(),
+                    reason: queue.last_failure.clone(),
+                });
             }
-            desk = self.changed.wait_timeout(desk, left).unwrap_or_else(PoisonError::into_inner).0;
+            queue = self.changed.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// One loader's thread.
+    /// The thread of one loader.
     fn fetch(&self, loader: u32) {
-        let mut again = AGAIN;
-        while !self.lock().over {
-            let place = (self.directory)(loader);
-            let failed = place.and_then(|place| {
-                self.converse(&place, &mut again).map_err(|reason| format!("{}: {reason}", place.address))
+        let mut retry_after = RETRY_MIN;
+        while !self.lock().stop {
+            let address = (self.directory)(loader);
+            let ended = address.and_then(|address| {
+                self.fetch_from(&address, &mut retry_after)
+                    .map_err(|reason| format!("{}: {reason}", address.address))
             });
-            let mut desk = self.lock();
-            match failed {
+            let mut queue = self.lock();
+            match ended {
                 Ok(()) => return,
-                Err(reason) => desk.failure = reason,
+                Err(reason) => queue.last_failure = reason,
             }
-            // Somebody may wait with a patience that has ended; and the loader may be back soon.
-            drop(self.changed.wait_timeout_while(desk, again, |desk| !desk.over));
-            again = (again * 2).min(AGAIN_MAX);
+            // A waiting trainer may have timed out meanwhile; and the loader may be back soon.
+            drop(self.changed.wait_timeout_while(queue, retry_after, |queue| !queue.stop));
+            retry_after = (retry_after * 2).min(RETRY_MAX);
         }
     }
 
-    /// Talks to a loader until that fails; `Ok`: until all is over.
-    fn converse(&self, place: &Place, again: &mut Duration) -> Result<(), String> {
-        let stream = call(&place.address).map_err(|e| e.to_string())?;
-        let hello = Hello { token: place.token.clone(), reader: self.reader.clone() };
-        match exchange(&stream, &Word::Hello(hello)).map_err(|e| e.to_string())? {
-            Word::About(about) => self.hear(about)?,
-            Word::Refused(reason) => {
-                self.refuse(place, &reason);
+    /// Fetches from a loader until that fails; `Ok`: until the stream is dropped.
+    fn fetch_from(&self, address: &LoaderAddress, retry_after: &mut Duration) -> Result<(), String> {
+        let stream = connect(&address.address).map_err(|e| e.to_string())?;
+        let hello = Hello { token: address.token.clone(), reader: self.reader.clone() };
+        match exchange(&stream, &Message::Hello(hello)).map_err(|e| e.to_string())? {
+            Message::About(about) => self.check_about(about)?,
+            Message::Refused(reason) => {
+                self.refuse(address, &reason);
                 return Err(reason);
             }
-            Word::NotYou(reason) => return Err(reason),
-            other => return Err(format!("{} where it should say what samples are like", other.name())),
+            Message::UnknownToken(reason) => return Err(reason),
+            other => return Err(format!("{} where a description of the samples was expected", other.name())),
         }
-        while let Some((ticket, places)) = self.next() {
-            match exchange(&stream, &Word::Ask(places)) {
-                Ok(Word::Batch(batch)) => {
-                    *again = AGAIN;
-                    self.brought(ticket, batch);
+        while let Some((ticket, indices)) = self.next() {
+            match exchange(&stream, &Message::Request(indices)) {
+                Ok(Message::Batch(batch)) => {
+                    *retry_after = RETRY_MIN;
+                    self.put(ticket, batch);
                 }
-                Ok(Word::Refused(reason)) => {
-                    self.refuse(place, &reason);
+                Ok(Message::Refused(reason)) => {
+                    self.refuse(address, &reason);
                     return Err(reason);
                 }
                 Ok(other) => {
-                    self.give_back(ticket);
+                    self.requeue(ticket);
                     return Err(format!("{} where a batch was expected", other.name()));
                 }
                 Err(error) => {
-                    self.give_back(ticket);
+                    self.requeue(ticket);
                     return Err(error.to_string());
                 }
             }
@@ -279,63 +288,65 @@ impl Shared {
         Ok(())
     }
 
-    /// All loaders must have the same samples.
-    fn hear(&self, about: DatasetInfo) -> Result<(), String> {
-        let mut desk = self.lock();
-        match &desk.about {
+    /// Checks that all loaders have the same samples.
+    fn check_about(&self, about: DatasetInfo) -> Result<(), String> {
+        let mut queue = self.lock();
+        match &queue.about {
             Some(known) if *known != about => {
                 Err(format!("it has other samples: {about:?} instead of {known:?}"))
             }
             Some(_) => Ok(()),
             None => {
-                desk.about = Some(about);
+                queue.about = Some(about);
                 self.changed.notify_all();
                 Ok(())
             }
         }
     }
 
-    /// The next batch to be fetched, once there is one.
+    /// The next batch to fetch, once there is one: its ticket and indices.
     fn next(&self) -> Option<(u64, Vec<u64>)> {
-        let mut desk = self.lock();
+        let mut queue = self.lock();
         loop {
-            if desk.over {
+            if queue.stop {
                 return None;
             }
-            desk.fill(self.ahead);
-            if let Some(wanted) = desk.wanted.iter_mut().find(|wanted| matches!(wanted.state, State::Open)) {
-                wanted.state = State::OnItsWay;
-                return Some((wanted.ticket, wanted.places.clone()));
+            queue.fill(self.ahead);
+            if let Some(pending) =
+                queue.pending.iter_mut().find(|pending| matches!(pending.state, BatchState::Queued))
+            {
+                pending.state = BatchState::InFlight;
+                return Some((pending.ticket, pending.indices.clone()));
             }
-            desk = self.changed.wait(desk).unwrap_or_else(PoisonError::into_inner);
+            queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn brought(&self, ticket: u64, batch: TokenBatch) {
-        // If nobody wants it any more, it is dropped.
-        if let Some(wanted) = self.lock().of(ticket) {
-            wanted.state = State::Here(batch);
-        }
-        self.changed.notify_all();
-    }
-
-    fn give_back(&self, ticket: u64) {
-        if let Some(wanted) = self.lock().of(ticket) {
-            wanted.state = State::Open;
+    fn put(&self, ticket: u64, batch: TokenBatch) {
+        // A batch that is no longer pending is dropped.
+        if let Some(pending) = self.lock().of(ticket) {
+            pending.state = BatchState::Ready(batch);
         }
         self.changed.notify_all();
     }
 
-    fn refuse(&self, place: &Place, reason: &str) {
-        self.lock().refused = Some((place.address.clone(), reason.to_owned()));
+    fn requeue(&self, ticket: u64) {
+        if let Some(pending) = self.lock().of(ticket) {
+            pending.state = BatchState::Queued;
+        }
+        self.changed.notify_all();
+    }
+
+    fn refuse(&self, address: &LoaderAddress, reason: &str) {
+        self.lock().refused = Some((address.address.clone(), reason.to_owned()));
         self.changed.notify_all();
     }
 }
 
-fn call(address: &str) -> io::Result<TcpStream> {
+fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, ANSWER) {
+        match TcpStream::connect_timeout(&address, ANSWER_TIMEOUT) {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
@@ -346,8 +357,8 @@ fn call(address: &str) -> io::Result<TcpStream> {
     Err(last)
 }
 
-fn exchange(stream: &TcpStream, word: &Word) -> io::Result<Word> {
-    let mut within = Within::new(stream, ANSWER);
-    wire::write(&mut within, word)?;
-    wire::read(&mut within, BATCH_BYTES_MAX)
+fn exchange(stream: &TcpStream, message: &Message) -> io::Result<Message> {
+    let mut stream = DeadlineStream::new(stream, ANSWER_TIMEOUT);
+    wire::write(&mut stream, message)?;
+    wire::read(&mut stream, BATCH_BYTES_MAX)
 }

@@ -1,7 +1,7 @@
-//! Streams and loaders over real sockets: the batches are those of the source, whoever gives them, and no
+//! Streams and loaders stop real sockets: the batches are those of the source, whoever gives them, and no
 //! more are made than were asked for.
 
-use super::wire::{self, Word};
+use super::wire::{self, Message};
 use super::*;
 use muster_llm::train::{Dataset, DatasetInfo, Error as TrainError, TokenBatch};
 use std::io::{Read, Write};
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const SAMPLES: u64 = 1000;
 
-/// Samples of three positions that tell their places.
+/// Dataset of three positions that tell their places.
 struct Counted(DatasetInfo);
 
 impl Dataset for Counted {
@@ -39,8 +39,8 @@ fn counted() -> Arc<dyn Dataset> {
 }
 
 struct Running {
-    place: Place,
-    over: Arc<AtomicBool>,
+    address: LoaderAddress,
+    stop: Arc<AtomicBool>,
     served: Arc<Served>,
     thread: Option<JoinHandle<()>>,
 }
@@ -48,19 +48,20 @@ struct Running {
 impl Running {
     fn start(token: &str) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = Place { address: listener.local_addr().unwrap().to_string(), token: token.to_owned() };
-        let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(Served::default()));
+        let address =
+            LoaderAddress { address: listener.local_addr().unwrap().to_string(), token: token.to_owned() };
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(Served::default()));
         let thread = {
-            let (token, over, served) = (token.to_owned(), Arc::clone(&over), Arc::clone(&served));
+            let (token, stop, served) = (token.to_owned(), Arc::clone(&stop), Arc::clone(&served));
             thread::spawn(move || {
                 let open = |recipe: &Recipe| match recipe {
                     Recipe::Text { .. } => Ok(counted()),
                     Recipe::Conversations { .. } => Err("no conversations here".to_owned()),
                 };
-                serve(&listener, &token, "data", &open, &served, &over).unwrap();
+                serve(&listener, &token, "data", &open, &served, &stop).unwrap();
             })
         };
-        Running { place, over, served, thread: Some(thread) }
+        Running { address, stop, served, thread: Some(thread) }
     }
 
     fn batches(&self) -> u64 {
@@ -68,7 +69,7 @@ impl Running {
     }
 
     fn end(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
+        self.stop.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
         }
@@ -91,22 +92,22 @@ fn reader(formation: u32) -> Reader {
     }
 }
 
-type Places = Arc<Mutex<Vec<Result<Place, String>>>>;
+type Places = Arc<Mutex<Vec<Result<LoaderAddress, String>>>>;
 
-fn stream(reader: Reader, places: &Places, ahead: usize, patience: Duration) -> Result<Stream, Error> {
+fn stream(reader: Reader, places: &Places, ahead: usize, timeout: Duration) -> Result<BatchStream, Error> {
     let loaders = places.lock().unwrap().len() as u32;
     let places = Arc::clone(places);
-    Stream::open(
+    BatchStream::open(
         reader,
         loaders,
         Box::new(move |loader| places.lock().unwrap()[loader as usize].clone()),
         ahead,
-        patience,
+        timeout,
     )
 }
 
 fn known(running: &[&Running]) -> Places {
-    Arc::new(Mutex::new(running.iter().map(|one| Ok(one.place.clone())).collect()))
+    Arc::new(Mutex::new(running.iter().map(|one| Ok(one.address.clone())).collect()))
 }
 
 /// The places of the `n`th batch that is expected.
@@ -117,7 +118,7 @@ fn nth(n: u64) -> Vec<u64> {
 #[test]
 fn no_more_is_made_than_was_asked_for_ahead() {
     let (one, two) = (Running::start("a"), Running::start("b"));
-    let stream = stream(reader(1), &known(&[&one, &two]), 3, PATIENCE).unwrap();
+    let stream = stream(reader(1), &known(&[&one, &two]), 3, TIMEOUT).unwrap();
     assert_eq!(stream.info(), counted().info());
     stream.prefetch(Box::new((0..100).map(nth)));
     for n in 0..100 {
@@ -144,7 +145,7 @@ fn no_more_is_made_than_was_asked_for_ahead() {
 fn a_loader_that_dies_is_replaced() {
     let (mut one, mut two) = (Running::start("a"), Running::start("b"));
     let places = known(&[&one, &two]);
-    let stream = stream(reader(1), &places, 4, PATIENCE).unwrap();
+    let stream = stream(reader(1), &places, 4, TIMEOUT).unwrap();
     stream.prefetch(Box::new((0..300).map(nth)));
     for n in 0..300 {
         match n {
@@ -153,7 +154,7 @@ fn a_loader_that_dies_is_replaced() {
                 two.end();
                 // It comes back elsewhere, with another token.
                 two = Running::start("c");
-                places.lock().unwrap()[1] = Ok(two.place.clone());
+                places.lock().unwrap()[1] = Ok(two.address.clone());
             }
             _ => {}
         }
@@ -166,34 +167,34 @@ fn a_loader_that_dies_is_replaced() {
 fn strangers_and_former_lives_are_turned_away() {
     let loader = Running::start("a");
     let places = known(&[&loader]);
-    let _newer = stream(reader(3), &places, 1, PATIENCE).unwrap();
-    let refused = |reader: Reader| match stream(reader, &places, 1, PATIENCE) {
+    let _newer = stream(reader(3), &places, 1, TIMEOUT).unwrap();
+    let refused = |reader: Reader| match stream(reader, &places, 1, TIMEOUT) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("it was let in"),
     };
-    assert!(refused(reader(2)).contains("formation 2 has ended: formation 3 has come"));
+    assert!(refused(reader(2)).contains("formation 2 has ended: formation 3 has connected"));
     assert!(
         refused(Reader { data: "other".to_owned(), ..reader(3) })
-            .contains("the data set other is wanted, and here is data")
+            .contains("the data set other was requested, and this loader has data")
     );
     let recipe = Recipe::Conversations { context: 3, too_long: TooLong::Error };
     assert!(refused(Reader { recipe, ..reader(3) }).contains("no conversations here"));
 
     // Garbage, and a word of another kind, hold up nobody.
-    TcpStream::connect(&loader.place.address).unwrap().write_all(&[0xff; 64]).unwrap();
-    let mut early = TcpStream::connect(&loader.place.address).unwrap();
-    wire::write(&mut early, &Word::Ask(vec![1])).unwrap();
+    TcpStream::connect(&loader.address.address).unwrap().write_all(&[0xff; 64]).unwrap();
+    let mut early = TcpStream::connect(&loader.address.address).unwrap();
+    wire::write(&mut early, &Message::Request(vec![1])).unwrap();
     assert!(
-        matches!(wire::read(&mut early, 1 << 20).unwrap(), Word::Refused(reason) if reason.contains("where a hello was expected"))
+        matches!(wire::read(&mut early, 1 << 20).unwrap(), Message::Refused(reason) if reason.contains("where a hello was expected"))
     );
     // Who is not known gets no memory, whatever it announces; and one that never goes on with its word is
     // left alone.
-    let mut greedy = TcpStream::connect(&loader.place.address).unwrap();
+    let mut greedy = TcpStream::connect(&loader.address.address).unwrap();
     greedy.write_all(&[(200_u32 << 20).to_le_bytes(), 4_u32.to_le_bytes(), [0; 4]].concat()).unwrap();
     assert_eq!(greedy.read(&mut [0; 1]).unwrap(), 0, "it was hung up on");
-    let mut slow = TcpStream::connect(&loader.place.address).unwrap();
+    let mut slow = TcpStream::connect(&loader.address.address).unwrap();
     slow.write_all(&[9]).unwrap();
-    assert!(stream(reader(3), &places, 1, PATIENCE).unwrap().batch(&[1]).is_ok());
+    assert!(stream(reader(3), &places, 1, TIMEOUT).unwrap().batch(&[1]).is_ok());
 }
 
 #[test]
@@ -206,20 +207,20 @@ fn a_loader_that_is_not_there_is_waited_for_and_named() {
     assert_eq!(error.to_string(), "get samples from a loader for 0 s: it has not said where it listens");
 
     // It is another life's token at first; then the right one.
-    places.lock().unwrap()[0] = Ok(Place { token: "old".to_owned(), ..loader.place.clone() });
+    places.lock().unwrap()[0] = Ok(LoaderAddress { token: "old".to_owned(), ..loader.address.clone() });
     let asked = Arc::new(AtomicU64::new(0));
     let directory = {
-        let (asked, place) = (Arc::clone(&asked), loader.place.clone());
+        let (asked, address) = (Arc::clone(&asked), loader.address.clone());
         move |_| {
             let token = if asked.fetch_add(1, Ordering::SeqCst) == 0 {
                 "old".to_owned()
             } else {
-                place.token.clone()
+                address.token.clone()
             };
-            Ok(Place { token, ..place.clone() })
+            Ok(LoaderAddress { token, ..address.clone() })
         }
     };
-    let stream = Stream::open(reader(1), 1, Box::new(directory), 1, PATIENCE).unwrap();
+    let stream = BatchStream::open(reader(1), 1, Box::new(directory), 1, TIMEOUT).unwrap();
     assert_eq!(stream.batch(&[9]).unwrap().tokens, [9, 1, 2]);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }

@@ -1,192 +1,164 @@
-//! The words between a stream and a loader: a head of 12 bytes, and a body.
+//! The messages between a stream and a loader: a header of 12 bytes, and a body.
 //!
-//! The head: the body's length (`u32`), a kind (`u32`), and the CRC-32 of the body, little-endian. A reader
-//! takes memory as bytes arrive, whatever length is announced, and a body is at most as long as its kind may
-//! be.
+//! The header, little-endian: the body's length (`u32`), a kind (`u32`), and the CRC-32 of the body. Each kind has
+//! a limit of its own for the body.
 
 use super::Reader;
+use muster_host::frame::{self, FrameError, Header, check_length};
 use muster_llm::train::{DatasetInfo, TokenBatch};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
-const HEAD_BYTES: usize = 12;
-/// The longest question.
-pub const ASK_BYTES_MAX: usize = PLACES_MAX * 8;
-/// The longest body of words that are said before batches are, and of a refusal.
+const HEADER_BYTES: usize = 12;
+/// The longest request.
+pub const REQUEST_BYTES_MAX: usize = BATCH_SAMPLES_MAX * 8;
+/// The longest body of the handshake, and of a refusal.
 pub const SHORT_BYTES_MAX: usize = 16 << 10;
-/// The most places that one batch may have.
-pub const PLACES_MAX: usize = 1 << 16;
+/// The most samples of one batch.
+pub const BATCH_SAMPLES_MAX: usize = 1 << 16;
 /// The longest batch.
 pub const BATCH_BYTES_MAX: usize = 256 << 20;
 
-/// The first word of a stream.
+/// The first message of a stream, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
-    /// What the loader has said in the log, so that nobody else is served.
+    /// The loader's token, from its record in the log: other callers are refused.
     pub token: String,
-    /// Who it is.
+    /// The trainer that reads.
     pub reader: Reader,
 }
 
-/// Everything that is said.
+/// A message between a stream and a loader.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Word {
-    /// The first word of a stream.
+pub enum Message {
+    /// The first message of a stream.
     Hello(Hello),
-    /// The loader's answer: what all samples are like.
+    /// The loader's answer: what its samples are like.
     About(DatasetInfo),
-    /// The samples at these places, please.
-    Ask(Vec<u64>),
-    /// Here they are.
+    /// Requests the samples with these indices, as one batch.
+    Request(Vec<u64>),
+    /// The samples of a request.
     Batch(TokenBatch),
-    /// No, and why: nor will another loader.
+    /// The loader refuses for this reason; another loader would, too.
     Refused(String),
-    /// Whoever asks is not known here: where the loader listens should be looked up again.
-    NotYou(String),
+    /// The token is not this loader's: its address must be looked up again.
+    UnknownToken(String),
 }
 
-impl Word {
-    /// What it is, for messages.
+const HELLO: u32 = 1;
+const ABOUT: u32 = 2;
+const REQUEST: u32 = 3;
+const BATCH: u32 = 4;
+const REFUSED: u32 = 5;
+const UNKNOWN_TOKEN: u32 = 6;
+
+impl Message {
+    /// A noun phrase for error messages.
     pub fn name(&self) -> &'static str {
         match self {
-            Word::Hello(_) => "a hello",
-            Word::About(_) => "what samples are like",
-            Word::Ask(_) => "a question",
-            Word::Batch(_) => "a batch",
-            Word::Refused(_) => "a refusal",
-            Word::NotYou(_) => "that it does not know us",
+            Message::Hello(_) => "a hello",
+            Message::About(_) => "a description of the samples",
+            Message::Request(_) => "a request",
+            Message::Batch(_) => "a batch",
+            Message::Refused(_) => "a refusal",
+            Message::UnknownToken(_) => "a refusal of the token",
         }
     }
 
     fn body(&self) -> io::Result<(u32, Vec<u8>)> {
         Ok(match self {
-            Word::Hello(hello) => (1, serde_json::to_vec(hello)?),
-            Word::About(about) => (2, serde_json::to_vec(about)?),
-            Word::Ask(places) => (3, places.iter().flat_map(|place| place.to_le_bytes()).collect()),
-            Word::Batch(batch) => (4, batch.to_bytes()),
-            Word::Refused(reason) => (5, reason.bytes().take(SHORT_BYTES_MAX).collect()),
-            Word::NotYou(reason) => (6, reason.bytes().take(SHORT_BYTES_MAX).collect()),
+            Message::Hello(hello) => (HELLO, serde_json::to_vec(hello)?),
+            Message::About(about) => (ABOUT, serde_json::to_vec(about)?),
+            Message::Request(indices) => {
+                (REQUEST, indices.iter().flat_map(|index| index.to_le_bytes()).collect())
+            }
+            Message::Batch(batch) => (BATCH, batch.to_bytes()),
+            Message::Refused(reason) => (REFUSED, reason.bytes().take(SHORT_BYTES_MAX).collect()),
+            Message::UnknownToken(reason) => (UNKNOWN_TOKEN, reason.bytes().take(SHORT_BYTES_MAX).collect()),
         })
     }
 }
 
-fn longest(kind: u32) -> usize {
+fn body_bytes_max(kind: u32) -> usize {
     match kind {
-        3 => ASK_BYTES_MAX,
-        4 => BATCH_BYTES_MAX,
+        REQUEST => REQUEST_BYTES_MAX,
+        BATCH => BATCH_BYTES_MAX,
         _ => SHORT_BYTES_MAX,
     }
 }
 
-fn bad(reason: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason)
+struct MessageHeader {
+    length: u32,
+    kind: u32,
+    checksum: u32,
 }
 
-/// A connection on which all reads and writes together take until a moment at most: a peer that drips one
-/// byte at a time holds up nobody.
-pub struct Within<'a> {
-    stream: &'a TcpStream,
-    until: Instant,
-}
-
-impl<'a> Within<'a> {
-    /// From now on, for so long.
-    pub fn new(stream: &'a TcpStream, time: Duration) -> Within<'a> {
-        Within { stream, until: Instant::now() + time }
+impl Header<HEADER_BYTES> for MessageHeader {
+    fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..4].copy_from_slice(&self.length.to_le_bytes());
+        out[4..8].copy_from_slice(&self.kind.to_le_bytes());
+        out[8..].copy_from_slice(&self.checksum.to_le_bytes());
+        out
     }
 
-    fn left(&self) -> io::Result<Option<Duration>> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(Some(left)) }
-    }
-}
-
-impl Read for Within<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(self.left()?)?;
-        let mut stream = self.stream;
-        stream.read(buffer)
-    }
-}
-
-impl Write for Within<'_> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(self.left()?)?;
-        let mut stream = self.stream;
-        stream.write(buffer)
+    fn decode(bytes: [u8; HEADER_BYTES], limit: usize) -> Result<MessageHeader, FrameError> {
+        let [l0, l1, l2, l3, k0, k1, k2, k3, c0, c1, c2, c3] = bytes;
+        let (length, kind) = (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([k0, k1, k2, k3]));
+        check_length(length as usize, limit.min(body_bytes_max(kind)))?;
+        Ok(MessageHeader { length, kind, checksum: u32::from_le_bytes([c0, c1, c2, c3]) })
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn body_bytes(&self) -> usize {
+        self.length as usize
+    }
+
+    fn checksum(&self) -> Option<u32> {
+        Some(self.checksum)
     }
 }
 
-/// Says a word.
+/// Writes a message.
 ///
 /// # Errors
-/// When it is too long, or can't be written.
-pub fn write(stream: &mut impl Write, word: &Word) -> io::Result<()> {
-    let (kind, body) = word.body()?;
-    if body.len() > longest(kind) {
-        return Err(bad(format!(
-            "{} of {} bytes: at most {} are allowed",
-            word.name(),
-            body.len(),
-            longest(kind)
-        )));
-    }
-    let mut all = Vec::with_capacity(HEAD_BYTES + body.len());
-    all.extend((body.len() as u32).to_le_bytes());
-    all.extend(kind.to_le_bytes());
-    all.extend(crc32fast::hash(&body).to_le_bytes());
-    all.extend(body);
-    stream.write_all(&all)
+/// When its body is too long, or the stream fails.
+pub fn write(stream: &mut impl Write, message: &Message) -> io::Result<()> {
+    let (kind, body) = message.body()?;
+    check_length(body.len(), body_bytes_max(kind))?;
+    let header = MessageHeader { length: body.len() as u32, kind, checksum: crc32fast::hash(&body) };
+    frame::write(stream, &header, &body)
 }
 
-/// Hears a word whose body has at most `limit` bytes: who is not known yet gets no memory for a batch.
+/// Reads a message whose body has at most `limit` bytes, so that a caller that is not accepted yet gets no memory
+/// for a batch.
 ///
 /// # Errors
-/// When the other end is gone, or what it says makes no sense.
-pub fn read(stream: &mut impl Read, limit: usize) -> io::Result<Word> {
-    let mut head = [0; HEAD_BYTES];
-    stream.read_exact(&mut head)?;
-    let [l0, l1, l2, l3, k0, k1, k2, k3, c0, c1, c2, c3] = head;
-    let (length, kind) =
-        (u32::from_le_bytes([l0, l1, l2, l3]) as usize, u32::from_le_bytes([k0, k1, k2, k3]));
-    let limit = limit.min(longest(kind));
-    if length > limit {
-        return Err(bad(format!(
-            "a word of kind {kind} announces {length} bytes: at most {limit} are allowed"
-        )));
-    }
-    let mut body = Vec::new();
-    if stream.take(length as u64).read_to_end(&mut body)? < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if crc32fast::hash(&body) != u32::from_le_bytes([c0, c1, c2, c3]) {
-        return Err(bad("a word was damaged on its way: its checksum is another".to_owned()));
-    }
-    match kind {
-        1 => Ok(Word::Hello(json(&body)?)),
-        2 => Ok(Word::About(json(&body)?)),
-        3 => {
-            let (places, rest) = body.as_chunks::<8>();
+/// When the stream fails, or the message is not one of the protocol.
+pub fn read(stream: &mut impl Read, limit: usize) -> io::Result<Message> {
+    let (header, body) = frame::read::<MessageHeader, HEADER_BYTES>(stream, limit)?;
+    match header.kind {
+        HELLO => Ok(Message::Hello(json(&body)?)),
+        ABOUT => Ok(Message::About(json(&body)?)),
+        REQUEST => {
+            let (indices, rest) = body.as_chunks::<8>();
             if !rest.is_empty() {
-                return Err(bad(format!("places of {length} bytes: each has 8")));
+                return Err(invalid(format!("a request of {} bytes: an index has 8", body.len())));
             }
-            Ok(Word::Ask(places.iter().map(|place| u64::from_le_bytes(*place)).collect()))
+            Ok(Message::Request(indices.iter().map(|index| u64::from_le_bytes(*index)).collect()))
         }
-        4 => TokenBatch::from_bytes(&body).map(Word::Batch).map_err(|e| bad(e.to_string())),
-        5 => Ok(Word::Refused(String::from_utf8_lossy(&body).into_owned())),
-        6 => Ok(Word::NotYou(String::from_utf8_lossy(&body).into_owned())),
-        other => Err(bad(format!("a word of the unknown kind {other}"))),
+        BATCH => TokenBatch::from_bytes(&body).map(Message::Batch).map_err(|e| invalid(e.to_string())),
+        REFUSED => Ok(Message::Refused(String::from_utf8_lossy(&body).into_owned())),
+        UNKNOWN_TOKEN => Ok(Message::UnknownToken(String::from_utf8_lossy(&body).into_owned())),
+        other => Err(invalid(format!("a message of the unknown kind {other}"))),
     }
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(body).map_err(|e| bad(e.to_string()))
+    serde_json::from_slice(body).map_err(|e| invalid(e.to_string()))
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
 }

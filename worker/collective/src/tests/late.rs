@@ -2,13 +2,13 @@
 
 use super::*;
 
-fn rule(replicas: u32, min_contributions: u32, within: Duration) -> Gathering {
-    Gathering { replicas, min_contributions, until: Instant::now() + within }
+fn rule(replicas: u32, min_contributions: u32, within: Duration) -> RoundQuorum {
+    RoundQuorum { replicas, min_contributions, until: Instant::now() + within }
 }
 
 /// An outcome that says who was merged by what they sent.
-fn outcome(contributions: &BTreeMap<u32, Vec<u8>>) -> Outcome {
-    Outcome {
+fn outcome(contributions: &BTreeMap<u32, Vec<u8>>) -> RoundOutcome {
+    RoundOutcome {
         merged: contributions.keys().copied().collect(),
         bytes: contributions.values().flatten().copied().collect(),
     }
@@ -35,7 +35,7 @@ fn all_contribute_and_learn_what_came_of_it() {
                 seen.push(gang.contribute(round, own(round)).unwrap());
             }
         }
-        gang.agree(b"still in step").unwrap();
+        gang.verify_equal(b"still in step").unwrap();
         seen
     });
     assert!(outcomes.iter().all(|seen| *seen == outcomes[0]));
@@ -78,14 +78,14 @@ fn a_late_rank_is_fenced_and_goes_on_with_all() {
                         let _ = late.lock().unwrap().recv();
                     }
                     // It looks for itself in round 2, and would have sent a contribution in round 1.
-                    match if round == 2 { gang.closed(round).unwrap() } else { None } {
+                    match if round == 2 { gang.poll_outcome(round).unwrap() } else { None } {
                         Some(outcome) => seen.push(outcome),
                         None => seen.push(gang.contribute(round, own(round)).unwrap()),
                     }
                 }
             }
         }
-        gang.agree(b"still in step").unwrap();
+        gang.verify_equal(b"still in step").unwrap();
         seen
     });
     assert!(outcomes.iter().all(|seen| *seen == outcomes[0]));
@@ -103,19 +103,19 @@ fn a_contribution_that_was_on_its_way_is_thrown_away() {
     let (closed, go) = (Arc::new(Mutex::new(Some(closed))), Arc::new(Mutex::new(go)));
     let merged = run(2, move |gang, rank| {
         if rank == 1 {
-            let mut links = gang.links.lock().unwrap();
+            let mut connections = gang.connections.lock().unwrap();
             // It does not look for the outcome first, as one whose bytes were on the wire already.
             let _ = go.lock().unwrap().recv();
             let bytes = [vec![1; 5 << 20], 1u32.to_le_bytes().to_vec()].concat();
-            assert!(links[0].enqueue(link::Queued {
+            assert!(connections[0].enqueue(connection::QueuedMessage {
                 kind: frame::Kind::Contribution,
                 tag: 1,
                 bytes: Arc::new(bytes)
             }));
-            drop(links);
+            drop(connections);
             let first = gang.contribute(1, Vec::new()).unwrap();
             let second = gang.contribute(2, vec![(1, vec![2])]).unwrap();
-            gang.agree(b"in step").unwrap();
+            gang.verify_equal(b"in step").unwrap();
             return vec![first.merged, second.merged];
         }
         let mut seen = Vec::new();
@@ -126,7 +126,7 @@ fn a_contribution_that_was_on_its_way_is_thrown_away() {
             gang.publish(round, &outcome(&contributions)).unwrap();
             seen.push(contributions.keys().copied().collect());
         }
-        gang.agree(b"in step").unwrap();
+        gang.verify_equal(b"in step").unwrap();
         seen
     });
     assert_eq!(merged, vec![vec![vec![0], vec![0, 1]]; 2]);
@@ -173,7 +173,7 @@ fn contributions_that_make_no_sense_are_refused() {
         });
         assert!(messages[0].contains(expected), "{expected}: {messages:?}");
     }
-    let mut alone = Gang::alone();
+    let mut alone = Gang::single();
     assert!(
         alone.contribute(1, Vec::new()).is_err_and(|e| e.to_string().contains("rank 0 may not contribute"))
     );

@@ -26,11 +26,11 @@ impl Dataset for Made {
     }
 
     fn batch(&self, places: &[u64]) -> Result<TokenBatch, TrainError> {
-        let token = |place: u64, i: usize| ((place * 5 + (i * i) as u64 + place * i as u64) % 16) as u32;
+        let token = |index: u64, i: usize| ((index * 5 + (i * i) as u64 + index * i as u64) % 16) as u32;
         let tokens = |from: usize| {
             places
                 .iter()
-                .flat_map(move |place| (from..from + CONTEXT).map(move |i| token(*place, i)))
+                .flat_map(move |index| (from..from + CONTEXT).map(move |i| token(*index, i)))
                 .collect()
         };
         let (inputs, targets) = (tokens(0), tokens(1));
@@ -75,7 +75,7 @@ fn train(gang: &mut Gang, microbatches: usize, share: Range<usize>) -> (Vec<u64>
         let total =
             GradientSum { sums: TrainSums::from_slice(&sum.scalars).unwrap(), flat: sum.vector.into() };
         losses.push(trainer.apply(step, total).unwrap().loss.to_bits());
-        gang.agree(trainer.weights_hash().unwrap().as_bytes()).unwrap();
+        gang.verify_equal(trainer.weights_hash().unwrap().as_bytes()).unwrap();
     }
     (losses, trainer.weights_hash().unwrap())
 }
@@ -83,7 +83,7 @@ fn train(gang: &mut Gang, microbatches: usize, share: Range<usize>) -> (Vec<u64>
 #[test]
 fn one_two_and_four_ranks_with_equal_or_unequal_shares_train_the_same_weights() {
     for microbatches in [4, 6] {
-        let alone = train(&mut Gang::alone(), microbatches, 0..microbatches);
+        let alone = train(&mut Gang::single(), microbatches, 0..microbatches);
         let table: [&[u64]; 4] = [&[1, 1], &[3, 1], &[1, 1, 1, 1], &[1, 2, 1]];
         for speeds in table {
             let ranges = shares(microbatches, speeds).unwrap();

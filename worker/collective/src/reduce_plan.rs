@@ -1,30 +1,30 @@
-//! What a rank brings to a sum, as it tells the others before it sends numbers; and how all parts are put
-//! together.
+//! The plan of an all-reduce: what each rank will send, exchanged before any number, and the order in which all
+//! partial sums are added.
 
-use super::Sums;
+use super::sums::Sums;
 use muster_llm::parallel::{Partial, Tree};
 
 /// Most partial sums of a rank: more than any range over 2^64 replicas is left with.
 const PARTS_MAX: usize = 128;
 /// Most scalars that may go along with a vector.
 const SCALARS_MAX: usize = 512;
-/// Bytes before the parts: replicas, numbers, parts, scalars.
-const HEAD_BYTES: usize = 24;
+/// Bytes before the parts: replicas and numbers (`u64`), parts and scalars (`u32`).
+const HEADER_BYTES: usize = 24;
 
-/// What a rank brings.
+/// What a rank will send.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Logical replicas of the whole sum.
+pub struct ReducePlan {
+    /// The number of logical replicas of the whole sum.
     pub replicas: u64,
-    /// Numbers of the vector.
+    /// The length of the vector.
     pub numbers: u64,
-    /// The scalars of each partial sum, in order.
+    /// The rank's partial sums in order, with their scalars.
     pub parts: Vec<Partial<Vec<f64>>>,
 }
 
-impl Plan {
-    /// Of what this rank holds.
-    pub fn of(replicas: usize, partials: &[Partial<Sums>]) -> Result<Plan, String> {
+impl ReducePlan {
+    /// The plan of a rank that holds `partials`; the error says why they can't be summed.
+    pub fn new(replicas: usize, partials: &[Partial<Sums>]) -> Result<ReducePlan, String> {
         let Some(first) = partials.first() else {
             return Err("a rank without a replica has nothing to sum".to_owned());
         };
@@ -38,19 +38,19 @@ impl Plan {
         }
         let part =
             |p: &Partial<Sums>| Partial { first: p.first, len: p.len, values: p.values.scalars.clone() };
-        Ok(Plan {
+        Ok(ReducePlan {
             replicas: replicas as u64,
             numbers: numbers as u64,
             parts: partials.iter().map(part).collect(),
         })
     }
 
-    /// Scalars of each part.
+    /// The number of scalars of each part.
     pub fn scalars(&self) -> usize {
         self.parts.first().map_or(0, |part| part.values.len())
     }
 
-    /// As bytes.
+    /// The body of its frame, little-endian.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend(self.replicas.to_le_bytes());
@@ -65,10 +65,10 @@ impl Plan {
         out
     }
 
-    /// Reads what [`Plan::encode`] wrote.
-    pub fn decode(bytes: &[u8]) -> Result<Plan, String> {
-        let wrong = || format!("{} bytes that are no plan of a sum", bytes.len());
-        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or_else(wrong)?;
+    /// Reads what [`ReducePlan::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<ReducePlan, String> {
+        let wrong = || format!("{} bytes that can't be read as the plan of a sum", bytes.len());
+        let (head, rest) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or_else(wrong)?;
         let words = head.as_chunks::<8>().0;
         let (replicas, numbers, counts) =
             (u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]), u64::from_le_bytes(words[2]));
@@ -82,11 +82,11 @@ impl Plan {
             let (first, len) = (u64::from_le_bytes(words[0]) as usize, u64::from_le_bytes(words[1]) as usize);
             Partial { first, len, values: words[2..].iter().map(|word| f64::from_le_bytes(*word)).collect() }
         });
-        Ok(Plan { replicas, numbers, parts: parts.collect() })
+        Ok(ReducePlan { replicas, numbers, parts: parts.collect() })
     }
 
-    /// How this plan differs from that of rank 0 (or ours), if the two can't be of one sum.
-    pub fn difference(&self, ours: &Plan) -> Option<String> {
+    /// How this plan differs from `ours`, if the two can't be of one sum.
+    pub fn difference(&self, ours: &ReducePlan) -> Option<String> {
         let theirs = (self.numbers, self.scalars(), self.replicas);
         let ours = (ours.numbers, ours.scalars(), ours.replicas);
         (theirs != ours)
@@ -94,28 +94,28 @@ impl Plan {
     }
 }
 
-/// How the parts of all ranks become one: which is added to which, and where the sum is in the end.
+/// In which order the parts of all ranks are added: along the tree over logical replicas.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Recipe {
-    /// Places of parts, counted over all ranks in order: the second is added to the first.
+pub struct ReduceOrder {
+    /// Pairs of parts, counted over all ranks in order: the second is added to the first.
     pub steps: Vec<(usize, usize)>,
-    /// Where the sum is.
+    /// The part that holds the sum in the end.
     pub root: usize,
     /// The sums of the scalars.
     pub scalars: Vec<f64>,
 }
 
-impl Recipe {
-    /// Of the plans of all ranks in order; sums are best made at the place `home`.
-    pub fn of(plans: &[&Plan], home: usize) -> Result<Recipe, muster_llm::parallel::Error> {
+impl ReduceOrder {
+    /// The order for the plans of all ranks in order. Where it can choose, the sum is kept in the part `home`.
+    pub fn new(plans: &[&ReducePlan], home: usize) -> Result<ReduceOrder, muster_llm::parallel::Error> {
         let replicas = plans.first().map_or(0, |plan| plan.replicas);
         let mut tree = Tree::new(usize::try_from(replicas).unwrap_or(usize::MAX));
         let mut steps = Vec::new();
         let parts = plans.iter().flat_map(|plan| &plan.parts).enumerate();
-        for (place, part) in parts {
-            let leaf = Partial { first: part.first, len: part.len, values: (place, part.values.clone()) };
+        for (index, part) in parts {
+            let leaf = Partial { first: part.first, len: part.len, values: (index, part.values.clone()) };
             tree.push(leaf, |left: &mut (usize, Vec<f64>), right| {
-                // Addition commutes, so that the sum may stay where it is wanted.
+                // Addition of two floats commutes, so either part may take the sum.
                 let (into, from) = if right.0 == home { (right.0, left.0) } else { (left.0, right.0) };
                 steps.push((into, from));
                 left.0 = into;
@@ -123,7 +123,7 @@ impl Recipe {
             })?;
         }
         let (root, scalars) = tree.total()?;
-        Ok(Recipe { steps, root, scalars })
+        Ok(ReduceOrder { steps, root, scalars })
     }
 }
 
@@ -131,39 +131,42 @@ impl Recipe {
 mod tests {
     use super::*;
 
-    fn plan(parts: &[(usize, usize)]) -> Plan {
+    fn plan(parts: &[(usize, usize)]) -> ReducePlan {
         let part = |(first, len): &(usize, usize)| Partial {
             first: *first,
             len: *len,
             values: vec![*first as f64, 0.5],
         };
-        Plan { replicas: 5, numbers: 9, parts: parts.iter().map(part).collect() }
+        ReducePlan { replicas: 5, numbers: 9, parts: parts.iter().map(part).collect() }
     }
 
     #[test]
     fn plans_come_back_as_they_went() {
         let plan = plan(&[(0, 2), (2, 1)]);
         let bytes = plan.encode();
-        assert_eq!(Plan::decode(&bytes), Ok(plan));
+        assert_eq!(ReducePlan::decode(&bytes), Ok(plan));
         for cut in 0..bytes.len() {
-            assert!(Plan::decode(&bytes[..cut]).is_err(), "cut at {cut}");
+            assert!(ReducePlan::decode(&bytes[..cut]).is_err(), "cut at {cut}");
         }
         for at in 16..24 {
             let mut damaged = bytes.clone();
             damaged[at] = 255;
-            assert!(Plan::decode(&damaged).is_err_and(|e| e.contains("no plan of a sum")), "byte {at}");
+            assert!(
+                ReducePlan::decode(&damaged).is_err_and(|e| e.contains("can't be read as the plan of a sum")),
+                "byte {at}"
+            );
         }
     }
 
     #[test]
-    fn a_recipe_sums_at_home() {
+    fn the_sum_stays_at_home() {
         let plans = [plan(&[(0, 2), (2, 1)]), plan(&[(3, 1)]), plan(&[(4, 1)])];
-        let plans: Vec<&Plan> = plans.iter().collect();
-        let recipe = Recipe::of(&plans, 2).expect("is whole");
-        assert_eq!((recipe.steps, recipe.root), (vec![(2, 1), (2, 0), (2, 3)], 2));
-        assert_eq!(recipe.scalars, vec![9.0, 2.0]);
-        assert_eq!(Recipe::of(&plans, 3).expect("is whole").root, 3);
-        assert!(Recipe::of(&plans[..2], 0).is_err());
-        assert!(Recipe::of(&[], 0).is_err());
+        let plans: Vec<&ReducePlan> = plans.iter().collect();
+        let order = ReduceOrder::new(&plans, 2).expect("is whole");
+        assert_eq!((order.steps, order.root), (vec![(2, 1), (2, 0), (2, 3)], 2));
+        assert_eq!(order.scalars, vec![9.0, 2.0]);
+        assert_eq!(ReduceOrder::new(&plans, 3).expect("is whole").root, 3);
+        assert!(ReduceOrder::new(&plans[..2], 0).is_err());
+        assert!(ReduceOrder::new(&[], 0).is_err());
     }
 }
