@@ -157,7 +157,7 @@ fn trainer(precision: Precision, sequences: usize, device: &Device) -> Trainer {
         ..TrainConfig::default()
     };
     let model = model(&config(Family::Llama), &json!({"method": "full"}), precision, device);
-    Trainer::new(train, model, Arc::new(Drawn(about)), Compute::new(1).expect("starts")).expect("starts")
+    Trainer::new(train, model, Arc::new(Drawn(info)), Compute::new(1).expect("starts")).expect("starts")
 }
 
 #[test]
@@ -230,13 +230,13 @@ fn a_memory_that_is_too_small_is_named_with_what_was_needed() {
     // (2^32).
     let sequences = 1 << 17;
     let places: Vec<u64> = (0..sequences).map(|place| place % 64).collect();
-    let batch = trainer.samples().batch(&places).expect("reads");
+    let batch = trainer.dataset().batch(&places).expect("reads");
     let told = trainer.gradients_of(&batch, 0).expect_err("has no room").to_string();
     for part in ["out of memory", "activations of 131072 sequences of 64", "the device has"] {
         assert!(told.contains(part), "{told}");
     }
     assert!(is_out_of_memory(&told));
     // What was asked for is given back: a microbatch that fits still does.
-    let few = trainer.samples().batch(&places[..2]).expect("reads");
+    let few = trainer.dataset().batch(&places[..2]).expect("reads");
     trainer.gradients_of(&few, 0).expect("has room");
 }
