@@ -63,6 +63,7 @@ pub fn build(profile: &str) -> Result<bool> {
     Ok(status(&mut cargo(&["build", "--workspace", "--all-targets", "--profile", profile]))?.success())
 }
 
-/// The packages that builds for oracles and benches of the engine name, so that features unify in the same way.
+/// The packages that builds for oracles and benches of the engine name, so that features unify in the same
+/// way.
 pub const ENGINE_PACKAGES: [&str; 8] =
     ["-p", "muster-data", "-p", "muster-llm", "-p", "muster-worker", "-p", "muster"];

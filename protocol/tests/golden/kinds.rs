@@ -1,4 +1,4 @@
-//! Every enum with tags, and every envelope, as one table.
+//! A table of every enum with tags and every envelope.
 
 use super::samples;
 use bincode::{Decode, Encode};
@@ -15,30 +15,25 @@ use muster_protocol::worker::{Liveness, ReportKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// One type that is written to the log, the wire or a socket.
+/// A type in the log, on the wire or on a socket.
 #[derive(Clone, Copy)]
 pub struct Kind {
-    /// Its name, and its directory's.
+    /// Its name and that of its folder.
     pub name: &'static str,
-    /// Its tags with their names.
     pub tags: &'static [(u16, &'static str)],
     /// One value for each tag.
     pub samples: fn() -> Vec<Sample>,
-    /// Decodes, and encodes again.
+    /// Decodes and encodes again.
     pub again: fn(&[u8]) -> Result<Vec<u8>, CodecError>,
-    /// Decodes what is known to be valid, and shows it as JSON.
+    /// Decodes valid bytes to JSON.
     pub to_json: fn(&[u8]) -> String,
-    /// Reads JSON, and encodes.
+    /// Encodes JSON.
     pub from_json: fn(&str) -> Result<Vec<u8>, String>,
 }
 
-/// A value's bytes, under its tag.
 pub struct Sample {
-    /// The tag.
     pub tag: u16,
-    /// The tag's name.
     pub name: &'static str,
-    /// The bytes.
     pub bytes: Vec<u8>,
 }
 

@@ -1,8 +1,8 @@
-//! The bytes of everything that is written to the log, the wire or a socket, pinned in `protocol/golden`.
+//! The bytes of all types in the log, on the wire or on a socket, pinned in `protocol/golden`.
 //!
-//! A log of today is read by every later version, so these bytes may never change: a change here means a new
-//! tag or a new format version, never a new recording. `MUSTER_RECORD=1 cargo test -p muster-protocol` adds
-//! the files of *new* samples, and only those.
+//! Every later version must read today's log, so these bytes never change: a change needs a new tag or a new
+//! format version, not a new recording. `MUSTER_RECORD=1 cargo test -p muster-protocol` adds the files of
+//! *new* samples and nothing else.
 
 mod kinds;
 mod memory;
@@ -22,7 +22,7 @@ fn path(kind: &Kind, tag: u16, name: &str) -> PathBuf {
     directory().join(kind.name).join(format!("{tag:02}-{name}.hex"))
 }
 
-/// Hexadecimal, 32 bytes to a line: a change is seen in a review.
+/// Hexadecimal, 32 bytes to a line, so that a review shows what changed.
 fn to_hex(bytes: &[u8]) -> String {
     bytes
         .chunks(32)
@@ -59,7 +59,7 @@ fn record_new() {
     });
 }
 
-/// Every pinned value: its kind, its name, its bytes.
+/// Kind, name and bytes of every pinned value.
 fn pinned() -> Vec<(Kind, String, Vec<u8>)> {
     record_new();
     let mut all = Vec::new();
@@ -95,7 +95,7 @@ fn every_tag_has_a_sample_and_its_bytes_never_change() {
             assert_eq!(
                 to_hex(&sample.bytes),
                 text,
-                "the bytes of {} {} changed: logs and peers of other versions could not be read any more. Add a new tag instead",
+                "the bytes of {} {} changed: other versions could not read them. Add a new tag instead",
                 kind.name,
                 sample.name
             );
@@ -111,7 +111,7 @@ fn no_golden_file_is_left_over() {
         known.extend(kind.tags.iter().map(|(tag, name)| path(&kind, *tag, name)));
     }
     for kind in fs::read_dir(directory()).unwrap().map(|kind| kind.unwrap().path()) {
-        // Another test's: what programs read over HTTP.
+        // The test `views` owns these.
         if kind.ends_with("json") {
             continue;
         }
@@ -119,7 +119,7 @@ fn no_golden_file_is_left_over() {
             let file = file.unwrap().path();
             assert!(
                 known.contains(&file),
-                "{} pins a tag that is gone: what was once written must stay readable",
+                "{} pins a tag that is gone: old logs must stay readable",
                 file.display()
             );
         }
@@ -173,8 +173,8 @@ fn damaged_bytes_never_panic_and_what_decodes_is_whole() {
                     _ => damaged[at] ^= 1 << (next() % 8),
                 }
             }
-            // Not every damage is seen here (checksums are the store's task), but a value that comes out is a
-            // whole one.
+            // Damage may go unnoticed here, since checksums are the store's task. But a decoded value must be
+            // complete.
             if let Ok(again) = (kind.again)(&damaged) {
                 assert_eq!((kind.again)(&again).as_deref(), Ok(&again[..]), "{name}: {damaged:02x?}");
                 decoded += 1;
@@ -185,12 +185,12 @@ fn damaged_bytes_never_panic_and_what_decodes_is_whole() {
             let _ = (kind.again)(&garbage);
         }
     }
-    assert!(decoded > 100, "the damage was mild enough to test something: {decoded}");
+    assert!(decoded > 100, "too few damaged values decode to test anything: {decoded}");
 }
 
 #[test]
 fn an_announced_length_takes_no_memory() {
-    // A length of nearly 1 GiB, in front of hardly anything: as text, as bytes, and as elements of a list.
+    // A length of nearly 1 GiB before a few bytes: read as text, as bytes, and as a list.
     let length = [&[252_u8][..], &(1_u32 << 30).saturating_sub(64).to_le_bytes()].concat();
     for (kind, name, bytes) in pinned() {
         for at in 0..bytes.len() {
@@ -204,8 +204,7 @@ fn an_announced_length_takes_no_memory() {
 #[test]
 fn small_elements_in_number_are_within_the_decoders_limit() {
     use muster_protocol::{bus, codec, event};
-    // The elements that grow the most from wire to memory: the limit on memory must let honest messages
-    // through.
+    // These elements grow the most from wire to memory. The limit must let honest messages through.
     let events = vec![samples::smallest_event(); 100_000];
     let bytes = codec::encode(&events);
     assert_eq!(codec::decode::<Vec<event::EventRecord>>(&bytes, bytes.len()).as_ref(), Ok(&events));

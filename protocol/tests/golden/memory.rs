@@ -1,4 +1,4 @@
-//! How much memory a piece of code takes at most: an allocator that counts, for this test program only.
+//! Measures the peak memory of a piece of code, with an allocator that counts.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,7 +11,7 @@ thread_local! {
 }
 
 fn count(more: usize, less: usize) {
-    // At a thread's end its counters are gone: nobody reads them any more.
+    // Fails at the end of a thread, when its counters are gone.
     let _ = TAKEN.try_with(|taken| {
         taken.set(taken.get().wrapping_add(more).wrapping_sub(less));
         let _ =
@@ -19,11 +19,8 @@ fn count(more: usize, less: usize) {
     });
 }
 
-#[expect(
-    unsafe_code,
-    reason = "only an allocator sees what is allocated; it hands every call to the system's, unchanged"
-)]
-// SAFETY: every call is passed on to `System` as it came.
+#[expect(unsafe_code, reason = "only an allocator sees allocations; it passes every call on to the system's")]
+// SAFETY: every call is passed on to `System` unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size(), 0);
@@ -50,9 +47,8 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The most bytes that `work` held at a time on this thread, and its result.
+/// The peak of bytes that `work` held on this thread, and its result.
 pub fn peak_of<T>(work: impl FnOnce() -> T) -> (usize, T) {
-    // From zero on: what is freed that was taken before would count below it.
     TAKEN.set(0);
     PEAK.set(0);
     let result = work();

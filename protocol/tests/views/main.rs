@@ -1,8 +1,8 @@
-//! The JSON that programs read, pinned in `protocol/golden/json`: keys are added, never taken away or given
+//! The JSON of the API, pinned in `protocol/golden/json`: keys may be added, but never removed or given
 //! another meaning.
 //!
-//! `MUSTER_RECORD=1 cargo test -p muster-protocol` records new views and new keys. A key that is gone, or
-//! that holds something else than before, is never recorded: the test fails until it is back.
+//! `MUSTER_RECORD=1 cargo test -p muster-protocol` records new views and new keys. It never records a key
+//! that is gone or has another value: the test fails until the key is back.
 
 mod samples;
 
@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 use std::{env, fs};
 
-/// Checks one view against its file, and that it survives the trip.
+/// Checks a view against its file, and that it survives a round trip.
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, view: &T) {
     let seen = serde_json::to_value(view).expect("every view has a JSON form");
     assert_eq!(&serde_json::from_value::<T>(seen.clone()).expect("its own JSON is read"), view, "{name}");
@@ -35,7 +35,7 @@ fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, view: 
     fs::write(&path, text).expect("the golden files can be written");
 }
 
-/// Everything that was pinned is still there, unchanged.
+/// All pinned values are still there, unchanged.
 fn assert_kept(place: &str, pinned: &Value, seen: &Value) {
     match (pinned, seen) {
         (Value::Object(pinned), Value::Object(seen)) => {
@@ -49,7 +49,7 @@ fn assert_kept(place: &str, pinned: &Value, seen: &Value) {
                 assert_kept(&format!("{place}[{at}]"), pinned, seen);
             }
         }
-        (pinned, seen) => assert_eq!(pinned, seen, "{place} holds something else than before"),
+        (pinned, seen) => assert_eq!(pinned, seen, "{place} has another value than before"),
     }
 }
 

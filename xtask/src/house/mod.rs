@@ -28,7 +28,7 @@ pub fn run() -> Result<bool> {
     let checks = [
         ("imports between crates", imports::between_crates(&packages)),
         ("words out of place", words::in_their_places(&tree)),
-        ("purity of the core", purity::of_the_core(&tree)),
+        ("purity of the core", purity::of_the_core(&tree, &crates)),
         ("circles between files", circles::circles(&crates)),
         ("file sizes", files::sizes(&tree)),
         ("line widths", files::widths(&tree)),
