@@ -152,9 +152,9 @@ impl Drawn {
     fn new(vocab_size: usize, context: usize) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut window = || (0..=context).map(|_| random.next_u32() % vocab_size as u32).collect();
-        let about =
+        let info =
             DatasetInfo { samples: WINDOWS as u64, positions: context, vocab_size, hash: "drawn".to_owned() };
-        Self { about, windows: (0..WINDOWS).map(|_| window()).collect() }
+        Self { info, windows: (0..WINDOWS).map(|_| window()).collect() }
     }
 }
 
