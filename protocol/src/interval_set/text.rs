@@ -1,5 +1,5 @@
-//! The text of a set: runs such as `0+512,1024+16`, each a first number and how many follow from it, ascending and
-//! with gaps between them.
+//! The text of a set: runs such as `0+512,1024+16`, each a first number and how many follow from it,
+//! ascending and with gaps between them.
 //!
 //! Sets of samples and of replicas go into the log in this form, where every byte counts. A set has one text:
 //! `05+1` and `0+5,5+1` are refused.

@@ -1,5 +1,5 @@
-//! One value for each tag. All fields differ from each other and from their defaults, so that a swap of two is
-//! noticed.
+//! One value for each tag. All fields differ from each other and from their defaults, so that a swap of two
+//! is noticed.
 
 mod messages;
 
