@@ -102,6 +102,12 @@ fn is_shared(name: &str) -> bool {
     SHARED.contains(&name) || name.ends_with(SHARED_SUFFIX)
 }
 
+/// A reader of an old format keeps the names that its records had: `snapshot/v1.rs`.
+fn is_of_old_format(file: &str) -> bool {
+    let stem = file.rsplit('/').next().unwrap_or(file).trim_end_matches(".rs");
+    stem.strip_prefix('v').is_some_and(|version| version.parse::<u32>().is_ok())
+}
+
 fn repeated(definitions: &Definitions) -> impl Iterator<Item = (&str, String)> {
     let many = definitions.iter().filter(|(name, files)| files.len() > 1 && !is_shared(name));
     many.map(|(name, files)| (name.as_str(), files.iter().map(String::as_str).collect::<Vec<_>>().join(", ")))
@@ -112,7 +118,7 @@ pub fn unique_in_crate(crates: &[Crate]) -> Vec<String> {
     let mut violations = BTreeSet::new();
     for krate in crates {
         let mut definitions = Definitions::new();
-        for module in &krate.modules {
+        for module in krate.modules.iter().filter(|module| !is_of_old_format(&module.file)) {
             for item in module.items.iter().filter(|item| item.kind == ItemKind::Type && !item.is_conditional)
             {
                 definitions.entry(item.name.clone()).or_default().insert(module.file.clone());
@@ -201,7 +207,8 @@ mod tests {
     #[test]
     fn two_types_of_one_name_in_a_crate_are_found() {
         let crates = crates(&[
-            ("a/src/lib.rs", "mod x; mod y; struct Error;"),
+            ("a/src/lib.rs", "mod v1; mod x; mod y; struct Error;"),
+            ("a/src/v1.rs", "struct Twice; struct Once;"),
             ("a/src/x.rs", "struct Twice; struct Error; #[cfg(test)] mod tests { struct Once; }"),
             (
                 "a/src/y.rs",
