@@ -53,7 +53,7 @@ impl Run {
         let rehearsed = rehearse(&mut self.state, envelope);
         let decision = decide(&mut self.state, envelope);
         assert_eq!(decision, rehearsed, "a state that was rolled back decides otherwise: {envelope:?}");
-        if self.index % 2 == 0 {
+        if self.index.is_multiple_of(2) {
             assert_eq!(
                 decision,
                 decide(&mut self.shadow, envelope),
