@@ -34,7 +34,7 @@ fn ids() {
     assert!(log_source("x").is_err() && log_source("4.2.1").is_err());
 }
 
-/// The commands in a text: after a prompt (`$`, also `HOST$`) or at the start of a line, with continuation
+/// The commands in a text: after a prompt (`$` or `HOST$`) or at the start of a line, with continuation
 /// lines joined. ` ; ` and ` && ` separate several commands on a line.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let joined = text.replace("\\\n", " ");

@@ -145,7 +145,11 @@ async fn conversation(address: SocketAddr) -> Vec<String> {
     }
     let mut got = Vec::new();
     while got.len() < 20 {
-        tokio::select! { message = first.next() => got.push(line(&message.unwrap())), message = second.next() => got.push(line(&message.unwrap())) }
+        let message = tokio::select! {
+            message = first.next() => message,
+            message = second.next() => message,
+        };
+        got.push(line(&message.unwrap()));
     }
     got.sort();
     heard.extend(got);

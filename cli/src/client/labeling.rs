@@ -1,4 +1,4 @@
-//! The client of an annotate stage's label server, which runs on the stage's worker, not on a coordinator.
+//! The client of an annotate stage's label server, which runs on the stage's worker.
 
 use super::CONNECT_TIMEOUT_MS;
 use reqwest::{RequestBuilder, StatusCode};

@@ -45,10 +45,14 @@ pub async fn demo(arguments: DemoArgs) -> Result<(), CliError> {
     let signal = servers::shutdown_signal();
     tokio::pin!(signal);
     let mut interrupted = false;
+    let scenario = tokio::time::timeout(limit, scenario::run(&mut cluster, &spec, arguments.json));
     let ended = tokio::select! {
-        ended = tokio::time::timeout(limit, scenario::run(&mut cluster, &spec, arguments.json)) => match ended {
+        ended = scenario => match ended {
             Ok(ended) => ended,
-            Err(_) => Err(CliError::Other(anyhow!("the demo did not finish within {}", render::time::duration(arguments.limit)))),
+            Err(_) => {
+                let limit = render::time::duration(arguments.limit);
+                Err(CliError::Other(anyhow!("the demo did not finish within {limit}")))
+            }
         },
         signal = &mut signal => {
             interrupted = true;

@@ -1,7 +1,7 @@
 //! Workers and coordinators.
 
 use super::style::{Style, truncate};
-use super::table::{Cell, Table};
+use super::table::{Table, TableCell};
 use super::time;
 use muster_protocol::view::{StatusView, WorkerView};
 
@@ -61,7 +61,7 @@ pub fn workers(workers: &[WorkerView], style: Style) -> String {
         table.row([
             worker.id.to_string().into(),
             truncate(&worker.name, NAME_CHARS_MAX).into(),
-            Cell::state(state, style),
+            TableCell::state(state, style),
             truncate(&worker.address, NAME_CHARS_MAX).into(),
             format!("{}/{}", cpus(worker.free.cpu_milli), cpus(worker.capacity.cpu_milli)).into(),
             format!("{}/{}", memory(worker.free.memory_mib), memory(worker.capacity.memory_mib)).into(),
@@ -118,7 +118,7 @@ pub fn status(status: &StatusView, style: Style) -> String {
         let role = if member.name == status.leader { "leader" } else { "" };
         table.row([
             truncate(&member.name, NAME_CHARS_MAX).into(),
-            Cell::state(role, style),
+            TableCell::state(role, style),
             truncate(&member.http, NAME_CHARS_MAX).into(),
             truncate(&member.peer, NAME_CHARS_MAX).into(),
             member.matched.map_or(String::new(), |matched| matched.to_string()).into(),

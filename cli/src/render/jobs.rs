@@ -1,7 +1,7 @@
 //! Jobs, stages and tasks as tables.
 
 use super::style::{Style, truncate};
-use super::table::{Cell, Table};
+use super::table::{Table, TableCell};
 use super::time;
 use muster_protocol::view::{JobDetail, JobView, ProgressView, TaskCounts, TaskPage, TaskView};
 
@@ -50,7 +50,7 @@ pub fn list(jobs: &[JobView], style: Style) -> String {
         table.row([
             job.id.to_string().into(),
             truncate(&job.name, NAME_CHARS_MAX).into(),
-            Cell::state(&job.state, style),
+            TableCell::state(&job.state, style),
             done(&job.tasks).into(),
             running.into(),
             time::moment(job.submitted_wall_ms).into(),
@@ -124,7 +124,7 @@ pub fn show(detail: &JobDetail, style: Style) -> String {
         }
         table.row([
             truncate(&stage.name, NAME_CHARS_MAX).into(),
-            Cell::state(&stage.state, style),
+            TableCell::state(&stage.state, style),
             done(&stage.tasks).into(),
             some(stage.tasks.running).into(),
             some(stage.tasks.failed).into(),
@@ -149,7 +149,7 @@ pub fn tasks(page: &TaskPage, style: Style) -> String {
         table.row([
             task.id.to_string().into(),
             truncate(&task.stage, NAME_CHARS_MAX).into(),
-            Cell::state(&task.state, style),
+            TableCell::state(&task.state, style),
             task.attempt.map_or(String::new(), |attempt| format!("#{}", attempt.epoch)).into(),
             truncate(task.worker_name.as_deref().unwrap_or_default(), NAME_CHARS_MAX).into(),
             took.into(),

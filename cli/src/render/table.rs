@@ -6,32 +6,32 @@ use super::style::Style;
 const GAP: &str = "  ";
 
 /// A cell: its text, and the text with colours.
-pub struct Cell {
+pub struct TableCell {
     text: String,
     painted: String,
 }
 
-impl Cell {
-    pub fn new(text: impl Into<String>) -> Cell {
+impl TableCell {
+    pub fn new(text: impl Into<String>) -> TableCell {
         let text = text.into();
-        Cell { painted: text.clone(), text }
+        TableCell { painted: text.clone(), text }
     }
 
-    pub fn state(word: &str, style: Style) -> Cell {
-        Cell { text: word.to_string(), painted: style.state(word) }
+    pub fn state(word: &str, style: Style) -> TableCell {
+        TableCell { text: word.to_string(), painted: style.state(word) }
     }
 }
 
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Cell {
-        Cell::new(text)
+impl<T: Into<String>> From<T> for TableCell {
+    fn from(text: T) -> TableCell {
+        TableCell::new(text)
     }
 }
 
 /// Rows under headings. A `>` before a heading aligns its column to the right.
 pub struct Table {
     headings: Vec<(String, bool)>,
-    rows: Vec<Vec<Cell>>,
+    rows: Vec<Vec<TableCell>>,
     style: Style,
 }
 
@@ -41,7 +41,7 @@ impl Table {
         Table { headings: headings.iter().map(heading).collect(), rows: Vec::new(), style }
     }
 
-    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = TableCell>) {
         self.rows.push(cells.into_iter().collect());
     }
 
