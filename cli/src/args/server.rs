@@ -15,7 +15,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  muster up\n  muster up --coordinators 3 --workers 2 --data /tmp/cluster\n\nStarted again with the same directory, the cluster goes on where it was."
+    after_help = "Example:\n  muster up\n  muster up --coordinators 3 --workers 2 --data /tmp/cluster\n\nStarted again with the same directory, the cluster continues where it was."
 )]
 pub struct UpArgs {
     /// Number of coordinators: one or three
