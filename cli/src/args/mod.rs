@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 const AFTER: &str = "\
 Ids are job-42, job-42.7 (a task) and job-42.7#2 (its second attempt); a job may also be written 42.
 Exit codes: 0 done, 1 the job failed or was cancelled, 2 bad usage or bad input, 3 cluster unreachable or without a leader.
-Environment: MUSTER_URL names the coordinators (http://HOST:PORT, with commas between), NO_COLOR turns colours off.";
+Environment: MUSTER_URL names the coordinators (http://HOST:PORT, separated by commas); NO_COLOR turns colours off.";
 
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, about = "Runs LLM work on machines of your own, and can prove what it did", after_help = AFTER)]

@@ -85,7 +85,7 @@ fn spec(arguments: &DemoArgs) -> Result<JobSpec, CliError> {
 
 /// Prints the ends of the logs, which are about to be deleted.
 fn show_log_tails(cluster: &mut Cluster) {
-    if let Some(exited) = cluster.exited() {
+    if let Some(exited) = cluster.unexpected_exit() {
         render::err(&exited);
         return;
     }

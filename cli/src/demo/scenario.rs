@@ -127,7 +127,7 @@ impl Scenario<'_> {
             self.cluster.start_worker(index)?;
         }
         loop {
-            if let Some(exited) = self.cluster.exited() {
+            if let Some(exited) = self.cluster.unexpected_exit() {
                 return Err(CliError::Other(anyhow!(exited)));
             }
             let workers = self.client.workers().await?;
@@ -169,7 +169,7 @@ impl Scenario<'_> {
             if there {
                 return Ok(());
             }
-            if let Some(exited) = self.cluster.exited() {
+            if let Some(exited) = self.cluster.unexpected_exit() {
                 return Err(CliError::Other(anyhow!(exited)));
             }
             if let Some(ended) = ended {
@@ -302,7 +302,7 @@ impl Scenario<'_> {
         .await?;
         let redone = self.observed().steps_redone();
         self.say(&format!("the training continues from its checkpoint and repeats {redone} steps"))?;
-        let exited = self
+        let killed = self
             .cluster
             .coordinators
             .iter()
@@ -310,9 +310,9 @@ impl Scenario<'_> {
             .context("find the coordinator that was killed")?;
         self.say(&format!(
             "starting the coordinator {} again; it has to catch up",
-            Cluster::coordinator_name(exited)
+            Cluster::coordinator_name(killed)
         ))?;
-        Ok(self.cluster.start_coordinator(exited)?)
+        Ok(self.cluster.start_coordinator(killed)?)
     }
 
     /// Every acknowledged submit must exist and have succeeded.

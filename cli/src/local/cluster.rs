@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// A child that exited unexpectedly: its name, its exit status and the end of its log.
-    pub fn exited(&mut self) -> Option<String> {
+    pub fn unexpected_exit(&mut self) -> Option<String> {
         let children = self.coordinators.iter_mut().chain(&mut self.workers).flatten();
         for child in children {
             if let Some(exit) = child.exit() {

@@ -50,7 +50,7 @@ async fn keep(cluster: &mut Cluster, arguments: &UpArgs) -> Result<(), CliError>
     let mut restarts = 0;
     loop {
         tokio::time::sleep(Duration::from_millis(POLL_INTERVAL_MS)).await;
-        let Some(exited) = cluster.exited() else { continue };
+        let Some(exited) = cluster.unexpected_exit() else { continue };
         restarts += 1;
         if restarts > RESTARTS_MAX || !cluster.bus.is_running() {
             return Err(CliError::Other(anyhow!("{exited}")));
@@ -80,7 +80,7 @@ async fn await_start(cluster: &mut Cluster, workers: usize) -> Result<(), CliErr
     let client = Client::new(&cluster.urls(), Duration::from_millis(POLL_INTERVAL_MS))?;
     let began = Instant::now();
     loop {
-        if let Some(exited) = cluster.exited() {
+        if let Some(exited) = cluster.unexpected_exit() {
             return Err(CliError::Other(anyhow!("{exited}").context("start the cluster")));
         }
         let found = client.workers().await;
