@@ -302,7 +302,7 @@ impl Scenario<'_> {
         .await?;
         let redone = self.observed().steps_redone();
         self.say(&format!("the training continues from its checkpoint and repeats {redone} steps"))?;
-        let killed = self
+        let index = self
             .cluster
             .coordinators
             .iter()
@@ -310,9 +310,9 @@ impl Scenario<'_> {
             .context("find the coordinator that was killed")?;
         self.say(&format!(
             "starting the coordinator {} again; it has to catch up",
-            Cluster::coordinator_name(killed)
+            Cluster::coordinator_name(index)
         ))?;
-        Ok(self.cluster.start_coordinator(killed)?)
+        Ok(self.cluster.start_coordinator(index)?)
     }
 
     /// Every acknowledged submit must exist and have succeeded.
