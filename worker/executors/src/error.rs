@@ -79,8 +79,8 @@ pub enum Error {
     #[error(transparent)]
     Compute(#[from] muster_host::compute::Error),
     /// Labelling can't go on.
-    #[error("{0}")]
-    Unfit(String),
+    #[error(transparent)]
+    Annotate(#[from] muster_annotate::Error),
 }
 
 /// An artifact that is gone, whichever way it was asked for.

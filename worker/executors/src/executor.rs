@@ -1,9 +1,9 @@
 //! The table of executors: one entry ties a name to a schema and a function.
 
 use crate::error::Error as ExecutorError;
-use crate::params::{Error, Parameter, Source, Values, listed, nearest, parameters};
+use crate::params::{Error, Parameter, Params, Source, Values, listed, nearest, parameters};
 use crate::wait_times::WaitTimes;
-use crate::{agent, annotate, data, eval, load, train};
+use crate::{agent, data, eval, load, train};
 use muster_attempt::Attempt;
 
 /// An executor.
@@ -33,6 +33,8 @@ macro_rules! executor {
         }
     };
 }
+
+impl Params for muster_annotate::AnnotateParams {}
 
 /// All executors.
 pub const EXECUTORS: &[Executor] = &[
@@ -75,8 +77,8 @@ pub const EXECUTORS: &[Executor] = &[
     executor!(
         "data.annotate",
         "waits for people who label items, and measures how they agree",
-        annotate::AnnotateParams,
-        |attempt, params, _| annotate::run(attempt, params)
+        muster_annotate::AnnotateParams,
+        |attempt, params, _| Ok(muster_annotate::run(attempt, params)?)
     ),
     executor!(
         "data.load",

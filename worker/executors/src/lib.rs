@@ -10,7 +10,6 @@
 //! [`muster_attempt::Attempt`]. Imports go to the libraries, never to the agent or the coordinators.
 
 mod agent;
-mod annotate;
 mod data;
 mod error;
 mod eval;

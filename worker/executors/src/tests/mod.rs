@@ -1,6 +1,7 @@
 //! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the
 //! way.
 
+mod annotate;
 mod answers;
 mod bad_base;
 mod bad_data;

@@ -1,12 +1,8 @@
-//! People at the form, over real sockets, with attempts that die on the way; and the rules and pages beneath.
+//! People at the form of `data.annotate`, over real sockets, with attempts that die on the way.
 
-use super::board::{Board, Draft, Label, Refusal, Rules, Standing, Taken};
-use super::items::Item;
-use super::page;
-use crate::tests::fake::Cluster;
+use super::fake::Cluster;
 use reqwest::{Client, Response, StatusCode};
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -193,7 +189,7 @@ fn what_was_acknowledged_outlives_the_attempt() {
     assert_eq!(stage.save("ann", "a", "bad").0, StatusCode::OK);
     let (status, page) = stage.save("ann", "c", "bad");
     assert!(
-        status == StatusCode::GATEWAY_TIMEOUT && page.contains("not known whether this was kept"),
+        status == StatusCode::GATEWAY_TIMEOUT && page.contains("not known whether this was stored"),
         "{page}"
     );
     stage.end().unwrap_err();
@@ -350,7 +346,7 @@ fn a_label_that_the_log_does_not_hold_is_not_acknowledged() {
 fn documents_of_a_scan_are_edited_and_proposals_come_from_a_stage() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::new(dir.path());
-    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1});
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1});
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
     cluster.succeed("scan");
     cluster.stage("model", "data.scan", 1, false, "");
@@ -382,106 +378,3 @@ fn documents_of_a_scan_are_edited_and_proposals_come_from_a_stage() {
     assert!(lines.lines().nth(1).unwrap().contains(r#""label":"as I\nwould say it""#), "{lines}");
 }
 
-fn board(per_item: usize, adjudicate: bool) -> Board {
-    let item = |id: &str| Item { id: id.to_owned(), text: String::new(), proposal: None, source: Map::new() };
-    let rules =
-        Rules { labels: vec!["x".to_owned(), "y".to_owned()], per_item, adjudicate, allow_partial: false };
-    Board::new(vec![item("1"), item("2")], rules)
-}
-
-fn give(board: &mut Board, item: &str, who: &str, label: &str) -> Result<Taken, Refusal> {
-    let mut draft = Draft::default();
-    let label = Label {
-        item: item.to_owned(),
-        who: who.to_owned(),
-        label: label.to_owned(),
-        confirmed: None,
-        at_ms: 0,
-    };
-    let taken = board.draft(&mut draft, label)?;
-    let expected = board.with(&draft);
-    draft.labels.iter().for_each(|label| board.apply(label));
-    assert_eq!(expected, (board.taken(), board.complete()));
-    Ok(taken)
-}
-
-#[test]
-fn the_rules_of_the_board() {
-    let mut two = board(2, true);
-    assert_eq!(give(&mut two, "1", "ann", "x"), Ok(Taken::New));
-    assert_eq!(give(&mut two, "1", "ann", "x"), Ok(Taken::Repeated));
-    assert_eq!(give(&mut two, "1", "bob", "y"), Ok(Taken::New));
-    assert_eq!((two.standing(0), two.complete()), (Standing::Disputed, 0));
-    // A changed mind settles it, and changed back it is disputed again, until somebody else decides.
-    assert_eq!(give(&mut two, "1", "bob", "x"), Ok(Taken::Changed));
-    assert_eq!((two.standing(0), two.complete()), (Standing::Agreed("x"), 1));
-    assert_eq!(give(&mut two, "1", "eve", "y"), Err(Refusal::Full("1".to_owned())));
-    assert_eq!(give(&mut two, "1", "bob", "y"), Ok(Taken::Changed));
-    assert_eq!(give(&mut two, "1", "eve", "y"), Ok(Taken::New));
-    assert_eq!((two.standing(0), two.complete(), two.taken()), (Standing::Adjudicated("y"), 1, 5));
-    assert_eq!(two.may_close("ann"), Err(Refusal::Unfinished { open: 1 }));
-    let table =
-        [("", "x", "1"), (" ann", "x", "1"), ("a\tb", "x", "1"), ("ann", "z", "1"), ("ann", "x", "3")];
-    for (who, label, item) in table {
-        assert!(give(&mut two, item, who, label).unwrap_err().is_of_input(), "{who} {label} {item}");
-    }
-    let mut differing = board(2, false);
-    for (who, label) in [("ann", "x"), ("bob", "y")] {
-        give(&mut differing, "2", who, label).unwrap();
-    }
-    assert_eq!((differing.standing(1), differing.standing(1).label()), (Standing::Disagreed, None));
-}
-
-#[test]
-fn two_people_are_not_shown_the_same_while_there_is_another() {
-    let mut board = board(1, false);
-    let shown = BTreeMap::from([(0, 1)]);
-    assert_eq!(board.next("bob", None, &BTreeMap::new()), Some(0));
-    assert_eq!(board.next("bob", None, &shown), Some(1));
-    assert_eq!(board.next("bob", Some(1), &shown), Some(1), "around");
-    give(&mut board, "2", "bob", "x").unwrap();
-    assert_eq!(board.next("bob", None, &shown), Some(0), "better twice than never");
-    give(&mut board, "1", "ann", "x").unwrap();
-    assert_eq!(board.next("bob", None, &BTreeMap::new()), None);
-}
-
-#[test]
-fn whatever_is_shown_is_escaped() {
-    let evil = "</pre></textarea><script>alert('1')</script>\"&\0";
-    let item = Item {
-        id: evil.to_owned(),
-        text: evil.to_owned(),
-        proposal: Some(evil.to_owned()),
-        source: Map::new(),
-    };
-    for labels in [vec![evil.to_owned()], Vec::new()] {
-        let rules = Rules { labels, per_item: 2, adjudicate: true, allow_partial: true };
-        let mut board = Board::new(vec![item.clone()], rules);
-        for who in ["ann", "<bob>"] {
-            let label = Label {
-                item: evil.to_owned(),
-                who: who.to_owned(),
-                label: format!("{evil}{who}"),
-                confirmed: None,
-                at_ms: 0,
-            };
-            board.apply(&label);
-        }
-        let subject = page::Subject { title: evil, question: evil, board: &board };
-        let pages = [
-            page::ask_name(&subject),
-            page::item(&subject, "<i>", 0, Some(&item)),
-            page::item(&subject, "<bob>", 0, None),
-            page::nothing_left(&subject, "<i>", Some(&item)),
-            page::wrong(&subject, "<i>", evil),
-        ];
-        for page in pages {
-            let lower = page.to_lowercase();
-            for word in ["<script", "<i>", "<bob", "'1'", "&\0", "\0"] {
-                assert!(!lower.contains(word), "{word}: {page}");
-            }
-            assert_eq!(page.matches("</pre>").count(), page.matches("<pre>").count(), "{page}");
-            assert!(page.contains("&lt;script&gt;"), "{page}");
-        }
-    }
-}

@@ -1,26 +1,25 @@
-//! What comes of the labels: a line for each item, and an account of who agrees with whom.
+//! The results: a line for each item with its labels, and a report on agreement.
 
 use super::agreement::{Agreement, Unit, agreement};
-use super::board::{Board, Given, Standing};
-use crate::error::Error;
+use super::error::Error;
+use super::label_store::{CurrentLabel, ItemStatus, LabelStore};
 use muster_protocol::ids::Digest;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Confusions that a report lists at most: of free texts almost every pair is another one. The most frequent
-/// are kept.
+/// Most confusions in a report, the most frequent ones: almost every pair of free texts is a different one.
 const CONFUSIONS_MAX: usize = 1_000;
 
-/// A line of the export. `docs/job-file.md` says what it must be.
+/// A line of the export, as in `docs/job-file.md`.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct LabelledLine<'a> {
     id: &'a str,
     text: &'a str,
-    /// The label that counts; `None`: there is none yet, or people differ.
+    /// The agreed or adjudicated label.
     label: Option<&'a str>,
     standing: &'static str,
-    labels: &'a [Given],
+    labels: &'a [CurrentLabel],
     #[serde(skip_serializing_if = "Option::is_none")]
     proposal: Option<&'a str>,
     #[serde(skip_serializing_if = "Map::is_empty")]
@@ -32,49 +31,49 @@ struct Line<'a> {
 pub struct Report {
     /// Items.
     pub items: u64,
-    /// Items with nothing more to be done.
+    /// Items that need no more labels.
     pub complete: u64,
-    /// Items by how they stand.
+    /// Items by status.
     pub standings: BTreeMap<&'static str, u64>,
-    /// Labels as they stand.
+    /// Current labels.
     pub labels: u64,
-    /// Labels that their own givers replaced.
+    /// Labels that the same person replaced.
     pub replaced: u64,
-    /// Labels by who gave them.
+    /// Current labels by person.
     pub people: BTreeMap<String, u64>,
-    /// Items by the label that counts, the most frequent first; free texts are not listed.
+    /// Items by agreed or adjudicated label, the most frequent first; empty for free texts.
     pub by_label: Vec<(String, u64)>,
-    /// Who agrees with whom; without those who decide between others.
+    /// Agreement between people, without the adjudicating labels.
     pub agreement: Agreement,
-    /// What became of the proposals, if there were any.
+    /// How often proposals were confirmed, if there were any.
     pub proposals: Option<Proposals>,
-    /// Items whose labels differ, decided or not.
-    pub differing: Vec<Differing>,
-    /// Who ended it early, if somebody did.
+    /// Items whose labels differ, adjudicated or not.
+    pub differing: Vec<DisputedItem>,
+    /// The person who ended the stage early.
     pub closed: Option<String>,
 }
 
-/// What became of the proposals.
+/// How often proposals were confirmed.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Proposals {
-    /// Items with one.
+    /// Items with a proposal.
     pub items: u64,
     /// Labels of those items.
     pub labels: u64,
-    /// Labels that are what was proposed.
+    /// Labels that are equal to the proposal.
     pub confirmed: u64,
-    /// The part of the labels that are.
+    /// `confirmed / labels`.
     pub share: Option<f64>,
 }
 
 /// An item whose labels differ.
 #[derive(Debug, Serialize)]
-pub struct Differing {
-    /// Which.
+pub struct DisputedItem {
+    /// The item.
     pub id: String,
     /// `disagreed`, `disputed` or `adjudicated`.
     pub standing: &'static str,
-    /// By whom, and what.
+    /// Person and label.
     pub labels: Vec<(String, String)>,
 }
 
@@ -87,61 +86,61 @@ pub struct AnnotateOutput {
     pub report: Digest,
     /// Items.
     pub items: u64,
-    /// Items with a label that counts.
+    /// Items with an agreed or adjudicated label.
     pub decided: u64,
-    /// Items that people differ on, and that nobody decided.
+    /// Items whose labels differ, without adjudication.
     pub differing: u64,
-    /// Items that lack labels, since it was ended early.
+    /// Items that lack labels, because the stage was ended early.
     pub open: u64,
-    /// Labels as they stand.
+    /// Current labels.
     pub labels: u64,
-    /// Who gave them.
+    /// People who labelled.
     pub people: u64,
     /// Raw agreement.
     pub raw: Option<f64>,
-    /// Cohen's kappa, if there were two people only.
+    /// Cohen's kappa, if exactly two people labelled the same items.
     pub kappa: Option<f64>,
     /// Krippendorff's alpha.
     pub alpha: Option<f64>,
-    /// The part of the labels that confirm what was proposed.
+    /// The part of the labels that confirm a proposal.
     pub confirmed: Option<f64>,
 }
 
 /// The items with their labels so far, as JSON lines.
-pub fn labelled(board: &Board) -> Result<Vec<u8>, Error> {
+pub fn labelled(store: &LabelStore) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    for (place, item) in board.items().iter().enumerate() {
-        let standing = board.standing(place);
-        let line = Line {
+    for (index, item) in store.items().iter().enumerate() {
+        let status = store.status(index);
+        let line = LabelledLine {
             id: &item.id,
             text: &item.text,
-            label: standing.label(),
-            standing: standing.word(),
-            labels: board.given(place),
+            label: status.label(),
+            standing: status.word(),
+            labels: store.labels_of(index),
             proposal: item.proposal.as_deref(),
             source: &item.source,
         };
         serde_json::to_writer(&mut bytes, &line)
-            .map_err(|error| Error::Unfit(format!("write the labelled items: {error}")))?;
+            .map_err(|source| Error::Encode { values: "labelled items", source })?;
         bytes.push(b'\n');
     }
     Ok(bytes)
 }
 
-/// The account of the labels so far.
-pub fn report(board: &Board) -> Report {
-    let rules = board.rules();
+/// The report on the labels so far.
+pub fn report(store: &LabelStore) -> Report {
+    let rules = store.rules();
     let (mut standings, mut by_label, mut differing) =
         (BTreeMap::new(), BTreeMap::<&str, u64>::new(), Vec::new());
     let mut proposals = Proposals { items: 0, labels: 0, confirmed: 0, share: None };
-    let mut units: Vec<Unit<'_>> = Vec::with_capacity(board.items().len());
-    for (place, item) in board.items().iter().enumerate() {
-        let (standing, given) = (board.standing(place), board.given(place));
-        *standings.entry(standing.word()).or_default() += 1;
-        if let (Some(label), false) = (standing.label(), rules.labels.is_empty()) {
+    let mut units: Vec<Unit<'_>> = Vec::with_capacity(store.items().len());
+    for (index, item) in store.items().iter().enumerate() {
+        let (status, given) = (store.status(index), store.labels_of(index));
+        *standings.entry(status.word()).or_default() += 1;
+        if let (Some(label), false) = (status.label(), rules.labels.is_empty()) {
             *by_label.entry(label).or_default() += 1;
         }
-        // Who decides has seen what the others said, and is no measure of agreement.
+        // An adjudicator has seen the labels of the others, which would bias the measures.
         units.push(
             given
                 .iter()
@@ -149,9 +148,9 @@ pub fn report(board: &Board) -> Report {
                 .map(|given| (given.who.as_str(), given.label.as_str()))
                 .collect(),
         );
-        if let Standing::Disputed | Standing::Disagreed | Standing::Adjudicated(_) = standing {
+        if let ItemStatus::Disputed | ItemStatus::Disagreed | ItemStatus::Adjudicated(_) = status {
             let labels = given.iter().map(|given| (given.who.clone(), given.label.clone())).collect();
-            differing.push(Differing { id: item.id.clone(), standing: standing.word(), labels });
+            differing.push(DisputedItem { id: item.id.clone(), standing: status.word(), labels });
         }
         if item.proposal.is_some() {
             proposals.items += 1;
@@ -159,32 +158,32 @@ pub fn report(board: &Board) -> Report {
             proposals.confirmed += given.iter().filter(|given| given.confirmed == Some(true)).count() as u64;
         }
     }
-    proposals.share = part(proposals.confirmed, proposals.labels);
+    proposals.share = ratio(proposals.confirmed, proposals.labels);
     let mut agreement = agreement(&units);
-    // The order of equals is that of the labels.
+    // Stable: equal counts stay in the order of their labels.
     agreement.confusion.sort_by_key(|confusion| std::cmp::Reverse(confusion.pairs));
     agreement.confusion.truncate(CONFUSIONS_MAX);
     let mut by_label: Vec<(String, u64)> =
         by_label.into_iter().map(|(label, items)| (label.to_owned(), items)).collect();
     by_label.sort_by_key(|(_, items)| std::cmp::Reverse(*items));
-    let labels: u64 = board.people().values().sum();
+    let labels: u64 = store.people().values().sum();
     Report {
-        items: board.items().len() as u64,
-        complete: board.complete() as u64,
+        items: store.items().len() as u64,
+        complete: store.complete() as u64,
         standings,
         labels,
-        replaced: board.taken() - labels,
-        people: board.people().clone(),
+        replaced: store.accepted() - labels,
+        people: store.people().clone(),
         by_label,
         agreement,
         proposals: (proposals.items > 0).then_some(proposals),
         differing,
-        closed: board.closed().map(str::to_owned),
+        closed: store.closed().map(str::to_owned),
     }
 }
 
 impl Report {
-    /// The output that says so in short.
+    /// The summary that is the task's output.
     pub fn output(&self, labelled: Digest, report: Digest) -> AnnotateOutput {
         let standing = |word: &str| self.standings.get(word).copied().unwrap_or(0);
         let kappa = match self.agreement.pairs.as_slice() {
@@ -208,11 +207,11 @@ impl Report {
     }
 }
 
-fn part(some: u64, all: u64) -> Option<f64> {
+fn ratio(some: u64, all: u64) -> Option<f64> {
     (all > 0).then(|| some as f64 / all as f64)
 }
 
-/// Six digits after the point are enough for a record.
+/// Six decimals are enough for a record.
 fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }

@@ -64,8 +64,8 @@ pub fn agreement(units: &[Unit<'_>]) -> Agreement {
     let mut confusion: BTreeMap<Both<'_>, u64> = BTreeMap::new();
     let mut tables: BTreeMap<Both<'_>, BTreeMap<Both<'_>, u64>> = BTreeMap::new();
     for unit in &pairable {
-        for (place, (who, label)) in unit.iter().enumerate() {
-            for (other, its) in &unit[place + 1..] {
+        for (index, (who, label)) in unit.iter().enumerate() {
+            for (other, its) in &unit[index + 1..] {
                 *confusion.entry(ordered(label, its)).or_default() += 1;
                 let (people, labels) = if who <= other {
                     ((*who, *other), (*label, *its))
@@ -159,10 +159,10 @@ mod tests {
     /// One row of letters per person, one column per item; a point is no label.
     fn units<'a>(rows: &[(&'a str, &'a str)]) -> Vec<Unit<'a>> {
         let length = rows.first().map_or(0, |(_, row)| row.len());
-        let column = |place: usize| {
-            rows.iter().map(move |(who, row)| (*who, &row[place..=place])).filter(|(_, label)| *label != ".")
+        let column = |index: usize| {
+            rows.iter().map(move |(who, row)| (*who, &row[index..=index])).filter(|(_, label)| *label != ".")
         };
-        (0..length).map(|place| column(place).collect()).collect()
+        (0..length).map(|index| column(index).collect()).collect()
     }
 
     fn close(found: Option<f64>, expected: f64) {

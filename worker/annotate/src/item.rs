@@ -1,12 +1,11 @@
-//! The items to label: read once, from a file or from what an earlier stage left, and kept as an artifact.
+//! The items to label: read once, from a file or from the output of an earlier stage, and kept as an artifact.
 //!
-//! A line of a file is a JSON object with a text, perhaps an id and a proposal; whatever else it holds is
-//! passed through. A line that is not so ends the stage with its number: nobody should label half of what was
-//! meant.
+//! A line of a file is a JSON object with a text, and optionally an id and a proposal; other members are passed
+//! through. An invalid line is an error with its number, so that no file is labelled in part.
 
-use super::board::check_label;
+use super::error::Error;
+use super::label_store::check_label;
 use super::params::AnnotateParams;
-use crate::error::Error;
 use muster_attempt::Attempt;
 use muster_data::documents::{Body, Document, Place, Scan, Turn};
 use muster_protocol::ids::Digest;
@@ -16,31 +15,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Items of a stage at most.
+/// Most items of a stage.
 pub const ITEMS_MAX: usize = 1_000_000;
-/// One text at most: a person has to read it.
+/// The longest text: a person has to read it.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// The longest id.
 pub const ID_BYTES_MAX: usize = 512;
-/// A file of items or of proposals at most.
+/// The largest file of items or of proposals.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Something to label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
-    /// Its name; no other item has it.
+    /// Its id, unique in the stage.
     pub id: String,
-    /// What is shown.
+    /// The text that people see.
     pub text: String,
-    /// What a model says of it.
+    /// The label that a model proposes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposal: Option<String>,
-    /// What else came with it.
+    /// The other members of its line.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub source: Map<String, Value>,
 }
 
-/// What a stage whose output names items may say.
+/// The output of a stage that leaves items: one of these.
 #[derive(Debug, Deserialize)]
 struct ItemsOutput {
     /// An artifact of JSON lines.
@@ -51,7 +50,7 @@ struct ItemsOutput {
     scan: Option<Digest>,
 }
 
-/// What a stage whose output names proposals says.
+/// The output of a stage that leaves proposals.
 #[derive(Debug, Deserialize)]
 struct ProposalsOutput {
     /// An artifact of JSON lines.
@@ -65,14 +64,14 @@ struct Proposal {
     label: String,
 }
 
-/// Which members of a line are what.
+/// The names of the members of a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'a> {
-    /// The name; a line without one is named after its number.
+    /// The id; a line without one gets its number.
     pub id: &'a str,
-    /// What is shown.
+    /// The text.
     pub text: &'a str,
-    /// What a model says of it.
+    /// The proposal.
     pub proposal: &'a str,
 }
 
@@ -84,14 +83,10 @@ pub fn gather(attempt: &mut Attempt, params: &AnnotateParams, labels: &[String])
         (false, true) => from_lines(&read(path)?, path, "", fields)?,
         (true, false) => from_stage(attempt, stage, fields)?,
         (true, true) => {
-            return Err(Error::Unfit(
-                "find the items: set `items`, a file, or `items_stage`, a stage".to_owned(),
-            ));
+            return Err(Error::NoItems);
         }
         (false, false) => {
-            return Err(Error::Unfit(
-                "find the items: both `items` and `items_stage` are set; one is wanted".to_owned(),
-            ));
+            return Err(Error::TwoSourcesOfItems);
         }
     };
     let most = params.items_max;
@@ -115,8 +110,7 @@ pub fn gather(attempt: &mut Attempt, params: &AnnotateParams, labels: &[String])
     }
     for item in &items {
         if let Some(proposal) = &item.proposal {
-            check_label(labels, &item.id, proposal)
-                .map_err(|why| Error::Unfit(format!("use the proposals: {why}")))?;
+            check_label(labels, &item.id, proposal).map_err(Error::Proposal)?;
         }
     }
     Ok(items)
@@ -127,7 +121,7 @@ pub fn to_bytes(items: &[Item]) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     for item in items {
         serde_json::to_writer(&mut bytes, item)
-            .map_err(|error| Error::Unfit(format!("write the items: {error}")))?;
+            .map_err(|source| Error::Encode { values: "items", source })?;
         bytes.push(b'\n');
     }
     Ok(bytes)
@@ -137,7 +131,7 @@ pub fn to_bytes(items: &[Item]) -> Result<Vec<u8>, Error> {
 pub fn from_bytes(bytes: &[u8]) -> Result<Vec<Item>, Error> {
     let item = |(number, line)| {
         serde_json::from_slice(line)
-            .map_err(|error| Error::Unfit(format!("read the items: line {number}: {error}")))
+            .map_err(|source| Error::Decode { values: format!("item on line {number}"), source })
     };
     lines(bytes).map(item).collect()
 }
@@ -145,20 +139,20 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Vec<Item>, Error> {
 /// The lines that are not blank, with their numbers from 1.
 pub fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let numbered =
-        bytes.split(|byte| *byte == b'\n').enumerate().map(|(place, line)| (place + 1, line.trim_ascii()));
+        bytes.split(|byte| *byte == b'\n').enumerate().map(|(index, line)| (index + 1, line.trim_ascii()));
     numbered.filter(|(_, line)| !line.is_empty())
 }
 
 fn read(path: &str) -> Result<Vec<u8>, Error> {
-    let failed = |why: String| Error::Unfit(format!("read {path}: {why}"));
+    let failed = |source| Error::Read { path: path.to_owned(), source };
     if Path::new(path).is_relative() {
-        return Err(failed("a worker knows no current directory; an absolute path is wanted".to_owned()));
+        return Err(Error::RelativePath { path: path.to_owned() });
     }
-    let length = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if length > FILE_BYTES_MAX {
-        return Err(failed(format!("it has {length} bytes; at most {FILE_BYTES_MAX} are taken")));
+    let bytes = fs::metadata(path).map_err(failed)?.len();
+    if bytes > FILE_BYTES_MAX {
+        return Err(Error::FileTooLong { path: path.to_owned(), bytes, limit: FILE_BYTES_MAX });
     }
-    fs::read(path).map_err(|error| failed(error.to_string()))
+    fs::read(path).map_err(failed)
 }
 
 fn from_stage(attempt: &mut Attempt, stage: &str, fields: Fields<'_>) -> Result<Vec<Item>, Error> {
@@ -176,9 +170,7 @@ fn from_stage(attempt: &mut Attempt, stage: &str, fields: Fields<'_>) -> Result<
             )?),
             (None, Some(hash)) => items.extend(from_scan(Scan::from_bytes(&attempt.artifacts.get(hash)?)?)),
             (None, None) => {
-                return Err(Error::Unfit(format!(
-                    "find the items: the outputs of stage `{stage}` name neither `items`, `labelled` nor `scan`"
-                )));
+                return Err(Error::StageWithoutItems { stage: stage.to_owned() });
             }
         }
     }
@@ -187,15 +179,15 @@ fn from_stage(attempt: &mut Attempt, stage: &str, fields: Fields<'_>) -> Result<
 
 fn from_scan(scan: Scan) -> impl Iterator<Item = Item> {
     scan.documents.into_iter().map(|document| Item {
-        id: named(&document),
-        text: shown(&document.body),
+        id: document_id(&document),
+        text: document_text(&document.body),
         proposal: None,
         source: Map::from_iter([("hash".to_owned(), Value::from(document.entry.hash))]),
     })
 }
 
-/// The file, and where in it.
-fn named(document: &Document) -> String {
+/// The file of a document, and where in the file it stands.
+fn document_id(document: &Document) -> String {
     let path = &document.entry.path;
     match document.entry.place {
         Place::Whole => path.clone(),
@@ -204,8 +196,8 @@ fn named(document: &Document) -> String {
     }
 }
 
-/// A document as a person reads it.
-fn shown(body: &Body) -> String {
+/// The text of a document, as a person reads it.
+fn document_text(body: &Body) -> String {
     let said = |turns: &[Turn]| {
         turns.iter().map(|turn| format!("[{}]\n{}\n\n", turn.role, turn.content)).collect::<String>()
     };
@@ -222,9 +214,9 @@ fn shown(body: &Body) -> String {
 pub fn from_lines(bytes: &[u8], name: &str, prefix: &str, fields: Fields<'_>) -> Result<Vec<Item>, Error> {
     let mut items = Vec::new();
     for (number, line) in lines(bytes) {
-        let failed = |why: String| Error::Unfit(format!("read the items: line {number} of {name} {why}"));
+        let failed = |reason: String| Error::ItemLine { name: name.to_owned(), line: number, reason };
         let mut source: Map<String, Value> =
-            serde_json::from_slice(line).map_err(|error| failed(format!("is no JSON object: {error}")))?;
+            serde_json::from_slice(line).map_err(|error| failed(format!("is not a JSON object: {error}")))?;
         let text = match source.remove(fields.text) {
             Some(Value::String(text)) => text,
             Some(_) => return Err(failed(format!("has a `{}` that is not a text", fields.text))),
@@ -249,9 +241,9 @@ pub fn from_lines(bytes: &[u8], name: &str, prefix: &str, fields: Fields<'_>) ->
 }
 
 fn check(items: &[Item]) -> Result<(), Error> {
-    let wrong = |why: String| Err(Error::Unfit(format!("take the items: {why}")));
+    let wrong = |reason: String| Err(Error::Items(reason));
     if items.is_empty() || items.len() > ITEMS_MAX {
-        return wrong(format!("there are {}; 1 to {ITEMS_MAX} are taken", items.len()));
+        return wrong(format!("there are {}; 1 to {ITEMS_MAX} are allowed", items.len()));
     }
     let mut seen = BTreeSet::new();
     for item in items {
@@ -266,7 +258,7 @@ fn check(items: &[Item]) -> Result<(), Error> {
         }
         if item.text.len() > TEXT_BYTES_MAX {
             return wrong(format!(
-                "the text of {:?} has {} bytes; at most {TEXT_BYTES_MAX} are taken",
+                "the text of {:?} has {} bytes; at most {TEXT_BYTES_MAX} are allowed",
                 item.id,
                 item.text.len()
             ));
@@ -275,11 +267,11 @@ fn check(items: &[Item]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lays the proposals in JSON lines of `name` over those that the items have.
+/// Sets the proposals of the items from JSON lines of `name`, over those that they have.
 fn propose(items: &mut [Item], bytes: &[u8], name: &str) -> Result<(), Error> {
     let mut given = BTreeMap::new();
     for (number, line) in lines(bytes) {
-        let failed = |why: String| Error::Unfit(format!("use the proposals: line {number} of {name} {why}"));
+        let failed = |reason: String| Error::ProposalLine { name: name.to_owned(), line: number, reason };
         let proposal: Proposal = serde_json::from_slice(line)
             .map_err(|error| failed(format!("is not {{\"item\", \"label\"}}: {error}")))?;
         if given.insert(proposal.item.clone(), proposal.label).is_some() {
@@ -315,9 +307,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_line() {
+    fn an_invalid_line_is_named() {
         let table = [
-            ("{\"text\": \"a\"}\n[]", "line 2 of f is no JSON object"),
+            ("{\"text\": \"a\"}\n[]", "line 2 of f is not a JSON object"),
             ("{\"txt\": \"a\"}", "line 1 of f has no `text`, which `text_field` names"),
             ("\n{\"text\": 4}", "line 2 of f has a `text` that is not a text"),
             ("{\"text\": \"a\", \"id\": []}", "has a `id` that is neither a text nor a number"),
@@ -331,12 +323,12 @@ mod tests {
             from_lines(b"{\"text\": \"a\", \"id\": \"2\"}\n{\"text\": \"b\"}", "f", "", FIELDS).unwrap();
         assert!(check(&twice).unwrap_err().to_string().contains("two have the id \"2\""));
         assert!(check(&[]).unwrap_err().to_string().contains("there are 0"));
-        assert!(read("some/file").unwrap_err().to_string().contains("an absolute path is wanted"));
+        assert!(read("some/file").unwrap_err().to_string().contains("an absolute path is needed"));
         assert!(read("/no/such/file").unwrap_err().to_string().contains("read /no/such/file: No such file"));
     }
 
     #[test]
-    fn proposals_are_laid_over_the_items() {
+    fn proposals_replace_those_of_the_items() {
         let mut items =
             from_lines(b"{\"text\": \"a\", \"proposal\": \"x\"}\n{\"text\": \"b\"}", "f", "", FIELDS)
                 .unwrap();

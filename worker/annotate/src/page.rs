@@ -1,22 +1,22 @@
-//! The form as HTML: plain, without scripts, and with everything that comes from outside escaped.
+//! The form as HTML: plain, without scripts, and with all input escaped.
 //!
-//! A page is a pure function of what it shows. It never shows the labels of others to somebody who has not
-//! given one, except to who is to decide between them, and then without names.
+//! A page is a pure function of what it shows. It never shows the labels of others to a person who has not given
+//! one, except to an adjudicator, and then without names.
 
-use super::board::{Board, Standing};
-use super::items::Item;
+use super::item::Item;
+use super::label_store::{ItemStatus, LabelStore};
 use std::fmt::{self, Display, Formatter};
 
-/// A longer text is cut on the page; the export has all of it.
+/// Longer texts are cut on the page; the export has all of them.
 const SHOWN_CHARS_MAX: usize = 40_000;
-/// A text box has so many rows at most.
+/// Most rows of a text box.
 const ROWS_MAX: usize = 30;
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}\
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f5f5f2;border:1px solid #ddd;padding:1rem}\
 label{display:block;padding:.2rem 0}textarea{width:100%;font:inherit}button{font:inherit;padding:.4rem 1.4rem}\
 .faint{color:#666}.said{background:#eef6ee;border:1px solid #cdc;padding:.5rem 1rem}.wrong{background:#fbeeee;border-color:#dbb}";
 
-/// Text that is shown as it is, whatever it holds: in elements and in quoted attributes.
+/// Text that is escaped for elements and for quoted attributes.
 pub struct Escaped<'a>(pub &'a str);
 
 impl Display for Escaped<'_> {
@@ -28,7 +28,7 @@ impl Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
-                // HTML has no way to say it.
+                // HTML has no escape for it.
                 '\0' => f.write_str("\u{fffd}")?,
                 other => write!(f, "{other}")?,
             }
@@ -37,40 +37,40 @@ impl Display for Escaped<'_> {
     }
 }
 
-/// A part of a query, percent-encoded.
+/// A value in a query, percent-encoded.
 pub fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// What the page is about.
-pub struct Subject<'a> {
-    /// The job, for people.
+/// What all pages show.
+pub struct PageContext<'a> {
+    /// The names of the job and the stage.
     pub title: &'a str,
-    /// What people are asked to do, from the job file.
+    /// The question of the job file.
     pub question: &'a str,
     /// The items and labels.
-    pub board: &'a Board,
+    pub store: &'a LabelStore,
 }
 
-/// The first page: who are you?
-pub fn ask_name(subject: &Subject<'_>) -> String {
+/// The first page, which asks for a name.
+pub fn ask_name(context: &PageContext<'_>) -> String {
     let form = "<form method=get action=/><label>Your name <input name=who required maxlength=64 autofocus></label>\
         <button>Begin</button></form>";
-    whole(subject, "", &format!("{}{form}", question(subject)))
+    document(context, "", &format!("{}{form}", question(context)))
 }
 
-/// An item to label. `after` says what was done before, if anything was.
-pub fn item(subject: &Subject<'_>, who: &str, place: usize, done: Option<&Item>) -> String {
-    let board = subject.board;
-    let Some(item) = board.items().get(place) else { return nothing_left(subject, who, done) };
-    let own = board.given(place).iter().find(|given| given.who == who).map(|given| given.label.as_str());
+/// The page of an item to label. `done` is the item that was labelled before.
+pub fn item(context: &PageContext<'_>, who: &str, index: usize, done: Option<&Item>) -> String {
+    let store = context.store;
+    let Some(item) = store.items().get(index) else { return nothing_left(context, who, done) };
+    let own = store.labels_of(index).iter().find(|given| given.who == who).map(|given| given.label.as_str());
     let chosen = own.or(item.proposal.as_deref());
-    let mut body = said(who, done);
-    body.push_str(&question(subject));
+    let mut body = saved_line(who, done);
+    body.push_str(&question(context));
     body.push_str(&format!(
         "<p class=faint>Item {} of {}: {}</p>",
-        place + 1,
-        board.items().len(),
+        index + 1,
+        store.items().len(),
         Escaped(&item.id)
     ));
     let shown: String = item.text.chars().take(SHOWN_CHARS_MAX).collect();
@@ -82,9 +82,9 @@ pub fn item(subject: &Subject<'_>, who: &str, place: usize, done: Option<&Item>)
             item.text.len()
         ));
     }
-    if board.standing(place) == Standing::Disputed && own.is_none() {
+    if store.status(index) == ItemStatus::Disputed && own.is_none() {
         let labels: Vec<String> =
-            board.given(place).iter().map(|given| format!("<q>{}</q>", Escaped(&given.label))).collect();
+            store.labels_of(index).iter().map(|given| format!("<q>{}</q>", Escaped(&given.label))).collect();
         body.push_str(&format!("<p>Others differ: {}. You decide.</p>", labels.join(", ")));
     }
     match (own, item.proposal.as_deref()) {
@@ -97,7 +97,7 @@ pub fn item(subject: &Subject<'_>, who: &str, place: usize, done: Option<&Item>)
     body.push_str("<form method=post action=/label>");
     body.push_str(&hidden("who", who));
     body.push_str(&hidden("item", &item.id));
-    if board.rules().labels.is_empty() {
+    if store.rules().labels.is_empty() {
         let text = chosen.unwrap_or(&item.text);
         let rows = (text.lines().count() + 2).min(ROWS_MAX);
         body.push_str(&format!(
@@ -105,7 +105,7 @@ pub fn item(subject: &Subject<'_>, who: &str, place: usize, done: Option<&Item>)
             Escaped(text)
         ));
     }
-    for (number, label) in board.rules().labels.iter().enumerate() {
+    for (number, label) in store.rules().labels.iter().enumerate() {
         let checked = if chosen == Some(label.as_str()) { " checked" } else { "" };
         let key = if number < 9 { format!(" accesskey={}", number + 1) } else { String::new() };
         let text = Escaped(label);
@@ -119,39 +119,39 @@ pub fn item(subject: &Subject<'_>, who: &str, place: usize, done: Option<&Item>)
         encoded(who),
         encoded(&item.id)
     ));
-    whole(subject, who, &body)
+    document(context, who, &body)
 }
 
-/// Nothing for this person.
-pub fn nothing_left(subject: &Subject<'_>, who: &str, done: Option<&Item>) -> String {
-    let board = subject.board;
-    let text = if board.is_over() {
+/// The page when there is nothing to label for this person.
+pub fn nothing_left(context: &PageContext<'_>, who: &str, done: Option<&Item>) -> String {
+    let store = context.store;
+    let text = if store.is_over() {
         "Every item has its labels. Thank you."
     } else {
         "Nothing is left for you. Some items wait for other people. Thank you."
     };
-    let mut body = said(who, done);
+    let mut body = saved_line(who, done);
     body.push_str(&format!("<p>{text}</p>"));
-    if !board.is_over() && board.rules().allow_partial {
+    if !store.is_over() && store.rules().allow_partial {
         let hidden = hidden("who", who);
         body.push_str(&format!(
             "<form method=post action=/close>{hidden}<button>End it for everybody, as it is</button></form>"
         ));
     }
-    whole(subject, who, &body)
+    document(context, who, &body)
 }
 
-/// Something is wrong.
-pub fn wrong(subject: &Subject<'_>, who: &str, message: &str) -> String {
+/// The page with an error message.
+pub fn error(context: &PageContext<'_>, who: &str, message: &str) -> String {
     let back = format!("<p><a href=\"/?who={}\">back</a></p>", encoded(who));
-    whole(subject, who, &format!("<p class=\"said wrong\">{}</p>{back}", Escaped(message)))
+    document(context, who, &format!("<p class=\"said wrong\">{}</p>{back}", Escaped(message)))
 }
 
-fn question(subject: &Subject<'_>) -> String {
-    if subject.question.is_empty() {
+fn question(context: &PageContext<'_>) -> String {
+    if context.question.is_empty() {
         String::new()
     } else {
-        format!("<p><b>{}</b></p>", Escaped(subject.question))
+        format!("<p><b>{}</b></p>", Escaped(context.question))
     }
 }
 
@@ -159,7 +159,7 @@ fn hidden(name: &str, value: &str) -> String {
     format!("<input type=hidden name={name} value=\"{}\">", Escaped(value))
 }
 
-fn said(who: &str, done: Option<&Item>) -> String {
+fn saved_line(who: &str, done: Option<&Item>) -> String {
     let line = |item: &Item| {
         let link = format!("/?who={}&amp;item={}", encoded(who), encoded(&item.id));
         format!("<p class=said>Saved: {}. <a href=\"{link}\">change it</a></p>", Escaped(&item.id))
@@ -167,15 +167,15 @@ fn said(who: &str, done: Option<&Item>) -> String {
     done.map_or(String::new(), line)
 }
 
-fn whole(subject: &Subject<'_>, who: &str, body: &str) -> String {
-    let board = subject.board;
-    let title = Escaped(subject.title);
+fn document(context: &PageContext<'_>, who: &str, body: &str) -> String {
+    let store = context.store;
+    let title = Escaped(context.title);
     let person = if who.is_empty() {
         String::new()
     } else {
         format!(" · {} · <a href=/>somebody else</a>", Escaped(who))
     };
-    let done = format!("{} of {} items done", board.complete(), board.items().len());
+    let done = format!("{} of {} items done", store.complete(), store.items().len());
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\"><title>{title}</title>\
          <style>{STYLE}</style><h1>{title}</h1><p class=faint>{done}{person}</p>{body}</html>\n"
