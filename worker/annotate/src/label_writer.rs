@@ -211,7 +211,9 @@ impl<'a> LabelWriter<'a> {
         let head = self.chain.head().unwrap_or_default();
         let body = ClosedRecord { who: who.clone() };
         let logged = self.attempt.record(CLOSED_KEY, 1, head, &body, true);
-        if let Err(error) = logged.and_then(|()| wait_for_record(self.attempt, CLOSED_KEY, 1, head)) {
+        if let Err(error) =
+            logged.map_err(Error::from).and_then(|()| wait_for_record(self.attempt, CLOSED_KEY, 1, head))
+        {
             answer(reply, Err(WriteError::Unknown(format!("failed to {error}"))));
             return Err(error);
         }

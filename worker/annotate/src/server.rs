@@ -434,7 +434,7 @@ mod tests {
         let form = parse_form(&HeaderMap::new(), b"who=Ann%20B&item=a%2Fb&label=x+%3Cy%3E&more=1").unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let json = sent(&headers, br#"{"who": "Ann B", "item": "a/b", "label": "x <y>"}"#).unwrap();
+        let json = parse_form(&headers, br#"{"who": "Ann B", "item": "a/b", "label": "x <y>"}"#).unwrap();
         for sent in [form, json] {
             assert_eq!(
                 (sent.who.as_str(), sent.item.as_str(), sent.label.as_str()),
@@ -442,7 +442,7 @@ mod tests {
             );
         }
         assert_eq!(
-            sent(&headers, b"[").map(|sent| sent.who).unwrap_err().split(':').next(),
+            parse_form(&headers, b"[").map(|sent| sent.who).unwrap_err().split(':').next(),
             Some("the body is not a JSON object of texts")
         );
     }
