@@ -102,6 +102,32 @@ pub struct LengthLe(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthBe(pub u32);
 
+impl LengthLe {
+    /// The header of `body`.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if it has more than `limit` bytes.
+    pub fn of(body: &[u8], limit: usize) -> Result<LengthLe, FrameError> {
+        length(body, limit).map(LengthLe)
+    }
+}
+
+impl LengthBe {
+    /// The header of `body`.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] if it has more than `limit` bytes.
+    pub fn of(body: &[u8], limit: usize) -> Result<LengthBe, FrameError> {
+        length(body, limit).map(LengthBe)
+    }
+}
+
+fn length(body: &[u8], limit: usize) -> Result<u32, FrameError> {
+    check_length(body.len(), limit)?;
+    let too_long = |_| FrameError::TooLong { bytes: body.len(), limit: u32::MAX as usize };
+    u32::try_from(body.len()).map_err(too_long)
+}
+
 impl Header<4> for LengthLe {
     fn encode(&self) -> [u8; 4] {
         self.0.to_le_bytes()

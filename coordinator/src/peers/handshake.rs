@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use bincode::{Decode, Encode};
+use muster_host::frame::{self, FrameError, LengthBe};
 use muster_protocol::codec::{self, CodecError};
 use muster_protocol::ids::RaftId;
 use muster_replica::MemberConfig;
@@ -20,8 +21,8 @@ pub enum HandshakeError {
     NotACoordinator,
     #[error("it uses version {found} of the peer protocol, but this coordinator uses {VERSION}")]
     Version { found: u8 },
-    #[error("its hello has {bytes} bytes; at most {BYTES_MAX} are allowed")]
-    TooLong { bytes: usize },
+    #[error("its hello cannot be read: {0}")]
+    Frame(#[from] FrameError),
     #[error("its hello cannot be read: {0}")]
     Malformed(#[from] CodecError),
     #[error("it is of the cluster {0:?}")]
@@ -60,10 +61,10 @@ impl PeerIdentity {
         let hello =
             Hello { cluster: self.cluster.clone(), from: self.me.raft_id, name: self.me.name.clone(), to };
         let body = codec::seal(&hello);
+        let header = LengthBe::of(&body, u32::MAX as usize).expect("a hello holds a few names");
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
-        bytes.extend(u32::try_from(body.len()).expect("a hello holds a few names").to_be_bytes());
-        bytes.extend(body);
+        bytes.extend(frame::encode(&header, &body));
         bytes
     }
 
@@ -81,12 +82,9 @@ impl PeerIdentity {
         if found != VERSION {
             return Err(HandshakeError::Version { found });
         }
-        let bytes = stream.read_u32().await? as usize;
-        if bytes > BYTES_MAX {
-            return Err(HandshakeError::TooLong { bytes });
-        }
-        let mut body = vec![0; bytes];
-        stream.read_exact(&mut body).await?;
+        let Some((LengthBe(_), body)) = frame::read_async(stream, BYTES_MAX).await? else {
+            return Err(HandshakeError::Ended(std::io::ErrorKind::UnexpectedEof.into()));
+        };
         self.check(codec::open(&body, BYTES_MAX)?)
     }
 

@@ -112,7 +112,7 @@ async fn listen(
     stream: &mut (impl AsyncRead + Unpin),
     from: RaftId,
     replica: &ReplicaHandle,
-) -> Result<(), frame::FrameError> {
+) -> Result<(), frame::ReadError> {
     while let Some((message, bytes)) = frame::read(stream).await? {
         if replica.peer(from, message, bytes).await.is_err() {
             break;

@@ -41,8 +41,10 @@ fn read_now<H: Header<N>, const N: usize>(
 
 #[test]
 fn the_length_is_in_the_byte_order_of_its_header() {
-    assert_eq!(encode(&LengthLe(2), b"ab"), [2, 0, 0, 0, b'a', b'b']);
-    assert_eq!(encode(&LengthBe(2), b"ab"), [0, 0, 0, 2, b'a', b'b']);
+    assert_eq!(encode(&LengthLe::of(b"ab", 2).unwrap(), b"ab"), [2, 0, 0, 0, b'a', b'b']);
+    assert_eq!(encode(&LengthBe::of(b"ab", 2).unwrap(), b"ab"), [0, 0, 0, 2, b'a', b'b']);
+    assert!(matches!(LengthLe::of(b"ab", 1), Err(FrameError::TooLong { bytes: 2, limit: 1 })));
+    assert!(matches!(LengthBe::of(b"ab", 1), Err(FrameError::TooLong { bytes: 2, limit: 1 })));
 }
 
 #[test]

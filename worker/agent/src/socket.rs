@@ -2,7 +2,8 @@
 //! replies.
 
 use crate::machine::AgentInput;
-use muster_attempt::frame::{self, FRAME_BYTES_MAX, FrameError};
+use muster_attempt::FRAME_BYTES_MAX;
+use muster_host::frame::{self, LengthLe};
 use muster_protocol::attempt_call::{AgentFrame, AttemptFrame};
 use muster_protocol::codec;
 use muster_protocol::ids::AttemptId;
@@ -11,7 +12,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -84,28 +85,22 @@ impl SocketServer {
         }
     }
 
-    async fn handle_connection(&self, attempt: AttemptId, mut stream: UnixStream) -> Result<(), FrameError> {
-        loop {
-            let mut head = [0; 4];
-            match stream.read_exact(&mut head).await {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            let mut sealed = vec![0; frame::length(head)?];
-            stream.read_exact(&mut sealed).await?;
+    async fn handle_connection(&self, attempt: AttemptId, mut stream: UnixStream) -> io::Result<()> {
+        while let Some((LengthLe(_), sealed)) = frame::read_async(&mut stream, FRAME_BYTES_MAX).await? {
             let (answer, end) = match codec::open(&sealed, FRAME_BYTES_MAX) {
                 Ok(frame) => (self.ask(attempt, frame).await, None),
                 Err(error) => (
                     AgentFrame::Refused(Detail { message: error.to_string() }),
-                    Some(FrameError::Codec(error)),
+                    Some(io::Error::new(io::ErrorKind::InvalidData, error)),
                 ),
             };
-            stream.write_all(&frame::encode(&codec::seal(&answer))?).await?;
+            let answer = codec::seal(&answer);
+            stream.write_all(&frame::encode(&LengthLe::of(&answer, FRAME_BYTES_MAX)?, &answer)).await?;
             if let Some(end) = end {
                 return Err(end);
             }
         }
+        Ok(())
     }
 
     async fn ask(&self, attempt: AttemptId, frame: AttemptFrame) -> AgentFrame {

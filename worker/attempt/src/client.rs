@@ -1,16 +1,21 @@
 //! The attempt's end of its socket: blocking, with one request at a time on a connection.
+//!
+//! A request or a reply is a frame: a little-endian `u32` length, then a sealed value.
 
-use super::frame::{self, FRAME_BYTES_MAX, FrameError};
+use muster_host::frame::{self, FrameError, LengthLe};
 use muster_protocol::attempt_call::{
     AgentFrame, Answered, Ask, AttemptFrame, CallAnswer, CallRequest, SetOutput, WriteRecord,
 };
 use muster_protocol::bus::Launch;
-use muster_protocol::codec;
+use muster_protocol::codec::{self, CodecError};
 use muster_protocol::ids::Digest;
 use muster_protocol::limits::{BUS_MESSAGE_BYTES_MAX, PROGRESS_BODY_BYTES_MAX};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::{env, fs, io};
+
+/// Most bytes of a frame's value: a question of an attempt must fit into one message on the bus.
+pub const FRAME_BYTES_MAX: usize = BUS_MESSAGE_BYTES_MAX;
 
 /// Why a request to the agent failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ pub enum ClientError {
         source: io::Error,
     },
     /// A frame could not be sent or read.
-    #[error(transparent)]
+    #[error("the attempt's socket failed: {0}")]
     Frame(#[from] FrameError),
     /// The agent, or the leader, refused the request.
     #[error("the agent refused: {0}")]
@@ -136,9 +141,11 @@ impl AttemptClient {
     }
 
     fn exchange(&mut self, frame: &AttemptFrame) -> Result<AgentFrame, ClientError> {
-        frame::write(&mut self.stream, &codec::seal(frame))?;
-        let sealed = frame::read(&mut self.stream)?;
-        Ok(codec::open(&sealed, FRAME_BYTES_MAX).map_err(FrameError::Codec)?)
+        let sealed = codec::seal(frame);
+        let header = LengthLe::of(&sealed, FRAME_BYTES_MAX)?;
+        frame::write(&mut self.stream, &header, &sealed).map_err(FrameError::Io)?;
+        let (LengthLe(_), reply) = frame::read(&mut self.stream, FRAME_BYTES_MAX)?;
+        Ok(codec::open(&reply, FRAME_BYTES_MAX).map_err(malformed)?)
     }
 }
 
@@ -149,7 +156,11 @@ impl AttemptClient {
 pub fn launch_from_env() -> Result<Launch, ClientError> {
     let path = variable("MUSTER_LAUNCH")?;
     let bytes = fs::read(&path).map_err(|source| ClientError::Reach { path, source })?;
-    Ok(codec::open(&bytes, BUS_MESSAGE_BYTES_MAX).map_err(FrameError::Codec)?)
+    Ok(codec::open(&bytes, BUS_MESSAGE_BYTES_MAX).map_err(malformed)?)
+}
+
+fn malformed(error: CodecError) -> FrameError {
+    FrameError::Malformed(format!("cannot read a frame: {error}"))
 }
 
 fn variable(variable: &'static str) -> Result<String, ClientError> {

@@ -7,10 +7,8 @@
 pub mod artifacts;
 mod attempt;
 mod client;
-pub mod frame;
 mod record_writer;
 
 pub use attempt::{Attempt, AttemptError};
-pub use client::{AttemptClient, ClientError, launch_from_env};
-pub use frame::{FRAME_BYTES_MAX, FrameError};
+pub use client::{AttemptClient, ClientError, FRAME_BYTES_MAX, launch_from_env};
 pub use record_writer::{CommitHandle, RecordWriter};
