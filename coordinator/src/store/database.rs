@@ -6,7 +6,8 @@
 //! panic, so every call is guarded; after an error it takes no more writes.
 
 use super::error::{corrupt, io_error};
-use super::{durable, retry};
+use super::{leftovers, retry};
+use muster_host::durable;
 use muster_replica::disk::DiskError;
 use std::fs::{self, File};
 use std::io;
@@ -72,13 +73,13 @@ fn verified<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
 impl Database {
     /// Creates a database, which appears only once its first record is durable.
     pub fn create(dir: &Path, first_id: u64, first_record: &[u8]) -> Result<Database, DiskError> {
-        let unfinished = durable::unfinished(dir);
+        let unfinished = leftovers::unfinished(dir);
         let mut made = Database::open(&unfinished)?;
         made.put(first_id, first_record)?;
         made.sync()?;
         // sled keeps using its descriptor. It needs its path only to open, and for files of large pages,
         // which do not occur.
-        durable::finish(dir).map_err(|source| io_error(dir, source))?;
+        leftovers::finish(dir).map_err(|source| io_error(dir, source))?;
         made.dir = dir.to_path_buf();
         Ok(made)
     }
@@ -92,7 +93,7 @@ impl Database {
             File::open(dir.join("conf"))?.sync_all()?;
             durable::sync_directory(&dir.join("blobs"))?;
             durable::sync_directory(dir)?;
-            durable::sync_directory(dir.parent().unwrap_or(Path::new(".")))?;
+            durable::sync_parent(dir)?;
             Ok(file)
         };
         let file = open().map_err(|source| io_error(dir, source))?;

@@ -1,7 +1,8 @@
 //! Which coordinator of which cluster a data directory belongs to.
 
-use super::durable;
 use super::error::{StoreError, corrupt};
+use super::leftovers;
+use muster_host::durable;
 use muster_protocol::ids::RaftId;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,9 +27,7 @@ pub struct StoreIdentity {
 pub fn make_directory(dir: &Path) -> Result<(), StoreError> {
     let make = || {
         fs::create_dir_all(dir)?;
-        durable::sync_directory(
-            dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-        )
+        durable::sync_parent(dir)
     };
     if dir.is_dir() { Ok(()) } else { make().map_err(|source| StoreError::io(dir, source)) }
 }
@@ -45,7 +44,7 @@ pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
             return Err(StoreError::NotAStore { dir: dir.to_path_buf() });
         }
         let path = dir.join("identity");
-        return durable::write_file(&path, &[to_text(identity).as_bytes()])
+        return leftovers::write_file(&path, &[to_text(identity).as_bytes()])
             .map_err(|source| StoreError::io(&path, source));
     };
     let other = |field, found: &dyn ToString, expected: &dyn ToString| {

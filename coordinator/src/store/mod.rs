@@ -14,10 +14,10 @@
 //! `fdatasync`, and values in pieces small enough to stay in the synced file.
 
 mod database;
-mod durable;
 mod error;
 mod identity;
 mod ledger;
+mod leftovers;
 mod lock;
 mod raft_log;
 mod reader;

@@ -9,7 +9,7 @@ use super::database::{self, Database};
 use super::error::{StoreError, corrupt, io_error};
 use super::lock::Access;
 use super::watermarks::{Watermark, Watermarks};
-use super::{durable, record};
+use super::{leftovers, record};
 use muster_replica::disk::DiskError;
 use raft::eraftpb::{ConfState, Entry, HardState};
 use std::fs;
@@ -74,13 +74,13 @@ impl RaftLog {
         let list = || {
             fs::create_dir_all(dir)?;
             if access == Access::ReadWrite {
-                durable::remove_leftovers(dir)?;
+                leftovers::remove_leftovers(dir)?;
             }
             fs::read_dir(dir)?.map(|item| Ok(item?.path())).collect::<Result<Vec<_>, _>>()
         };
         let paths = list().map_err(|source| StoreError::io(dir, source))?;
         let mut numbers = Vec::new();
-        for path in paths.iter().filter(|path| !durable::is_leftover(path)) {
+        for path in paths.iter().filter(|path| !leftovers::is_leftover(path)) {
             let number =
                 path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
             numbers.push(
@@ -211,7 +211,7 @@ impl RaftLog {
         // Only from the front, so that the numbers of the records that are left have no gap.
         while let Some(oldest) = self.closed.first().filter(|oldest| oldest.last_index < first_kept) {
             let path = segment_path(&self.dir, oldest.number);
-            durable::remove_directory(&path).map_err(|source| io_error(&path, source))?;
+            leftovers::remove_directory(&path).map_err(|source| io_error(&path, source))?;
             self.closed.remove(0);
         }
         Ok(())

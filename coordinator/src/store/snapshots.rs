@@ -1,8 +1,9 @@
 //! Snapshots, one file each, which is complete or absent.
 
-use super::durable;
 use super::error::{StoreError, corrupt, io_error};
+use super::leftovers;
 use super::lock::Access;
+use muster_host::durable;
 use muster_protocol::ids::Digest;
 use muster_replica::disk::DiskError;
 use protobuf::Message;
@@ -28,9 +29,9 @@ impl Snapshots {
         let open = || {
             if !dir.is_dir() {
                 fs::create_dir_all(dir)?;
-                durable::sync_directory(dir.parent().unwrap_or(Path::new(".")))?;
+                durable::sync_parent(dir)?;
             }
-            if access == Access::ReadWrite { durable::remove_leftovers(dir) } else { Ok(()) }
+            if access == Access::ReadWrite { leftovers::remove_leftovers(dir) } else { Ok(()) }
         };
         open().map_err(|source| StoreError::io(dir, source))?;
         Ok(Snapshots { dir: dir.to_path_buf() })
@@ -77,7 +78,7 @@ impl Snapshots {
         let bytes = snapshot
             .write_to_bytes()
             .expect("a message without required fields can always be written to memory");
-        durable::write_file(&path, &[MAGIC, &Digest::of(&bytes).0, &bytes])
+        leftovers::write_file(&path, &[MAGIC, &Digest::of(&bytes).0, &bytes])
             .map_err(|source| io_error(&path, source))
     }
 

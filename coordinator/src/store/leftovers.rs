@@ -1,14 +1,10 @@
-//! Files and directories that survive a power cut: written under another name, synced, renamed, and the
-//! directory synced too.
+//! What a crash may leave in the store: files and directories under the names that they have until they are
+//! complete, or while they are removed.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use muster_host::durable;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
-
-/// Syncs the names in a directory.
-pub fn sync_directory(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
 
 /// The name of a file or directory until it is complete.
 pub fn unfinished(path: &Path) -> PathBuf {
@@ -34,18 +30,12 @@ pub fn is_leftover(path: &Path) -> bool {
 
 /// Gives something complete its final name.
 pub fn finish(path: &Path) -> io::Result<()> {
-    fs::rename(unfinished(path), path)?;
-    sync_directory(path.parent().unwrap_or(Path::new(".")))
+    durable::rename(&unfinished(path), path)
 }
 
 /// Writes a file that either exists with all of `parts`, or not at all.
 pub fn write_file(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    let mut file = File::create(unfinished(path))?;
-    for part in parts {
-        file.write_all(part)?;
-    }
-    file.sync_all()?;
-    finish(path)
+    durable::write_through(&unfinished(path), path, parts)
 }
 
 /// Removes a directory that may be large. Its name is free at once.
