@@ -1,6 +1,6 @@
 //! A panic in a fold, planted at one change after the other, leaves the state as it was.
 
-#[allow(dead_code, reason = "shared with the random tests, which use all of it")]
+#[expect(dead_code, reason = "shared with the random tests, which use all of it")]
 #[path = "../../tests/random/generator.rs"]
 mod generator;
 

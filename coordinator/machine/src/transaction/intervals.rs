@@ -10,11 +10,11 @@ use muster_protocol::interval_set::{IntervalSet, Number};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TxIntervals<N: Number> {
     set: IntervalSet<N>,
-    undo: Vec<Change<N>>,
+    undo: Vec<IntervalChange<N>>,
 }
 
 #[derive(Clone, Debug)]
-enum Change<N: Number> {
+enum IntervalChange<N: Number> {
     Inserted(N),
     Removed(N),
     /// Many numbers changed at once: the set before.
@@ -35,7 +35,7 @@ impl<N: Number> TxIntervals<N> {
         let is_open = tx.is_open();
         let changed = self.set.insert(number);
         if changed && is_open {
-            self.undo.push(Change::Inserted(number));
+            self.undo.push(IntervalChange::Inserted(number));
         }
         changed
     }
@@ -45,7 +45,7 @@ impl<N: Number> TxIntervals<N> {
         let is_open = tx.is_open();
         let changed = self.set.remove(number);
         if changed && is_open {
-            self.undo.push(Change::Removed(number));
+            self.undo.push(IntervalChange::Removed(number));
         }
         changed
     }
@@ -64,7 +64,7 @@ impl<N: Number> TxIntervals<N> {
 
     fn keep(&mut self, tx: Tx) {
         if tx.is_open() {
-            self.undo.push(Change::Replaced(self.set.clone()));
+            self.undo.push(IntervalChange::Replaced(self.set.clone()));
         }
     }
 }
@@ -86,13 +86,13 @@ impl<N: Number> Undo for TxIntervals<N> {
     fn rollback(&mut self) {
         while let Some(change) = self.undo.pop() {
             match change {
-                Change::Inserted(number) => {
+                IntervalChange::Inserted(number) => {
                     self.set.remove(number);
                 }
-                Change::Removed(number) => {
+                IntervalChange::Removed(number) => {
                     self.set.insert(number);
                 }
-                Change::Replaced(before) => self.set = before,
+                IntervalChange::Replaced(before) => self.set = before,
             }
         }
     }

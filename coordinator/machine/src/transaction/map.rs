@@ -11,7 +11,7 @@ use core::ops::RangeBounds;
 #[derive(Clone, Debug)]
 pub(crate) struct TxMap<K, R> {
     rows: BTreeMap<K, Row<R>>,
-    undo: Vec<Change<K, R>>,
+    undo: Vec<MapChange<K, R>>,
 }
 
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ struct Row<R> {
 }
 
 #[derive(Clone, Debug)]
-enum Change<K, R> {
+enum MapChange<K, R> {
     Inserted(K),
     Removed(K, Box<R>),
     /// The record knows what changed.
@@ -121,7 +121,7 @@ impl<K: Ord + Clone, R> TxMap<K, R> {
         let row = self.rows.get_mut(key)?;
         if tx.is_open() && row.touched_by != tx.number {
             row.touched_by = tx.number;
-            self.undo.push(Change::Touched(key.clone()));
+            self.undo.push(MapChange::Touched(key.clone()));
         }
         Some(&mut row.record)
     }
@@ -134,9 +134,9 @@ impl<K: Ord + Clone, R> TxMap<K, R> {
         }
         let row = Row { record, touched_by: tx.number };
         if let Some(before) = self.rows.insert(key.clone(), row) {
-            self.undo.push(Change::Removed(key.clone(), Box::new(before.record)));
+            self.undo.push(MapChange::Removed(key.clone(), Box::new(before.record)));
         }
-        self.undo.push(Change::Inserted(key));
+        self.undo.push(MapChange::Inserted(key));
     }
 
     /// Removes the record under `key`, if there is one.
@@ -145,7 +145,7 @@ impl<K: Ord + Clone, R> TxMap<K, R> {
         if let Some((key, row)) = self.rows.remove_entry(key)
             && is_open
         {
-            self.undo.push(Change::Removed(key, Box::new(row.record)));
+            self.undo.push(MapChange::Removed(key, Box::new(row.record)));
         }
     }
 }
@@ -154,14 +154,14 @@ impl<K: Ord, R: Undo> Undo for TxMap<K, R> {
     fn commit(&mut self) {
         for change in self.undo.drain(..) {
             match change {
-                Change::Inserted(key) | Change::Touched(key) => {
+                MapChange::Inserted(key) | MapChange::Touched(key) => {
                     if size_of::<R>() > 0
                         && let Some(row) = self.rows.get_mut(&key)
                     {
                         row.record.commit();
                     }
                 }
-                Change::Removed(..) => {}
+                MapChange::Removed(..) => {}
             }
         }
         self.undo.shrink_to(UNDO_LOG_KEPT);
@@ -170,13 +170,13 @@ impl<K: Ord, R: Undo> Undo for TxMap<K, R> {
     fn rollback(&mut self) {
         while let Some(change) = self.undo.pop() {
             match change {
-                Change::Inserted(key) => {
+                MapChange::Inserted(key) => {
                     self.rows.remove(&key);
                 }
-                Change::Removed(key, record) => {
+                MapChange::Removed(key, record) => {
                     self.rows.insert(key, Row::from(*record));
                 }
-                Change::Touched(key) => {
+                MapChange::Touched(key) => {
                     if let Some(row) = self.rows.get_mut(&key) {
                         row.record.rollback();
                     }

@@ -9,11 +9,11 @@ use core::ops::Deref;
 #[derive(Clone, Debug)]
 pub(crate) struct TxQueue<T> {
     items: VecDeque<T>,
-    undo: Vec<Change<T>>,
+    undo: Vec<QueueChange<T>>,
 }
 
 #[derive(Clone, Debug)]
-enum Change<T> {
+enum QueueChange<T> {
     Pushed,
     Removed(usize, T),
 }
@@ -38,7 +38,7 @@ impl<T> TxQueue<T> {
         let is_open = tx.is_open();
         self.items.push_back(item);
         if is_open {
-            self.undo.push(Change::Pushed);
+            self.undo.push(QueueChange::Pushed);
         }
     }
 
@@ -48,7 +48,7 @@ impl<T> TxQueue<T> {
         if let Some(item) = self.items.remove(at)
             && is_open
         {
-            self.undo.push(Change::Removed(at, item));
+            self.undo.push(QueueChange::Removed(at, item));
         }
     }
 }
@@ -70,10 +70,10 @@ impl<T> Undo for TxQueue<T> {
     fn rollback(&mut self) {
         while let Some(change) = self.undo.pop() {
             match change {
-                Change::Pushed => {
+                QueueChange::Pushed => {
                     self.items.pop_back();
                 }
-                Change::Removed(at, item) => self.items.insert(at, item),
+                QueueChange::Removed(at, item) => self.items.insert(at, item),
             }
         }
     }
