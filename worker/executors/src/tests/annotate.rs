@@ -377,4 +377,3 @@ fn documents_of_a_scan_are_edited_and_proposals_come_from_a_stage() {
     let lines = String::from_utf8(second.artifact(&output["labelled"])).unwrap();
     assert!(lines.lines().nth(1).unwrap().contains(r#""label":"as I\nwould say it""#), "{lines}");
 }
-

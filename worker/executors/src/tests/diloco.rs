@@ -4,10 +4,10 @@
 use super::fake::Cluster;
 use super::train::{SHAPE, bodies, cluster, killed, weights};
 use muster_collective::{Gang, Member, Timing};
-use muster_llm::diloco::Runs;
 use muster_llm::model::weights::{initial, slots};
 use muster_llm::model::{Decoder, ModelConfig, hub};
 use muster_protocol::bus::Launch;
+use muster_protocol::interval_set::IntervalSet;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,18 +15,19 @@ use std::path::Path;
 
 const ROUNDS: &str = r#""mode": "diloco", "steps": 12, "inner_steps": 4, "replicas": 4, "microbatches": 2"#;
 
-fn runs(body: &Value, key: &str) -> Runs {
+fn runs(body: &Value, key: &str) -> IntervalSet<u64> {
     body[key].as_str().unwrap().parse().unwrap()
 }
 
-fn union(parts: &[Runs]) -> Runs {
-    Runs::of(parts.iter().flat_map(Runs::ranges)).unwrap_or_else(|| panic!("{parts:?} overlap"))
+fn union(parts: &[IntervalSet<u64>]) -> IntervalSet<u64> {
+    IntervalSet::from_disjoint(parts.iter().flat_map(IntervalSet::ranges))
+        .unwrap_or_else(|| panic!("{parts:?} overlap"))
 }
 
 /// What rounds consumed and what was left out, if the ledger of a stage holds by the rules of `muster audit`:
 /// nothing is leased that is used up, a round consumes what is leased to it, and in the end nothing is
 /// missing.
-fn account(cluster: &Cluster, stage: usize) -> (Runs, Runs) {
+fn account(cluster: &Cluster, stage: usize) -> (IntervalSet<u64>, IntervalSet<u64>) {
     let memory = cluster.memory.lock().unwrap();
     let rank_0 = memory.stages[stage].tasks[0];
     let (mut consumed, mut skipped, mut leases) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -36,7 +37,7 @@ fn account(cluster: &Cluster, stage: usize) -> (Runs, Runs) {
             "lease" => {
                 let (round, samples) = (body["round"].as_u64().unwrap(), runs(&body, "samples"));
                 leases.retain(|other, _| *other < round);
-                let open: Vec<Runs> = leases.values().cloned().collect();
+                let open: Vec<IntervalSet<u64>> = leases.values().cloned().collect();
                 union(&[consumed.clone(), skipped.clone(), open, vec![samples.clone()]].concat());
                 leases.insert(round, samples);
             }
@@ -55,7 +56,7 @@ fn account(cluster: &Cluster, stage: usize) -> (Runs, Runs) {
     }
     assert!(leases.is_empty(), "{leases:?} are still open");
     let all = union(&[consumed.clone(), skipped.clone()].concat());
-    assert!(all.ranges().eq([0..all.count()]), "{all}: some are missing");
+    assert!(all.ranges().eq([0..all.len()]), "{all}: some are missing");
     (union(&consumed), union(&skipped))
 }
 
@@ -130,7 +131,7 @@ fn late_replicas_are_fenced_and_their_samples_dealt_again() {
     cluster.memory.lock().unwrap().stand_in = None;
     weights(&cluster.succeed("hurried"));
     let (consumed, skipped) = account(&cluster, 5);
-    assert_eq!(consumed.count() + skipped.count(), 96, "{consumed} and {skipped}");
+    assert_eq!(consumed.len() + skipped.len(), 96, "{consumed} and {skipped}");
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
             "{guards:?}"
         );
         let (consumed, skipped) = account(&cluster, stage);
-        assert_eq!((consumed.count(), skipped.count()), (48, 48));
+        assert_eq!((consumed.len(), skipped.len()), (48, 48));
     };
     expected(4);
 
@@ -282,7 +283,7 @@ fn a_round_that_is_a_spike_is_done_again_on_other_samples() {
         "{guards:?}"
     );
     let (consumed, skipped) = account(&cluster, 4);
-    assert_eq!((consumed.count(), skipped.count()), (240, 4 * guards.len() as u64));
+    assert_eq!((consumed.len(), skipped.len()), (240, 4 * guards.len() as u64));
 
     let two = cluster.succeed("two");
     assert_eq!((&one[0]["checkpoint"], said(&cluster, 5)), (&two[0]["checkpoint"], guards.clone()));
@@ -316,7 +317,7 @@ fn the_checkpoint_is_the_same_for_any_number_of_ranks_and_after_a_kill() {
     assert_eq!(last(7), last(4));
     for stage in 4..8 {
         let (consumed, skipped) = account(&cluster, stage);
-        assert_eq!((consumed.to_string(), skipped.count()), ("0+96".to_owned(), 0));
+        assert_eq!((consumed.to_string(), skipped.len()), ("0+96".to_owned(), 0));
     }
     // The next round was leased before the commit of the one before, or after it: in the order of rounds
     // either way.

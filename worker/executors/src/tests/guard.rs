@@ -9,9 +9,9 @@ use super::made::{
 use crate::model::{Model, tokenizer};
 use crate::place::ModelPlace;
 use muster_data::documents::Body;
-use muster_llm::diloco::Runs;
 use muster_llm::model::ModelConfig;
 use muster_llm::model::hub::NamedTensor;
+use muster_protocol::interval_set::IntervalSet;
 use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
@@ -36,7 +36,7 @@ fn decisions(cluster: &Cluster, stage: &str) -> Vec<Value> {
     bodies(cluster, stage, "guard/")
 }
 
-fn runs(value: &Value) -> Runs {
+fn runs(value: &Value) -> IntervalSet<u64> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
@@ -49,8 +49,8 @@ fn accounted(cluster: &Cluster, stage: &str, planned: u64) {
             .flat_map(|body| runs(&body[member]).ranges().collect::<Vec<_>>())
             .collect()
     };
-    let consumed = Runs::of(of("round", "samples")).expect("no sample is consumed twice");
-    assert_eq!(consumed.count(), planned);
+    let consumed = IntervalSet::from_disjoint(of("round", "samples")).expect("no sample is consumed twice");
+    assert_eq!(consumed.len(), planned);
     let mut left: Vec<u64> = of("guard/", "skipped").into_iter().flatten().collect();
     left.sort_unstable();
     left.dedup();
@@ -79,7 +79,7 @@ fn a_spike_goes_back_and_leaves_its_samples_out_with_the_same_bits() {
         let (step, back_to) = (decision["step"].as_u64().unwrap(), decision["back_to"].as_u64().unwrap());
         assert!(back_to.is_multiple_of(8) && back_to <= step && step < back_to + 8, "{decision}");
         assert!(
-            (4..=8).contains(&runs(&decision["skipped"]).count()),
+            (4..=8).contains(&runs(&decision["skipped"]).len()),
             "a step or two are left out: {decision}"
         );
     }
@@ -193,7 +193,7 @@ fn a_number_that_is_none_leaves_the_weights_as_they_were_and_its_samples_out() {
     assert!(!found.is_empty());
     for decision in &found {
         assert_eq!(decision["why"], "the loss is NaN", "{decision}");
-        assert_eq!(runs(&decision["skipped"]).count(), 4, "only the step itself: {decision}");
+        assert_eq!(runs(&decision["skipped"]).len(), 4, "only the step itself: {decision}");
     }
     accounted(&cluster, "one", 192);
     assert_eq!(weights(&cluster.succeed("two")), one);

@@ -1,18 +1,19 @@
 //! What a training keeps beside the records of [`muster_protocol::training`]: the account of a round, and
 //! where a restart goes on.
 
-use muster_llm::diloco::{self, Runs};
+use muster_llm::diloco;
 use muster_llm::train::checkpoint::CheckpointInfo;
 use muster_llm::train::guard::LossPoint;
 use muster_protocol::ids::Digest;
+use muster_protocol::interval_set::IntervalSet;
 use muster_protocol::limits::PROGRESS_BODY_BYTES_MAX;
 use muster_protocol::training::{GuardRecord, RoundRecord};
 use serde::{Deserialize, Serialize};
 
 /// A round, with its samples as a set.
-pub type Round = RoundRecord<Runs>;
+pub type Round = RoundRecord<IntervalSet<u64>>;
 /// A decision of the guard, with its samples as a set.
-pub type Guard = GuardRecord<Runs>;
+pub type Guard = GuardRecord<IntervalSet<u64>>;
 
 /// A round that waits for its checkpoint to be durable.
 #[derive(Clone, Debug)]
@@ -76,9 +77,10 @@ pub fn round_record(
     let commit = &pending.account.commit;
     let torn =
         || diloco::Error::Commit { round: commit.round, reason: "a replica contributes twice".to_owned() };
-    let replicas =
-        Runs::of(commit.contributions.iter().map(|c| u64::from(c.replica)..u64::from(c.replica) + 1))
-            .ok_or_else(torn)?;
+    let replicas = IntervalSet::from_disjoint(
+        commit.contributions.iter().map(|c| u64::from(c.replica)..u64::from(c.replica) + 1),
+    )
+    .ok_or_else(torn)?;
     let word = |c: &diloco::Contribution| format!("{}:{}:{:.16}", c.replica, c.samples, c.delta);
     let whole = Round {
         round: commit.round,
@@ -122,7 +124,7 @@ mod tests {
     fn pending(replicas: u32, steps: u64) -> PendingRound {
         let dealt = |replica: u64| {
             let each = 8u64;
-            Runs::of((0..steps).map(|step| {
+            IntervalSet::from_disjoint((0..steps).map(|step| {
                 let first = (step * u64::from(replicas) + replica) * each;
                 first..first + each
             }))

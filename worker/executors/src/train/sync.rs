@@ -13,10 +13,11 @@ use super::rank::{Finished, Rank};
 use super::records::Guard;
 use super::training_log::{self, HISTORY_STEPS};
 use crate::error::Error;
-use muster_llm::diloco::{RoundCommit, Runs};
+use muster_llm::diloco::RoundCommit;
 use muster_llm::train::guard::{GuardReason, LossPoint};
 use muster_llm::train::{GuardVerdict, StepReport, TrainState, order};
 use muster_protocol::ids::Digest;
+use muster_protocol::interval_set::IntervalSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ impl SyncTraining<'_> {
                     }
                     if let Some(log) = &mut self.0.log {
                         log.flush(self.0.attempt)?;
-                        let skipped = Runs::of([skip.clone()]).unwrap_or_default();
+                        let skipped = IntervalSet::from_disjoint([skip.clone()]).unwrap_or_default();
                         let (decision, back_to) = ("rollback".to_owned(), before.step);
                         log.record_guard(
                             self.0.attempt,

@@ -14,10 +14,11 @@ use super::spec::TrainSpec;
 use crate::error::Error;
 use crate::launch::formation;
 use muster_attempt::{Attempt, CommitHandle, RecordWriter};
-use muster_llm::diloco::{Contribution, RoundCommit, Runs};
+use muster_llm::diloco::{Contribution, RoundCommit};
 use muster_llm::train::guard::LossPoint;
 use muster_llm::train::{BackgroundTask, Retention, Snapshot, StepReport};
 use muster_protocol::ids::Digest;
+use muster_protocol::interval_set::IntervalSet;
 use muster_protocol::training::{
     self, CheckpointRecord, LeaseRecord, MetricsRecord, ResumeRecord, SharesRecord,
 };
@@ -57,7 +58,7 @@ impl MetricsWindow {
 /// A lease that the log was asked for.
 struct RequestedLease {
     round: u64,
-    samples: Runs,
+    samples: IntervalSet<u64>,
     handle: CommitHandle,
 }
 
@@ -203,7 +204,7 @@ impl TrainingLog {
         each: u64,
     ) -> Result<(), Error> {
         let formation = formation(attempt);
-        let samples = Runs::of(samples.iter().cloned())
+        let samples = IntervalSet::from_disjoint(samples.iter().cloned())
             .ok_or_else(|| TrainError::LeasedTwice { samples: samples.to_vec() })?;
         if self.leases.iter().any(|asked| asked.round == round && asked.samples == samples) {
             return Ok(());
@@ -414,7 +415,7 @@ pub fn contributions(
         });
         Contribution {
             replica: replica as u32,
-            samples: Runs::of(dealt).unwrap_or_default(),
+            samples: IntervalSet::from_disjoint(dealt).unwrap_or_default(),
             delta: delta(replica),
         }
     };

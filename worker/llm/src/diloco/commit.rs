@@ -1,6 +1,7 @@
 //! What the log records of a round: which replica contributed which delta for which samples, and the result.
 
-use super::{Error, Runs};
+use super::Error;
+use muster_protocol::interval_set::IntervalSet;
 use serde::{Deserialize, Serialize};
 
 /// One replica's contribution to a round.
@@ -10,7 +11,7 @@ pub struct Contribution {
     /// The replica's number.
     pub replica: u32,
     /// The samples that were leased to it, by their numbers in the run.
-    pub samples: Runs,
+    pub samples: IntervalSet<u64>,
     /// Hash of its delta.
     pub delta: String,
 }
@@ -25,7 +26,7 @@ pub struct RoundPlan {
     /// Hash of the global weights that all replicas begin with.
     pub base: String,
     /// The samples that are leased to each replica, in order of replica.
-    pub leases: Vec<Runs>,
+    pub leases: Vec<IntervalSet<u64>>,
 }
 
 /// A round that has ended.
@@ -58,7 +59,7 @@ impl RoundPlan {
             let order: Vec<u32> = deltas.iter().map(|(replica, _)| *replica).collect();
             return Err(refuse(format!("replicas {order:?} are not some replicas in order")));
         }
-        if Runs::of(leases.iter().flat_map(Runs::ranges)).is_none() {
+        if IntervalSet::from_disjoint(leases.iter().flat_map(IntervalSet::ranges)).is_none() {
             return Err(refuse("a sample is leased to two replicas".to_owned()));
         }
         let contribution = |(replica, delta): &(u32, String)| {
@@ -92,9 +93,9 @@ impl RoundCommit {
     ///
     /// # Errors
     /// When two contributions have a sample in common.
-    pub fn samples(&self) -> Result<Runs, Error> {
+    pub fn samples(&self) -> Result<IntervalSet<u64>, Error> {
         let all = self.contributions.iter().flat_map(|contribution| contribution.samples.ranges());
-        Runs::of(all).ok_or_else(|| Error::Commit {
+        IntervalSet::from_disjoint(all).ok_or_else(|| Error::Commit {
             round: self.round,
             reason: "two replicas have a sample in common".to_owned(),
         })
@@ -105,9 +106,9 @@ impl RoundCommit {
 mod tests {
     use super::*;
 
-    fn lease(replica: u64) -> Runs {
+    fn lease(replica: u64) -> IntervalSet<u64> {
         let first = 100 + replica * 8;
-        Runs::of([first..first + 8]).expect("is apart")
+        IntervalSet::from_disjoint([first..first + 8]).expect("is apart")
     }
 
     fn plan(replicas: u64) -> RoundPlan {

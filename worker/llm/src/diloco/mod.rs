@@ -3,7 +3,7 @@
 //!
 //! - [`replica`]: one replica between two rounds. [`int8`]: the delta that it sends.
 //! - [`outer`]: the mean of the deltas, and the outer optimizer's step.
-//! - [`commit`]: what the log records of a round. [`runs`]: sets of sample numbers as short text.
+//! - [`commit`]: what the log records of a round.
 //!
 //! **Boundary.** Nothing here knows sockets, files or clocks: bytes and numbers in, bytes and numbers out.
 
@@ -11,7 +11,6 @@ pub mod commit;
 pub mod int8;
 pub mod outer;
 pub mod replica;
-pub mod runs;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +19,6 @@ pub use commit::{Contribution, RoundCommit, RoundPlan};
 pub use int8::Int8Delta;
 pub use outer::{OuterConfig, OuterOptimizer, mean_delta};
 pub use replica::ReplicaState;
-pub use runs::Runs;
 
 /// What can fail in a round.
 #[derive(Debug, thiserror::Error)]

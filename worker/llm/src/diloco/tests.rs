@@ -2,6 +2,7 @@
 
 use super::*;
 use muster_host::durable;
+use muster_protocol::interval_set::IntervalSet;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ fn loss(weights: &[f32], samples: impl Iterator<Item = u64>) -> f32 {
 }
 
 /// Inner steps of one replica: momentum in its first moments, one step a sample.
-fn learn(replica: &mut ReplicaState, samples: &Runs) {
+fn learn(replica: &mut ReplicaState, samples: &IntervalSet<u64>) {
     for number in samples.ranges().flatten() {
         let (features, target) = sample(number);
         let error: f32 = features.iter().zip(&replica.weights).map(|(x, w)| x * w).sum::<f32>() - target;
@@ -55,10 +56,10 @@ fn train(holders: &[Range<u32>], late: impl Fn(u64, u32) -> bool) -> (Vec<f32>, 
     for number in 0..12u64 {
         let lease = |replica: u64| {
             let first = (number * u64::from(REPLICAS) + replica) * SAMPLES_EACH;
-            Runs::of([first..first + SAMPLES_EACH]).expect("is apart")
+            IntervalSet::from_disjoint([first..first + SAMPLES_EACH]).expect("is apart")
         };
         let bytes: Vec<u8> = global.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let leases: Vec<Runs> = (0..u64::from(REPLICAS)).map(lease).collect();
+        let leases: Vec<IntervalSet<u64>> = (0..u64::from(REPLICAS)).map(lease).collect();
         let plan = RoundPlan { round: number, epoch: 1, base: durable::hash(&bytes), leases: leases.clone() };
         let mut arrived = BTreeMap::new();
         for replica in ranks.iter_mut().flatten() {
@@ -96,6 +97,6 @@ fn replicas_learn_together_and_their_mapping_leaves_no_trace() {
     let (weights, commits) = train(&[0..2, 2..4], |round, replica| replica == 3 && round % 3 == 0);
     let without = loss(&weights, held_out);
     assert!(without < before * 0.04, "{before} to {without}");
-    let consumed: u64 = commits.iter().map(|commit| commit.samples().expect("is apart").count()).sum();
+    let consumed: u64 = commits.iter().map(|commit| commit.samples().expect("is apart").len()).sum();
     assert_eq!(consumed, (12 * 4 - 4) * SAMPLES_EACH);
 }

@@ -3,6 +3,7 @@
 //! Each pass (epoch) takes every sample once, in its own order. There is no state, so a run can start at any
 //! number, on any number of ranks. Samples that a guard has decided to skip are left out.
 
+use muster_protocol::interval_set::IntervalSet;
 use std::ops::Range;
 
 /// The order of one run.
@@ -107,16 +108,11 @@ pub fn part(ranges: &[Range<u64>], mut first: u64, mut count: u64) -> Vec<Range<
 
 /// Adds a range to the skipped ones, and joins ranges that touch.
 pub fn skip(skipped: &mut Vec<Range<u64>>, range: Range<u64>) {
-    skipped.push(range);
-    skipped.sort_by_key(|range| range.start);
-    let mut joined: Vec<Range<u64>> = Vec::new();
-    for range in skipped.drain(..).filter(|range| !range.is_empty()) {
-        match joined.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            Some(_) | None => joined.push(range),
-        }
+    let mut set = IntervalSet::default();
+    for range in skipped.drain(..).chain([range]) {
+        set.insert_range(range.start, range.end);
     }
-    *skipped = joined;
+    *skipped = set.ranges().collect();
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use super::encoding;
 use crate::error::Error;
 use crate::train::error::TrainError;
 use muster_collective::Outcome;
-use muster_llm::diloco::{Int8Delta, Runs};
+use muster_llm::diloco::Int8Delta;
 use muster_protocol::ids::Digest;
+use muster_protocol::interval_set::IntervalSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -78,7 +79,7 @@ pub struct RoundResult {
     /// Nothing was merged: the round is done again from where it began, with other samples.
     pub rolled_back: bool,
     /// Replicas with a NaN or infinite number: their samples are left out.
-    pub refused: Runs,
+    pub refused: IntervalSet<u64>,
 }
 
 impl RoundResult {
@@ -149,7 +150,8 @@ mod tests {
 
     #[test]
     fn an_outcome_has_a_mean_unless_nothing_was_merged() {
-        let result = RoundResult { rolled_back: false, refused: Runs::of([1..2, 5..7]).unwrap() };
+        let result =
+            RoundResult { rolled_back: false, refused: IntervalSet::from_disjoint([1..2, 5..7]).unwrap() };
         let outcome = result.outcome(vec![0, 2], &[1.5, -1.0]).unwrap();
         let (back, mean) = RoundResult::from_outcome(&outcome, 2).unwrap();
         assert_eq!(

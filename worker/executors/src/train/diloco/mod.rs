@@ -44,11 +44,12 @@ use allocator::SampleAllocator;
 use global::{Global, adopt};
 use messages::{ReplicaResult, RoundResult};
 use muster_collective::Outcome;
-use muster_llm::diloco::{self, OuterOptimizer, ReplicaState, Runs};
+use muster_llm::diloco::{self, OuterOptimizer, ReplicaState};
 use muster_llm::train::adamw::Moments;
 use muster_llm::train::guard::LossPoint;
 use muster_llm::train::{self, StepReport, TrainState, order};
 use muster_protocol::ids::Digest;
+use muster_protocol::interval_set::IntervalSet;
 use policy::RoundPolicy;
 use state_file::{DilocoState, MOMENTUM_FILE, STATE_FILE};
 use std::collections::BTreeMap;
@@ -290,7 +291,7 @@ impl DilocoTraining<'_> {
             // and is not needed any more.
             let left =
                 global.allocator.returned().iter().cloned().chain([global.allocator.cursor()..planned]);
-            if let Some(skipped) = Runs::of(left).filter(|runs| runs.count() > 0) {
+            if let Some(skipped) = IntervalSet::from_disjoint(left).filter(|samples| !samples.is_empty()) {
                 let why = "replicas were late, and no round is left".to_owned();
                 let (decision, step) = ("leave out".to_owned(), self.0.trainer.step());
                 log.record_guard(self.0.attempt, Guard { decision, step, why, skipped, back_to: step })?;

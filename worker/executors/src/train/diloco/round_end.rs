@@ -13,15 +13,16 @@ use crate::train::export;
 use crate::train::records::Guard;
 use muster_collective::{Gathering, Outcome};
 use muster_host::durable;
-use muster_llm::diloco::{Contribution, Int8Delta, RoundCommit, RoundPlan, Runs, mean_delta};
+use muster_llm::diloco::{Contribution, Int8Delta, RoundCommit, RoundPlan, mean_delta};
 use muster_llm::train::guard::LossPoint;
+use muster_protocol::interval_set::IntervalSet;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// Replicas that may be merged, and those that may not.
 struct SplitReplicas {
     deltas: Vec<(u32, Int8Delta)>,
-    refused: Runs,
+    refused: IntervalSet<u64>,
 }
 
 impl DilocoTraining<'_> {
@@ -56,7 +57,7 @@ impl DilocoTraining<'_> {
         ) {
             RoundDecision::RollBack { why } => {
                 self.count(policy, first, &why)?;
-                let result = RoundResult { rolled_back: true, refused: Runs::default() };
+                let result = RoundResult { rolled_back: true, refused: IntervalSet::default() };
                 let outcome = result.outcome(Vec::new(), &[])?;
                 adopt(global, &outcome, &result, leases, &[])?;
                 self.guard("rollback", first, why, leases)?;
@@ -72,9 +73,10 @@ impl DilocoTraining<'_> {
                 }
                 let loss = points.last().map_or(f64::NAN, |point| point.loss);
                 policy.remember(points);
-                let refused =
-                    Runs::of(refused.into_iter().map(|replica| u64::from(replica)..u64::from(replica) + 1))
-                        .unwrap_or_default();
+                let refused = IntervalSet::from_disjoint(
+                    refused.into_iter().map(|replica| u64::from(replica)..u64::from(replica) + 1),
+                )
+                .unwrap_or_default();
                 let deltas = learnt.into_iter().filter_map(|(replica, learnt)| match learnt {
                     ReplicaResult::Delta { state, delta, .. } => {
                         progress.states.insert(replica, state);
@@ -105,7 +107,7 @@ impl DilocoTraining<'_> {
         let SplitReplicas { deltas, refused } = split;
         let (number, epoch) = (global.round, u64::from(self.0.attempt.launch.attempt.epoch));
         let base = durable::hash(&encoding::to_bytes(&global.weights));
-        let samples: Vec<Runs> = leases.iter().map(|lease| lease.samples.clone()).collect();
+        let samples: Vec<IntervalSet<u64>> = leases.iter().map(|lease| lease.samples.clone()).collect();
         let hashes: Vec<(u32, String)> =
             deltas.iter().map(|(replica, delta)| (*replica, delta.hash())).collect();
         let mean = mean_delta(global.weights.len(), &deltas)?;
@@ -188,7 +190,7 @@ impl DilocoTraining<'_> {
 
 /// That the samples of these leases are left out, in a round that began at `step`.
 fn decision(what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<Guard, TrainError> {
-    let skipped = Runs::of(leases.iter().flat_map(|lease| lease.samples.ranges()));
+    let skipped = IntervalSet::from_disjoint(leases.iter().flat_map(|lease| lease.samples.ranges()));
     let skipped = skipped.ok_or(TrainError::LeftOutTwice { step })?;
     Ok(Guard { decision: what.to_owned(), step, why, skipped, back_to: step })
 }
