@@ -2,8 +2,8 @@
 //!
 //! What a header holds is each protocol's own ([`Header`]); how frames are read and written is the same for
 //! all. **Invariant**: the announced length is checked against a limit before the body is read, and memory
-//! grows with the bytes that arrive, not with the bytes that are announced. A sender that trickles one byte at
-//! a time is cut off by the deadline of a [`DeadlineStream`].
+//! grows with the bytes that arrive, not with the bytes that are announced. A sender that trickles one byte
+//! at a time is cut off by the deadline of a [`DeadlineStream`].
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

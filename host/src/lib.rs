@@ -1,5 +1,5 @@
-//! What every process of Muster needs of its machine: files that are whole or absent, frames on streams, bounded
-//! listeners, a pool of threads, throttled logs.
+//! What every process of Muster needs of its machine: files that are whole or absent, frames on streams,
+//! bounded listeners, a pool of threads, throttled logs.
 //!
 //! **Boundary**: nothing here knows jobs, models or messages; it imports no crate of ours.
 #![warn(missing_docs)]

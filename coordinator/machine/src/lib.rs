@@ -1,11 +1,11 @@
 //! The pure core: what commands come to, how events change the state, and what runs where. No clock, no IO,
 //! no randomness.
 //!
-//! [`State::evolve`] folds events, and is the only fold. [`decide()`] turns a command into events, each folded
-//! as soon as it is decided, or into a rejection, which changes nothing. [`schedule()`] proposes what should
-//! run where, as a command like any other, which `decide` checks again. The same inputs give the same outputs
-//! on every replica and on every architecture: arithmetic is integer, and nothing is iterated in an order that
-//! differs between runs.
+//! [`State::evolve`] folds events, and is the only fold. [`decide()`] turns a command into events, each
+//! folded as soon as it is decided, or into a rejection, which changes nothing. [`schedule()`] proposes what
+//! should run where, as a command like any other, which `decide` checks again. The same inputs give the same
+//! outputs on every replica and on every architecture: arithmetic is integer, and nothing is iterated in an
+//! order that differs between runs.
 //!
 //! Imports go one way: `transaction` < `state` < `fold` < `decide`, `schedule`, `answer`, `views`,
 //! `invariants`. Nothing here may import another crate of the project but the protocol.

@@ -25,8 +25,8 @@ pub(crate) fn failure(task: TaskId, outcome: Option<&Outcome>) -> String {
 }
 
 /// The outcome that counts when a worker reports one that nobody asked for. Texts are cut to their limits, a
-/// service that ends has failed, and an attempt that the worker itself gave up is lost, which is no failure of
-/// the task.
+/// service that ends has failed, and an attempt that the worker itself gave up is lost, which is no failure
+/// of the task.
 pub(crate) fn sanitize_outcome(outcome: &Outcome, kind: TaskKind) -> Outcome {
     match outcome {
         Outcome::Succeeded(_) if kind == TaskKind::Service => Outcome::Failed(Failed {

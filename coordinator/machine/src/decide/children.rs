@@ -118,8 +118,8 @@ fn checked_child(
                 ));
             }
         };
-        // As with the needs of stages: tasks wait only for tasks of their own or earlier stages, so never in a
-        // circle.
+        // As with the needs of stages: tasks wait only for tasks of their own or earlier stages, so never in
+        // a circle.
         if its_stage > child.stage {
             return Err(invalid(
                 path("after"),

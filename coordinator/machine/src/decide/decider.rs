@@ -1,8 +1,8 @@
 //! A command that is being decided: what was decided so far, and the state that came of it.
 //!
-//! Each event is folded as soon as it is decided, by the same fold as everywhere, so that what is decided next
-//! sees it. All of it is one transaction of the state, which is undone unless it is committed: so nothing
-//! remains of a command that is rejected, or on which the fold panics.
+//! Each event is folded as soon as it is decided, by the same fold as everywhere, so that what is decided
+//! next sees it. All of it is one transaction of the state, which is undone unless it is committed: so
+//! nothing remains of a command that is rejected, or on which the fold panics.
 
 use crate::state::{Job, State};
 use alloc::vec::Vec;

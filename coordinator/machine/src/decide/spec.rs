@@ -19,8 +19,8 @@ const GRACE_MS_MAX: u64 = 3_600_000;
 
 type Checked = Result<(), String>;
 
-/// Checks a job without looking at any state. A client may do so before it submits the job; the cluster does it
-/// again.
+/// Checks a job without looking at any state. A client may do so before it submits the job; the cluster does
+/// it again.
 ///
 /// # Errors
 /// [`Rejection::Invalid`], with the path of the first field that is wrong.

@@ -17,8 +17,8 @@ use plan::Plan;
 /// Proposes assignments; `None`: there is nothing to place, or no room. Costs what is ready and what is free,
 /// not what exists.
 ///
-/// `hints` are what workers measured. They decide nothing yet, so none is recorded: measured load follows what
-/// the state knows a moment later. A scheduler that breaks ties by them must return those it used in
+/// `hints` are what workers measured. They decide nothing yet, so none is recorded: measured load follows
+/// what the state knows a moment later. A scheduler that breaks ties by them must return those it used in
 /// [`Assign::hints`], so that a replayed decision sees them.
 pub fn schedule(state: &State, _hints: &[LoadHint]) -> Option<Assign> {
     if !state.has_ready() {
