@@ -21,8 +21,8 @@ pub enum HandshakeError {
     NotACoordinator,
     #[error("it uses version {found} of the peer protocol, but this coordinator uses {VERSION}")]
     Version { found: u8 },
-    #[error("its hello cannot be read: {0}")]
-    Frame(#[from] FrameError),
+    #[error("its hello has {bytes} bytes; at most {BYTES_MAX} are allowed")]
+    TooLong { bytes: usize },
     #[error("its hello cannot be read: {0}")]
     Malformed(#[from] CodecError),
     #[error("it is of the cluster {0:?}")]
@@ -33,6 +33,15 @@ pub enum HandshakeError {
     NotMe(RaftId),
     #[error("the connection ended: {0}")]
     Ended(#[from] std::io::Error),
+}
+
+impl From<FrameError> for HandshakeError {
+    fn from(error: FrameError) -> HandshakeError {
+        match error {
+            FrameError::TooLong { bytes, .. } => HandshakeError::TooLong { bytes },
+            other => HandshakeError::Ended(other.into()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
