@@ -9,7 +9,7 @@
 //! be the same to the last one, or the bench fails. What Hugging Face's side needs to start Python and to
 //! load the lines is told apart, and not counted against it.
 
-use muster_data::dedup::Choice;
+use muster_data::dedup::Selection;
 use muster_data::documents::Scan;
 use muster_data::filters::Filters;
 use muster_data::normalise::Normalise;
@@ -107,13 +107,13 @@ fn bench(options: &Options, home: &Path) -> Result<Value> {
     let compute = Compute::new(options.threads)?;
     let scan = read(home, &compute)?;
     let all: Vec<u32> = (0..scan.documents.len() as u32).collect();
-    let choice = Choice { keep: vec![all], ..Choice::default() };
+    let selection = Selection { keep: vec![all], ..Selection::default() };
     let config = TokenizerConfig {
         vocab_size: options.vocab_size,
         sample_bytes: SAMPLE_BYTES,
         ..TokenizerConfig::default()
     };
-    let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &compute)?;
+    let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &selection, &compute)?;
     drop(scan);
     let path = home.join("tokenizer.json");
     fs::write(&path, tokenizer.to_bytes())?;
@@ -135,7 +135,7 @@ fn bench(options: &Options, home: &Path) -> Result<Value> {
         .arg(&options.script)
         .arg(&theirs_bin)
         .arg(&path)
-        .arg(tokenizer.boundary().to_string())
+        .arg(tokenizer.eos().to_string())
         .arg(options.threads.to_string());
     let output = command.args(&files).stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {

@@ -5,7 +5,7 @@
 //! lines: who tokenizes those must come to the same shard.
 
 use muster_data::chat::ChatTemplate;
-use muster_data::dedup::Choice;
+use muster_data::dedup::Selection;
 use muster_data::documents::{Body, Document, Place, Scan, Turn};
 use muster_data::megatron::Files;
 use muster_data::pack::{PackConfig, TooLong, pack};
@@ -32,13 +32,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     {
         let scan = Scan { documents, ..Scan::default() };
         let keep: Vec<u32> = (0..scan.documents.len() as u32).collect();
-        let choice = Choice { keep: vec![keep.clone()], ..Choice::default() };
+        let selection = Selection { keep: vec![keep.clone()], ..Selection::default() };
         let mut special_tokens: Vec<String> =
             ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()).collect();
         // A vocabulary that two bytes cannot count needs no text to learn from.
         special_tokens.extend((400..vocab_size).map(|number| format!("<|reserved_{number}|>")));
         let config = TokenizerConfig { vocab_size, special_tokens, ..TokenizerConfig::default() };
-        let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &compute)?;
+        let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &selection, &compute)?;
         let config =
             PackConfig { template: ChatTemplate::Chatml, context: CONTEXT, too_long: TooLong::Truncate };
         let packed = pack(&scan, &keep, name, &config, &tokenizer, &compute)?;

@@ -166,7 +166,7 @@ impl ChatTemplate {
             Self::Plain => {
                 writer.text(content, learnt)?;
                 if learnt {
-                    let boundary = writer.encoder.tokenizer().boundary();
+                    let boundary = writer.encoder.tokenizer().eos();
                     writer.push(&[boundary], true);
                 }
                 Ok(())
@@ -209,7 +209,7 @@ impl Writer<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedup::Choice;
+    use crate::dedup::Selection;
     use crate::documents::{Body, Document, Place, Scan};
     use crate::tokenizer::TokenizerConfig;
     use muster_host::compute::Compute;
@@ -218,10 +218,10 @@ mod tests {
         let text = "user assistant system What is this? It is a test of turns.\n\n".repeat(20);
         let document = Document::new("a".to_owned(), Place::Whole, Body::Text(text), false);
         let scan = Scan { documents: vec![document], ..Scan::default() };
-        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let selection = Selection { keep: vec![vec![0]], ..Selection::default() };
         let special_tokens = special_tokens.iter().map(|token| (*token).to_owned()).collect();
         let config = TokenizerConfig { vocab_size: 340, special_tokens, ..TokenizerConfig::default() };
-        Tokenizer::train(&config, &[scan], &choice, &Compute::new(1).expect("starts")).expect("trains")
+        Tokenizer::train(&config, &[scan], &selection, &Compute::new(1).expect("starts")).expect("trains")
     }
 
     fn turns(turns: &[(&str, &str)]) -> Vec<Turn> {

@@ -51,13 +51,13 @@ impl Default for Decontaminate {
 
 /// The runs of all sets. Look-up only: nothing follows from the order of the maps.
 #[derive(Debug, Default)]
-pub struct Contamination {
+pub struct ContaminationIndex {
     names: Vec<String>,
     /// For each length of a run, the first set that has it.
     runs: BTreeMap<usize, HashMap<u64, u16>>,
 }
 
-impl Contamination {
+impl ContaminationIndex {
     /// Reads the sets.
     ///
     /// # Errors
@@ -108,12 +108,12 @@ impl Contamination {
                         set.path.display()
                     ))
                 })?;
-                let words = shingles::words(&body.plain());
+                let words = shingles::word_hashes(&body.plain());
                 let length = config.words.min(words.len());
                 if length >= WORDS_MIN {
                     items += 1;
                     let runs = self.runs.entry(length).or_default();
-                    shingles::runs(&words, length).for_each(|run| {
+                    shingles::ngrams(&words, length).for_each(|run| {
                         runs.entry(run).or_insert(number);
                     });
                 }
@@ -139,9 +139,9 @@ impl Contamination {
         if self.runs.is_empty() {
             return None;
         }
-        let words = shingles::words(text);
+        let words = shingles::word_hashes(text);
         let sets = self.runs.iter().flat_map(|(length, known)| {
-            shingles::runs(&words, *length).filter_map(|run| known.get(&run).copied())
+            shingles::ngrams(&words, *length).filter_map(|run| known.get(&run).copied())
         });
         sets.min().and_then(|set| self.names.get(usize::from(set))).map(String::as_str)
     }
@@ -174,7 +174,7 @@ mod tests {
             sets: vec![set("long", "long.jsonl"), set("short", "short.txt")],
             ..Decontaminate::default()
         };
-        let found = Contamination::read(&config).expect("reads");
+        let found = ContaminationIndex::read(&config).expect("reads");
         let table = [
             (words(5, 13), Some("long")),
             (words(5, 12), None),
@@ -198,7 +198,7 @@ mod tests {
         let refused = |text: &str, words: usize| {
             fs::write(&path, text).expect("writes");
             let sets = vec![EvalSet { name: "arc".to_owned(), path: path.clone() }];
-            Contamination::read(&Decontaminate { sets, words, ..Decontaminate::default() })
+            ContaminationIndex::read(&Decontaminate { sets, words, ..Decontaminate::default() })
                 .expect_err("refused")
                 .to_string()
         };
@@ -209,6 +209,6 @@ mod tests {
             sets: vec![EvalSet { name: "arc".to_owned(), path: "/no/such/file".into() }],
             ..Decontaminate::default()
         };
-        assert!(Contamination::read(&absent).expect_err("absent").to_string().contains("/no/such/file"));
+        assert!(ContaminationIndex::read(&absent).expect_err("absent").to_string().contains("/no/such/file"));
     }
 }

@@ -217,12 +217,12 @@ impl ScanReport {
     /// Checks that every document seen is kept or dropped for one reason.
     ///
     /// # Errors
-    /// [`Error::Books`] with the numbers.
+    /// [`Error::CountMismatch`] with the numbers.
     pub fn check(&self) -> Result<(), Error> {
         let mut all = self.kept;
         self.dropped.values().for_each(|tally| all.join(*tally));
         if all != self.seen {
-            return Err(Error::Books(format!(
+            return Err(Error::CountMismatch(format!(
                 "split {}: {:?} were seen, and {all:?} were kept or dropped",
                 self.split, self.seen
             )));
@@ -291,7 +291,7 @@ impl Scan {
         Ok(Self { report, documents })
     }
 
-    /// The entries, for [`super::dedup::choose`].
+    /// The entries, for [`super::dedup::select`].
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
         self.documents.iter().map(|document| document.entry.clone()).collect()

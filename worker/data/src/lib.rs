@@ -10,6 +10,7 @@ pub mod decontaminate;
 pub mod dedup;
 pub mod documents;
 pub mod filters;
+mod gpt2_words;
 pub mod manifest;
 pub mod megatron;
 pub mod normalise;
@@ -21,7 +22,6 @@ pub mod shard;
 pub mod shingles;
 pub mod statistics;
 pub mod tokenizer;
-mod words;
 
 use std::path::PathBuf;
 
@@ -88,5 +88,5 @@ pub enum Error {
     },
     /// Counts that must agree do not.
     #[error("balance the books: {0}")]
-    Books(String),
+    CountMismatch(String),
 }

@@ -1,7 +1,7 @@
 //! The account of a whole data set: what went in, what came out, and why the difference.
 
 use super::Error;
-use super::dedup::Choice;
+use super::dedup::Selection;
 use super::documents::{ScanReport, Tally};
 use super::filters::DropReason;
 use super::shard::{FilePair, ShardIndex};
@@ -32,7 +32,7 @@ pub struct ShardSummary {
 
 /// The figures of one side.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Side {
+pub struct DatasetSide {
     /// Documents.
     pub documents: u64,
     /// Bytes of text.
@@ -80,14 +80,14 @@ pub struct Manifest {
     /// worked.
     pub config: BTreeMap<String, Value>,
     /// To train on.
-    pub train: Side,
+    pub train: DatasetSide,
     /// To measure with.
-    pub held_out: Side,
+    pub held_out: DatasetSide,
 }
 
 /// What packing a part of a split came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct PackedPart {
     /// To train on.
     pub train: ShardIndex,
     /// To measure with.
@@ -97,27 +97,27 @@ pub struct Part {
 }
 
 impl Manifest {
-    /// Joins the reports, the choice and the parts (all by split), and checks that every document seen is
+    /// Joins the reports, the selection and the parts (all by split), and checks that every document seen is
     /// either kept or dropped for one reason.
     ///
     /// # Errors
-    /// [`Error::Books`] naming the numbers that differ, [`Error::Empty`] if there is nothing to train on.
+    /// [`Error::CountMismatch`] naming the numbers that differ, [`Error::Empty`] if there is nothing to train on.
     pub fn merge(
         reports: &[ScanReport],
-        choice: &Choice,
-        splits: &[Vec<Part>],
+        selection: &Selection,
+        splits: &[Vec<PackedPart>],
         config: BTreeMap<String, Value>,
     ) -> Result<Self, Error> {
-        let counts = [choice.keep.len(), choice.duplicates.len(), splits.len()];
+        let counts = [selection.keep.len(), selection.duplicates.len(), splits.len()];
         if reports.is_empty() || counts.iter().any(|count| *count != reports.len()) {
-            return Err(Error::Books(format!(
+            return Err(Error::CountMismatch(format!(
                 "{} reports, but {counts:?} of what belongs to them",
                 reports.len()
             )));
         }
         let mut manifest = Self { version: VERSION, config, ..Self::default() };
         for (split, (report, parts)) in reports.iter().zip(splits).enumerate() {
-            check_split(split, reports.len(), report, choice, parts)?;
+            check_split(split, reports.len(), report, selection, parts)?;
             manifest.seen.join(report.seen);
             manifest.lines_removed.join(report.lines_removed);
             manifest.unread.join(report.unread);
@@ -127,18 +127,18 @@ impl Manifest {
             let by_packing =
                 parts.iter().flat_map(|part| part.dropped.iter().map(|(reason, tally)| (*reason, *tally)));
             let by_scan = report.dropped.iter().map(|(reason, tally)| (*reason, *tally));
-            for (reason, tally) in by_scan.chain(choice.dropped(split)).chain(by_packing) {
+            for (reason, tally) in by_scan.chain(selection.dropped(split)).chain(by_packing) {
                 manifest.dropped.entry(reason).or_default().join(tally);
             }
         }
         let shards = || splits.iter().flatten().flat_map(|part| [&part.train, &part.held_out]);
         let Some(first) = shards().next() else {
-            return Err(Error::Books("there is no shard".to_owned()));
+            return Err(Error::CountMismatch("there is no shard".to_owned()));
         };
         if let Some(other) = shards()
             .find(|shard| (&shard.tokenizer, shard.vocab_size) != (&first.tokenizer, first.vocab_size))
         {
-            return Err(Error::Books(format!(
+            return Err(Error::CountMismatch(format!(
                 "shards of two tokenizers, {} and {}",
                 first.tokenizer, other.tokenizer
             )));
@@ -146,8 +146,8 @@ impl Manifest {
         (manifest.tokenizer, manifest.vocab_size, manifest.boundary) =
             (first.tokenizer.clone(), first.vocab_size, first.boundary);
         manifest.truncated = shards().map(|shard| shard.truncated).sum();
-        manifest.train = Side::of(splits.iter().flatten().map(|part| &part.train));
-        manifest.held_out = Side::of(splits.iter().flatten().map(|part| &part.held_out));
+        manifest.train = DatasetSide::of(splits.iter().flatten().map(|part| &part.train));
+        manifest.held_out = DatasetSide::of(splits.iter().flatten().map(|part| &part.held_out));
         for side in [&manifest.train, &manifest.held_out] {
             manifest.kept.join(Tally { documents: side.documents, bytes: side.bytes });
         }
@@ -172,14 +172,17 @@ impl Manifest {
     /// Checks that every document seen is either kept or dropped for one reason.
     ///
     /// # Errors
-    /// [`Error::Books`] with the numbers.
+    /// [`Error::CountMismatch`] with the numbers.
     pub fn check(&self) -> Result<(), Error> {
         let mut all = self.kept;
         for tally in self.dropped.values() {
             all.join(*tally);
         }
         if all != self.seen {
-            return Err(Error::Books(format!("{:?} were seen, and {all:?} were kept or dropped", self.seen)));
+            return Err(Error::CountMismatch(format!(
+                "{:?} were seen, and {all:?} were kept or dropped",
+                self.seen
+            )));
         }
         Ok(())
     }
@@ -190,11 +193,11 @@ fn check_split(
     split: usize,
     splits: usize,
     report: &ScanReport,
-    choice: &Choice,
-    parts: &[Part],
+    selection: &Selection,
+    parts: &[PackedPart],
 ) -> Result<(), Error> {
     if (report.split as usize, report.splits as usize) != (split, splits) {
-        return Err(Error::Books(format!(
+        return Err(Error::CountMismatch(format!(
             "report {split} of {splits} is of split {} of {}",
             report.split, report.splits
         )));
@@ -202,7 +205,7 @@ fn check_split(
     let mut packed = Tally::default();
     for part in parts {
         if [&part.train, &part.held_out].map(|shard| shard.held_out) != [false, true] {
-            return Err(Error::Books(format!(
+            return Err(Error::CountMismatch(format!(
                 "split {split}: the training and held-out shards are not in their places"
             )));
         }
@@ -211,16 +214,16 @@ fn check_split(
         }
         part.dropped.values().for_each(|tally| packed.join(*tally));
     }
-    let chosen = choice.keep[split].len() as u64;
+    let chosen = selection.keep[split].len() as u64;
     if packed.documents != chosen {
-        return Err(Error::Books(format!(
+        return Err(Error::CountMismatch(format!(
             "split {split}: {chosen} documents were chosen, and {} packed or too long",
             packed.documents
         )));
     }
-    choice.dropped(split).values().for_each(|tally| packed.join(*tally));
+    selection.dropped(split).values().for_each(|tally| packed.join(*tally));
     if packed != report.kept {
-        return Err(Error::Books(format!(
+        return Err(Error::CountMismatch(format!(
             "split {split}: {:?} passed the filters, and {packed:?} were packed or dropped since",
             report.kept
         )));
@@ -228,7 +231,7 @@ fn check_split(
     Ok(())
 }
 
-impl Side {
+impl DatasetSide {
     fn of<'a>(shards: impl Iterator<Item = &'a ShardIndex>) -> Self {
         let mut side = Self::default();
         for index in shards {
@@ -283,13 +286,13 @@ mod tests {
 
     struct Books {
         reports: Vec<ScanReport>,
-        choice: Choice,
-        splits: Vec<Vec<Part>>,
+        selection: Selection,
+        splits: Vec<Vec<PackedPart>>,
     }
 
     impl Books {
         fn merge(&self) -> Result<Manifest, Error> {
-            Manifest::merge(&self.reports, &self.choice, &self.splits, BTreeMap::new())
+            Manifest::merge(&self.reports, &self.selection, &self.splits, BTreeMap::new())
         }
     }
 
@@ -310,18 +313,19 @@ mod tests {
             ..ScanReport::default()
         };
         let keep = vec![vec![0, 2], vec![0, 1, 2]];
-        let choice = Choice { keep, duplicates: vec![tally(1, 10), tally(0, 0)], ..Choice::default() };
+        let selection =
+            Selection { keep, duplicates: vec![tally(1, 10), tally(0, 0)], ..Selection::default() };
         let part = |train: &[u64], held_out: &[u64], too_long| {
             let dropped = if too_long > 0 {
                 [(DropReason::TooLong, tally(too_long, too_long * 10))].into()
             } else {
                 BTreeMap::new()
             };
-            Part { train: index(false, train), held_out: index(true, held_out), dropped }
+            PackedPart { train: index(false, train), held_out: index(true, held_out), dropped }
         };
         // The second split in two parts, of which one left a document out.
         let splits = vec![vec![part(&[10, 10], &[], 0)], vec![part(&[10], &[], 1), part(&[], &[10], 0)]];
-        Books { reports: vec![report(0, 3, tally(2, 4)), report(1, 3, tally(1, 1))], choice, splits }
+        Books { reports: vec![report(0, 3, tally(2, 4)), report(1, 3, tally(1, 1))], selection, splits }
     }
 
     #[test]
@@ -353,7 +357,7 @@ mod tests {
         let table: [(&str, Break); 9] = [
             ("were seen", |b| b.reports[0].seen.documents += 1),
             ("passed the filters", |b| b.reports[1].kept.bytes += 1),
-            ("chosen", |b| b.choice.keep[0].push(3)),
+            ("chosen", |b| b.selection.keep[0].push(3)),
             ("chosen", |b| b.splits[1][0].dropped.clear()),
             ("is of split", |b| b.reports[1].split = 0),
             ("two tokenizers", |b| b.splits[1][1].held_out.tokenizer = "u".to_owned()),

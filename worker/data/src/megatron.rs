@@ -65,14 +65,14 @@ pub struct Files {
 
 /// A dataset being written.
 #[derive(Clone, Debug)]
-pub struct IndexedWriter {
+pub struct IndexedDatasetWriter {
     dtype: DType,
     bin: Vec<u8>,
     sizes: Vec<i32>,
     documents: Vec<i64>,
 }
 
-impl IndexedWriter {
+impl IndexedDatasetWriter {
     /// An empty dataset.
     #[must_use]
     pub fn new(dtype: DType) -> Self {
@@ -133,7 +133,7 @@ impl IndexedWriter {
 
 /// A dataset that was read and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Indexed {
+pub struct IndexedDataset {
     dtype: DType,
     files: Files,
     /// The first element of each sequence, and the end.
@@ -142,7 +142,7 @@ pub struct Indexed {
     documents: Vec<usize>,
 }
 
-impl Indexed {
+impl IndexedDataset {
     /// Reads two files.
     ///
     /// # Errors
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     fn written(dtype: DType) -> Files {
-        let mut writer = IndexedWriter::new(dtype);
+        let mut writer = IndexedDatasetWriter::new(dtype);
         for sequence in [&[1, 2, 3][..], &[], &[200, 0]] {
             writer.push(sequence).expect("fits");
         }
@@ -294,13 +294,13 @@ mod tests {
     fn what_is_written_comes_back() {
         for dtype in [DType::U8, DType::U16, DType::I32] {
             let files = written(dtype);
-            let read = Indexed::open(files.clone()).expect("reads");
+            let read = IndexedDataset::open(files.clone()).expect("reads");
             assert_eq!((read.dtype(), read.elements(), read.files()), (dtype, 6, &files));
             assert_eq!((read.starts(), read.documents()), (&[0, 3, 3, 5, 6][..], &[0, 3, 4][..]));
             assert_eq!(read.from(2).collect::<Vec<_>>(), [3, 200, 0, 7]);
             assert_eq!(read.from(7).count(), 0);
         }
-        let empty = Indexed::open(IndexedWriter::new(DType::U16).finish()).expect("reads");
+        let empty = IndexedDataset::open(IndexedDatasetWriter::new(DType::U16).finish()).expect("reads");
         assert_eq!((empty.elements(), empty.documents()), (0, &[0][..]));
     }
 
@@ -321,7 +321,7 @@ mod tests {
         for (expected, break_it) in table {
             let mut files = written(DType::U16);
             break_it(&mut files);
-            let message = Indexed::open(files).expect_err(expected);
+            let message = IndexedDataset::open(files).expect_err(expected);
             assert!(message.contains(expected), "{message}");
         }
     }

@@ -87,7 +87,7 @@ pub fn parts<'k>(scan: &Scan, keep: &'k [u32], bytes: u64) -> Result<Vec<&'k [u3
     Ok(parts)
 }
 
-/// Packs the documents of `scan` at the positions `keep` (one of [`super::dedup::Choice::keep`], or a part of
+/// Packs the documents of `scan` at the positions `keep` (one of [`super::dedup::Selection::keep`], or a part of
 /// it).
 ///
 /// `part` names the files: `train-<part>.bin` and the like.
@@ -153,7 +153,7 @@ fn encode(document: &Document, config: &PackConfig, encoder: &mut Encoder<'_>) -
         Body::Text(text) => {
             let mut tokens = Vec::with_capacity(text.len() / 2);
             encoder.encode(text, &mut tokens)?;
-            tokens.push(encoder.tokenizer().boundary());
+            tokens.push(encoder.tokenizer().eos());
             let sequences = vec![Sequence { tokens, learnt: Vec::new() }];
             return Ok(Encoded::Kept { kind: DocumentKind::Text, sequences, truncated: 0 });
         }
@@ -195,7 +195,7 @@ fn encode(document: &Document, config: &PackConfig, encoder: &mut Encoder<'_>) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedup::Choice;
+    use crate::dedup::Selection;
     use crate::documents::{Place, Turn};
     use crate::megatron::Files;
     use crate::tokenizer::TokenizerConfig;
@@ -215,10 +215,10 @@ mod tests {
         let scan = scan();
         let keep: Vec<u32> = (0..20).filter(|i| i % 7 != 3).collect();
         let one = Compute::new(1).expect("starts");
-        let choice = Choice { keep: vec![keep.clone()], ..Choice::default() };
+        let selection = Selection { keep: vec![keep.clone()], ..Selection::default() };
         let config = TokenizerConfig { vocab_size: 320, ..TokenizerConfig::default() };
         let tokenizer =
-            Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &one).expect("trains");
+            Tokenizer::train(&config, std::slice::from_ref(&scan), &selection, &one).expect("trains");
         let packed = pack(&scan, &keep, "0", &PackConfig::default(), &tokenizer, &one).expect("packs");
         assert_eq!(
             pack(&scan, &keep, "0", &PackConfig::default(), &tokenizer, &Compute::new(3).expect("starts"))
@@ -238,7 +238,7 @@ mod tests {
                     scan.documents.iter().find(|d| d.entry.hash == span.hash).expect("is in the scan");
                 assert_eq!(tokenizer.decode(&tokens[start..end]).expect("decodes"), document.body.plain());
                 assert_eq!((document.entry.held_out, &document.entry.path), (held_out, &span.path));
-                assert_eq!(tokens[end - 1], tokenizer.boundary());
+                assert_eq!(tokens[end - 1], tokenizer.eos());
                 bytes += document.body.bytes();
                 seen += 1;
             }
@@ -283,9 +283,9 @@ mod tests {
     fn an_empty_split_gives_empty_shards() {
         let compute = Compute::new(2).expect("starts");
         let scan = scan();
-        let choice = Choice { keep: vec![(0..20).collect()], ..Choice::default() };
+        let selection = Selection { keep: vec![(0..20).collect()], ..Selection::default() };
         let config = TokenizerConfig { vocab_size: 300, ..TokenizerConfig::default() };
-        let tokenizer = Tokenizer::train(&config, &[scan], &choice, &compute).expect("trains");
+        let tokenizer = Tokenizer::train(&config, &[scan], &selection, &compute).expect("trains");
         let packed =
             pack(&Scan::default(), &[], "0", &PackConfig::default(), &tokenizer, &compute).expect("packs");
         let shard =
@@ -311,12 +311,12 @@ mod tests {
             .map(|(row, body)| Document::new("x".to_owned(), Place::Row(row), body, false))
             .collect();
         let scan = Scan { documents, ..Scan::default() };
-        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let selection = Selection { keep: vec![vec![0]], ..Selection::default() };
         let special_tokens =
             ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()).collect();
         let config = TokenizerConfig { vocab_size: 300, special_tokens, ..TokenizerConfig::default() };
         let tokenizer =
-            Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, &compute).expect("trains");
+            Tokenizer::train(&config, std::slice::from_ref(&scan), &selection, &compute).expect("trains");
         let packed = |too_long| {
             let config = PackConfig { template: ChatTemplate::Chatml, context: 40, too_long };
             pack(&scan, &[0, 1, 2, 3, 4], "0", &config, &tokenizer, &compute)

@@ -1,7 +1,7 @@
 //! A data set's account for people, in Markdown: what went in, what came out, why the difference, and what it
 //! is like.
 
-use super::manifest::{Manifest, Side};
+use super::manifest::{DatasetSide, Manifest};
 use super::statistics::{Lengths, SideStatistics, Statistics};
 use std::fmt::Write;
 
@@ -98,7 +98,7 @@ impl Page {
         let _ = writeln!(self.text, "{line}");
     }
 
-    fn side(&mut self, name: &str, side: &Side, figures: &SideStatistics) {
+    fn side(&mut self, name: &str, side: &DatasetSide, figures: &SideStatistics) {
         self.line(&format!("\n## {name}\n"));
         self.line(&format!(
             "{} documents, {} tokens in {} shards; {:.3} bytes per token; {:.1} % of the tokens are masked out; {} sequences cut.\n",

@@ -7,7 +7,7 @@
 
 use super::Error;
 use super::documents::{Entry, Place};
-use super::megatron::{DType, Files, Indexed, IndexedWriter};
+use super::megatron::{DType, Files, IndexedDataset, IndexedDatasetWriter};
 use super::tokenizer::Tokenizer;
 use muster_host::durable;
 use serde::{Deserialize, Serialize};
@@ -116,8 +116,8 @@ pub struct ShardIndex {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: ShardIndex,
-    tokens: Indexed,
-    mask: Option<Indexed>,
+    tokens: IndexedDataset,
+    mask: Option<IndexedDataset>,
 }
 
 impl Shard {
@@ -131,13 +131,13 @@ impl Shard {
             serde_json::from_slice(index).map_err(|e| damaged(format!("its index: {e}")))?;
         trusted(&index.files, &tokens)?;
         let named = index.files.idx.name.clone();
-        let tokens = Indexed::open(tokens).map_err(|reason| damaged(format!("{named}: {reason}")))?;
+        let tokens = IndexedDataset::open(tokens).map_err(|reason| damaged(format!("{named}: {reason}")))?;
         let mask = match (&index.mask_files, mask) {
             (None, None) => None,
             (Some(pair), Some(files)) => {
                 trusted(pair, &files)?;
-                let mask =
-                    Indexed::open(files).map_err(|reason| damaged(format!("{}: {reason}", pair.idx.name)))?;
+                let mask = IndexedDataset::open(files)
+                    .map_err(|reason| damaged(format!("{}: {reason}", pair.idx.name)))?;
                 if mask.dtype() != DType::U8
                     || mask.starts() != tokens.starts()
                     || mask.documents() != tokens.documents()
@@ -229,7 +229,7 @@ impl Shard {
     /// The files of the masks, if not every token is learnt from.
     #[must_use]
     pub fn mask_files(&self) -> Option<&Files> {
-        self.mask.as_ref().map(Indexed::files)
+        self.mask.as_ref().map(IndexedDataset::files)
     }
 }
 
@@ -275,9 +275,9 @@ pub struct Sequence {
 /// A shard being written.
 pub struct ShardWriter {
     index: ShardIndex,
-    tokens: IndexedWriter,
+    tokens: IndexedDatasetWriter,
     /// Made with the first sequence that is not learnt from as a whole.
-    mask: Option<IndexedWriter>,
+    mask: Option<IndexedDatasetWriter>,
 }
 
 impl ShardWriter {
@@ -289,7 +289,7 @@ impl ShardWriter {
             held_out,
             vocab_size: tokenizer.vocab_size() as u32,
             tokenizer: tokenizer.hash().to_owned(),
-            boundary: tokenizer.boundary(),
+            boundary: tokenizer.eos(),
             ..ShardIndex::default()
         })
     }
@@ -297,7 +297,7 @@ impl ShardWriter {
     /// An empty shard of which `index` says all but what is counted.
     #[must_use]
     pub fn of(index: ShardIndex) -> Self {
-        Self { tokens: IndexedWriter::new(DType::of_tokens(index.vocab_size)), index, mask: None }
+        Self { tokens: IndexedDatasetWriter::new(DType::of_tokens(index.vocab_size)), index, mask: None }
     }
 
     /// Appends a document: one sequence, or two of a preference. Those of a text have no flags, the others
@@ -349,7 +349,7 @@ impl ShardWriter {
 
     fn push_mask(&mut self, sequence: &Sequence) -> Result<(), Error> {
         if self.mask.is_none() && !sequence.learnt.is_empty() {
-            let mut mask = IndexedWriter::new(DType::U8);
+            let mut mask = IndexedDatasetWriter::new(DType::U8);
             // What came before was text: a sequence each, learnt from as a whole.
             for span in &self.index.documents {
                 mask.push(&vec![1; span.tokens as usize])?;
@@ -375,7 +375,7 @@ impl ShardWriter {
     /// # Errors
     /// [`Error::Damaged`] if what was pushed is no shard, such as a token outside the vocabulary.
     pub fn finish(mut self) -> Result<Shard, Error> {
-        let open = |files| Indexed::open(files).map_err(damaged);
+        let open = |files| IndexedDataset::open(files).map_err(damaged);
         let tokens = open(self.tokens.finish())?;
         let mask = self.mask.map(|mask| open(mask.finish())).transpose()?;
         let name = &self.index.name;

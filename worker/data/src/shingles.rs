@@ -6,31 +6,31 @@
 
 /// The hash of each word of `text`, in order.
 #[must_use]
-pub fn words(text: &str) -> Vec<u64> {
+pub fn word_hashes(text: &str) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(text.len() / 6);
     let mut word = None;
     for c in text.chars() {
         if c.is_ascii_alphanumeric() {
-            word = Some(absorb(word.unwrap_or(SEED), c.to_ascii_lowercase()));
+            word = Some(fnv1a(word.unwrap_or(SEED), c.to_ascii_lowercase()));
         } else if !c.is_ascii() && c.is_alphanumeric() {
             if stands_alone(c) {
-                hashes.extend(word.take().map(mixed));
-                hashes.push(mixed(absorb(SEED, c)));
+                hashes.extend(word.take().map(splitmix64));
+                hashes.push(splitmix64(fnv1a(SEED, c)));
             } else {
-                word = Some(c.to_lowercase().fold(word.unwrap_or(SEED), absorb));
+                word = Some(c.to_lowercase().fold(word.unwrap_or(SEED), fnv1a));
             }
         } else {
-            hashes.extend(word.take().map(mixed));
+            hashes.extend(word.take().map(splitmix64));
         }
     }
-    hashes.extend(word.map(mixed));
+    hashes.extend(word.map(splitmix64));
     hashes
 }
 
 /// The hash of each character, with white space between two others as one blank: for code, where punctuation
 /// matters.
 #[must_use]
-pub fn characters(text: &str) -> Vec<u64> {
+pub fn character_hashes(text: &str) -> Vec<u64> {
     let mut hashes = Vec::with_capacity(text.len());
     let mut gap = false;
     for c in text.chars() {
@@ -39,16 +39,16 @@ pub fn characters(text: &str) -> Vec<u64> {
             continue;
         }
         if std::mem::take(&mut gap) && !hashes.is_empty() {
-            hashes.push(mixed(absorb(SEED, ' ')));
+            hashes.push(splitmix64(fnv1a(SEED, ' ')));
         }
-        hashes.push(mixed(absorb(SEED, c)));
+        hashes.push(splitmix64(fnv1a(SEED, c)));
     }
     hashes
 }
 
 /// The hash of each run of `length` parts, in order: `parts.len() - length + 1` of them, none if there are
 /// fewer parts.
-pub fn runs(parts: &[u64], length: usize) -> impl Iterator<Item = u64> {
+pub fn ngrams(parts: &[u64], length: usize) -> impl Iterator<Item = u64> {
     // A polynomial rolls: a part leaves and a part comes, whatever the length.
     let length = length.max(1);
     let (mut sum, mut leaving) = (0u64, 1u64);
@@ -61,12 +61,12 @@ pub fn runs(parts: &[u64], length: usize) -> impl Iterator<Item = u64> {
         sum = sum.wrapping_mul(BASE).wrapping_add(*come).wrapping_sub(left.wrapping_mul(leaving));
         sum
     });
-    first.into_iter().chain(rest).map(mixed)
+    first.into_iter().chain(rest).map(splitmix64)
 }
 
 /// Spreads a number over all 64 bits, without a collision (the finalizer of SplitMix64, Steele et al. 2014).
 #[must_use]
-pub fn mixed(number: u64) -> u64 {
+pub fn splitmix64(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
@@ -78,7 +78,7 @@ const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// FNV-1a, a character at a time.
-fn absorb(hash: u64, c: char) -> u64 {
+fn fnv1a(hash: u64, c: char) -> u64 {
     (hash ^ u64::from(c)).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
@@ -93,26 +93,26 @@ mod tests {
 
     #[test]
     fn words_are_alike_whatever_the_case_and_the_layout() {
-        assert_eq!(words("The cat's  HAT, 42!\n"), words("the\tcat s hat 42"));
-        assert_eq!(words("\u{c9}t\u{e9}"), words("\u{e9}t\u{e9}"));
-        assert_eq!(words("\u{6f22}\u{5b57} a\u{6f22}").len(), 4);
-        assert_ne!(words("ab c"), words("a bc"));
-        assert_eq!(words(" .,; \n").len(), 0);
-        assert_eq!(characters("a  =\n b;"), characters(" a = b; "));
-        assert_ne!(characters("a=b"), characters("a+b"));
+        assert_eq!(word_hashes("The cat's  HAT, 42!\n"), word_hashes("the\tcat s hat 42"));
+        assert_eq!(word_hashes("\u{c9}t\u{e9}"), word_hashes("\u{e9}t\u{e9}"));
+        assert_eq!(word_hashes("\u{6f22}\u{5b57} a\u{6f22}").len(), 4);
+        assert_ne!(word_hashes("ab c"), word_hashes("a bc"));
+        assert_eq!(word_hashes(" .,; \n").len(), 0);
+        assert_eq!(character_hashes("a  =\n b;"), character_hashes(" a = b; "));
+        assert_ne!(character_hashes("a=b"), character_hashes("a+b"));
     }
 
     #[test]
     fn a_run_is_the_same_wherever_it_stands() {
-        let parts = words("a b c d e f g");
+        let parts = word_hashes("a b c d e f g");
         for length in [1, 2, 3, 7] {
-            let all: Vec<u64> = runs(&parts, length).collect();
+            let all: Vec<u64> = ngrams(&parts, length).collect();
             assert_eq!(all.len(), parts.len() + 1 - length);
             for (position, run) in all.iter().enumerate() {
-                assert_eq!(runs(&parts[position..position + length], length).collect::<Vec<_>>(), [*run]);
+                assert_eq!(ngrams(&parts[position..position + length], length).collect::<Vec<_>>(), [*run]);
             }
         }
-        assert_eq!(runs(&parts, 8).count(), 0);
-        assert_ne!(runs(&words("a b"), 2).next(), runs(&words("b a"), 2).next());
+        assert_eq!(ngrams(&parts, 8).count(), 0);
+        assert_ne!(ngrams(&word_hashes("a b"), 2).next(), ngrams(&word_hashes("b a"), 2).next());
     }
 }

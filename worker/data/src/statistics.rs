@@ -107,12 +107,12 @@ pub struct SourceStatistics {
 /// Counts shards, one after another.
 #[derive(Default)]
 pub struct Counter {
-    sides: [Side; 2],
+    sides: [SideCounter; 2],
     sources: BTreeMap<String, SourceStatistics>,
 }
 
 #[derive(Default)]
-struct Side {
+struct SideCounter {
     figures: SideStatistics,
     counts: Vec<u64>,
     tokens: Vec<u64>,
@@ -144,7 +144,7 @@ impl Counter {
     /// The figures of all shards.
     #[must_use]
     pub fn finish(self) -> Statistics {
-        let [train, held_out] = self.sides.map(Side::finish);
+        let [train, held_out] = self.sides.map(SideCounter::finish);
         let mut by_bytes: Vec<_> = self.sources.into_iter().collect();
         by_bytes.sort_by(|one, two| (two.1.bytes, &one.0).cmp(&(one.1.bytes, &two.0)));
         let rest = by_bytes.split_off(by_bytes.len().min(SOURCES_MAX));
@@ -166,7 +166,7 @@ fn source(path: &str) -> String {
     parts[..directories].join("/")
 }
 
-impl Side {
+impl SideCounter {
     fn finish(self) -> SideStatistics {
         let (tokens, bytes) = (self.tokens.iter().sum::<u64>(), self.bytes.iter().sum::<u64>());
         let used = self.counts.iter().filter(|count| **count > 0).count() as u64;

@@ -8,7 +8,7 @@ use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
 use muster_data::megatron::Files;
 use muster_data::shard::Shard;
-use muster_data::tokenizer::{Specials, Tokenizer};
+use muster_data::tokenizer::{SpecialTokens, Tokenizer};
 use muster_llm::device::Device;
 use muster_llm::model::{self, Decoder, ModelConfig, Precision, hub};
 use muster_llm::peft::adapter::{self, Adapter};
@@ -69,7 +69,7 @@ pub fn open_tokenizer(
     special_tokens: Option<Digest>,
 ) -> Result<Tokenizer, Error> {
     let specials = special_tokens.map(|hash| artifacts.get(hash)).transpose()?;
-    Ok(Tokenizer::load(&artifacts.get(json)?, Specials::from_files(None, specials.as_deref())?)?)
+    Ok(Tokenizer::load(&artifacts.get(json)?, SpecialTokens::from_files(None, specials.as_deref())?)?)
 }
 
 /// The model that a stage trained: rank 0's last checkpoint, and the whole model that was made of it, if that
@@ -214,7 +214,7 @@ pub fn tokenizer_of(artifacts: &Artifacts, place: &ModelPlace) -> Result<Option<
     let opened = Opened::open(artifacts, place)?;
     let Some(json) = opened.file(TOKENIZER)? else { return Ok(None) };
     let (config, map) = (opened.file(TOKENIZER_CONFIG)?, opened.file(SPECIAL_TOKENS)?);
-    Ok(Some(Tokenizer::load(&json, Specials::from_files(config.as_deref(), map.as_deref())?)?))
+    Ok(Some(Tokenizer::load(&json, SpecialTokens::from_files(config.as_deref(), map.as_deref())?)?))
 }
 
 /// A trained model, not opened yet.

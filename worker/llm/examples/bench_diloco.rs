@@ -10,7 +10,7 @@
 //! is the synchronous run once more on other samples, which tells how much a difference means. With `--arm`,
 //! those are measured instead: for tuning. One JSON object goes to standard output.
 
-use muster_data::dedup::choose;
+use muster_data::dedup::select;
 use muster_data::documents::Document;
 use muster_data::pack::{PackConfig, pack};
 use muster_data::scan::{ScanConfig, Split, scan};
@@ -190,7 +190,7 @@ fn common(options: &Options, compute: &Compute) -> Result<Common> {
     let config = ScanConfig { roots: options.roots.clone(), bytes_max: TEXT_BYTES, ..ScanConfig::default() };
     let scan = scan(&config, Split { index: 0, of: 1 }, compute)?;
     let entries: Vec<_> = scan.documents.iter().map(|document: &Document| document.entry.clone()).collect();
-    let choice = choose(&[entries]);
+    let choice = select(&[entries]);
     let config =
         TokenizerConfig { vocab_size: VOCAB, sample_bytes: SAMPLE_BYTES, ..TokenizerConfig::default() };
     let tokenizer = Tokenizer::train(&config, std::slice::from_ref(&scan), &choice, compute)?;

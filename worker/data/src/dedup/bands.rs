@@ -9,10 +9,10 @@
 //! this share, then for the signatures of those that share a bucket. Equal documents are one here:
 //! [`super::components`] joins them by their hash.
 
-use super::minhash::{MinHash, agreement, is_empty};
+use super::minhash::{MinHashConfig, agreement, is_empty};
 use super::sketch::Sketch;
 use crate::Error;
-use crate::shingles::mixed;
+use crate::shingles::splitmix64;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,7 +93,7 @@ pub fn pairs<E: From<Error>>(
     wanted.dedup();
     let members = members(splits, &read, &wanted)?;
 
-    let rows = made.as_ref().map_or(0, MinHash::hashes);
+    let rows = made.as_ref().map_or(0, MinHashConfig::hashes);
     let least = (threshold * rows as f64).ceil() as usize;
     let mut found = Pairs { documents: u64::from(documents), ..Pairs::default() };
     for bucket in together {
@@ -124,7 +124,7 @@ pub fn pairs<E: From<Error>>(
 }
 
 /// How the sketch's signatures were made: as the first's.
-fn alike(made: &mut Option<MinHash>, sketch: &Sketch, split: usize) -> Result<MinHash, Error> {
+fn alike(made: &mut Option<MinHashConfig>, sketch: &Sketch, split: usize) -> Result<MinHashConfig, Error> {
     let Some(minhash) = &sketch.minhash else {
         return Err(Error::Parameters(format!(
             "the sketch of split {split} has no signatures: scan with near duplicates in mind"
@@ -152,7 +152,7 @@ fn members<E>(
             break;
         }
         let sketch = read(split)?;
-        let hashes = sketch.minhash.as_ref().map_or(0, MinHash::hashes);
+        let hashes = sketch.minhash.as_ref().map_or(0, MinHashConfig::hashes);
         let next = first.saturating_add(u32::try_from(sketch.entries.len()).unwrap_or(u32::MAX));
         while let Some(document) = wanted.next_if(|document| *document < next) {
             let at = (document - first) as usize;
@@ -168,5 +168,5 @@ fn members<E>(
 
 /// The bucket of a band: equal rows of the same band, and by chance hardly any others, have the same.
 fn bucket(band: u64, rows: &[u32]) -> u64 {
-    rows.iter().fold(mixed(band + 1), |hash, row| mixed(hash.rotate_left(5) ^ u64::from(*row)))
+    rows.iter().fold(splitmix64(band + 1), |hash, row| splitmix64(hash.rotate_left(5) ^ u64::from(*row)))
 }

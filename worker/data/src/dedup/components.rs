@@ -4,7 +4,7 @@
 //! pairs. Likeness is passed on: what is like a document that is like another falls into one component with
 //! it, as in dolma and datatrove.
 
-use super::exact::Choice;
+use super::exact::Selection;
 use crate::Error;
 use crate::documents::{Entry, Place, Tally};
 
@@ -12,9 +12,12 @@ use crate::documents::{Entry, Place, Tally};
 ///
 /// # Errors
 /// When a pair names a document that there is not.
-pub fn choose(splits: &[Vec<Entry>], pairs: impl IntoIterator<Item = (u32, u32)>) -> Result<Choice, Error> {
+pub fn select(
+    splits: &[Vec<Entry>],
+    pairs: impl IntoIterator<Item = (u32, u32)>,
+) -> Result<Selection, Error> {
     let documents: Vec<&Entry> = splits.iter().flatten().collect();
-    let mut sets = Sets::new(documents.len());
+    let mut groups = UnionFind::new(documents.len());
     let mut by_hash: Vec<usize> = (0..documents.len()).collect();
     // Of equal documents the first by path and place stands for all.
     by_hash.sort_by_key(|number| (&documents[*number].hash, order(&documents, *number)));
@@ -22,7 +25,7 @@ pub fn choose(splits: &[Vec<Entry>], pairs: impl IntoIterator<Item = (u32, u32)>
     for equal in by_hash.chunk_by(|one, other| documents[*one].hash == documents[*other].hash) {
         for other in &equal[1..] {
             unique[*other] = false;
-            sets.join(equal[0], *other);
+            groups.union(equal[0], *other);
         }
     }
     for (one, other) in pairs {
@@ -33,21 +36,21 @@ pub fn choose(splits: &[Vec<Entry>], pairs: impl IntoIterator<Item = (u32, u32)>
                 documents.len()
             )));
         }
-        sets.join(one, other);
+        groups.union(one, other);
     }
     let mut first: Vec<usize> = (0..documents.len()).collect();
     for number in 0..documents.len() {
-        let root = sets.root(number);
+        let root = groups.find(number);
         if order(&documents, number) < order(&documents, first[root]) {
             first[root] = number;
         }
     }
-    let mut choice = Choice::default();
+    let mut selection = Selection::default();
     let mut number = 0;
     for entries in splits {
         let (mut keep, mut equal, mut near) = (Vec::new(), Tally::default(), Tally::default());
         for (entry, position) in entries.iter().zip(0u32..) {
-            let root = sets.root(number);
+            let root = groups.find(number);
             if first[root] == number {
                 keep.push(position);
             } else if unique[number] {
@@ -57,11 +60,11 @@ pub fn choose(splits: &[Vec<Entry>], pairs: impl IntoIterator<Item = (u32, u32)>
             }
             number += 1;
         }
-        choice.keep.push(keep);
-        choice.duplicates.push(equal);
-        choice.near_duplicates.push(near);
+        selection.keep.push(keep);
+        selection.duplicates.push(equal);
+        selection.near_duplicates.push(near);
     }
-    Ok(choice)
+    Ok(selection)
 }
 
 /// The same path and place twice (two roots of one name) falls to the first split.
@@ -69,18 +72,18 @@ fn order<'a>(documents: &[&'a Entry], number: usize) -> (&'a str, Place, usize) 
     (&documents[number].path, documents[number].place, number)
 }
 
-/// Sets that are joined two by two (Tarjan 1975), by size, with paths halved.
-struct Sets {
+/// UnionFind that are joined two by two (Tarjan 1975), by size, with paths halved.
+struct UnionFind {
     parent: Vec<u32>,
     size: Vec<u32>,
 }
 
-impl Sets {
+impl UnionFind {
     fn new(count: usize) -> Self {
         Self { parent: (0u32..).take(count).collect(), size: vec![1; count] }
     }
 
-    fn root(&mut self, member: usize) -> usize {
+    fn find(&mut self, member: usize) -> usize {
         let mut at = member;
         while self.parent[at] as usize != at {
             let above = self.parent[self.parent[at] as usize];
@@ -90,8 +93,8 @@ impl Sets {
         at
     }
 
-    fn join(&mut self, one: usize, other: usize) {
-        let (one, other) = (self.root(one), self.root(other));
+    fn union(&mut self, one: usize, other: usize) {
+        let (one, other) = (self.find(one), self.find(other));
         if one == other {
             return;
         }

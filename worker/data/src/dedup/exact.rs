@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// Which documents of each split are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Choice {
+pub struct Selection {
     /// For each split, in order, the positions of the documents kept, ascending.
     pub keep: Vec<Vec<u32>>,
     /// For each split, what is dropped as an exact duplicate.
@@ -17,7 +17,7 @@ pub struct Choice {
     pub near_duplicates: Vec<Tally>,
 }
 
-impl Choice {
+impl Selection {
     /// What was dropped of a split, by reason, without reasons that dropped nothing.
     #[must_use]
     pub fn dropped(&self, split: usize) -> BTreeMap<DropReason, Tally> {
@@ -35,7 +35,7 @@ impl Choice {
 /// The first path in order wins, so the answer does not depend on how the files were split, and the
 /// same text is never both trained on and held out.
 #[must_use]
-pub fn choose(splits: &[Vec<Entry>]) -> Choice {
+pub fn select(splits: &[Vec<Entry>]) -> Selection {
     // Of equal texts, the first path wins; the same path twice (two roots of one name) falls to the first
     // split.
     let mut first: BTreeMap<&str, (&str, Place, usize, usize)> = BTreeMap::new();
@@ -45,7 +45,7 @@ pub fn choose(splits: &[Vec<Entry>]) -> Choice {
             first.entry(&entry.hash).and_modify(|best| *best = candidate.min(*best)).or_insert(candidate);
         }
     }
-    let mut choice = Choice::default();
+    let mut selection = Selection::default();
     for (split, entries) in splits.iter().enumerate() {
         let (mut keep, mut duplicates) = (Vec::new(), Tally::default());
         for (position, (entry, number)) in entries.iter().zip(0u32..).enumerate() {
@@ -57,10 +57,10 @@ pub fn choose(splits: &[Vec<Entry>]) -> Choice {
                 duplicates.add(entry.bytes);
             }
         }
-        choice.keep.push(keep);
-        choice.duplicates.push(duplicates);
+        selection.keep.push(keep);
+        selection.duplicates.push(duplicates);
     }
-    choice
+    selection
 }
 
 #[cfg(test)]
@@ -78,10 +78,10 @@ mod tests {
             vec![entry("a", "1"), entry("e", "2"), entry("f", "4"), entry("f", "4")],
             vec![],
         ];
-        let choice = choose(&splits);
-        assert_eq!(choice.keep, [vec![1, 2], vec![0, 2], vec![]]);
+        let selection = select(&splits);
+        assert_eq!(selection.keep, [vec![1, 2], vec![0, 2], vec![]]);
         let duplicates: Vec<_> =
-            choice.duplicates.iter().map(|tally| (tally.documents, tally.bytes)).collect();
+            selection.duplicates.iter().map(|tally| (tally.documents, tally.bytes)).collect();
         assert_eq!(duplicates, [(1, 10), (2, 20), (0, 0)]);
     }
 
@@ -90,8 +90,8 @@ mod tests {
         let all: Vec<_> =
             (0..60).map(|i| entry(&format!("p{}", i * 7 % 60), &format!("h{}", i % 13))).collect();
         let kept = |splits: Vec<Vec<Entry>>| {
-            let choice = choose(&splits);
-            let positions = choice
+            let selection = select(&splits);
+            let positions = selection
                 .keep
                 .iter()
                 .zip(&splits)

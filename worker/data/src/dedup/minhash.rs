@@ -27,7 +27,7 @@ pub enum Shingle {
 /// How signatures are made. Only those made in one way can be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct MinHash {
+pub struct MinHashConfig {
     /// What a shingle is a run of.
     pub shingle: Shingle,
     /// How many of them.
@@ -40,13 +40,13 @@ pub struct MinHash {
     pub seed: u64,
 }
 
-impl Default for MinHash {
+impl Default for MinHashConfig {
     fn default() -> Self {
         Self { shingle: Shingle::Words, length: 5, bands: 14, rows: 8, seed: 1 }
     }
 }
 
-impl MinHash {
+impl MinHashConfig {
     /// For code: runs of 25 characters, about 5 words.
     #[must_use]
     pub fn characters() -> Self {
@@ -69,18 +69,18 @@ pub const EMPTY: u32 = u32::MAX;
 
 /// Makes signatures.
 #[derive(Clone, Debug)]
-pub struct Signer {
-    config: MinHash,
+pub struct MinHasher {
+    config: MinHashConfig,
     /// `x -> x * factor + offset` with an odd factor is a permutation of the 64-bit numbers.
     permutations: Vec<(u64, u64)>,
 }
 
-impl Signer {
+impl MinHasher {
     /// Draws the permutations.
     ///
     /// # Errors
     /// [`Error::Parameters`] when there are none, or too many.
-    pub fn new(config: &MinHash) -> Result<Self, Error> {
+    pub fn new(config: &MinHashConfig) -> Result<Self, Error> {
         let hashes = config.bands.saturating_mul(config.rows);
         if !(1..=HASHES_MAX).contains(&hashes) || !(1..=LENGTH_MAX).contains(&config.length) {
             return Err(Error::Parameters(format!(
@@ -98,10 +98,10 @@ impl Signer {
     #[must_use]
     pub fn shingles(&self, text: &str) -> Vec<u64> {
         let parts = match self.config.shingle {
-            Shingle::Words => shingles::words(text),
-            Shingle::Characters => shingles::characters(text),
+            Shingle::Words => shingles::word_hashes(text),
+            Shingle::Characters => shingles::character_hashes(text),
         };
-        shingles::runs(&parts, self.config.length.min(parts.len())).collect()
+        shingles::ngrams(&parts, self.config.length.min(parts.len())).collect()
     }
 
     /// Appends the signature of a text to `signatures`.
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    fn signature(signer: &Signer, text: &str) -> Vec<u32> {
+    fn signature(signer: &MinHasher, text: &str) -> Vec<u32> {
         let mut signature = Vec::new();
         signer.sign(text, &mut signature);
         signature
@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn agreement_is_near_the_jaccard_index() {
         let signer =
-            Signer::new(&MinHash { bands: 64, rows: 16, length: 2, ..MinHash::default() }).expect("is sound");
+            MinHasher::new(&MinHashConfig { bands: 64, rows: 16, length: 2, ..MinHashConfig::default() })
+                .expect("is sound");
         let words: Vec<String> = (0..400).map(|number| format!("w{number}")).collect();
         for shift in [0, 20, 50, 100, 200, 399] {
             let (one, other) = (words[..300].join(" "), words[shift.min(399)..].join(" "));
@@ -161,11 +162,11 @@ mod tests {
 
     #[test]
     fn short_and_empty_texts_have_signatures_too() {
-        let signer = Signer::new(&MinHash::default()).expect("is sound");
+        let signer = MinHasher::new(&MinHashConfig::default()).expect("is sound");
         assert!(is_empty(&signature(&signer, " ... ")));
         assert_eq!(signature(&signer, "two words"), signature(&signer, "Two, words!"));
         assert_ne!(signature(&signer, "two words"), signature(&signer, "two other words"));
-        let code = Signer::new(&MinHash::characters()).expect("is sound");
+        let code = MinHasher::new(&MinHashConfig::characters()).expect("is sound");
         assert_eq!(signature(&code, "a = b;\n"), signature(&code, "a  =\tb;"));
         assert_ne!(signature(&code, "a = b;"), signature(&code, "a - b;"));
     }
@@ -173,12 +174,12 @@ mod tests {
     #[test]
     fn what_can_not_be_is_refused() {
         for config in [
-            MinHash { bands: 0, ..MinHash::default() },
-            MinHash { rows: 1 << 20, ..MinHash::default() },
-            MinHash { length: 0, ..MinHash::default() },
+            MinHashConfig { bands: 0, ..MinHashConfig::default() },
+            MinHashConfig { rows: 1 << 20, ..MinHashConfig::default() },
+            MinHashConfig { length: 0, ..MinHashConfig::default() },
         ] {
             assert!(
-                Signer::new(&config)
+                MinHasher::new(&config)
                     .expect_err("refused")
                     .to_string()
                     .contains("there may be 1 to 4096 hashes")

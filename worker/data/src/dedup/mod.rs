@@ -3,7 +3,7 @@
 //!
 //! Near duplicates are found by MinHash (Broder 1997) and locality-sensitive hashing, as map and reduce: each
 //! split gives a [`sketch`], a few hundred bytes a document; any number of tasks each look through their
-//! share of all [`bands`] for pairs; one task joins the pairs to [`components`] and gives the [`Choice`]. The
+//! share of all [`bands`] for pairs; one task joins the pairs to [`components`] and gives the [`Selection`]. The
 //! answer depends on neither the splits nor the number of tasks.
 
 pub mod bands;
@@ -15,4 +15,4 @@ pub mod sketch;
 #[cfg(test)]
 mod tests;
 
-pub use exact::{Choice, choose};
+pub use exact::{Selection, select};

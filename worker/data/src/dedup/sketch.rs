@@ -1,6 +1,6 @@
 //! What deduplication needs to know of a split: each document's entry and signature, without its text.
 
-use super::minhash::{MinHash, Signer};
+use super::minhash::{MinHashConfig, MinHasher};
 use crate::Error;
 use crate::documents::{Entry, Scan};
 use muster_host::compute::Compute;
@@ -13,7 +13,7 @@ const SKETCH: &str = "the sketch";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sketch {
     /// How the signatures were made. `None`: there are none, and only equal documents are found.
-    pub minhash: Option<MinHash>,
+    pub minhash: Option<MinHashConfig>,
     /// The documents, in the order of their scan.
     pub entries: Vec<Entry>,
     /// Their signatures, one after the other.
@@ -24,7 +24,7 @@ pub struct Sketch {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
-    minhash: Option<MinHash>,
+    minhash: Option<MinHashConfig>,
     documents: usize,
 }
 
@@ -36,8 +36,8 @@ impl Sketch {
     ///
     /// # Errors
     /// When the parameters are impossible.
-    pub fn of(scan: &Scan, minhash: Option<&MinHash>, compute: &Compute) -> Result<Self, Error> {
-        let signer = minhash.map(Signer::new).transpose()?;
+    pub fn of(scan: &Scan, minhash: Option<&MinHashConfig>, compute: &Compute) -> Result<Self, Error> {
+        let signer = minhash.map(MinHasher::new).transpose()?;
         let mut signatures = Vec::new();
         if let Some(signer) = &signer {
             let sign = |part: &[crate::documents::Document]| {
@@ -121,7 +121,7 @@ mod tests {
             Document::new(format!("root/{number}"), Place::Row(number), Body::Text(text), false)
         };
         let scan = Scan { documents: (0..150).map(document).collect(), ..Scan::default() };
-        let minhash = MinHash { bands: 3, rows: 2, ..MinHash::default() };
+        let minhash = MinHashConfig { bands: 3, rows: 2, ..MinHashConfig::default() };
         let compute = |threads| Compute::new(threads).expect("starts");
         let sketch = Sketch::of(&scan, Some(&minhash), &compute(1)).expect("is made");
         assert_eq!(Sketch::of(&scan, Some(&minhash), &compute(3)).expect("is made"), sketch);

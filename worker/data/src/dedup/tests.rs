@@ -1,8 +1,8 @@
 //! Planted pairs of an exact Jaccard index, over splits and shares.
 
 use super::bands::{Pairs, Share, THRESHOLD, pairs};
-use super::components::choose;
-use super::minhash::{MinHash, Signer};
+use super::components::select;
+use super::minhash::{MinHashConfig, MinHasher};
 use super::sketch::Sketch;
 use crate::Error;
 use crate::documents::{Body, Document, Place, Scan};
@@ -17,7 +17,7 @@ fn pair(number: usize, common: usize, of: usize) -> [String; 2] {
 }
 
 fn jaccard(one: &str, other: &str) -> f64 {
-    let signer = Signer::new(&MinHash::default()).expect("is sound");
+    let signer = MinHasher::new(&MinHashConfig::default()).expect("is sound");
     let sets = [one, other].map(|text| signer.shingles(text).into_iter().collect::<BTreeSet<_>>());
     sets[0].intersection(&sets[1]).count() as f64 / sets[0].union(&sets[1]).count() as f64
 }
@@ -31,7 +31,10 @@ fn scan(texts: &[String], first: usize) -> Scan {
 
 fn sketches(scans: &[Scan]) -> Vec<Sketch> {
     let compute = Compute::new(2).expect("starts");
-    scans.iter().map(|scan| Sketch::of(scan, Some(&MinHash::default()), &compute).expect("is made")).collect()
+    scans
+        .iter()
+        .map(|scan| Sketch::of(scan, Some(&MinHashConfig::default()), &compute).expect("is made"))
+        .collect()
 }
 
 fn found(sketches: &[Sketch], of: u32) -> Pairs {
@@ -92,8 +95,8 @@ fn the_choice_depends_on_neither_splits_nor_shares() {
             .collect();
         let sketches = sketches(&scans);
         let entries: Vec<_> = scans.iter().map(Scan::entries).collect();
-        let choice = choose(&entries, found(&sketches, shares).pairs).expect("chooses");
-        let chosen = choice
+        let selection = select(&entries, found(&sketches, shares).pairs).expect("chooses");
+        let chosen = selection
             .keep
             .iter()
             .zip(&entries)
@@ -102,7 +105,7 @@ fn the_choice_depends_on_neither_splits_nor_shares() {
         let sum = |tallies: &[crate::documents::Tally]| {
             tallies.iter().map(|tally| tally.documents).sum::<u64>() as usize
         };
-        let dropped = (sum(&choice.duplicates), sum(&choice.near_duplicates));
+        let dropped = (sum(&selection.duplicates), sum(&selection.near_duplicates));
         assert_eq!(chosen.len() + dropped.0 + dropped.1, texts.len());
         kept.push((chosen, dropped));
     }
@@ -124,7 +127,8 @@ fn what_does_not_fit_together_is_said() {
     };
     let share = Share { index: 0, of: 1 };
     let bare = Sketch { minhash: None, signatures: Vec::new(), ..sketch.clone() };
-    let other = Sketch { minhash: Some(MinHash { seed: 9, ..MinHash::default() }), ..sketch.clone() };
+    let other =
+        Sketch { minhash: Some(MinHashConfig { seed: 9, ..MinHashConfig::default() }), ..sketch.clone() };
     assert!(refused(&[sketch.clone(), bare], share, 0.7).contains("the sketch of split 1 has no signatures"));
     assert!(
         refused(&[sketch.clone(), other], share, 0.7)
@@ -133,7 +137,7 @@ fn what_does_not_fit_together_is_said() {
     assert!(refused(&[], Share { index: 2, of: 2 }, 0.7).contains("share 2 of 2 is none"));
     assert!(refused(&[], share, 1.5).contains("a threshold of 1.5"));
     assert!(
-        choose(&[sketch.entries], [(0, 2)])
+        select(&[sketch.entries], [(0, 2)])
             .expect_err("refused")
             .to_string()
             .contains("there are 2 documents")

@@ -4,7 +4,7 @@
 //! Lines that are no sentences, or about scripts and cookies, are taken out of the text; then what is left is
 //! judged. Not for code, which is nearly all braces and lines without a full stop.
 
-use super::DropReason;
+use super::reason::DropReason;
 use crate::documents::Tally;
 use serde::{Deserialize, Serialize};
 
@@ -83,7 +83,7 @@ impl C4 {
 
     /// The first rule that `text` breaks, if any.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Option<DropReason> {
+    pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         if self.no_lorem_ipsum && text.to_lowercase().contains("lorem ipsum") {
             Some(DropReason::LoremIpsum)
         } else if self.no_curly_braces && text.contains(['{', '}']) {

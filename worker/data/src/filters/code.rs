@@ -1,6 +1,7 @@
 //! Rules for source code, in the manner of Gopher's for prose.
 
-use super::{DropReason, per_mille};
+use super::per_mille::per_mille;
+use super::reason::DropReason;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -35,7 +36,7 @@ impl Default for Code {
 impl Code {
     /// The first rule that `text` breaks, if any.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Option<DropReason> {
+    pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         if says_generated(text) {
             return Some(DropReason::Generated);
         }

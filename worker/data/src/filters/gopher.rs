@@ -3,7 +3,8 @@
 //!
 //! Words are what stands between white space. Bounds are the paper's; ratios are of a thousand.
 
-use super::{DropReason, per_mille};
+use super::per_mille::per_mille;
+use super::reason::DropReason;
 use serde::{Deserialize, Serialize};
 
 /// The bounds. Each rule is off at its loosest value.
@@ -55,7 +56,7 @@ impl Default for Gopher {
 impl Gopher {
     /// The first rule that `text` breaks, if any.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Option<DropReason> {
+    pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let (mut words, mut chars, mut alphabetic) = (0, 0, 0);
         let mut stop_words = [false; STOP_WORDS.len()];
         for word in text.split_whitespace() {

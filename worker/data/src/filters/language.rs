@@ -3,7 +3,7 @@
 //! It tells 69 languages apart on a few sentences, and is often wrong on a few words: documents that short
 //! are better judged by their size.
 
-use super::DropReason;
+use super::reason::DropReason;
 use crate::Error;
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ impl Languages {
 
     /// Whether `text` is in none of the languages, as far as can be told.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Option<DropReason> {
+    pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let start = &text[..text.floor_char_boundary(BYTES_LOOKED_AT)];
         let found = whatlang::detect(start);
         let wanted = found.is_some_and(|found| {

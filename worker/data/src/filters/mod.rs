@@ -8,6 +8,7 @@ mod c4;
 mod code;
 mod gopher;
 mod language;
+mod per_mille;
 mod reason;
 mod repetition;
 
@@ -106,7 +107,7 @@ impl Filters {
 
 /// What became of a document.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Verdict {
+pub enum FilterOutcome {
     /// It is kept, perhaps without some lines, which are counted.
     Kept(Body, Tally),
     /// It is dropped.
@@ -116,26 +117,28 @@ pub enum Verdict {
 /// Takes out the lines that the rules take out, and judges the rest. A conversation is judged by all its
 /// text, and loses no lines.
 #[must_use]
-pub fn judge(body: Body, filters: &Filters) -> Verdict {
+pub fn apply(body: Body, filters: &Filters) -> FilterOutcome {
     let (body, removed) = match (body, &filters.c4) {
         (Body::Text(text), Some(rules)) => {
             // The size is bounded first, so that no rule works on what is dropped anyway.
             if let Some(reason) = size(&text, filters) {
-                return Verdict::Dropped(reason, Tally { documents: 1, bytes: text.len() as u64 });
+                return FilterOutcome::Dropped(reason, Tally { documents: 1, bytes: text.len() as u64 });
             }
             let (text, removed) = rules.clean(text);
             (Body::Text(text), removed)
         }
         (body, Some(_) | None) => (body, Tally::default()),
     };
-    match breaks(&body.plain(), filters) {
-        Some(reason) => Verdict::Dropped(reason, Tally { documents: 1, bytes: body.bytes() + removed.bytes }),
-        None => Verdict::Kept(body, removed),
+    match first_broken_rule(&body.plain(), filters) {
+        Some(reason) => {
+            FilterOutcome::Dropped(reason, Tally { documents: 1, bytes: body.bytes() + removed.bytes })
+        }
+        None => FilterOutcome::Kept(body, removed),
     }
 }
 
 /// The first rule that a text breaks.
-fn breaks(text: &str, filters: &Filters) -> Option<DropReason> {
+fn first_broken_rule(text: &str, filters: &Filters) -> Option<DropReason> {
     let control = || {
         let found =
             filters.no_control_characters && text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
@@ -143,11 +146,11 @@ fn breaks(text: &str, filters: &Filters) -> Option<DropReason> {
     };
     size(text, filters)
         .or_else(control)
-        .or_else(|| filters.code.as_ref().and_then(|rules| rules.judge(text)))
-        .or_else(|| filters.languages.as_ref().and_then(|rules| rules.judge(text)))
-        .or_else(|| filters.gopher.as_ref().and_then(|rules| rules.judge(text)))
-        .or_else(|| filters.repetition.as_ref().and_then(|rules| rules.judge(text)))
-        .or_else(|| filters.c4.as_ref().and_then(|rules| rules.judge(text)))
+        .or_else(|| filters.code.as_ref().and_then(|rules| rules.drop_reason(text)))
+        .or_else(|| filters.languages.as_ref().and_then(|rules| rules.drop_reason(text)))
+        .or_else(|| filters.gopher.as_ref().and_then(|rules| rules.drop_reason(text)))
+        .or_else(|| filters.repetition.as_ref().and_then(|rules| rules.drop_reason(text)))
+        .or_else(|| filters.c4.as_ref().and_then(|rules| rules.drop_reason(text)))
 }
 
 fn size(text: &str, filters: &Filters) -> Option<DropReason> {
@@ -159,11 +162,6 @@ fn size(text: &str, filters: &Filters) -> Option<DropReason> {
     } else {
         None
     }
-}
-
-/// `part` of a thousand of `whole`, rounded down; 0 of nothing.
-fn per_mille(part: usize, whole: usize) -> usize {
-    part.saturating_mul(1000) / whole.max(1)
 }
 
 #[cfg(test)]

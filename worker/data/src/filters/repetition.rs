@@ -4,7 +4,8 @@
 //! that is one run of a few words, again and again; of the text in longer runs that occur before. Counted as
 //! datatrove does. Memory is in proportion to the document.
 
-use super::{DropReason, per_mille};
+use super::per_mille::per_mille;
+use super::reason::DropReason;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
@@ -42,7 +43,7 @@ impl Default for Repetition {
 impl Repetition {
     /// The first rule that `text` breaks, if any.
     #[must_use]
-    pub fn judge(&self, text: &str) -> Option<DropReason> {
+    pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let whole = text.chars().count();
         let lines = repeats(text.split('\n'));
         let paragraphs = repeats(text.split("\n\n"));

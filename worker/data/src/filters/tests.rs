@@ -2,9 +2,9 @@ use super::*;
 use crate::documents::Turn;
 
 fn verdict(text: &str, filters: &Filters) -> Option<DropReason> {
-    match judge(Body::Text(text.to_owned()), filters) {
-        Verdict::Kept(_, _) => None,
-        Verdict::Dropped(reason, tally) => {
+    match apply(Body::Text(text.to_owned()), filters) {
+        FilterOutcome::Kept(_, _) => None,
+        FilterOutcome::Dropped(reason, tally) => {
             assert_eq!(tally, Tally { documents: 1, bytes: text.len() as u64 }, "{reason}");
             Some(reason)
         }
@@ -39,8 +39,9 @@ fn prose(sentences: usize) -> String {
     let nouns = "miller sailor brother village teacher clock winter river letter bridge harbour evening garden window market forest captain \
         painter lantern orchard kitchen journey mountain chimney carpet island wagon blanket ladder meadow pocket castle feather thunder";
     let nouns: Vec<&str> = nouns.split_whitespace().collect();
-    let noun =
-        |i: usize, place: usize| nouns[crate::shingles::mixed((i * 8 + place) as u64) as usize % nouns.len()];
+    let noun = |i: usize, place: usize| {
+        nouns[crate::shingles::splitmix64((i * 8 + place) as u64) as usize % nouns.len()]
+    };
     let one = |i: usize| {
         let [a, b, c, d, e] = [0, 1, 2, 3, 4].map(|place| noun(i, place));
         format!("A {a} of the {b} will carry that {c} to every {d} and {e}.")
@@ -122,17 +123,17 @@ fn repeated_paragraphs_are_told_from_repeated_lines() {
     let rules =
         Repetition { lines_per_mille_max: 1000, line_text_per_mille_max: 1000, ..Repetition::default() };
     let again = format!("{}\n{}", prose(20), "\nA short one.\n".repeat(4));
-    assert_eq!(rules.judge(&again), Some(DropReason::DuplicateParagraphs));
+    assert_eq!(rules.drop_reason(&again), Some(DropReason::DuplicateParagraphs));
     let long = format!("{}\n\n{}\n\n{}\n\nOne more.\n", prose(20), prose(8).trim(), prose(8).trim());
-    assert_eq!(rules.judge(&long), Some(DropReason::DuplicateParagraphText));
+    assert_eq!(rules.drop_reason(&long), Some(DropReason::DuplicateParagraphText));
 }
 
 #[test]
 fn lines_that_are_no_sentences_are_taken_out_and_counted() {
     let gone = ["Home | About", "Read the Terms of Use before you go on.", "On and on...", "Yes."];
     let text = format!("{}\n{}{}\n", gone[0], prose(20), gone[1..].join("\n"));
-    let Verdict::Kept(body, removed) =
-        judge(Body::Text(text), &Filters { c4: Some(C4::default()), ..Filters::none() })
+    let FilterOutcome::Kept(body, removed) =
+        apply(Body::Text(text), &Filters { c4: Some(C4::default()), ..Filters::none() })
     else {
         panic!("the rest is prose");
     };
@@ -155,7 +156,7 @@ fn languages_are_told_apart() {
         (&["eng"], "12345 67890", Some(DropReason::Language)),
     ];
     for (codes, text, expected) in table {
-        assert_eq!(rule(codes).judge(text), expected, "{codes:?} {text}");
+        assert_eq!(rule(codes).drop_reason(text), expected, "{codes:?} {text}");
     }
     assert!(
         Languages::of(&["english".to_owned()])
@@ -169,11 +170,11 @@ fn languages_are_told_apart() {
 fn conversations_are_judged_by_all_their_text_and_stay_whole() {
     let turn = |role: &str, content: &str| Turn { role: role.to_owned(), content: content.to_owned() };
     let chat = Body::Chat(vec![turn("user", "Tell me"), turn("assistant", &prose(20))]);
-    assert_eq!(judge(chat.clone(), &Filters::web()), Verdict::Kept(chat, Tally::default()));
+    assert_eq!(apply(chat.clone(), &Filters::web()), FilterOutcome::Kept(chat, Tally::default()));
     let short = Body::Chat(vec![turn("user", "Tell me"), turn("assistant", "No.")]);
     assert_eq!(
-        judge(short, &Filters::web()),
-        Verdict::Dropped(DropReason::FewWords, Tally { documents: 1, bytes: 10 })
+        apply(short, &Filters::web()),
+        FilterOutcome::Dropped(DropReason::FewWords, Tally { documents: 1, bytes: 10 })
     );
 }
 

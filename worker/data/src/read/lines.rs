@@ -4,7 +4,9 @@
 //! before it, and reads its last record to the end, beyond the block. A carriage return before a line's end
 //! is no part of it.
 
-use super::{BUFFER_BYTES, Cut, Format, Part, RECORD_BYTES_MAX, Raw, Record, Take};
+use super::format::Format;
+use super::part::{FilePart, PartRange};
+use super::record::{BUFFER_BYTES, RECORD_BYTES_MAX, RawRecord, Record, RecordSink};
 use crate::Error;
 use crate::documents::Place;
 use std::fs::File;
@@ -88,7 +90,7 @@ fn skip_line(source: &mut impl BufRead) -> io::Result<Skipped> {
 
 /// Where to begin to read for a block from `start`: at the beginning of the line that holds the byte before,
 /// so that it can be seen where that line ends, and whether it is blank.
-pub fn enter(file: &mut File, format: Format, start: u64) -> io::Result<u64> {
+pub fn block_entry(file: &mut File, format: Format, start: u64) -> io::Result<u64> {
     let Some(mut end) = start.checked_sub(1) else { return Ok(0) };
     match format {
         Format::Paragraphs => {}
@@ -109,29 +111,29 @@ pub fn enter(file: &mut File, format: Format, start: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Gives the records of a part, from lines that begin where [`enter`] said.
-pub fn read(mut lines: Lines<impl BufRead>, part: &Part, take: &mut Take) -> Result<(), Error> {
+/// Gives the records of a part, from lines that begin where [`block_entry`] said.
+pub fn read(mut lines: Lines<impl BufRead>, part: &FilePart, take: &mut RecordSink) -> Result<(), Error> {
     let failed = |source| Error::Read { path: part.path.clone(), source };
-    let (start, end) = match part.cut {
-        Cut::Block { start, end } => (start, end),
-        Cut::All | Cut::RowGroup(_) => (0, u64::MAX),
+    let (start, end) = match part.range {
+        PartRange::Block { start, end } => (start, end),
+        PartRange::All | PartRange::RowGroup(_) => (0, u64::MAX),
     };
     match part.format {
-        Format::Paragraphs => paragraphs(&mut lines, start, end, failed, take),
+        Format::Paragraphs => read_paragraphs(&mut lines, start, end, failed, take),
         Format::Lines | Format::Jsonl | Format::Auto | Format::Text | Format::Parquet => {
-            let wrap = if part.format == Format::Jsonl { Raw::Json } else { Raw::Text };
-            singles(&mut lines, start, end, wrap, failed, take)
+            let wrap = if part.format == Format::Jsonl { RawRecord::Json } else { RawRecord::Text };
+            read_lines(&mut lines, start, end, wrap, failed, take)
         }
     }
 }
 
-fn singles(
+fn read_lines(
     lines: &mut Lines<impl BufRead>,
     start: u64,
     end: u64,
-    wrap: fn(Vec<u8>) -> Raw,
+    wrap: fn(Vec<u8>) -> RawRecord,
     failed: impl Fn(io::Error) -> Error,
-    take: &mut Take,
+    take: &mut RecordSink,
 ) -> Result<(), Error> {
     if start > 0 {
         // What is left of the line that began before this block.
@@ -144,7 +146,7 @@ fn singles(
         if !line.long && blank(&text) {
             continue;
         }
-        let raw = if line.long { Raw::TooLarge } else { wrap(std::mem::take(&mut text)) };
+        let raw = if line.long { RawRecord::TooLarge } else { wrap(std::mem::take(&mut text)) };
         let place = Place::Bytes { start: line.start, end: line.end };
         let record =
             Record { place, bytes: line.end - line.start, line: (start == 0).then_some(line.number), raw };
@@ -166,12 +168,12 @@ struct Open {
     foreign: bool,
 }
 
-fn paragraphs(
+fn read_paragraphs(
     lines: &mut Lines<impl BufRead>,
     start: u64,
     end: u64,
     failed: impl Fn(io::Error) -> Error,
-    take: &mut Take,
+    take: &mut RecordSink,
 ) -> Result<(), Error> {
     let mut text = Vec::new();
     let mut open: Option<Open> = None;
@@ -205,7 +207,7 @@ fn paragraphs(
             continue;
         }
         if let Some(done) = open.take().filter(|open| !open.foreign) {
-            let raw = if done.long { Raw::TooLarge } else { Raw::Text(done.text) };
+            let raw = if done.long { RawRecord::TooLarge } else { RawRecord::Text(done.text) };
             let place = Place::Bytes { start: done.start, end: done.end };
             let record = Record {
                 place,

@@ -2,7 +2,9 @@
 //!
 //! Pages packed with snappy or gzip, or not at all, are read; another compression is refused by name.
 
-use super::{Cut, Fields, Part, Raw, Record, Take, malformed_file};
+use super::fields::Fields;
+use super::part::{FilePart, PartRange, malformed_file};
+use super::record::{RawRecord, Record, RecordSink};
 use crate::Error;
 use crate::documents::Place;
 use parquet::errors::ParquetError;
@@ -29,8 +31,8 @@ pub fn row_groups(path: &Path) -> Result<Vec<u64>, Error> {
 }
 
 /// Gives the rows of a part's row group.
-pub fn read(part: &Part, fields: &Fields, take: &mut Take) -> Result<(), Error> {
-    let Cut::RowGroup(group) = part.cut else {
+pub fn read(part: &FilePart, fields: &Fields, take: &mut RecordSink) -> Result<(), Error> {
+    let PartRange::RowGroup(group) = part.range else {
         return Err(malformed_file(&part.path, "a Parquet file is read by row groups"));
     };
     guarded(&part.path, || {
@@ -66,7 +68,8 @@ pub fn read(part: &Part, fields: &Fields, take: &mut Take) -> Result<(), Error> 
         {
             let body = fields.of_row(object(row.map_err(failed)?));
             let bytes = body.as_ref().map_or(0, crate::documents::Body::bytes);
-            let record = Record { place: Place::Row(number), bytes, line: Some(number), raw: Raw::Row(body) };
+            let record =
+                Record { place: Place::Row(number), bytes, line: Some(number), raw: RawRecord::Row(body) };
             if take(record)?.is_break() {
                 break;
             }
@@ -129,7 +132,7 @@ mod tests {
         for part in parts(path, bytes, Format::Auto, 1)? {
             let mut rows = Vec::new();
             read(&part, &Fields::default(), &mut |record| {
-                let Raw::Row(body) = record.raw else { panic!("a row is a row") };
+                let RawRecord::Row(body) = record.raw else { panic!("a row is a row") };
                 rows.push((record.place, body));
                 Ok(ControlFlow::Continue(()))
             })?;

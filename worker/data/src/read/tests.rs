@@ -1,7 +1,10 @@
 use super::*;
 use crate::documents::Turn;
+use crate::documents::{Body, Place};
+use crate::filters::DropReason;
 use std::fs;
 use std::io::Write;
+use std::ops::ControlFlow;
 
 /// Every record of a file, block after block.
 fn records(path: &Path, format: Format, block_bytes: u64) -> Result<Vec<Record>, Error> {
@@ -18,10 +21,10 @@ fn records(path: &Path, format: Format, block_bytes: u64) -> Result<Vec<Record>,
 
 fn texts(records: &[Record]) -> Vec<String> {
     let text = |record: &Record| match &record.raw {
-        Raw::Text(bytes) | Raw::Json(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Raw::Row(Ok(body)) => body.plain().into_owned(),
-        Raw::Row(Err(reason)) => format!("!{reason}"),
-        Raw::TooLarge => "!large".to_owned(),
+        RawRecord::Text(bytes) | RawRecord::Json(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        RawRecord::Row(Ok(body)) => body.plain().into_owned(),
+        RawRecord::Row(Err(reason)) => format!("!{reason}"),
+        RawRecord::TooLarge => "!large".to_owned(),
     };
     records.iter().map(text).collect()
 }
@@ -214,7 +217,7 @@ fn rows_become_documents_and_bad_ones_say_what_would_be_right() {
         ),
     ];
     for (row, expected) in table {
-        match (Raw::Json(row.as_bytes().to_vec()).body(&Fields::default()), expected) {
+        match (RawRecord::Json(row.as_bytes().to_vec()).body(&Fields::default()), expected) {
             (Ok(body), Ok(expected)) => assert_eq!(body, expected, "{row}"),
             (Err((DropReason::Malformed, reason)), Err(expected)) => {
                 assert!(reason.contains(expected), "{row}: {reason}")
@@ -222,12 +225,12 @@ fn rows_become_documents_and_bad_ones_say_what_would_be_right() {
             (found, expected) => panic!("{row}: {found:?} is not {expected:?}"),
         }
     }
-    let body = |raw: Raw| raw.body(&Fields::default()).expect_err("is dropped").0;
-    assert_eq!(body(Raw::Text(vec![0xff])), DropReason::NotUtf8);
-    assert_eq!(body(Raw::Json(vec![0xff])), DropReason::Malformed);
-    assert_eq!(body(Raw::TooLarge), DropReason::TooLarge);
+    let body = |raw: RawRecord| raw.body(&Fields::default()).expect_err("is dropped").0;
+    assert_eq!(body(RawRecord::Text(vec![0xff])), DropReason::NotUtf8);
+    assert_eq!(body(RawRecord::Json(vec![0xff])), DropReason::Malformed);
+    assert_eq!(body(RawRecord::TooLarge), DropReason::TooLarge);
     let marked = "\u{feff}{\"text\": \"a\"}".as_bytes().to_vec();
-    assert_eq!(Raw::Json(marked).body(&Fields::default()), Ok(Body::Text("a".to_owned())));
+    assert_eq!(RawRecord::Json(marked).body(&Fields::default()), Ok(Body::Text("a".to_owned())));
 }
 
 #[test]

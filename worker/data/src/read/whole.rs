@@ -1,12 +1,13 @@
 //! A file that is one document.
 
-use super::{Part, RECORD_BYTES_MAX, Raw, Record, Take};
+use super::part::FilePart;
+use super::record::{RECORD_BYTES_MAX, RawRecord, Record, RecordSink};
 use crate::Error;
 use crate::documents::Place;
 use std::io::{self, Read};
 
 /// Gives the file's text as one record. A longer text than `bytes_max` is read and counted, but not held.
-pub fn read(file: impl Read, part: &Part, bytes_max: u64, take: &mut Take) -> Result<(), Error> {
+pub fn read(file: impl Read, part: &FilePart, bytes_max: u64, take: &mut RecordSink) -> Result<(), Error> {
     let failed = |source| Error::Read { path: part.path.clone(), source };
     let bound = bytes_max.min(RECORD_BYTES_MAX as u64);
     let mut text = Vec::new();
@@ -14,9 +15,9 @@ pub fn read(file: impl Read, part: &Part, bytes_max: u64, take: &mut Take) -> Re
     let held = (&mut file).take(bound + 1).read_to_end(&mut text).map_err(failed)? as u64;
     let (bytes, raw) = if held > bound {
         drop(text);
-        (held + io::copy(&mut file, &mut io::sink()).map_err(failed)?, Raw::TooLarge)
+        (held + io::copy(&mut file, &mut io::sink()).map_err(failed)?, RawRecord::TooLarge)
     } else {
-        (held, Raw::Text(text))
+        (held, RawRecord::Text(text))
     };
     take(Record { place: Place::Whole, bytes, line: Some(1), raw }).map(|_| ())
 }

@@ -1,8 +1,8 @@
 //! Which parts of which files one split reads, and in which order.
 
-use super::{ScanConfig, Split};
+use super::config::{ScanConfig, Split};
 use crate::Error;
-use crate::read::{self, Cut, Part};
+use crate::read::{self, FilePart, PartRange};
 use std::fs;
 use std::path::Path;
 
@@ -13,9 +13,9 @@ const PARTS_MAX: usize = 4 * 1024 * 1024;
 
 /// A part of a file, with what is drawn from the file's name.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedPart {
     /// What to read.
-    pub part: Part,
+    pub part: FilePart,
     /// The name of the file's root, and the path below.
     pub name: String,
     /// Whether the file, if it is one document, is held out.
@@ -27,7 +27,7 @@ pub struct Listed {
 ///
 /// The parts of a file are dealt out in turn, from a split that follows from the file's name alone: all
 /// splits together hold each part once, and adding files moves none. Symbolic links are not followed.
-pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<Listed>, Error> {
+pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<ListedPart>, Error> {
     let mut list = Vec::new();
     for root in &config.roots {
         // The place of a root says nothing of its content, so two machines may have it in different places.
@@ -41,11 +41,11 @@ pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<Listed>, Error> {
         }
     }
     list.sort_by(|a, b| {
-        (a.order, &a.name, &a.part.path, first(a.part.cut)).cmp(&(
+        (a.order, &a.name, &a.part.path, first(a.part.range)).cmp(&(
             b.order,
             &b.name,
             &b.part.path,
-            first(b.part.cut),
+            first(b.part.range),
         ))
     });
     list.dedup_by(|a, b| a.part == b.part && a.name == b.name);
@@ -53,11 +53,11 @@ pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<Listed>, Error> {
 }
 
 /// Orders the parts of a file.
-fn first(cut: Cut) -> u64 {
+fn first(cut: PartRange) -> u64 {
     match cut {
-        Cut::All => 0,
-        Cut::Block { start, .. } => start,
-        Cut::RowGroup(group) => group as u64,
+        PartRange::All => 0,
+        PartRange::Block { start, .. } => start,
+        PartRange::RowGroup(group) => group as u64,
     }
 }
 
@@ -66,7 +66,7 @@ fn walk(
     split: Split,
     root: &Path,
     root_name: String,
-    list: &mut Vec<Listed>,
+    list: &mut Vec<ListedPart>,
 ) -> Result<(), Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -108,7 +108,7 @@ fn add(
     path: &Path,
     name: String,
     bytes: u64,
-    list: &mut Vec<Listed>,
+    list: &mut Vec<ListedPart>,
 ) -> Result<(), Error> {
     let turn = draw("split", 0, &name) % u64::from(split.of);
     let held_out = is_held_out(config, &without_versions(&name));
@@ -127,7 +127,7 @@ fn add(
             0 => draw("order", config.seed, &name),
             number => draw("order", config.seed, &format!("{name}\0{number}")),
         };
-        list.push(Listed { part, name: name.clone(), held_out, order });
+        list.push(ListedPart { part, name: name.clone(), held_out, order });
     }
     Ok(())
 }

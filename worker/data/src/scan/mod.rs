@@ -4,85 +4,24 @@
 //! It goes in steps of some megabytes, so that whoever runs it can keep what is done and go on from there. In
 //! memory are the documents kept, and those of the step at hand.
 
+mod config;
 mod files;
-mod judge;
+mod process;
 #[cfg(test)]
 mod tests;
 
+pub use config::{ScanConfig, Split};
+
 use super::Error;
-use super::decontaminate::{Contamination, Decontaminate};
+use super::decontaminate::ContaminationIndex;
 use super::documents::{Place, Scan, ScanReport, Tally};
-use super::filters::{DropReason, Filters};
-use super::normalise::Normalise;
-use super::read::{self, Cut, Fields, Format, Record};
-use files::Listed;
-use judge::{Judge, Judged};
+use super::filters::DropReason;
+use super::read::{self, Format, PartRange, Record};
+use files::ListedPart;
 use muster_host::compute::Compute;
+use process::{Processed, Processor};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-
-/// What to read.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ScanConfig {
-    /// Directories to walk, and files to read.
-    pub roots: Vec<PathBuf>,
-    /// Endings of the files wanted in the directories, without the dot, and without that of a compression.
-    pub extensions: Vec<String>,
-    /// What the files hold.
-    pub format: Format,
-    /// Which fields of a row hold the document.
-    pub fields: Fields,
-    /// A file of lines is cut into blocks of so many bytes, which are dealt out to the splits.
-    pub block_bytes: u64,
-    /// A step reads so many bytes, or more where the budget is large.
-    pub step_bytes: u64,
-    /// What is made alike.
-    pub normalise: Normalise,
-    /// What is worth keeping.
-    pub filters: Filters,
-    /// What not to train on.
-    pub decontaminate: Decontaminate,
-    /// Of a thousand documents, how many are kept from training.
-    pub held_out_per_mille: u32,
-    /// Most bytes of text of all splits together; each gets an equal share.
-    pub bytes_max: u64,
-    /// Most malformed records of a split: with more, the file is not what it should be.
-    pub malformed_max: u64,
-    /// Draws the order, and with it which documents fit the budget.
-    pub seed: u64,
-}
-
-impl Default for ScanConfig {
-    fn default() -> Self {
-        Self {
-            roots: Vec::new(),
-            extensions: vec!["rs".to_owned()],
-            format: Format::Auto,
-            fields: Fields::default(),
-            block_bytes: 4 * 1024 * 1024,
-            step_bytes: 16 * 1024 * 1024,
-            normalise: Normalise::default(),
-            filters: Filters::default(),
-            decontaminate: Decontaminate::default(),
-            held_out_per_mille: 30,
-            bytes_max: 64 * 1024 * 1024,
-            malformed_max: 100,
-            seed: 0,
-        }
-    }
-}
-
-/// One share of the documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Split {
-    /// Counted from 0.
-    pub index: u32,
-    /// How many there are.
-    pub of: u32,
-}
 
 /// Reads one split, all of it.
 ///
@@ -118,8 +57,8 @@ pub struct Step {
 /// Reads a split step by step.
 pub struct Scanner {
     config: ScanConfig,
-    list: Vec<Listed>,
-    judge: Judge,
+    list: Vec<ListedPart>,
+    processor: Processor,
     /// Parts that are done.
     done: usize,
     scan: Scan,
@@ -141,11 +80,11 @@ impl Scanner {
                 config.held_out_per_mille
             )));
         }
-        let contamination = Contamination::read(&config.decontaminate)?;
+        let contamination = ContaminationIndex::read(&config.decontaminate)?;
         let report = ScanReport { split: split.index, splits: split.of, ..ScanReport::default() };
         Ok(Self {
             list: files::list(config, split)?,
-            judge: Judge::new(config, contamination),
+            processor: Processor::new(config, contamination),
             config: config.clone(),
             done: 0,
             scan: Scan { report, ..Scan::default() },
@@ -163,7 +102,7 @@ impl Scanner {
         hasher.update(&config);
         for listed in &self.list {
             hasher.update(
-                format!("\n{} {} {:?}", listed.name, listed.part.file_bytes, listed.part.cut).as_bytes(),
+                format!("\n{} {} {:?}", listed.name, listed.part.file_bytes, listed.part.range).as_bytes(),
             );
         }
         Ok(hasher.finalize().to_hex().to_string())
@@ -188,7 +127,7 @@ impl Scanner {
     pub fn take(&mut self, step: Step) -> Result<(), Error> {
         step.scan.report.check()?;
         if step.parts > self.list.len() - self.done {
-            return Err(Error::Books(format!(
+            return Err(Error::CountMismatch(format!(
                 "a step of {} parts, where {} are left",
                 step.parts,
                 self.list.len() - self.done
@@ -238,7 +177,7 @@ impl Scanner {
     /// What was found.
     ///
     /// # Errors
-    /// [`Error::Books`], when not every document was kept or dropped for one reason.
+    /// [`Error::CountMismatch`], when not every document was kept or dropped for one reason.
     pub fn finish(self) -> Result<Scan, Error> {
         self.scan.report.check()?;
         Ok(self.scan)
@@ -258,7 +197,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn part(&mut self, listed: &Listed, number: usize) -> Result<(), Error> {
+    fn part(&mut self, listed: &ListedPart, number: usize) -> Result<(), Error> {
         let part = &listed.part;
         let config = &self.scanner.config;
         if self.full {
@@ -277,7 +216,7 @@ impl Work<'_> {
         })?;
         if self.full
             && let Some(Place::Bytes { end, .. }) = end
-            && let Cut::Block { end: last, .. } = part.cut
+            && let PartRange::Block { end: last, .. } = part.range
             && end < last
         {
             self.step.report.unread.add(last - end);
@@ -286,7 +225,7 @@ impl Work<'_> {
     }
 
     /// Counts what is not read any more: a file that is one document as that, others as so many bytes.
-    fn pass_over(&mut self, listed: &Listed) {
+    fn pass_over(&mut self, listed: &ListedPart) {
         let report = &mut self.step.report;
         match listed.part.format {
             Format::Text | Format::Auto => {
@@ -303,43 +242,49 @@ impl Work<'_> {
     fn flush(&mut self) -> Result<(), Error> {
         let (scanner, waiting) = (self.scanner, std::mem::take(&mut self.waiting));
         self.waiting_bytes = 0;
-        let judge = |(number, record): (usize, Record)| {
+        let process = |(number, record): (usize, Record)| {
             let listed = &scanner.list[number];
-            (number, record.place, record.line, scanner.judge.judge(listed, record))
+            (number, record.place, record.line, scanner.processor.process(listed, record))
         };
-        let judged: Vec<_> = self.compute.run(|| waiting.into_par_iter().map(judge).collect());
-        for (number, place, line, judged) in judged {
-            self.count(number, place, line, judged)?;
+        let processed: Vec<_> = self.compute.run(|| waiting.into_par_iter().map(process).collect());
+        for (number, place, line, processed) in processed {
+            self.count(number, place, line, processed)?;
         }
         Ok(())
     }
 
-    fn count(&mut self, number: usize, place: Place, line: Option<u64>, judged: Judged) -> Result<(), Error> {
+    fn count(
+        &mut self,
+        number: usize,
+        place: Place,
+        line: Option<u64>,
+        processed: Processed,
+    ) -> Result<(), Error> {
         let room = self
             .scanner
             .budget
             .saturating_sub(self.scanner.scan.report.kept.bytes + self.step.report.kept.bytes);
-        match judged {
-            Judged::Kept(document, _) if self.full || document.entry.bytes > room => {
+        match processed {
+            Processed::Kept(document, _) if self.full || document.entry.bytes > room => {
                 self.full = true;
                 self.drop(DropReason::OverBudget, document.entry.bytes);
             }
-            Judged::Kept(document, removed) => {
+            Processed::Kept(document, removed) => {
                 let report = &mut self.step.report;
                 report.seen.add(document.entry.bytes);
                 report.kept.add(document.entry.bytes);
                 report.lines_removed.join(removed);
                 self.step.documents.push(*document);
             }
-            Judged::Contaminated(set, bytes) => {
+            Processed::Contaminated(set, bytes) => {
                 self.step.report.contaminated.entry(set).or_default().add(bytes);
                 self.drop(DropReason::Contaminated, bytes);
             }
-            Judged::Malformed(reason, bytes) => {
+            Processed::Malformed(reason, bytes) => {
                 self.drop(DropReason::Malformed, bytes);
                 self.malformed(number, place, line, &reason)?;
             }
-            Judged::Dropped(reason, bytes) => self.drop(reason, bytes),
+            Processed::Dropped(reason, bytes) => self.drop(reason, bytes),
         }
         Ok(())
     }

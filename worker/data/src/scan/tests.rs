@@ -1,5 +1,8 @@
 use super::super::documents::{Body, Entry};
 use super::*;
+use crate::decontaminate::Decontaminate;
+use crate::filters::Filters;
+use crate::normalise::Normalise;
 use std::collections::BTreeSet;
 use std::fs;
 

@@ -7,32 +7,33 @@
 mod encoder;
 #[cfg(test)]
 mod golden;
-mod pieces;
-mod specials;
+mod special_tokens;
+mod split_rule;
 #[cfg(test)]
 mod tests;
+mod token_bytes;
 
 pub use encoder::Encoder;
-pub use specials::Specials;
+pub use special_tokens::SpecialTokens;
 
 use super::Error;
-use super::dedup::Choice;
+use super::dedup::Selection;
 use super::documents::Scan;
-use encoder::Cut;
 use muster_host::compute::Compute;
-use pieces::Spelling;
 use serde::{Deserialize, Serialize};
+use split_rule::SplitRule;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use token_bytes::Spelling;
 use tokenizers as library;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, TokenizerBuilder};
 
 /// The token between documents of a tokenizer that was trained here; it stands for no text.
-pub const BOUNDARY: &str = "<|end|>";
+pub const EOS: &str = "<|end|>";
 /// What is taken for the end of a document when nobody says.
-const BOUNDARIES_KNOWN: [&str; 5] = [BOUNDARY, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"];
+const EOS_KNOWN: [&str; 5] = [EOS, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"];
 /// The 256 bytes and the boundary.
 const VOCAB_MIN: usize = 257;
 /// A larger vocabulary is refused.
@@ -60,10 +61,10 @@ impl Default for TokenizerConfig {
 pub struct Tokenizer {
     library: library::Tokenizer,
     json: Vec<u8>,
-    specials: Specials,
+    specials: SpecialTokens,
     hash: String,
     boundary: u32,
-    cut: Cut,
+    split_rule: SplitRule,
     spelling: Spelling,
     /// The bytes of each token; none for special ones.
     pieces: Vec<Vec<u8>>,
@@ -78,7 +79,7 @@ impl Tokenizer {
     pub fn train(
         config: &TokenizerConfig,
         scans: &[Scan],
-        choice: &Choice,
+        selection: &Selection,
         compute: &Compute,
     ) -> Result<Self, Error> {
         if !(VOCAB_MIN..=VOCAB_MAX).contains(&config.vocab_size) {
@@ -87,9 +88,9 @@ impl Tokenizer {
                 config.vocab_size
             )));
         }
-        let sample = sample(config.sample_bytes, scans, choice)?;
+        let sample = sample(config.sample_bytes, scans, selection)?;
         let mut seen = BTreeSet::new();
-        let specials = std::iter::once(BOUNDARY).chain(config.special_tokens.iter().map(String::as_str));
+        let specials = std::iter::once(EOS).chain(config.special_tokens.iter().map(String::as_str));
         let specials = specials
             .filter(|special| seen.insert(*special))
             .map(|special| AddedToken::from(special, true))
@@ -123,7 +124,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::load`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        Self::load(bytes, Specials::default())
+        Self::load(bytes, SpecialTokens::default())
     }
 
     /// Reads a `tokenizer.json` whose special tokens are these.
@@ -131,7 +132,7 @@ impl Tokenizer {
     /// # Errors
     /// When it is none that the library understands, when it encodes at random, when a special token is not
     /// in it, or when none is known that ends a document.
-    pub fn load(bytes: &[u8], specials: Specials) -> Result<Self, Error> {
+    pub fn load(bytes: &[u8], specials: SpecialTokens) -> Result<Self, Error> {
         let failed = |reason: String| Error::Tokenizer { doing: "read", reason };
         let mut library = library::Tokenizer::from_bytes(bytes).map_err(|e| failed(e.to_string()))?;
         if let ModelWrapper::BPE(bpe) = library.get_model()
@@ -157,10 +158,10 @@ impl Tokenizer {
         }
         let boundary = match &specials.eos_token {
             Some(token) => library.token_to_id(token),
-            None => BOUNDARIES_KNOWN.iter().find_map(|token| library.token_to_id(token)),
+            None => EOS_KNOWN.iter().find_map(|token| library.token_to_id(token)),
         };
         let boundary = boundary.ok_or_else(|| {
-            failed(format!("nothing says which token ends a document, and it has none of {BOUNDARIES_KNOWN:?}; name its `eos_token` in special_tokens_map.json"))
+            failed(format!("nothing says which token ends a document, and it has none of {EOS_KNOWN:?}; name its `eos_token` in special_tokens_map.json"))
         })?;
         let vocab = library.get_vocab(true);
         let size = vocab.values().max().map_or(0, |id| *id as usize + 1);
@@ -170,7 +171,7 @@ impl Tokenizer {
             )));
         }
         let added = library.get_added_tokens_decoder();
-        let (spelling, alphabet) = (Spelling::of(&library), pieces::alphabet());
+        let (spelling, alphabet) = (Spelling::of(&library), token_bytes::alphabet());
         let mut pieces = vec![Vec::new(); size];
         for (spelled, id) in &vocab {
             pieces[*id as usize] = match added.get(id) {
@@ -185,7 +186,7 @@ impl Tokenizer {
             };
         }
         let byte_lengths = pieces.iter().map(|piece| piece.len() as u32).collect();
-        let cut = Cut::of(&library);
+        let split_rule = SplitRule::of(&library);
         let mut hasher = blake3::Hasher::new();
         hasher.update(bytes);
         if !specials.is_empty() {
@@ -198,7 +199,7 @@ impl Tokenizer {
             specials,
             hash,
             boundary,
-            cut,
+            split_rule,
             spelling,
             pieces,
             byte_lengths,
@@ -213,7 +214,7 @@ impl Tokenizer {
 
     /// What was said of its special tokens.
     #[must_use]
-    pub fn specials(&self) -> &Specials {
+    pub fn special_tokens(&self) -> &SpecialTokens {
         &self.specials
     }
 
@@ -231,7 +232,7 @@ impl Tokenizer {
 
     /// The token that ends a document.
     #[must_use]
-    pub fn boundary(&self) -> u32 {
+    pub fn eos(&self) -> u32 {
         self.boundary
     }
 
@@ -243,7 +244,7 @@ impl Tokenizer {
 
     /// The token that fills a window: the one for it, else the boundary.
     #[must_use]
-    pub fn padding(&self) -> u32 {
+    pub fn pad(&self) -> u32 {
         self.specials
             .pad_token
             .as_deref()
@@ -358,24 +359,18 @@ impl Tokenizer {
     pub fn byte_lengths(&self) -> &[u32] {
         &self.byte_lengths
     }
-
-    /// An encoder for many texts.
-    #[must_use]
-    pub fn encoder(&self) -> Encoder<'_> {
-        Encoder::new(self)
-    }
 }
 
 /// The first training documents of each scan that fit its share.
-fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<Cow<'a, str>>, Error> {
-    if choice.keep.len() != scans.len() {
+fn sample<'a>(bytes: usize, scans: &'a [Scan], selection: &Selection) -> Result<Vec<Cow<'a, str>>, Error> {
+    if selection.keep.len() != scans.len() {
         return Err(Error::Parameters(format!(
-            "the choice is of {} scans, not of {}",
-            choice.keep.len(),
+            "the selection is of {} scans, not of {}",
+            selection.keep.len(),
             scans.len()
         )));
     }
-    if choice.keep.iter().all(Vec::is_empty) {
+    if selection.keep.iter().all(Vec::is_empty) {
         return Err(Error::Empty(format!(
             "there is no document to learn a tokenizer from: {} scans kept none",
             scans.len()
@@ -383,7 +378,7 @@ fn sample<'a>(bytes: usize, scans: &'a [Scan], choice: &Choice) -> Result<Vec<Co
     }
     let share = bytes / scans.len().max(1);
     let mut sample = Vec::new();
-    for (scan, keep) in scans.iter().zip(&choice.keep) {
+    for (scan, keep) in scans.iter().zip(&selection.keep) {
         let mut used = 0;
         for position in keep {
             let document = scan.documents.get(*position as usize);

@@ -17,8 +17,8 @@ fn trained_as(config: &TokenizerConfig) -> Tokenizer {
     };
     let scan =
         Scan { documents: vec![document(true, &"zq".repeat(99)), document(false, TEXT)], ..Scan::default() };
-    let choice = Choice { keep: vec![vec![0, 1]], ..Choice::default() };
-    Tokenizer::train(config, &[scan], &choice, &Compute::new(1).expect("starts")).expect("trains")
+    let selection = Selection { keep: vec![vec![0, 1]], ..Selection::default() };
+    Tokenizer::train(config, &[scan], &selection, &Compute::new(1).expect("starts")).expect("trains")
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn any_text_comes_back_and_lengths_are_of_bytes() {
         TEXT,
     ] {
         let tokens = tokenizer.encode(text).expect("encodes");
-        assert!(!tokens.contains(&tokenizer.boundary()));
+        assert!(!tokens.contains(&tokenizer.eos()));
         assert_eq!(tokenizer.decode(&tokens).expect("decodes"), text);
         let bytes: u32 = tokens.iter().map(|t| tokenizer.byte_lengths()[*t as usize]).sum();
         assert_eq!(bytes as usize, text.len());
     }
-    assert_eq!(tokenizer.decode(&[tokenizer.boundary()]).expect("decodes"), "");
+    assert_eq!(tokenizer.decode(&[tokenizer.eos()]).expect("decodes"), "");
     assert!(tokenizer.decode(&[400]).expect_err("outside").to_string().contains("token 400"));
     let tokens = tokenizer.encode(TEXT).expect("encodes").len();
     assert!(tokens * 3 < TEXT.len() * 2, "{tokens} tokens for {} bytes", TEXT.len());
@@ -112,14 +112,14 @@ fn cuts_change_no_token_of_any_expression_that_is_known() {
     let llama = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
     let qwen = llama.replace("{1,3}", "");
     let table = [
-        (trained(600).to_bytes().to_vec(), Cut::Words),
-        (as_of(llama), Cut::Pieces),
-        (as_of(&qwen), Cut::Pieces),
-        (as_of(r"\s|\S+"), Cut::Nowhere),
+        (trained(600).to_bytes().to_vec(), SplitRule::Gpt2),
+        (as_of(llama), SplitRule::Llama3),
+        (as_of(&qwen), SplitRule::Llama3),
+        (as_of(r"\s|\S+"), SplitRule::Never),
     ];
     for (json, cut) in table {
         let tokenizer = Tokenizer::from_bytes(&json).expect("reads");
-        assert_eq!(tokenizer.cut, cut);
+        assert_eq!(tokenizer.split_rule, cut);
         let mut encoder = tokenizer.encoder();
         for text in [text.as_str(), TEXT, include_str!("tests.rs"), &TEXT.replace('\n', "\r\n")] {
             let mut tokens = Vec::new();
@@ -138,25 +138,25 @@ fn special_tokens_are_those_that_are_named() {
     };
     let json = trained_as(&config).to_bytes().to_vec();
     let plain = Tokenizer::from_bytes(&json).expect("reads");
-    assert_eq!((plain.boundary(), plain.bos(), plain.padding()), (0, None, 0));
+    assert_eq!((plain.eos(), plain.bos(), plain.pad()), (0, None, 0));
     assert_eq!(
         (plain.special("<|im_start|>"), plain.special("<s>"), plain.special("a")),
         (Some(1), Some(2), None)
     );
-    let specials = Specials {
+    let specials = SpecialTokens {
         bos_token: Some("<s>".to_owned()),
         eos_token: Some("<|im_start|>".to_owned()),
-        pad_token: Some(BOUNDARY.to_owned()),
+        pad_token: Some(EOS.to_owned()),
     };
     let named = Tokenizer::load(&json, specials.clone()).expect("reads");
-    assert_eq!((named.boundary(), named.bos(), named.padding()), (1, Some(2), 0));
+    assert_eq!((named.eos(), named.bos(), named.pad()), (1, Some(2), 0));
     assert_ne!(named.hash(), plain.hash());
     assert!(!named.encode("<|im_start|><s>").expect("encodes").iter().any(|token| *token < 3));
     assert_eq!(named.decode(&[1, 2, 0]).expect("decodes"), "");
 
     named.check_vocabulary(400).expect("fits");
     named.check_hash(named.hash()).expect("is the same");
-    let absent = Specials { eos_token: Some("</s>".to_owned()), ..specials };
+    let absent = SpecialTokens { eos_token: Some("</s>".to_owned()), ..specials };
     let table = [
         (named.check_vocabulary(399), "400 tokens against a vocabulary of 399"),
         (named.check_hash(plain.hash()), plain.hash()),
@@ -175,7 +175,7 @@ fn other_kinds_of_tokenizers_are_loaded() {
         "added_tokens": [{"id": 0, "content": "</s>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
         "model": {"type": "WordLevel", "vocab": {"</s>": 0, "[UNK]": 1, "ab": 2, "c": 9}, "unk_token": "[UNK]"}}"#;
     let tokenizer = Tokenizer::from_bytes(word_level.as_bytes()).expect("reads");
-    assert_eq!((tokenizer.vocab_size(), tokenizer.boundary(), tokenizer.cut), (10, 0, Cut::Nowhere));
+    assert_eq!((tokenizer.vocab_size(), tokenizer.eos(), tokenizer.split_rule), (10, 0, SplitRule::Never));
     // Nothing is cut to two tokens, as the file would have it.
     let mut tokens = Vec::new();
     tokenizer.encoder().encode("ab c ab x", &mut tokens).expect("encodes");
@@ -192,7 +192,7 @@ fn other_kinds_of_tokenizers_are_loaded() {
             "byte_fallback": true, "fuse_unk": true}}"#;
     let tokenizer = Tokenizer::from_bytes(pieces.as_bytes()).expect("reads");
     let tokens = tokenizer.encode("a a\n").expect("encodes");
-    assert_eq!((&tokens[..], tokenizer.boundary()), (&[5, 5, 2][..], 1));
+    assert_eq!((&tokens[..], tokenizer.eos()), (&[5, 5, 2][..], 1));
     assert_eq!(tokenizer.decode(&tokens).expect("decodes"), "a a\n");
     assert_eq!(tokenizer.byte_lengths(), [5, 0, 1, 1, 1, 2]);
 }
@@ -202,7 +202,7 @@ fn what_cannot_be_used_is_refused() {
     let json = String::from_utf8(trained(300).to_bytes().to_vec()).expect("is text");
     let table = [
         ("nonsense".to_owned(), "read the tokenizer"),
-        (json.replace(BOUNDARY, "<|other|>"), "name its `eos_token` in special_tokens_map.json"),
+        (json.replace(EOS, "<|other|>"), "name its `eos_token` in special_tokens_map.json"),
         (json.replace("\"dropout\":null", "\"dropout\":0.1"), "at random"),
     ];
     for (json, expected) in table {

@@ -58,7 +58,7 @@ pub fn run(attempt: &mut Attempt, params: &DedupSelectParams) -> Result<(), Erro
         }
         found.extend(pairs.pairs);
     }
-    let choice = components::choose(&splits, found)?;
+    let choice = components::select(&splits, found)?;
     let sum = |tallies: &[Tally]| tallies.iter().map(|tally| tally.documents).sum();
     let output = ChooseOutput {
         choice: attempt.put_json(&choice)?,

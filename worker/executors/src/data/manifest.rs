@@ -7,9 +7,9 @@ use crate::model::shard;
 use crate::outputs::{DataSet, ManifestOutput, PackOutput, PartRef, ScanOutput, TokenizerOutput};
 use crate::params::Params;
 use muster_attempt::Attempt;
-use muster_data::dedup::Choice;
+use muster_data::dedup::Selection;
 use muster_data::documents::Scan;
-use muster_data::manifest::{Manifest, Part};
+use muster_data::manifest::{Manifest, PackedPart};
 use muster_data::report;
 use muster_data::statistics::Counter;
 use schemars::JsonSchema;
@@ -50,7 +50,7 @@ pub fn run(attempt: &mut Attempt, params: &ManifestParams) -> Result<(), Error> 
     let scans: Vec<ScanOutput> = attempt.outputs_of(&params.scan_stage)?;
     let made: TokenizerOutput = attempt.output_of(&params.tokenizer_stage)?;
     let packs: Vec<PackOutput> = attempt.outputs_of(&params.pack_stage)?;
-    let choice: Choice = attempt.get_json(made.choice)?;
+    let choice: Selection = attempt.get_json(made.choice)?;
     let mut reports = Vec::new();
     for output in &scans {
         reports.push(Scan::from_bytes(&attempt.artifacts.get(output.scan)?)?.report);
@@ -72,7 +72,7 @@ pub fn run(attempt: &mut Attempt, params: &ManifestParams) -> Result<(), Error> 
                 counter.add(&shard);
                 Ok(shard.index().clone())
             };
-            parts.push(Part {
+            parts.push(PackedPart {
                 train: index(&part.train)?,
                 held_out: index(&part.held_out)?,
                 dropped: part.dropped,

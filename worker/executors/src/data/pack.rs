@@ -12,7 +12,7 @@ use crate::outputs::{DatasetRef, PackOutput, PartRef, ScanOutput, ShardRef, Toke
 use crate::params::Params;
 use muster_attempt::Attempt;
 use muster_data::chat::ChatTemplate;
-use muster_data::dedup::Choice;
+use muster_data::dedup::Selection;
 use muster_data::documents::Scan;
 use muster_data::megatron::Files;
 use muster_data::pack::{PackConfig, Packed, TooLong, pack, parts};
@@ -81,7 +81,7 @@ pub fn run(attempt: &mut Attempt, params: &PackParams) -> Result<(), Error> {
     let scans: Vec<ScanOutput> = attempt.outputs_of(&params.scan_stage)?;
     let made: TokenizerOutput = attempt.output_of(&params.tokenizer_stage)?;
     let (rank, world) = (attempt.launch.rank as usize, attempt.launch.world as usize);
-    let choice: Choice = attempt.get_json(made.choice)?;
+    let choice: Selection = attempt.get_json(made.choice)?;
     let (Some(mine), Some(keep), true) = (scans.get(rank), choice.keep.get(rank), scans.len() == world)
     else {
         let (stage, splits) = (params.scan_stage.clone(), scans.len());

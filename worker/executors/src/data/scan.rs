@@ -10,7 +10,7 @@ use crate::outputs::ScanOutput;
 use crate::params::Params;
 use muster_attempt::Attempt;
 use muster_data::decontaminate::{Decontaminate, EvalSet};
-use muster_data::dedup::minhash::MinHash;
+use muster_data::dedup::minhash::MinHashConfig;
 use muster_data::dedup::sketch::Sketch;
 use muster_data::documents::Scan;
 use muster_data::filters::{Filters, Languages};
@@ -307,16 +307,22 @@ fn eval_set(attempt: &Attempt, text: &str) -> Result<EvalSet, DataError> {
     }
 }
 
-fn minhash(params: &ScanParams) -> Result<Option<MinHash>, DataError> {
+fn minhash(params: &ScanParams) -> Result<Option<MinHashConfig>, DataError> {
     let kind = match params.near.as_str() {
         "none" => return Ok(None),
-        "words" => MinHash::default(),
-        "characters" => MinHash::characters(),
+        "words" => MinHashConfig::default(),
+        "characters" => MinHashConfig::characters(),
         other => return Err(DataError::Near { found: other.to_owned() }),
     };
     let length = match params.near_length {
         0 => kind.length,
         length => length,
     };
-    Ok(Some(MinHash { length, bands: params.near_bands, rows: params.near_rows, seed: params.seed, ..kind }))
+    Ok(Some(MinHashConfig {
+        length,
+        bands: params.near_bands,
+        rows: params.near_rows,
+        seed: params.seed,
+        ..kind
+    }))
 }

@@ -9,9 +9,9 @@ use crate::outputs::{ChooseOutput, ScanOutput, TokenizerOutput};
 use crate::params::Params;
 use muster_attempt::Attempt;
 use muster_data::chat::ChatTemplate;
-use muster_data::dedup::{self, Choice};
+use muster_data::dedup::{self, Selection};
 use muster_data::documents::{Body, Scan};
-use muster_data::tokenizer::{Specials, Tokenizer, TokenizerConfig};
+use muster_data::tokenizer::{SpecialTokens, Tokenizer, TokenizerConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -71,8 +71,8 @@ pub fn run(attempt: &mut Attempt, params: &TokenizerParams) -> Result<(), Error>
     for output in &outputs {
         scans.push(Scan::from_bytes(&attempt.artifacts.get(output.scan)?)?);
     }
-    let choice: Choice = if params.choose_stage.is_empty() {
-        dedup::choose(&scans.iter().map(Scan::entries).collect::<Vec<_>>())
+    let choice: Selection = if params.choose_stage.is_empty() {
+        dedup::select(&scans.iter().map(Scan::entries).collect::<Vec<_>>())
     } else {
         let made: ChooseOutput = attempt.output_of(&params.choose_stage)?;
         attempt.get_json(made.choice)?
@@ -97,9 +97,9 @@ pub fn run(attempt: &mut Attempt, params: &TokenizerParams) -> Result<(), Error>
     attempt.say(&format!(
         "a tokenizer of {} tokens; token {} ends a document",
         tokenizer.vocab_size(),
-        tokenizer.boundary()
+        tokenizer.eos()
     ));
-    let specials = tokenizer.specials();
+    let specials = tokenizer.special_tokens();
     let output = TokenizerOutput {
         tokenizer: attempt.artifacts.put(tokenizer.to_bytes())?,
         special_tokens: if specials.is_empty() {
@@ -118,7 +118,7 @@ fn train(
     attempt: &Attempt,
     params: &TokenizerParams,
     scans: &[Scan],
-    choice: &Choice,
+    choice: &Selection,
 ) -> Result<Tokenizer, Error> {
     let mut special_tokens = params.special_tokens.clone();
     // Conversations need their marks; a data set without any does not.
@@ -135,7 +135,7 @@ fn load(path: &Path) -> Result<Tokenizer, Error> {
     let json = read(path)?.ok_or_else(|| DataError::NoTokenizer { path: path.to_owned() })?;
     let config = read(&path.with_file_name("tokenizer_config.json"))?;
     let map = read(&path.with_file_name("special_tokens_map.json"))?;
-    Ok(Tokenizer::load(&json, Specials::from_files(config.as_deref(), map.as_deref())?)?)
+    Ok(Tokenizer::load(&json, SpecialTokens::from_files(config.as_deref(), map.as_deref())?)?)
 }
 
 /// A file; `None` if it does not exist.

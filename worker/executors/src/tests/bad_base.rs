@@ -4,7 +4,7 @@
 use super::fake::Cluster;
 use super::made::{artifacts, data_set, eval, model_dir, prepared, refused, shape, texts, train};
 use crate::model::tokenizer;
-use muster_data::dedup::Choice;
+use muster_data::dedup::Selection;
 use muster_data::documents::{Body, Document, Place, Scan};
 use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
 use muster_host::compute::Compute;
@@ -178,7 +178,7 @@ fn other_json(vocab_size: usize) -> Vec<u8> {
         Body::Text("pub fn next(&mut self) -> Option<Item> { self.items.pop() } struct Items; impl Iterator for Items {}\n".repeat(40));
     let scan =
         Scan { documents: vec![Document::new("a".to_owned(), Place::Whole, body, false)], ..Scan::default() };
-    let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+    let choice = Selection { keep: vec![vec![0]], ..Selection::default() };
     let config = TokenizerConfig { vocab_size, ..TokenizerConfig::default() };
     Tokenizer::train(&config, &[scan], &choice, &Compute::new(1).unwrap()).unwrap().to_bytes().to_vec()
 }

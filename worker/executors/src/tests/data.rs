@@ -204,8 +204,8 @@ fn a_tokenizer_that_is_given_is_taken_with_its_special_tokens() {
     let (artifacts, mut data) = data_set(other.path(), &output);
     let tokenizer = model::tokenizer(&artifacts, &data).unwrap();
     let ids = [tokenizer.special("<|im_end|>"), tokenizer.special("<|end|>")];
-    assert_eq!(ids, [Some(tokenizer.boundary()), Some(tokenizer.padding())]);
-    assert_eq!((data.tokenizer, data.manifest.boundary), (hash, tokenizer.boundary()));
+    assert_eq!(ids, [Some(tokenizer.eos()), Some(tokenizer.pad())]);
+    assert_eq!((data.tokenizer, data.manifest.boundary), (hash, tokenizer.eos()));
     assert_eq!(ChatTemplate::named("auto", &tokenizer).unwrap(), ChatTemplate::Chatml);
 
     // Without what names its special tokens it is another tokenizer than the one of the shards.

@@ -173,8 +173,8 @@ impl TrainerFactory {
     /// The files of the tokenizer of the data set, which is the model's from now on.
     pub fn tokenizer_files(&self) -> Vec<(String, Vec<u8>)> {
         let mut files = vec![(TOKENIZER.to_owned(), self.tokenizer.to_bytes().to_vec())];
-        if !self.tokenizer.specials().is_empty() {
-            files.push((SPECIAL_TOKENS.to_owned(), self.tokenizer.specials().to_bytes()));
+        if !self.tokenizer.special_tokens().is_empty() {
+            files.push((SPECIAL_TOKENS.to_owned(), self.tokenizer.special_tokens().to_bytes()));
         }
         files
     }

@@ -92,7 +92,7 @@ impl Generator {
         sampling: &Sampling,
     ) -> Result<Completion, Error> {
         // In training, documents follow a boundary.
-        let mut seen = vec![tokenizer.boundary()];
+        let mut seen = vec![tokenizer.eos()];
         seen.extend(tokenizer.encode(prompt)?);
         self.go_on(tokenizer, &seen, None, sampling)
     }
@@ -164,7 +164,7 @@ impl Generator {
             logits.truncate(tokenizer.vocab_size());
             let (token, logprob) = sample_token(&logits, sampling, &mut rng);
             completion.logprob += logprob;
-            if token == tokenizer.boundary() {
+            if token == tokenizer.eos() {
                 completion.ended = FinishReason::Boundary;
                 break;
             }
@@ -194,7 +194,7 @@ impl Generator {
 mod tests {
     use super::*;
     use crate::model::weights::initial;
-    use muster_data::dedup::Choice;
+    use muster_data::dedup::Selection;
     use muster_data::documents::{Body, Document, Place, Scan};
     use muster_data::tokenizer::TokenizerConfig;
     use muster_host::compute::Compute;
@@ -205,7 +205,7 @@ mod tests {
             documents: vec![Document::new("a".to_owned(), Place::Whole, body, false)],
             ..Scan::default()
         };
-        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let choice = Selection { keep: vec![vec![0]], ..Selection::default() };
         let compute = Compute::new(1).expect("starts");
         Tokenizer::train(
             &TokenizerConfig { vocab_size: 270, ..TokenizerConfig::default() },
@@ -248,7 +248,7 @@ mod tests {
     fn an_answer_goes_on_from_tokens_and_ends_at_its_mark() {
         let (tokenizer, generator) = (tokenizer(), generator(270));
         let sampling = Sampling { one_line: false, tokens_max: 16, temperature: 1.0, top_k: 0, seed: 3 };
-        let prompt = [&[tokenizer.boundary()][..], &tokenizer.encode("let x").expect("encodes")].concat();
+        let prompt = [&[tokenizer.eos()][..], &tokenizer.encode("let x").expect("encodes")].concat();
         let whole = generator.complete(&tokenizer, "let x", &sampling).expect("samples");
         let end = whole.tokens[5];
         let first = whole.tokens.iter().position(|token| *token == end).expect("is there");

@@ -241,7 +241,7 @@ fn sequence(shard: &Shard, at: usize) -> Sequence {
 mod tests {
     use super::*;
     use muster_data::chat::ChatTemplate;
-    use muster_data::dedup::Choice;
+    use muster_data::dedup::Selection;
     use muster_data::documents::{Body, Document, Place, Scan, Turn};
     use muster_data::pack::{PackConfig, TooLong, pack};
     use muster_data::tokenizer::{Tokenizer, TokenizerConfig};
@@ -265,7 +265,7 @@ mod tests {
             .map(|(row, body)| Document::new("x".to_owned(), Place::Row(row), body, false))
             .collect();
         let scan = Scan { documents, ..Scan::default() };
-        let choice = Choice { keep: vec![vec![0]], ..Choice::default() };
+        let choice = Selection { keep: vec![vec![0]], ..Selection::default() };
         let special_tokens =
             ChatTemplate::Chatml.special_tokens().iter().map(|token| (*token).to_owned()).collect();
         let config = TokenizerConfig { vocab_size: 300, special_tokens, ..TokenizerConfig::default() };

@@ -1,6 +1,5 @@
 //! The bytes that each token stands for: what bits per byte and lossless decoding need.
 
-use super::library;
 use std::collections::HashMap;
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizerWrapper};
 
@@ -19,7 +18,7 @@ pub(super) enum Spelling {
 
 impl Spelling {
     /// That of a tokenizer.
-    pub(super) fn of(tokenizer: &library::Tokenizer) -> Self {
+    pub(super) fn of(tokenizer: &tokenizers::Tokenizer) -> Self {
         let decodes = |decoder: &DecoderWrapper| matches!(decoder, DecoderWrapper::ByteLevel(_));
         let divides = |step: &PreTokenizerWrapper| matches!(step, PreTokenizerWrapper::ByteLevel(_));
         let decoder = tokenizer.get_decoder();

@@ -1,15 +1,15 @@
 //! What becomes of one record: normalised, judged by the filters, compared with the evaluation sets.
 
-use super::ScanConfig;
-use super::files::{Listed, is_held_out};
-use crate::decontaminate::Contamination;
+use super::config::ScanConfig;
+use super::files::{ListedPart, is_held_out};
+use crate::decontaminate::ContaminationIndex;
 use crate::documents::{Document, Place, Tally};
-use crate::filters::{self, DropReason, Verdict};
+use crate::filters::{self, DropReason, FilterOutcome};
 use crate::read::Record;
 
 /// What became of a record.
 #[derive(Debug)]
-pub enum Judged {
+pub enum Processed {
     /// It is kept, without some lines.
     Kept(Box<Document>, Tally),
     /// It shares text with that evaluation set; its bytes.
@@ -22,30 +22,30 @@ pub enum Judged {
 
 /// Judges records; on any number of threads.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Processor {
     config: ScanConfig,
-    contamination: Contamination,
+    contamination: ContaminationIndex,
 }
 
-impl Judge {
+impl Processor {
     /// By these rules.
-    pub fn new(config: &ScanConfig, contamination: Contamination) -> Self {
+    pub fn new(config: &ScanConfig, contamination: ContaminationIndex) -> Self {
         Self { config: config.clone(), contamination }
     }
 
     /// What becomes of a record of a part.
-    pub fn judge(&self, listed: &Listed, record: Record) -> Judged {
+    pub fn process(&self, listed: &ListedPart, record: Record) -> Processed {
         let body = match record.raw.body(&self.config.fields) {
             Ok(body) => self.config.normalise.body(body),
-            Err((DropReason::Malformed, reason)) => return Judged::Malformed(reason, record.bytes),
-            Err((reason, _)) => return Judged::Dropped(reason, record.bytes),
+            Err((DropReason::Malformed, reason)) => return Processed::Malformed(reason, record.bytes),
+            Err((reason, _)) => return Processed::Dropped(reason, record.bytes),
         };
-        let (body, removed) = match filters::judge(body, &self.config.filters) {
-            Verdict::Kept(body, removed) => (body, removed),
-            Verdict::Dropped(reason, tally) => return Judged::Dropped(reason, tally.bytes),
+        let (body, removed) = match filters::apply(body, &self.config.filters) {
+            FilterOutcome::Kept(body, removed) => (body, removed),
+            FilterOutcome::Dropped(reason, tally) => return Processed::Dropped(reason, tally.bytes),
         };
         if let Some(set) = self.contamination.of(&body.plain()) {
-            return Judged::Contaminated(set.to_owned(), body.bytes());
+            return Processed::Contaminated(set.to_owned(), body.bytes());
         }
         let mut document = Document::new(listed.name.clone(), record.place, body, false);
         // A file is held out by its name, so that its versions stay together; a record by its content, so
@@ -54,6 +54,6 @@ impl Judge {
             Place::Whole => listed.held_out,
             Place::Bytes { .. } | Place::Row(_) => is_held_out(&self.config, &document.entry.hash),
         };
-        Judged::Kept(Box::new(document), removed)
+        Processed::Kept(Box::new(document), removed)
     }
 }

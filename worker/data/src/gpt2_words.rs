@@ -4,7 +4,7 @@
 //! most of the time of encoding, and this is a few comparisons.
 
 /// The words of `text`, which must be ASCII; together they are all of it.
-pub fn ascii(text: &str) -> impl Iterator<Item = &str> {
+pub fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (word, others) = rest.split_at_checked(length(rest.as_bytes()))?;
@@ -66,7 +66,7 @@ mod tests {
             ("", &[]),
         ];
         for (text, expected) in table {
-            assert_eq!(ascii(text).collect::<Vec<_>>(), expected, "{text:?}");
+            assert_eq!(split(text).collect::<Vec<_>>(), expected, "{text:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The special tokens of a tokenizer, by what they are spelled as.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Specials {
+pub struct SpecialTokens {
     /// Begins a text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos_token: Option<String>,
@@ -18,7 +18,7 @@ pub struct Specials {
     pub pad_token: Option<String>,
 }
 
-impl Specials {
+impl SpecialTokens {
     /// Reads the two files of a Hugging Face tokenizer, either of which may be missing; the second one's
     /// tokens go before the first one's.
     ///
@@ -78,20 +78,20 @@ mod tests {
         let config =
             br#"{"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>", "pad_token": null, "model_max_length": 9}"#;
         let map = br#"{"eos_token": "<|im_end|>", "additional_special_tokens": []}"#;
-        let specials = Specials::from_files(Some(config), Some(map)).expect("reads");
+        let specials = SpecialTokens::from_files(Some(config), Some(map)).expect("reads");
         assert_eq!(
             (specials.bos_token.as_deref(), specials.eos_token.as_deref(), &specials.pad_token),
             (Some("<s>"), Some("<|im_end|>"), &None)
         );
-        assert_eq!(Specials::from_files(None, Some(&specials.to_bytes())).expect("reads"), specials);
-        assert!(Specials::from_files(None, None).expect("reads").is_empty());
+        assert_eq!(SpecialTokens::from_files(None, Some(&specials.to_bytes())).expect("reads"), specials);
+        assert!(SpecialTokens::from_files(None, None).expect("reads").is_empty());
         let table: [(&[u8], &str); 3] = [
             (b"[]", "no JSON object"),
             (b"{", "tokenizer_config.json: EOF"),
             (br#"{"eos_token": 7}"#, "`eos_token` is 7, not a text"),
         ];
         for (bytes, expected) in table {
-            let message = Specials::from_files(Some(bytes), None).expect_err(expected).to_string();
+            let message = SpecialTokens::from_files(Some(bytes), None).expect_err(expected).to_string();
             assert!(message.contains(expected), "{message}");
         }
     }
