@@ -14,30 +14,30 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Shorter items are not looked for.
+/// Items with fewer words are skipped.
 pub const WORDS_MIN: usize = 8;
-/// More runs than these, over all sets, are refused: they are held in memory.
+/// Most n-grams of all sets together, since they are held in memory.
 const RUNS_MAX: usize = 64 << 20;
-/// Sets, at most.
+/// Most evaluation sets.
 const SETS_MAX: usize = 1000;
 
 /// An evaluation set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSet {
-    /// What a report calls it.
+    /// Its name in reports.
     pub name: String,
     /// Its file, in any format that can be read.
     pub path: PathBuf,
 }
 
-/// What not to train on.
+/// Which evaluation sets to keep out of the training data.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Decontaminate {
     /// The evaluation sets.
     pub sets: Vec<EvalSet>,
-    /// Words of a run.
+    /// Words per n-gram; GPT-3 used 13.
     pub words: usize,
     /// Which fields of a row hold an item's text.
     pub fields: Fields,
@@ -49,11 +49,11 @@ impl Default for Decontaminate {
     }
 }
 
-/// The runs of all sets. Look-up only: nothing follows from the order of the maps.
+/// The n-grams of all evaluation sets.
 #[derive(Debug, Default)]
 pub struct ContaminationIndex {
     names: Vec<String>,
-    /// For each length of a run, the first set that has it.
+    /// For each n-gram length, the first set that has each n-gram.
     runs: BTreeMap<usize, HashMap<u64, u16>>,
 }
 
@@ -61,7 +61,8 @@ impl ContaminationIndex {
     /// Reads the sets.
     ///
     /// # Errors
-    /// When a file can't be read, a set has no item that could be found again, or there is too much.
+    /// [`Error::Read`] if a file can't be read; [`Error::Parameters`] if a set has no item with [`WORDS_MIN`]
+    /// words, a record is malformed, or there are too many sets or n-grams.
     pub fn read(config: &Decontaminate) -> Result<Self, Error> {
         if config.words < WORDS_MIN {
             return Err(Error::Parameters(format!(
@@ -92,7 +93,7 @@ impl ContaminationIndex {
         Ok(found)
     }
 
-    /// How many items of the set can be found again.
+    /// Adds a set, and returns the number of items long enough to be found.
     fn add(&mut self, config: &Decontaminate, set: &EvalSet, number: u16) -> Result<usize, Error> {
         let mut items = 0;
         let bytes =
@@ -133,7 +134,7 @@ impl ContaminationIndex {
         self.runs.values().map(HashMap::len).sum()
     }
 
-    /// The set that `text` shares a run with, the first that was named.
+    /// The first evaluation set, in the order of the parameters, that shares an n-gram with `text`.
     #[must_use]
     pub fn of(&self, text: &str) -> Option<&str> {
         if self.runs.is_empty() {

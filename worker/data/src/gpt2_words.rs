@@ -1,9 +1,9 @@
-//! Divides ASCII text into words exactly as GPT-2's regular expression does.
+//! Splits ASCII text exactly as GPT-2's pre-tokenizer regular expression does.
 //!
-//! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: the general engine takes
-//! most of the time of encoding, and this is a few comparisons.
+//! `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`: a general regex engine
+//! takes most of the time of encoding; this is a few comparisons per byte.
 
-/// The words of `text`, which must be ASCII; together they are all of it.
+/// The words of `text`, which must be ASCII. Concatenated they are the whole text.
 pub fn split(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -32,7 +32,7 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// How many bytes the first word of `text` has.
+/// Bytes of the first word of `text`.
 fn length(text: &[u8]) -> usize {
     if let Some(contraction) = CONTRACTIONS.iter().find(|c| text.starts_with(c)) {
         return contraction.len();

@@ -1,8 +1,11 @@
-//! From source files to packed tokens, in steps that can run on different machines.
+//! Data preparation: from source files to packed tokens, in steps that can run on different machines.
 //!
 //! `scan` (one task per split: `read`, `normalise`, `filters`, `decontaminate`) → `dedup` (any number of
 //! tasks, then one, over all scans) → `tokenizer` (one task) → `pack` (one task per split) → `manifest` (one
-//! task). Each step's result is bytes that the next one reads; nothing is shared but those.
+//! task). The steps share nothing but bytes: each reads what the one before wrote.
+//!
+//! The crate knows nothing of jobs, stages or artifacts, and must not: it imports `muster-host` only. Its
+//! results depend on the input and the parameters alone, never on the number of threads, splits or tasks.
 #![warn(missing_docs)]
 
 pub mod chat;
@@ -25,68 +28,68 @@ pub mod tokenizer;
 
 use std::path::PathBuf;
 
-/// What can fail in preparing data.
+/// Errors of data preparation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file system refused.
+    /// A file or directory can't be read.
     #[error("read {path}: {source}")]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The parameters contradict each other.
+    /// A parameter is out of range, unknown or contradicts another.
     #[error("use the parameters: {0}")]
     Parameters(String),
-    /// A file of ours is damaged or of another kind.
+    /// A file that this crate wrote is damaged or of another kind.
     #[error("read {what}, line {line}: {reason}")]
     Damaged {
-        /// Which kind of file.
+        /// The kind of file, such as "the scan".
         what: &'static str,
         /// Counted from 1; 0 where the file has no lines.
         line: usize,
         /// What is wrong there.
         reason: String,
     },
-    /// A file is not the one that was written.
+    /// A file's length or hash differs from what its index says.
     #[error(
         "trust {file}: its {bytes} bytes hash to {found}, and its index names {bytes_expected} bytes with the hash {expected}"
     )]
     Corrupt {
         /// The file's name.
         file: String,
-        /// The hash that it should have.
+        /// The hash in the index, in hexadecimal.
         expected: String,
-        /// The hash that it has.
+        /// The hash of the file that was read.
         found: String,
-        /// Its length.
+        /// Its length in bytes.
         bytes: u64,
-        /// The length that it should have.
+        /// The length in the index, in bytes.
         bytes_expected: u64,
     },
-    /// The tokenizer library refused.
+    /// The `tokenizers` library returned an error, or the tokenizer can't be used.
     #[error("{doing} the tokenizer: {reason}")]
     Tokenizer {
-        /// What was tried.
+        /// What failed: "train", "read", "encode with" or "decode with".
         doing: &'static str,
-        /// Why it failed.
+        /// The reason.
         reason: String,
     },
-    /// Nothing is left to make a data set of.
+    /// No document is left to train on.
     #[error("make a data set: {0}")]
     Empty(String),
-    /// Two things that must belong together do not.
+    /// Two things that must belong together don't, such as a tokenizer and a model.
     #[error("use {what} together: {one} against {other}")]
     Mismatch {
-        /// What.
+        /// The two things.
         what: &'static str,
-        /// The one.
+        /// What the first one says.
         one: String,
-        /// The other.
+        /// What the second one says.
         other: String,
     },
-    /// Counts that must agree do not.
-    #[error("balance the books: {0}")]
+    /// Counts of documents that must agree don't: some were lost or counted twice.
+    #[error("account for every document: {0}")]
     CountMismatch(String),
 }

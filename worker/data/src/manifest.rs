@@ -101,7 +101,8 @@ impl Manifest {
     /// either kept or dropped for one reason.
     ///
     /// # Errors
-    /// [`Error::CountMismatch`] naming the numbers that differ, [`Error::Empty`] if there is nothing to train on.
+    /// [`Error::CountMismatch`] naming the numbers that differ, [`Error::Empty`] if there is nothing to train
+    /// on.
     pub fn merge(
         reports: &[ScanReport],
         selection: &Selection,

@@ -87,8 +87,8 @@ pub fn parts<'k>(scan: &Scan, keep: &'k [u32], bytes: u64) -> Result<Vec<&'k [u3
     Ok(parts)
 }
 
-/// Packs the documents of `scan` at the positions `keep` (one of [`super::dedup::Selection::keep`], or a part of
-/// it).
+/// Packs the documents of `scan` at the positions `keep` (one of [`super::dedup::Selection::keep`], or a part
+/// of it).
 ///
 /// `part` names the files: `train-<part>.bin` and the like.
 ///

@@ -1,8 +1,8 @@
-//! Words and runs of words as 64-bit numbers, for the comparison of texts.
+//! Hashes of words and n-grams, for the comparison of texts.
 //!
 //! A word is a run of letters and digits, in lower case, so that punctuation, case and layout make no
-//! difference. In scripts that put no blanks between words (Chinese, Japanese) each character is a word.
-//! Collisions are as likely as in any 64-bit hash: none is to be expected below a billion different runs.
+//! difference. In scripts without blanks between words (Chinese, Japanese) each character is a word. The
+//! hashes have 64 bits, so no collision is expected below a billion different n-grams.
 
 /// The hash of each word of `text`, in order.
 #[must_use]
@@ -27,7 +27,7 @@ pub fn word_hashes(text: &str) -> Vec<u64> {
     hashes
 }
 
-/// The hash of each character, with white space between two others as one blank: for code, where punctuation
+/// The hash of each character, with each run of inner white space as one blank: for code, where punctuation
 /// matters.
 #[must_use]
 pub fn character_hashes(text: &str) -> Vec<u64> {
@@ -46,10 +46,10 @@ pub fn character_hashes(text: &str) -> Vec<u64> {
     hashes
 }
 
-/// The hash of each run of `length` parts, in order: `parts.len() - length + 1` of them, none if there are
-/// fewer parts.
+/// The rolling hash of each n-gram of `length` parts, in order: `parts.len() - length + 1` of them, or none
+/// if there are fewer parts.
 pub fn ngrams(parts: &[u64], length: usize) -> impl Iterator<Item = u64> {
-    // A polynomial rolls: a part leaves and a part comes, whatever the length.
+    // Rabin-Karp: one part leaves and one enters, whatever the length.
     let length = length.max(1);
     let (mut sum, mut leaving) = (0u64, 1u64);
     for part in parts.iter().take(length) {
@@ -64,7 +64,7 @@ pub fn ngrams(parts: &[u64], length: usize) -> impl Iterator<Item = u64> {
     first.into_iter().chain(rest).map(splitmix64)
 }
 
-/// Spreads a number over all 64 bits, without a collision (the finalizer of SplitMix64, Steele et al. 2014).
+/// A bijective mix of all 64 bits (the finalizer of SplitMix64, Steele et al. 2014).
 #[must_use]
 pub fn splitmix64(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -72,9 +72,9 @@ pub fn splitmix64(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The offset of FNV-1a.
+/// The offset basis of FNV-1a.
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
-/// An odd number without a pattern.
+/// The base of the rolling hash: odd, 2^64 divided by the golden ratio.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// FNV-1a, a character at a time.
@@ -82,9 +82,12 @@ fn fnv1a(hash: u64, c: char) -> u64 {
     (hash ^ u64::from(c)).wrapping_mul(0x0000_0100_0000_01b3)
 }
 
-/// Whether the script of `c` writes words without blanks between.
+/// Whether the script of `c` has no blanks between words.
 fn stands_alone(c: char) -> bool {
-    matches!(u32::from(c), 0x3040..=0x30ff | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x2_0000..=0x3_ffff)
+    matches!(
+        u32::from(c),
+        0x3040..=0x30ff | 0x3400..=0x4dbf | 0x4e00..=0x9fff | 0xf900..=0xfaff | 0x2_0000..=0x3_ffff
+    )
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! Finds the pairs of documents that are nearly the same, in a share of all buckets.
+//! Locality-sensitive hashing: finds pairs of near duplicates in a share of all buckets.
 //!
-//! Documents whose signatures agree in all rows of one band fall into one bucket; what is in one bucket is
-//! compared by whole signatures, and a pair counts if enough of them agrees. Banding alone finds a pair of
-//! Jaccard index j with probability `1 - (1 - j^rows)^bands`: with 14 bands of 8 rows 0.92 at 0.8, but also
-//! 0.053 at 0.5; the comparison takes nearly all of the latter away and nearly none of the former.
+//! Documents whose signatures agree in all rows of a band share a bucket; documents in a bucket are compared
+//! by whole signatures, and a pair counts if the share of equal numbers reaches the threshold. Banding alone
+//! finds a pair of Jaccard index j with probability `1 - (1 - j^rows)^bands`: with 14 bands of 8 rows, 0.92
+//! at j = 0.8 but also 0.053 at j = 0.5; the comparison removes nearly all of the latter and nearly none of
+//! the former.
 //!
-//! The sketches are read twice, one at a time: first for the bands' hashes, 16 bytes for each that falls to
-//! this share, then for the signatures of those that share a bucket. Equal documents are one here:
-//! [`super::components`] joins them by their hash.
+//! The sketches are read twice, one at a time: first for the band hashes, of which this share keeps its own
+//! at 16 bytes each, then for the signatures of documents that share a bucket. Documents with equal hashes
+//! are not compared: [`super::components`] joins them.
 
 use super::minhash::{MinHashConfig, agreement, is_empty};
 use super::sketch::Sketch;
@@ -21,27 +22,27 @@ use std::collections::BTreeMap;
 pub struct Share {
     /// Counted from 0.
     pub index: u32,
-    /// How many there are.
+    /// The number of shares.
     pub of: u32,
 }
 
-/// The pairs that were found. A document's number is its place among all documents, split by split.
+/// The pairs found. Documents are numbered from 0 over all splits in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pairs {
-    /// The documents of all splits.
+    /// The number of documents in all splits.
     pub documents: u64,
     /// Each pair once, the smaller number first, in order.
     pub pairs: Vec<(u32, u32)>,
-    /// Pairs that were compared.
+    /// The number of comparisons.
     pub compared: u64,
 }
 
-/// In a bucket of more documents, each is compared with the first and with the last [`NEIGHBOURS`] before it
-/// only: those of a bucket are mostly alike, so these few join them all.
+/// In a larger bucket, each document is compared only with the first [`NEIGHBOURS`] and with the
+/// [`NEIGHBOURS`] just before it: most documents of a bucket are alike, so these comparisons join them.
 const BUCKET_MAX: usize = 64;
-/// With how many documents before it one of a large bucket is compared, at each end.
+/// Comparisons at each end of a large bucket, per document.
 const NEIGHBOURS: usize = 8;
-/// The share of a signature that must agree for documents to be nearly the same, unless another is asked for.
+/// The default share of a signature that must agree for two documents to be near duplicates, 0 to 1.
 pub const THRESHOLD: f64 = 0.7;
 
 /// A document that shares a bucket with another.
@@ -50,10 +51,12 @@ struct Member {
     signature: Vec<u32>,
 }
 
-/// The pairs in one share of the buckets. `read` gives the sketch of a split, and is asked twice for each.
+/// Finds the pairs in one share of the buckets. `read` returns the sketch of a split; it is called twice per
+/// split.
 ///
 /// # Errors
-/// When a sketch can't be read, or is made in another way than the first.
+/// An error of `read`; [`Error::Parameters`] if the share or the threshold (0 to 1) is out of range, a sketch
+/// has no signatures, or two sketches were made with different parameters.
 pub fn pairs<E: From<Error>>(
     splits: usize,
     read: impl Fn(usize) -> Result<Sketch, E>,
@@ -61,7 +64,11 @@ pub fn pairs<E: From<Error>>(
     threshold: f64,
 ) -> Result<Pairs, E> {
     if share.of == 0 || share.index >= share.of {
-        return Err(Error::Parameters(format!("share {} of {} is none", share.index, share.of)).into());
+        return Err(Error::Parameters(format!(
+            "there is no share {} of {}; shares are counted from 0",
+            share.index, share.of
+        ))
+        .into());
     }
     if !(0.0..=1.0).contains(&threshold) {
         return Err(Error::Parameters(format!("a threshold of {threshold} is not from 0 to 1")).into());
@@ -70,7 +77,7 @@ pub fn pairs<E: From<Error>>(
     let (mut documents, mut made) = (0u32, None);
     for split in 0..splits {
         let sketch = read(split)?;
-        let minhash = alike(&mut made, &sketch, split)?;
+        let minhash = same_parameters(&mut made, &sketch, split)?;
         for signature in sketch.signatures.chunks_exact(minhash.hashes().max(1)) {
             if !is_empty(signature) {
                 let hashes =
@@ -97,8 +104,7 @@ pub fn pairs<E: From<Error>>(
     let least = (threshold * rows as f64).ceil() as usize;
     let mut found = Pairs { documents: u64::from(documents), ..Pairs::default() };
     for bucket in together {
-        // In the order of their content, so that which ones are compared depends on neither splits nor
-        // numbers.
+        // Sort by content hash, so that the choice of comparisons does not depend on the splits.
         let mut bucket: Vec<(&Member, u32)> =
             bucket.iter().filter_map(|(_, document)| Some((members.get(document)?, *document))).collect();
         bucket.sort_by(|one, other| (&one.0.hash, one.1).cmp(&(&other.0.hash, other.1)));
@@ -123,16 +129,20 @@ pub fn pairs<E: From<Error>>(
     Ok(found)
 }
 
-/// How the sketch's signatures were made: as the first's.
-fn alike(made: &mut Option<MinHashConfig>, sketch: &Sketch, split: usize) -> Result<MinHashConfig, Error> {
+/// The MinHash parameters of a sketch, which must equal those of the first.
+fn same_parameters(
+    made: &mut Option<MinHashConfig>,
+    sketch: &Sketch,
+    split: usize,
+) -> Result<MinHashConfig, Error> {
     let Some(minhash) = &sketch.minhash else {
         return Err(Error::Parameters(format!(
-            "the sketch of split {split} has no signatures: scan with near duplicates in mind"
+            "the sketch of split {split} has no signatures: scan with MinHash signatures"
         )));
     };
     if made.get_or_insert_with(|| minhash.clone()) != minhash {
         return Err(Error::Parameters(format!(
-            "the signatures of split {split} were made in another way than those of split 0"
+            "the signatures of split {split} were made with other parameters than those of split 0"
         )));
     }
     Ok(minhash.clone())
@@ -166,7 +176,7 @@ fn members<E>(
     Ok(members)
 }
 
-/// The bucket of a band: equal rows of the same band, and by chance hardly any others, have the same.
+/// The bucket of a band, a 64-bit hash of its number and its rows.
 fn bucket(band: u64, rows: &[u32]) -> u64 {
     rows.iter().fold(splitmix64(band + 1), |hash, row| splitmix64(hash.rotate_left(5) ^ u64::from(*row)))
 }

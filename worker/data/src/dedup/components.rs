@@ -1,17 +1,17 @@
-//! Joins equal documents and near pairs to components, and keeps one document of each.
+//! Joins equal documents and near pairs to connected components, and keeps one document of each.
 //!
-//! The one kept is the first by path and place, so the answer depends on neither the splits nor who found the
-//! pairs. Likeness is passed on: what is like a document that is like another falls into one component with
-//! it, as in dolma and datatrove.
+//! The document kept is the first by path and place, so the result depends on neither the splits nor the
+//! order of the pairs. As in dolma and datatrove, similarity is transitive: if a is like b and b like c, then
+//! all three fall into one component.
 
 use super::exact::Selection;
 use crate::Error;
 use crate::documents::{Entry, Place, Tally};
 
-/// Decides for the entries of all splits. The numbers in `pairs` are those of [`super::bands::Pairs`].
+/// Selects one document of each component. The numbers in `pairs` are those of [`super::bands::Pairs`].
 ///
 /// # Errors
-/// When a pair names a document that there is not.
+/// [`Error::Parameters`] if a pair names a document number out of range.
 pub fn select(
     splits: &[Vec<Entry>],
     pairs: impl IntoIterator<Item = (u32, u32)>,
@@ -19,7 +19,7 @@ pub fn select(
     let documents: Vec<&Entry> = splits.iter().flatten().collect();
     let mut groups = UnionFind::new(documents.len());
     let mut by_hash: Vec<usize> = (0..documents.len()).collect();
-    // Of equal documents the first by path and place stands for all.
+    // The first of equal documents by path and place represents them.
     by_hash.sort_by_key(|number| (&documents[*number].hash, order(&documents, *number)));
     let mut unique = vec![true; documents.len()];
     for equal in by_hash.chunk_by(|one, other| documents[*one].hash == documents[*other].hash) {
@@ -67,12 +67,12 @@ pub fn select(
     Ok(selection)
 }
 
-/// The same path and place twice (two roots of one name) falls to the first split.
+/// The sort key of a document; equal paths and places (two roots of one name) sort by split.
 fn order<'a>(documents: &[&'a Entry], number: usize) -> (&'a str, Place, usize) {
     (&documents[number].path, documents[number].place, number)
 }
 
-/// UnionFind that are joined two by two (Tarjan 1975), by size, with paths halved.
+/// Disjoint sets: union by size, path halving (Tarjan 1975).
 struct UnionFind {
     parent: Vec<u32>,
     size: Vec<u32>,

@@ -1,4 +1,4 @@
-//! Exact deduplication over all splits: of documents with one hash, one is kept.
+//! Exact deduplication over all splits: of documents with equal hashes, one is kept.
 
 use crate::documents::{Entry, Place, Tally};
 use crate::filters::DropReason;
@@ -10,15 +10,15 @@ use std::collections::BTreeMap;
 pub struct Selection {
     /// For each split, in order, the positions of the documents kept, ascending.
     pub keep: Vec<Vec<u32>>,
-    /// For each split, what is dropped as an exact duplicate.
+    /// For each split, the exact duplicates dropped.
     pub duplicates: Vec<Tally>,
-    /// For each split, what is dropped as nearly the same as another; empty where that was not looked for.
+    /// For each split, the near duplicates dropped; empty if there was no search for them.
     #[serde(default)]
     pub near_duplicates: Vec<Tally>,
 }
 
 impl Selection {
-    /// What was dropped of a split, by reason, without reasons that dropped nothing.
+    /// The documents dropped from a split, by reason; reasons without documents are left out.
     #[must_use]
     pub fn dropped(&self, split: usize) -> BTreeMap<DropReason, Tally> {
         let tallies = [
@@ -30,14 +30,13 @@ impl Selection {
     }
 }
 
-/// Decides for the entries of all splits (position in `splits` = split index).
+/// Selects one of each group of documents with equal hashes. `splits[i]` holds the entries of split `i`.
 ///
-/// The first path in order wins, so the answer does not depend on how the files were split, and the
-/// same text is never both trained on and held out.
+/// The document with the first path is kept, so the result does not depend on how the files were split, and
+/// the same text is never both trained on and held out.
 #[must_use]
 pub fn select(splits: &[Vec<Entry>]) -> Selection {
-    // Of equal texts, the first path wins; the same path twice (two roots of one name) falls to the first
-    // split.
+    // If a path occurs twice (two roots of one name), the first split keeps it.
     let mut first: BTreeMap<&str, (&str, Place, usize, usize)> = BTreeMap::new();
     for (split, entries) in splits.iter().enumerate() {
         for (position, entry) in entries.iter().enumerate() {

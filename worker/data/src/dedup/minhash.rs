@@ -1,10 +1,10 @@
-//! MinHash signatures: short arrays of numbers, of which as large a share agrees as two texts have shingles
-//! in common.
+//! MinHash signatures: the expected share of equal numbers in two signatures is the Jaccard index of the
+//! texts' shingles.
 //!
-//! A shingle is a run of words or characters. For each of `bands * rows` permutations of the 64-bit numbers a
-//! signature holds the least image of the text's shingles (its upper half: two sets agree by chance once in
-//! 2^32). Broder 1997, "On the resemblance and containment of documents"; 5 words, 14 bands and 8 rows are
-//! what dolma and datatrove use.
+//! A shingle is an n-gram of words or characters. For each of `bands * rows` permutations of the 64-bit
+//! numbers a signature holds the least image of the text's shingles (the upper 32 bits, so unrelated texts
+//! agree by chance once in 2^32). Broder 1997, "On the resemblance and containment of documents"; 5 words, 14
+//! bands and 8 rows are what dolma and datatrove use.
 
 use crate::Error;
 use crate::shingles;
@@ -13,30 +13,31 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-/// What a shingle is a run of.
+/// The unit of a shingle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shingle {
-    /// Words, whatever their case and what stands between them: for prose.
+    /// Words, without case and punctuation: for prose.
     #[default]
     Words,
-    /// Characters, with white space as one blank: for code.
+    /// Characters, with each run of white space as one blank: for code.
     Characters,
 }
 
-/// How signatures are made. Only those made in one way can be compared.
+/// Parameters of MinHash. Only signatures made with the same parameters can be compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MinHashConfig {
-    /// What a shingle is a run of.
+    /// The unit of a shingle.
     pub shingle: Shingle,
-    /// How many of them.
+    /// Units per shingle, 1 to 1000.
     pub length: usize,
-    /// Bands of a signature: texts that agree in all rows of one band are compared.
+    /// Bands of a signature; `bands * rows` is 1 to 4096. Texts that agree in all rows of a band are
+    /// compared.
     pub bands: usize,
     /// Rows of a band.
     pub rows: usize,
-    /// Draws the permutations.
+    /// The seed of the permutations.
     pub seed: u64,
 }
 
@@ -47,13 +48,13 @@ impl Default for MinHashConfig {
 }
 
 impl MinHashConfig {
-    /// For code: runs of 25 characters, about 5 words.
+    /// Defaults for code: shingles of 25 characters, about 5 words.
     #[must_use]
     pub fn characters() -> Self {
         Self { shingle: Shingle::Characters, length: 25, ..Self::default() }
     }
 
-    /// Numbers of a signature.
+    /// Numbers in a signature.
     #[must_use]
     pub fn hashes(&self) -> usize {
         self.bands * self.rows
@@ -64,7 +65,7 @@ impl MinHashConfig {
 const HASHES_MAX: usize = 4096;
 /// Parts of a shingle, at most.
 const LENGTH_MAX: usize = 1000;
-/// In place of each number of a signature of a text without a word: such a text is like no other.
+/// Every number in the signature of a text without words; such a text has no near duplicates.
 pub const EMPTY: u32 = u32::MAX;
 
 /// Makes signatures.
@@ -79,7 +80,7 @@ impl MinHasher {
     /// Draws the permutations.
     ///
     /// # Errors
-    /// [`Error::Parameters`] when there are none, or too many.
+    /// [`Error::Parameters`] if a parameter is out of range.
     pub fn new(config: &MinHashConfig) -> Result<Self, Error> {
         let hashes = config.bands.saturating_mul(config.rows);
         if !(1..=HASHES_MAX).contains(&hashes) || !(1..=LENGTH_MAX).contains(&config.length) {
@@ -94,7 +95,7 @@ impl MinHasher {
         Ok(Self { config: config.clone(), permutations })
     }
 
-    /// The shingles of a text; of one with fewer parts than a shingle has, all of it is one.
+    /// The hashes of a text's shingles; a text shorter than a shingle is one shingle.
     #[must_use]
     pub fn shingles(&self, text: &str) -> Vec<u64> {
         let parts = match self.config.shingle {

@@ -1,10 +1,9 @@
-//! Removal of duplicates over all splits: of documents with one content, and of documents that are nearly the
-//! same, one is kept.
+//! Deduplication over all splits: of equal and of nearly equal documents, one is kept.
 //!
 //! Near duplicates are found by MinHash (Broder 1997) and locality-sensitive hashing, as map and reduce: each
-//! split gives a [`sketch`], a few hundred bytes a document; any number of tasks each look through their
-//! share of all [`bands`] for pairs; one task joins the pairs to [`components`] and gives the [`Selection`]. The
-//! answer depends on neither the splits nor the number of tasks.
+//! split makes a [`sketch`], a few hundred bytes a document; any number of tasks each search their share of
+//! the [`bands`] for pairs; one task joins the pairs to connected [`components`] and makes the [`Selection`],
+//! which depends on neither the splits nor the number of tasks.
 
 pub mod bands;
 pub mod components;

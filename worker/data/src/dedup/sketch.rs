@@ -1,4 +1,4 @@
-//! What deduplication needs to know of a split: each document's entry and signature, without its text.
+//! A sketch of a split: the entry and MinHash signature of each document, without its text.
 
 use super::minhash::{MinHashConfig, MinHasher};
 use crate::Error;
@@ -12,11 +12,11 @@ const SKETCH: &str = "the sketch";
 /// The sketch of one split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sketch {
-    /// How the signatures were made. `None`: there are none, and only equal documents are found.
+    /// The parameters of the signatures; `None` without signatures, when only equal documents are found.
     pub minhash: Option<MinHashConfig>,
     /// The documents, in the order of their scan.
     pub entries: Vec<Entry>,
-    /// Their signatures, one after the other.
+    /// Their signatures, concatenated: [`MinHashConfig::hashes`] numbers for each document.
     pub signatures: Vec<u32>,
 }
 
@@ -35,7 +35,7 @@ impl Sketch {
     /// Makes the sketch of a scan.
     ///
     /// # Errors
-    /// When the parameters are impossible.
+    /// [`Error::Parameters`] if a MinHash parameter is out of range.
     pub fn of(scan: &Scan, minhash: Option<&MinHashConfig>, compute: &Compute) -> Result<Self, Error> {
         let signer = minhash.map(MinHasher::new).transpose()?;
         let mut signatures = Vec::new();
@@ -52,11 +52,10 @@ impl Sketch {
         Ok(Self { minhash: minhash.cloned(), entries: scan.entries(), signatures })
     }
 
-    /// A line of JSON about the whole, one for each entry, and the signatures as little-endian numbers of 4
-    /// bytes.
+    /// Writes a header line of JSON, a line of JSON for each entry, and the signatures as little-endian u32.
     ///
     /// # Errors
-    /// When the format refuses, which it doesn't for what a sketch holds.
+    /// [`Error::Damaged`] if a value can't be written as JSON.
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let refuse = |line: usize| {
             move |e: serde_json::Error| Error::Damaged { what: SKETCH, line, reason: e.to_string() }
@@ -83,7 +82,7 @@ impl Sketch {
             let at = rest
                 .iter()
                 .position(|byte| *byte == b'\n')
-                .ok_or_else(|| damaged(number, "it ends in the middle".to_owned()))?;
+                .ok_or_else(|| damaged(number, "it is truncated".to_owned()))?;
             let (line, others) = rest.split_at(at);
             rest = &others[1..];
             Ok(line)
@@ -132,10 +131,10 @@ mod tests {
 
         let table = [
             (bytes[..bytes.len() - 1].to_vec(), "3599 bytes are no 150 signatures of 6 numbers"),
-            (bytes[..40].to_vec(), "line 1: it ends in the middle"),
+            (bytes[..40].to_vec(), "line 1: it is truncated"),
             (b"{}\n".to_vec(), "line 1: missing field"),
             (b"{\"minhash\":null,\"documents\":2}\n{}\n".to_vec(), "line 2: missing field"),
-            (b"{\"minhash\":null,\"documents\":99999999999}\n".to_vec(), "line 2: it ends in the middle"),
+            (b"{\"minhash\":null,\"documents\":99999999999}\n".to_vec(), "line 2: it is truncated"),
         ];
         for (damaged, expected) in table {
             let message = Sketch::from_bytes(&damaged).expect_err(expected).to_string();

@@ -132,9 +132,9 @@ fn what_does_not_fit_together_is_said() {
     assert!(refused(&[sketch.clone(), bare], share, 0.7).contains("the sketch of split 1 has no signatures"));
     assert!(
         refused(&[sketch.clone(), other], share, 0.7)
-            .contains("the signatures of split 1 were made in another way")
+            .contains("the signatures of split 1 were made with other parameters")
     );
-    assert!(refused(&[], Share { index: 2, of: 2 }, 0.7).contains("share 2 of 2 is none"));
+    assert!(refused(&[], Share { index: 2, of: 2 }, 0.7).contains("no share 2 of 2"));
     assert!(refused(&[], share, 1.5).contains("a threshold of 1.5"));
     assert!(
         select(&[sketch.entries], [(0, 2)])

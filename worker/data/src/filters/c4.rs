@@ -1,28 +1,28 @@
 //! C4's rules for web pages (Raffel et al. 2020, "Exploring the Limits of Transfer Learning with a Unified
 //! Text-to-Text Transformer", section 2.2).
 //!
-//! Lines that are no sentences, or about scripts and cookies, are taken out of the text; then what is left is
-//! judged. Not for code, which is nearly all braces and lines without a full stop.
+//! Lines that are not sentences, or that mention scripts and cookies, are removed; the other rules apply to
+//! the rest. Not for code, which is nearly all braces and lines without a full stop.
 
 use super::reason::DropReason;
 use crate::documents::Tally;
 use serde::{Deserialize, Serialize};
 
-/// Which rules are in force.
+/// Which rules apply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct C4 {
-    /// Takes out lines that don't end as a sentence does.
+    /// Removes lines that don't end with terminal punctuation.
     pub terminal_punctuation: bool,
-    /// Takes out lines of fewer words.
+    /// Removes lines with fewer words.
     pub line_words_min: usize,
-    /// Takes out lines that speak of JavaScript, cookies and terms of use.
+    /// Removes lines that mention JavaScript, cookies and terms of use.
     pub no_boilerplate: bool,
-    /// Drops text that says `lorem ipsum`.
+    /// Drops text that contains `lorem ipsum`.
     pub no_lorem_ipsum: bool,
     /// Drops text with a curly brace.
     pub no_curly_braces: bool,
-    /// Drops text of fewer sentences.
+    /// Drops text with fewer sentences.
     pub sentences_min: usize,
 }
 
@@ -52,8 +52,8 @@ const BOILERPLATE: [&str; 8] = [
 ];
 
 impl C4 {
-    /// The text without the lines that are taken out, and how many those are and of how many bytes. Blank
-    /// lines stay, but not two together, nor at the start.
+    /// Removes lines, and counts them and their bytes. Blank lines stay, except at the start and after
+    /// another blank line.
     #[must_use]
     pub fn clean(&self, text: String) -> (String, Tally) {
         let mut removed = Tally::default();

@@ -34,7 +34,7 @@ impl Default for Code {
 }
 
 impl Code {
-    /// The first rule that `text` breaks, if any.
+    /// The reason of the first rule that `text` breaks, if any.
     #[must_use]
     pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         if says_generated(text) {
@@ -55,7 +55,7 @@ impl Code {
     }
 }
 
-/// How many lines from the top may say that the file is generated.
+/// Lines at the top that are searched for a marker of generated code.
 const MARKER_LINES: usize = 20;
 
 fn says_generated(text: &str) -> bool {

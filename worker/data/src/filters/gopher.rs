@@ -1,7 +1,7 @@
 //! Gopher's quality rules (Rae et al. 2021, "Scaling Language Models: Methods, Analysis & Insights from
 //! Training Gopher", appendix A.1.1).
 //!
-//! Words are what stands between white space. Bounds are the paper's; ratios are of a thousand.
+//! Words are separated by white space. The default bounds are the paper's; ratios are in thousandths.
 
 use super::per_mille::per_mille;
 use super::reason::DropReason;
@@ -27,8 +27,8 @@ pub struct Gopher {
     pub ellipses_per_mille_max: usize,
     /// Least words with a letter, of a thousand.
     pub alphabetic_per_mille_min: usize,
-    /// How many different ones of [`STOP_WORDS`] it must have: English text has them, lists of key words
-    /// don't. 0 for other languages.
+    /// Least number of different [`STOP_WORDS`]: English prose has them, lists of keywords don't. 0 for other
+    /// languages.
     pub stop_words_min: usize,
 }
 
@@ -54,7 +54,7 @@ impl Default for Gopher {
 }
 
 impl Gopher {
-    /// The first rule that `text` breaks, if any.
+    /// The reason of the first rule that `text` breaks, if any.
     #[must_use]
     pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let (mut words, mut chars, mut alphabetic) = (0, 0, 0);

@@ -1,7 +1,7 @@
-//! Which language a text is in, by its script and its trigrams (crate `whatlang`).
+//! Language identification by script and trigrams (crate `whatlang`).
 //!
-//! It tells 69 languages apart on a few sentences, and is often wrong on a few words: documents that short
-//! are better judged by their size.
+//! It tells 69 languages apart given a few sentences, and is often wrong on a few words: filter such short
+//! documents by size.
 
 use super::reason::DropReason;
 use crate::Error;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct Languages {
     /// ISO 639-3 codes: `eng`, `deu`, `cmn`.
     pub wanted: Vec<String>,
-    /// Least confidence, of a thousand.
+    /// Least confidence, in thousandths.
     pub confidence_per_mille_min: u32,
 }
 
@@ -23,20 +23,20 @@ impl Default for Languages {
     }
 }
 
-/// Bytes from the beginning that are looked at: more make it no surer.
+/// Bytes of the beginning that are examined; more don't make the result more reliable.
 const BYTES_LOOKED_AT: usize = 8 * 1024;
 
 impl Languages {
-    /// The rule for those codes.
+    /// Accepts the languages with these ISO 639-3 codes.
     ///
     /// # Errors
-    /// [`Error::Parameters`] with a code that is not known.
+    /// [`Error::Parameters`] naming an unknown code and listing the known ones.
     pub fn of(codes: &[String]) -> Result<Self, Error> {
         match codes.iter().find(|code| whatlang::Lang::from_code(code.as_str()).is_none()) {
             Some(code) => {
                 let known: Vec<&str> = whatlang::Lang::all().iter().map(whatlang::Lang::code).collect();
                 Err(Error::Parameters(format!(
-                    "there is no language {code:?}; there are, by ISO 639-3, {}",
+                    "unknown language {code:?}; use ISO 639-3 codes: {}",
                     known.join(", ")
                 )))
             }
@@ -44,7 +44,7 @@ impl Languages {
         }
     }
 
-    /// Whether `text` is in none of the languages, as far as can be told.
+    /// [`DropReason::Language`] unless `text` is recognised as one of the languages.
     #[must_use]
     pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let start = &text[..text.floor_char_boundary(BYTES_LOOKED_AT)];

@@ -1,8 +1,8 @@
-//! Cheap rules for what text is worth training on: of code, and of prose after Gopher's and C4's.
+//! Heuristic quality filters: for code, and for prose after Gopher (Rae et al. 2021) and C4 (Raffel et al.
+//! 2020).
 //!
-//! A document is dropped for the first rule that it breaks, so the reasons add up to the number dropped. A
-//! rule is plain arithmetic on the text: nothing is learnt, and nothing remembered from one document to the
-//! next.
+//! A document is dropped for the first rule that it breaks, so the counts by reason add up to the number
+//! dropped. A rule looks at one document only and keeps no state.
 
 mod c4;
 mod code;
@@ -23,7 +23,7 @@ use super::Error;
 use super::documents::{Body, Tally};
 use serde::{Deserialize, Serialize};
 
-/// The rules in force, and their bounds. Sizes are of the normalised text.
+/// The rules to apply and their bounds. Sizes are of the normalised text. `None` turns a group off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filters {
@@ -45,7 +45,7 @@ pub struct Filters {
     pub c4: Option<C4>,
 }
 
-/// The most bytes of a document, where a preset doesn't say less.
+/// The size limit of the presets `none` and `web`.
 const BYTES_MAX: u64 = 16 << 20;
 
 impl Default for Filters {
@@ -62,7 +62,7 @@ impl Default for Filters {
 }
 
 impl Filters {
-    /// Only what is empty or very long is dropped.
+    /// The preset `none`: drops only empty and very long documents.
     #[must_use]
     pub fn none() -> Self {
         Self {
@@ -77,7 +77,7 @@ impl Filters {
         }
     }
 
-    /// The rules for web pages and other prose: Gopher's and C4's.
+    /// The preset `web`, for web pages and other prose: the rules of Gopher and C4.
     #[must_use]
     pub fn web() -> Self {
         Self {
@@ -92,35 +92,35 @@ impl Filters {
     /// The preset of that name: `none`, `code` or `web`.
     ///
     /// # Errors
-    /// [`Error::Parameters`] with the names that there are.
+    /// [`Error::Parameters`] with the known names.
     pub fn preset(name: &str) -> Result<Self, Error> {
         match name {
             "none" => Ok(Self::none()),
             "code" => Ok(Self::default()),
             "web" => Ok(Self::web()),
-            other => Err(Error::Parameters(format!(
-                "there are no filters {other:?}; there are none, code and web"
-            ))),
+            other => {
+                Err(Error::Parameters(format!("unknown filters {other:?}; use `none`, `code` or `web`")))
+            }
         }
     }
 }
 
-/// What became of a document.
+/// The result of filtering a document.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FilterOutcome {
-    /// It is kept, perhaps without some lines, which are counted.
+    /// It is kept; the tally counts the lines removed.
     Kept(Body, Tally),
     /// It is dropped.
     Dropped(DropReason, Tally),
 }
 
-/// Takes out the lines that the rules take out, and judges the rest. A conversation is judged by all its
-/// text, and loses no lines.
+/// Removes lines by C4's rules, and applies the other rules to the rest. A conversation is filtered by all
+/// its text together, and no lines are removed from it.
 #[must_use]
 pub fn apply(body: Body, filters: &Filters) -> FilterOutcome {
     let (body, removed) = match (body, &filters.c4) {
         (Body::Text(text), Some(rules)) => {
-            // The size is bounded first, so that no rule works on what is dropped anyway.
+            // Check the size first, so that no time is spent on text that is dropped anyway.
             if let Some(reason) = size(&text, filters) {
                 return FilterOutcome::Dropped(reason, Tally { documents: 1, bytes: text.len() as u64 });
             }
@@ -137,7 +137,6 @@ pub fn apply(body: Body, filters: &Filters) -> FilterOutcome {
     }
 }
 
-/// The first rule that a text breaks.
 fn first_broken_rule(text: &str, filters: &Filters) -> Option<DropReason> {
     let control = || {
         let found =

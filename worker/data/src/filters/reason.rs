@@ -7,13 +7,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DropReason {
-    /// Fewer bytes than the least.
+    /// Fewer bytes than `bytes_min`.
     TooSmall,
-    /// More bytes than the most.
+    /// More bytes than `bytes_max`.
     TooLarge,
-    /// Bytes that are no UTF-8.
+    /// Not UTF-8.
     NotUtf8,
-    /// A line or row that is not what the format says.
+    /// A line or row that is not of the declared format.
     Malformed,
     /// Control characters: not text that a person wrote.
     ControlCharacters,
@@ -25,9 +25,9 @@ pub enum DropReason {
     LongLines,
     /// Code: too few letters, as in tables of numbers.
     FewLetters,
-    /// Code: too many lines that occur before in the same file.
+    /// Code: too many lines that are repeated in the file.
     RepeatedLines,
-    /// It is in another language, or in none that can be told.
+    /// It is in another language, or its language can't be told.
     Language,
     /// Gopher: too few words.
     FewWords,
@@ -45,19 +45,19 @@ pub enum DropReason {
     FewAlphabeticWords,
     /// Gopher: too few of the words that every English text has.
     FewStopWords,
-    /// Repetition: too many lines occur before in it.
+    /// Repetition: too many duplicate lines.
     DuplicateLines,
-    /// Repetition: too much of it is in such lines.
+    /// Repetition: too much text in duplicate lines.
     DuplicateLineText,
-    /// Repetition: too many paragraphs occur before in it.
+    /// Repetition: too many duplicate paragraphs.
     DuplicateParagraphs,
-    /// Repetition: too much of it is in such paragraphs.
+    /// Repetition: too much text in duplicate paragraphs.
     DuplicateParagraphText,
-    /// Repetition: too much of it is one run of 2 to 4 words.
+    /// Repetition: too much text in one 2- to 4-gram.
     TopNgram,
-    /// Repetition: too much of it is in runs of 5 to 10 words that occur before in it.
+    /// Repetition: too much text in duplicate 5- to 10-grams.
     DuplicateNgrams,
-    /// C4: it says `lorem ipsum`.
+    /// C4: it contains `lorem ipsum`.
     LoremIpsum,
     /// C4: it has a curly brace.
     CurlyBraces,
@@ -73,13 +73,13 @@ pub enum DropReason {
     OverBudget,
     /// More tokens than the context.
     TooLong,
-    /// A conversation without a token that is learnt from.
+    /// A conversation in which the loss mask is zero everywhere.
     NothingToLearn,
 }
 
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The name that it has in a report.
+        // The same name as in reports.
         self.serialize(f)
     }
 }

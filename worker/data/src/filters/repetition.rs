@@ -1,29 +1,29 @@
-//! Gopher's rules against text that repeats itself (Rae et al. 2021, table A1).
+//! Gopher's rules against repetitive text (Rae et al. 2021, table A1), counted as in datatrove.
 //!
-//! The share of lines and paragraphs that occur before in the document, and of the text in them; of the text
-//! that is one run of a few words, again and again; of the text in longer runs that occur before. Counted as
-//! datatrove does. Memory is in proportion to the document.
+//! They bound the share of duplicate lines and paragraphs, by number and by characters; the characters of the
+//! most frequent 2- to 4-gram; and the characters in duplicate 5- to 10-grams. Memory is proportional to the
+//! document.
 
 use super::per_mille::per_mille;
 use super::reason::DropReason;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
-/// The bounds, of a thousand.
+/// The bounds, in thousandths. A duplicate is a repetition of something earlier in the same document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Repetition {
-    /// Lines that occur before.
+    /// Duplicate lines.
     pub lines_per_mille_max: usize,
-    /// Characters in such lines.
+    /// Characters in duplicate lines.
     pub line_text_per_mille_max: usize,
-    /// Paragraphs that occur before.
+    /// Duplicate paragraphs.
     pub paragraphs_per_mille_max: usize,
-    /// Characters in such paragraphs.
+    /// Characters in duplicate paragraphs.
     pub paragraph_text_per_mille_max: usize,
-    /// Characters of the most frequent run of 2, 3 and 4 words, over all that it occurs.
+    /// Characters in all occurrences of the most frequent 2-, 3- and 4-gram of words.
     pub top_per_mille_max: [usize; 3],
-    /// Characters in runs of 5 to 10 words that occur before.
+    /// Characters in duplicate 5- to 10-grams of words.
     pub ngrams_per_mille_max: [usize; 6],
 }
 
@@ -41,7 +41,7 @@ impl Default for Repetition {
 }
 
 impl Repetition {
-    /// The first rule that `text` breaks, if any.
+    /// The reason of the first rule that `text` breaks, if any.
     #[must_use]
     pub fn drop_reason(&self, text: &str) -> Option<DropReason> {
         let whole = text.chars().count();
@@ -64,7 +64,7 @@ impl Repetition {
         if let Some((_, _, reason)) = rules.into_iter().find(|(found, most, _)| found > most) {
             return Some(reason);
         }
-        // Words as numbers, so that runs are compared and not copied.
+        // Number the words, so that comparing n-grams needs no copies of text.
         let mut numbers = HashMap::new();
         let mut words = Vec::new();
         for word in text.split_whitespace() {
@@ -73,12 +73,12 @@ impl Repetition {
         }
         let (ids, lengths): (Vec<u32>, Vec<usize>) = words.into_iter().unzip();
         for (most, length) in self.top_per_mille_max.iter().zip(2..) {
-            if per_mille(top(&ids, &lengths, length), whole) > *most {
+            if per_mille(top_ngram_chars(&ids, &lengths, length), whole) > *most {
                 return Some(DropReason::TopNgram);
             }
         }
         for (most, length) in self.ngrams_per_mille_max.iter().zip(5..) {
-            if per_mille(again(&ids, &lengths, length), whole) > *most {
+            if per_mille(duplicate_ngram_chars(&ids, &lengths, length), whole) > *most {
                 return Some(DropReason::DuplicateNgrams);
             }
         }
@@ -90,9 +90,9 @@ impl Repetition {
 struct Repeats {
     /// Parts that are not blank.
     of: usize,
-    /// Those that occur before.
+    /// Duplicates.
     parts: usize,
-    /// Characters of those.
+    /// Characters of the duplicates.
     chars: usize,
 }
 
@@ -109,21 +109,20 @@ fn repeats<'a>(parts: impl Iterator<Item = &'a str>) -> Repeats {
     repeats
 }
 
-/// Characters of the most frequent run, blanks within not counted, over all that it occurs; 0 if each occurs
-/// once.
-fn top(words: &[u32], lengths: &[usize], length: usize) -> usize {
+/// Characters in all occurrences of the most frequent n-gram, without the blanks in it; 0 if none repeats.
+fn top_ngram_chars(words: &[u32], lengths: &[usize], length: usize) -> usize {
     let mut counts: HashMap<&[u32], (usize, usize)> = HashMap::new();
     for (run, lengths) in words.windows(length).zip(lengths.windows(length)) {
         let entry = counts.entry(run).or_insert_with(|| (0, lengths.iter().sum()));
         entry.0 += 1;
     }
-    // Of equally frequent ones the longest: the answer must not depend on the order of a map.
+    // Of equally frequent ones take the longest: the result must not depend on the order of a map.
     let (count, chars) = counts.into_values().max().unwrap_or_default();
     if count > 1 { count * chars } else { 0 }
 }
 
-/// Characters in runs that occur before; text is counted once, also where runs overlap.
-fn again(words: &[u32], lengths: &[usize], length: usize) -> usize {
+/// Characters in duplicate n-grams; overlapping ones are counted once.
+fn duplicate_ngram_chars(words: &[u32], lengths: &[usize], length: usize) -> usize {
     let mut known = HashSet::new();
     let (mut chars, mut at) = (0, 0);
     while at + length <= words.len() {

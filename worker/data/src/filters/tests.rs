@@ -162,7 +162,7 @@ fn languages_are_told_apart() {
         Languages::of(&["english".to_owned()])
             .expect_err("no code")
             .to_string()
-            .contains("there is no language \"english\"")
+            .contains("unknown language \"english\"")
     );
 }
 
@@ -183,7 +183,7 @@ fn presets_have_names() {
     assert_eq!(Filters::preset("code").expect("is one"), Filters::default());
     assert_eq!(Filters::preset("web").expect("is one"), Filters::web());
     assert!(
-        Filters::preset("prose").expect_err("is none").to_string().contains("there are none, code and web")
+        Filters::preset("prose").expect_err("is none").to_string().contains("use `none`, `code` or `web`")
     );
     assert_eq!(DropReason::DuplicateNgrams.to_string(), "duplicate_ngrams");
 }

@@ -1,5 +1,4 @@
-//! Unpacks `.gz` and `.zst`, in one pass and in little memory. A stream that ends early is an error, never a
-//! short file.
+//! Streaming decompression of `.gz` and `.zst`. A truncated stream is an error, never a short file.
 
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
@@ -20,7 +19,7 @@ pub fn zstd(file: File) -> impl Read + Send {
     }
 }
 
-/// Says in errors what the stream should have been.
+/// Names the format in errors.
 struct Named<R> {
     inner: R,
     format: &'static str,
@@ -30,7 +29,7 @@ impl<R: Read> Read for Named<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.inner.read(buffer).map_err(|e| {
             let reason = match e.kind() {
-                io::ErrorKind::UnexpectedEof => "it ends in the middle".to_owned(),
+                io::ErrorKind::UnexpectedEof => "it is truncated".to_owned(),
                 _ => e.to_string(),
             };
             io::Error::new(e.kind(), format!("unpack {}: {reason}", self.format))
@@ -38,7 +37,7 @@ impl<R: Read> Read for Named<R> {
     }
 }
 
-/// The frames of a zstd file, one after the other: the decoder knows only one.
+/// The concatenated frames of a zstd file; the decoder reads only one.
 struct Frames {
     source: BufReader<File>,
     decoder: FrameDecoder,
@@ -65,7 +64,7 @@ impl Read for Frames {
                 {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
-                        "the checksum is not that of the data",
+                        "the checksum does not match the data",
                     ));
                 }
                 self.within = false;
@@ -90,7 +89,7 @@ impl Read for Frames {
     }
 }
 
-/// What the decoder could not use: if nothing is left, it lacked what should have followed.
+/// A decoder error; at the end of the source it means that the stream is truncated.
 fn wrong(source: &mut BufReader<File>, reason: &str) -> io::Error {
     match source.fill_buf() {
         Ok([]) => io::ErrorKind::UnexpectedEof.into(),

@@ -1,15 +1,15 @@
-//! Which fields of a row hold the document.
+//! Finds the document in the fields of a row (a JSON object or a table row).
 //!
-//! In this order: a text; `messages`; a preference, `prompt` with `chosen` and `rejected`; `prompt` with
-//! `completion`. A conversation is a list of `{role, content}`. In preferences, `chosen` and `rejected` may
-//! also be conversations, as in TRL's data sets: their last turns are the answers, and what stands before
-//! must be the same in both.
+//! Tried in this order: a text; `messages`; a preference, `prompt` with `chosen` and `rejected`; `prompt`
+//! with `completion`. A conversation is a list of `{role, content}`. In preferences, `chosen` and `rejected`
+//! may also be conversations, as in data sets for Hugging Face TRL: their last turns are the answers, and the
+//! turns before must be equal in both.
 
 use crate::documents::{Body, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The names of the fields. A row need not have them all.
+/// The names of the fields. A row need not have all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fields {
@@ -17,9 +17,9 @@ pub struct Fields {
     pub text: String,
     /// A conversation.
     pub messages: String,
-    /// What is asked.
+    /// The prompt, a text or a conversation.
     pub prompt: String,
-    /// The answer.
+    /// The answer to the prompt.
     pub completion: String,
     /// The better answer.
     pub chosen: String,
@@ -48,21 +48,21 @@ impl Fields {
     /// The document of a JSON object.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it and what is expected.
     pub fn of_json(&self, text: &str) -> Result<Body, String> {
         match serde_json::from_str(text) {
             Ok(Value::Object(row)) => self.of_row(row),
-            Ok(other) => Err(format!("a JSON object is wanted, not {}", kind(&other))),
-            Err(e) => Err(format!("no JSON: {e}")),
+            Ok(other) => Err(format!("expected a JSON object, got {}", kind(&other))),
+            Err(e) => Err(format!("invalid JSON: {e}")),
         }
     }
 
     /// The document of a row.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// What is wrong with it and what is expected.
     pub fn of_row(&self, mut row: Map<String, Value>) -> Result<Body, String> {
-        // A column that a row leaves empty is the same as none.
+        // A null counts as a missing field.
         let mut get = |name: &str| row.remove(name).filter(|value| !value.is_null());
         if let Some(value) = get(&self.text) {
             return Ok(Body::Text(string(&self.text, value)?));

@@ -3,12 +3,11 @@
 use crate::Error;
 use serde::{Deserialize, Serialize};
 
-/// How the records of a file are told apart.
+/// How a file is divided into records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
-    /// By its ending: `.jsonl` and `.ndjson` are JSON lines, `.parquet` is Parquet, all else is text, a
-    /// document each.
+    /// By extension: `.jsonl` and `.ndjson` are JSON Lines, `.parquet` is Parquet, any other is `Text`.
     #[default]
     Auto,
     /// The file is one document.
@@ -17,14 +16,14 @@ pub enum Format {
     Lines,
     /// Documents stand between blank lines.
     Paragraphs,
-    /// Each line is a JSON object.
+    /// JSON Lines: each line is a JSON object.
     Jsonl,
-    /// A table; each row is a document.
+    /// A Parquet table: each row is a document.
     Parquet,
 }
 
 impl Format {
-    /// Every name, in order.
+    /// All formats by name.
     pub const NAMES: [(&'static str, Format); 6] = [
         ("auto", Format::Auto),
         ("text", Format::Text),
@@ -37,7 +36,7 @@ impl Format {
     /// The format of that name.
     ///
     /// # Errors
-    /// [`Error::Parameters`] with the names that there are.
+    /// [`Error::Parameters`] with the known names.
     pub fn named(name: &str) -> Result<Self, Error> {
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
         let known = || Self::NAMES.map(|(name, _)| name).join(", ");
@@ -46,7 +45,7 @@ impl Format {
             .ok_or_else(|| Error::Parameters(format!("there is no format {name:?}; there are {}", known())))
     }
 
-    /// The format of a file of that name (without the ending of a compression), never [`Format::Auto`].
+    /// Resolves [`Format::Auto`] by a file name without `.gz` or `.zst`.
     pub fn of(self, name: &str) -> Self {
         match self {
             Format::Auto => match name.rsplit_once('.').map(|(_, ending)| ending) {
@@ -59,7 +58,7 @@ impl Format {
     }
 }
 
-/// What a file is packed with, by its ending.
+/// How a file is compressed, by extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     None,
@@ -67,8 +66,8 @@ pub enum Compression {
     Zstd,
 }
 
-/// `name` without the ending of a compression, and which that is.
-pub fn unpacked(name: &str) -> (&str, Compression) {
+/// `name` without `.gz` or `.zst`, and the compression.
+pub fn split_compression(name: &str) -> (&str, Compression) {
     if let Some(bare) = name.strip_suffix(".gz") {
         (bare, Compression::Gzip)
     } else if let Some(bare) = name.strip_suffix(".zst") {
@@ -78,8 +77,8 @@ pub fn unpacked(name: &str) -> (&str, Compression) {
     }
 }
 
-/// The ending of a file's name that says what is in it: `jsonl` of `a.jsonl` and of `a.jsonl.gz`.
+/// The extension of a file name without that of a compression: `jsonl` for `a.jsonl` and `a.jsonl.gz`.
 #[must_use]
 pub fn ending(name: &str) -> Option<&str> {
-    unpacked(name).0.rsplit_once('.').map(|(_, ending)| ending)
+    split_compression(name).0.rsplit_once('.').map(|(_, ending)| ending)
 }

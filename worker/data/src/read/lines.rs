@@ -1,8 +1,7 @@
-//! Records that are lines, or lines between blank ones, from a block of a file.
+//! Lines and paragraphs as records, from a block of a file.
 //!
-//! A record belongs to the block in which its first byte lies, so a block's reader passes over what began
-//! before it, and reads its last record to the end, beyond the block. A carriage return before a line's end
-//! is no part of it.
+//! A record belongs to the block in which its first byte lies, so a reader skips a record that began
+//! before the block, and reads the last one to its end, beyond the block. Lines end with `\n` or `\r\n`.
 
 use super::format::Format;
 use super::part::{FilePart, PartRange};
@@ -13,7 +12,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// A reader of lines that knows where it stands.
+/// A line reader that tracks its byte position.
 pub struct Lines<R> {
     source: R,
     position: u64,
@@ -21,7 +20,7 @@ pub struct Lines<R> {
     count: u64,
 }
 
-/// A line without its end. `text` is empty and `long` if it is longer than a record may be.
+/// A line without its line ending; `long` if it exceeds the limit, and then its text is not kept.
 struct Line {
     start: u64,
     /// One past its last byte that is text.
@@ -32,7 +31,7 @@ struct Line {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Lines of what stands at `position`.
+    /// Reads lines from a source whose first byte is at `position` of the file.
     pub fn new(source: R, position: u64) -> Self {
         Self { source, position, count: 0 }
     }
@@ -88,8 +87,8 @@ fn skip_line(source: &mut impl BufRead) -> io::Result<Skipped> {
     }
 }
 
-/// Where to begin to read for a block from `start`: at the beginning of the line that holds the byte before,
-/// so that it can be seen where that line ends, and whether it is blank.
+/// Where reading must begin for the block at `start`: at the line with the byte before, to see where that
+/// line ends and, for paragraphs, whether it is blank.
 pub fn block_entry(file: &mut File, format: Format, start: u64) -> io::Result<u64> {
     let Some(mut end) = start.checked_sub(1) else { return Ok(0) };
     match format {
@@ -111,7 +110,7 @@ pub fn block_entry(file: &mut File, format: Format, start: u64) -> io::Result<u6
     Ok(0)
 }
 
-/// Gives the records of a part, from lines that begin where [`block_entry`] said.
+/// Passes the records of a part to `take`; `lines` must begin at [`block_entry`].
 pub fn read(mut lines: Lines<impl BufRead>, part: &FilePart, take: &mut RecordSink) -> Result<(), Error> {
     let failed = |source| Error::Read { path: part.path.clone(), source };
     let (start, end) = match part.range {
@@ -136,7 +135,7 @@ fn read_lines(
     take: &mut RecordSink,
 ) -> Result<(), Error> {
     if start > 0 {
-        // What is left of the line that began before this block.
+        // Skip the rest of the line that began before this block.
         let skipped = skip_line(&mut lines.source).map_err(&failed)?;
         lines.position += skipped.bytes;
     }
@@ -157,7 +156,7 @@ fn read_lines(
     Ok(())
 }
 
-/// A paragraph in the making.
+/// An unfinished paragraph.
 struct Open {
     start: u64,
     end: u64,
@@ -178,7 +177,7 @@ fn read_paragraphs(
     let mut text = Vec::new();
     let mut open: Option<Open> = None;
     loop {
-        // No paragraph begins here any more, and none is unfinished.
+        // No further paragraph begins in this block.
         if open.is_none() && lines.position >= end {
             return Ok(());
         }

@@ -1,12 +1,12 @@
-//! Files of several formats as a stream of records, each file in parts that different machines can read.
+//! Reads source files of several formats as a stream of records, in parts that different machines can read.
 //!
-//! Formats: text (a file, a line or a paragraph is a document), JSON lines and Parquet; text and JSON lines
-//! also as `.gz` and `.zst`. A file of lines is cut into blocks of bytes, and a record belongs to the block
-//! in which its first byte lies; a Parquet file is cut into its row groups; a compressed file is one part,
-//! since it can't be entered in the middle. All parts together give each record once.
+//! Formats: text (a file, a line or a paragraph is a document), JSON Lines and Parquet; text and JSON Lines
+//! also compressed, as `.gz` and `.zst`. A file of lines is cut into blocks of bytes, and a record belongs to
+//! the block in which its first byte lies; a Parquet file is cut into its row groups; a compressed file is
+//! one part, since reading can't begin in its middle. Together the parts give each record once.
 //!
-//! Reading is one thread's work and gives bytes; [`RawRecord::body`] makes a document of them, and may run on many
-//! threads. It never holds more of a file than one record, whose length is bounded.
+//! Reading is one thread's work and gives bytes; [`RawRecord::body`] makes a document of them, and may run on
+//! many threads. It never holds more of a file than one record, whose length is bounded.
 
 mod compressed;
 mod fields;
@@ -25,26 +25,27 @@ pub use part::{FilePart, PartRange};
 pub use record::{RECORD_BYTES_MAX, RawRecord, Record, RecordSink};
 
 use super::Error;
-use format::{Compression, unpacked};
-use part::malformed_file;
+use format::{Compression, split_compression};
+use part::invalid_file;
 use record::BUFFER_BYTES;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// The parts of a file of `file_bytes` bytes, in order. Blocks are of `block_bytes`.
+/// Divides a file of `file_bytes` bytes into parts, in order: blocks of `block_bytes`, row groups, or the
+/// whole file.
 ///
 /// # Errors
-/// When a Parquet file can't be opened, or this build reads none.
+/// [`Error::Read`] if a Parquet file can't be opened or is compressed as a whole.
 pub fn parts(path: &Path, file_bytes: u64, format: Format, block_bytes: u64) -> Result<Vec<FilePart>, Error> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let (bare, compression) = unpacked(&name);
+    let (bare, compression) = split_compression(&name);
     let format = format.of(bare);
     let part = |range, bytes| FilePart { path: path.to_owned(), file_bytes, format, range, bytes };
     Ok(match (format, compression) {
         (Format::Parquet, Compression::Gzip | Compression::Zstd) => {
-            return Err(malformed_file(
+            return Err(invalid_file(
                 path,
-                "a Parquet file packed once more can't be read: unpack it, its pages are packed already",
+                "a compressed Parquet file can't be read: decompress it; its pages are compressed already",
             ));
         }
         (Format::Parquet, Compression::None) => parquet::row_groups(path)?
@@ -65,12 +66,12 @@ pub fn parts(path: &Path, file_bytes: u64, format: Format, block_bytes: u64) -> 
     })
 }
 
-/// Gives the records of a part, in order. `text_bytes_max`: a file that is one document and longer than that
-/// is not held in memory.
+/// Passes the records of a part to `take`, in order. A file that is one document of more than
+/// `text_bytes_max` bytes is not held in memory, and gives [`RawRecord::TooLarge`].
 ///
 /// # Errors
-/// When the file can't be read, is shorter or longer than when it was listed, or what it is packed with is
-/// damaged; with its path.
+/// [`Error::Read`] with the path if the file can't be read or decompressed, or its length has changed since
+/// it was listed; any error that `take` returns.
 pub fn read(
     part: &FilePart,
     fields: &Fields,
@@ -84,13 +85,13 @@ pub fn read(
     let mut file = std::fs::File::open(&part.path).map_err(failed)?;
     let found = file.metadata().map_err(failed)?.len();
     if found != part.file_bytes {
-        return Err(malformed_file(
+        return Err(invalid_file(
             &part.path,
             &format!("it had {} bytes when it was listed, and now has {found}", part.file_bytes),
         ));
     }
     let name = part.path.to_string_lossy();
-    let unpack: Box<dyn Read + Send> = match unpacked(&name).1 {
+    let decompressed: Box<dyn Read + Send> = match split_compression(&name).1 {
         Compression::None => {
             if let PartRange::Block { start, .. } = part.range {
                 let start = lines::block_entry(&mut file, part.format, start).map_err(failed)?;
@@ -104,18 +105,20 @@ pub fn read(
         Compression::Zstd => Box::new(compressed::zstd(file)),
     };
     match part.format {
-        Format::Text | Format::Auto => whole::read(unpack, part, text_bytes_max, take),
-        Format::Lines | Format::Paragraphs | Format::Jsonl | Format::Parquet => {
-            lines::read(lines::Lines::new(BufReader::with_capacity(BUFFER_BYTES, unpack), 0), part, take)
-        }
+        Format::Text | Format::Auto => whole::read(decompressed, part, text_bytes_max, take),
+        Format::Lines | Format::Paragraphs | Format::Jsonl | Format::Parquet => lines::read(
+            lines::Lines::new(BufReader::with_capacity(BUFFER_BYTES, decompressed), 0),
+            part,
+            take,
+        ),
     }
 }
 
-/// The number of the line, counted from 1, that begins at the byte `start` of an uncompressed file. Reads all
-/// that lies before.
+/// The number, from 1, of the line that begins at byte `start` of an uncompressed file. Reads everything
+/// before it.
 ///
 /// # Errors
-/// When the file can't be read.
+/// [`Error::Read`] if the file can't be read.
 pub fn line_of(path: &Path, start: u64) -> Result<u64, Error> {
     lines::line_of(path, start).map_err(|source| Error::Read { path: path.to_owned(), source })
 }

@@ -1,9 +1,9 @@
 //! Parquet tables, row by row, a row group at a time; only the columns that may hold a document are read.
 //!
-//! Pages packed with snappy or gzip, or not at all, are read; another compression is refused by name.
+//! Pages may be uncompressed or compressed with Snappy or gzip; other codecs are refused by name.
 
 use super::fields::Fields;
-use super::part::{FilePart, PartRange, malformed_file};
+use super::part::{FilePart, PartRange, invalid_file};
 use super::record::{RawRecord, Record, RecordSink};
 use crate::Error;
 use crate::documents::Place;
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// The bytes of each row group, as they lie on the disk.
+/// Bytes of each row group on disk.
 pub fn row_groups(path: &Path) -> Result<Vec<u64>, Error> {
     guarded(path, || {
         let groups = open(path)?;
@@ -30,13 +30,13 @@ pub fn row_groups(path: &Path) -> Result<Vec<u64>, Error> {
     })
 }
 
-/// Gives the rows of a part's row group.
+/// Passes the rows of a part's row group to `take`.
 pub fn read(part: &FilePart, fields: &Fields, take: &mut RecordSink) -> Result<(), Error> {
     let PartRange::RowGroup(group) = part.range else {
-        return Err(malformed_file(&part.path, "a Parquet file is read by row groups"));
+        return Err(invalid_file(&part.path, "a Parquet file is read by row groups"));
     };
     guarded(&part.path, || {
-        let failed = |e: ParquetError| malformed_file(&part.path, &format!("read row group {group}: {e}"));
+        let failed = |e: ParquetError| invalid_file(&part.path, &format!("read row group {group}: {e}"));
         let file = open(&part.path)?;
         let metadata = file.metadata();
         let rows_of = |group: usize| {
@@ -59,7 +59,7 @@ pub fn read(part: &FilePart, fields: &Fields, take: &mut RecordSink) -> Result<(
                 fields.names().join("`, `"),
                 names.join(", ")
             );
-            return Err(malformed_file(&part.path, &reason));
+            return Err(invalid_file(&part.path, &reason));
         }
         let projection =
             Type::group_type_builder(schema.name()).with_fields(wanted).build().map_err(failed)?;
@@ -80,13 +80,13 @@ pub fn read(part: &FilePart, fields: &Fields, take: &mut RecordSink) -> Result<(
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, Error> {
     let file = File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
-    SerializedFileReader::new(file).map_err(|e| malformed_file(path, &format!("no Parquet file: {e}")))
+    SerializedFileReader::new(file).map_err(|e| invalid_file(path, &format!("no Parquet file: {e}")))
 }
 
 /// The library may panic where a file is damaged; that must end the reading of the file and nothing else.
 fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(malformed_file(path, "no Parquet file that can be read: it is damaged")))
+        .unwrap_or_else(|_| Err(invalid_file(path, "no Parquet file that can be read: it is damaged")))
 }
 
 fn object(row: Row) -> Map<String, Value> {

@@ -4,7 +4,7 @@ use super::format::Format;
 use crate::Error;
 use std::path::{Path, PathBuf};
 
-/// Which part of a file.
+/// The range of a file that a part covers. The scan's fingerprint hashes its `Debug` form: keep it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartRange {
     /// All of it.
@@ -20,22 +20,22 @@ pub enum PartRange {
     RowGroup(usize),
 }
 
-/// A part of a file that is read at once, by one split.
+/// A part of a file, read at once by one split.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePart {
     /// The file.
     pub path: PathBuf,
-    /// Its length when it was listed.
+    /// Its length in bytes when it was listed.
     pub file_bytes: u64,
-    /// What it holds; never [`Format::Auto`].
+    /// Its format; never [`Format::Auto`].
     pub format: Format,
-    /// Which part.
+    /// The range.
     pub range: PartRange,
-    /// Bytes of the part, as they lie on the disk.
+    /// Bytes of the part on disk, compressed if the file is.
     pub bytes: u64,
 }
 
-pub fn malformed_file(path: &Path, reason: &str) -> Error {
+pub fn invalid_file(path: &Path, reason: &str) -> Error {
     Error::Read {
         path: path.to_owned(),
         source: std::io::Error::new(std::io::ErrorKind::InvalidData, reason.to_owned()),

@@ -6,43 +6,43 @@ use crate::documents::{Body, Place};
 use crate::filters::DropReason;
 use std::ops::ControlFlow;
 
-/// A longer record is dropped as too large, without being held in memory.
+/// Longer records are dropped as too large, without being held in memory.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;
 /// Bytes read at a time.
 pub const BUFFER_BYTES: usize = 256 * 1024;
 
-/// One record as it was read.
+/// One record before decoding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Where in its file.
     pub place: Place,
-    /// Its bytes there.
+    /// Its bytes in the (decompressed) file.
     pub bytes: u64,
-    /// Its line, counted from 1, or its row, counted from 0. `None`: the block begins somewhere in the file,
-    /// and this is for [`line_of`].
+    /// Its line, counted from 1, or its row, counted from 0. `None` in a block that does not begin the file:
+    /// [`super::line_of`] can find it.
     pub line: Option<u64>,
     /// Its content.
     pub raw: RawRecord,
 }
 
-/// A record's content, before anything has looked at it.
+/// A record's content before decoding.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RawRecord {
-    /// Bytes that should be text.
+    /// Bytes that should be UTF-8 text.
     Text(Vec<u8>),
     /// Bytes that should be a JSON object.
     Json(Vec<u8>),
-    /// What a row gave.
+    /// The document of a table row, or what is wrong with the row.
     Row(Result<Body, String>),
-    /// It is too long to hold.
+    /// The record is longer than [`RECORD_BYTES_MAX`].
     TooLarge,
 }
 
 impl RawRecord {
-    /// The document, or why there is none, with what is wrong if the record is malformed.
+    /// Decodes the document.
     ///
     /// # Errors
-    /// The reason to drop it.
+    /// The reason to drop the record, with a detail if it is malformed.
     pub fn body(self, fields: &Fields) -> Result<Body, (DropReason, String)> {
         let malformed = |reason: String| (DropReason::Malformed, reason);
         match self {
@@ -51,7 +51,7 @@ impl RawRecord {
             }
             RawRecord::Json(bytes) => {
                 let text = std::str::from_utf8(&bytes)
-                    .map_err(|e| malformed(format!("byte {} is no UTF-8", e.valid_up_to())))?;
+                    .map_err(|e| malformed(format!("byte {} is not UTF-8", e.valid_up_to())))?;
                 fields.of_json(text.trim_start_matches('\u{feff}')).map_err(malformed)
             }
             RawRecord::Row(row) => row.map_err(malformed),
@@ -60,5 +60,5 @@ impl RawRecord {
     }
 }
 
-/// What takes the records; `Break` ends the reading.
+/// Receives the records; `Break` ends the reading.
 pub type RecordSink<'a> = dyn FnMut(Record) -> Result<ControlFlow<()>, Error> + 'a;

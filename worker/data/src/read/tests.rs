@@ -128,12 +128,12 @@ fn packed_files_are_read_and_damaged_ones_named() {
         ("a.jsonl.gz", &gzip, Ok(&expected)),
         ("a.jsonl.zst", &zstd, Ok(&expected)),
         ("a.txt.gz", &gzip, Ok(&[text])),
-        ("cut.jsonl.gz", &gzip[..gzip.len() - 9], Err("cut.jsonl.gz: unpack gzip: it ends in the middle")),
-        ("cut.jsonl.zst", &zstd[..zstd.len() - 3], Err("cut.jsonl.zst: unpack zstd: it ends in the middle")),
+        ("cut.jsonl.gz", &gzip[..gzip.len() - 9], Err("cut.jsonl.gz: unpack gzip: it is truncated")),
+        ("cut.jsonl.zst", &zstd[..zstd.len() - 3], Err("cut.jsonl.zst: unpack zstd: it is truncated")),
         ("flipped.jsonl.gz", &flipped, Err("flipped.jsonl.gz: unpack gzip: ")),
         ("plain.jsonl.gz", text.as_bytes(), Err("plain.jsonl.gz: unpack gzip: ")),
         ("plain.jsonl.zst", text.as_bytes(), Err("plain.jsonl.zst: unpack zstd: ")),
-        ("a.parquet.gz", &gzip, Err("a.parquet.gz: a Parquet file packed once more")),
+        ("a.parquet.gz", &gzip, Err("a.parquet.gz: a compressed Parquet file")),
     ];
     for (name, bytes, expected) in table {
         let path = home.path().join(name);
@@ -188,8 +188,8 @@ fn rows_become_documents_and_bad_ones_say_what_would_be_right() {
             r#"{"prompt": "why", "chosen": [{"role":"assistant","content":"yes"}], "rejected": [{"role":"assistant","content":"no"}]}"#,
             Ok(preference(vec![turn("user", "why")])),
         ),
-        ("[1]", Err("a JSON object is wanted, not a list")),
-        (r#"{"text": "a""#, Err("no JSON: EOF")),
+        ("[1]", Err("expected a JSON object, got a list")),
+        (r#"{"text": "a""#, Err("invalid JSON: EOF")),
         (r#"{"text": 3}"#, Err("`text` is a number, not a text")),
         (
             r#"{"txt": "a"}"#,

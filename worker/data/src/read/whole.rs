@@ -1,4 +1,4 @@
-//! A file that is one document.
+//! Reads a file as one document.
 
 use super::part::FilePart;
 use super::record::{RECORD_BYTES_MAX, RawRecord, Record, RecordSink};
@@ -6,7 +6,7 @@ use crate::Error;
 use crate::documents::Place;
 use std::io::{self, Read};
 
-/// Gives the file's text as one record. A longer text than `bytes_max` is read and counted, but not held.
+/// Passes the file's text to `take` as one record. More than `bytes_max` bytes are counted but not held.
 pub fn read(file: impl Read, part: &FilePart, bytes_max: u64, take: &mut RecordSink) -> Result<(), Error> {
     let failed = |source| Error::Read { path: part.path.clone(), source };
     let bound = bytes_max.min(RECORD_BYTES_MAX as u64);

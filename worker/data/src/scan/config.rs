@@ -7,35 +7,36 @@ use crate::read::{Fields, Format};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What to read.
+/// What a scan reads and how it filters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScanConfig {
     /// Directories to walk, and files to read.
     pub roots: Vec<PathBuf>,
-    /// Endings of the files wanted in the directories, without the dot, and without that of a compression.
+    /// Extensions of the files to read in directories, without the dot and without `.gz` or `.zst`.
     pub extensions: Vec<String>,
-    /// What the files hold.
+    /// The format of the files.
     pub format: Format,
     /// Which fields of a row hold the document.
     pub fields: Fields,
-    /// A file of lines is cut into blocks of so many bytes, which are dealt out to the splits.
+    /// Bytes of the blocks that files of lines are divided into; the blocks are dealt out to the splits.
     pub block_bytes: u64,
-    /// A step reads so many bytes, or more where the budget is large.
+    /// Least bytes that a step reads; more where the budget is large.
     pub step_bytes: u64,
-    /// What is made alike.
+    /// How texts are normalised.
     pub normalise: Normalise,
-    /// What is worth keeping.
+    /// Which documents are kept.
     pub filters: Filters,
-    /// What not to train on.
+    /// Evaluation sets to keep out of the training data.
     pub decontaminate: Decontaminate,
-    /// Of a thousand documents, how many are kept from training.
+    /// Documents held out for evaluation, per thousand; 0 to 1000.
     pub held_out_per_mille: u32,
-    /// Most bytes of text of all splits together; each gets an equal share.
+    /// Budget of all splits together, in bytes of text; each split gets an equal share.
     pub bytes_max: u64,
-    /// Most malformed records of a split: with more, the file is not what it should be.
+    /// A split with more malformed records fails.
     pub malformed_max: u64,
-    /// Draws the order, and with it which documents fit the budget.
+    /// The seed of the order of files, which decides which documents fit the budget, and of the held-out
+    /// draw.
     pub seed: u64,
 }
 
@@ -59,11 +60,11 @@ impl Default for ScanConfig {
     }
 }
 
-/// One share of the documents.
+/// One of the parts that the documents are divided into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Counted from 0.
     pub index: u32,
-    /// How many there are.
+    /// The number of splits.
     pub of: u32,
 }

@@ -6,12 +6,12 @@ use crate::read::{self, FilePart, PartRange};
 use std::fs;
 use std::path::Path;
 
-/// Deeper directories are refused: a tree like that is a loop or a mistake.
+/// Deeper directories are refused: they are probably a loop or a mistake.
 const DEPTH_MAX: usize = 64;
 /// More parts in one split are refused.
 const PARTS_MAX: usize = 4 * 1024 * 1024;
 
-/// A part of a file, with what is drawn from the file's name.
+/// A part of a file, with the values drawn from the file's name.
 #[derive(Debug)]
 pub struct ListedPart {
     /// What to read.
@@ -23,14 +23,15 @@ pub struct ListedPart {
     order: u64,
 }
 
-/// The parts of one split, in the order that is drawn for them, so that a budget takes an even sample.
+/// Lists the parts of one split in a random order (by seed and name), so that a budget takes an even sample.
 ///
-/// The parts of a file are dealt out in turn, from a split that follows from the file's name alone: all
-/// splits together hold each part once, and adding files moves none. Symbolic links are not followed.
+/// The parts of a file are dealt out round robin, beginning with a split that depends on the file's name
+/// alone: the splits together hold each part once, and adding files moves no part. Symbolic links are not
+/// followed.
 pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<ListedPart>, Error> {
     let mut list = Vec::new();
     for root in &config.roots {
-        // The place of a root says nothing of its content, so two machines may have it in different places.
+        // Only the last component counts, so two machines may keep a root in different directories.
         let name =
             root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned());
         let metadata = fs::metadata(root).map_err(|source| Error::Read { path: root.clone(), source })?;
@@ -52,7 +53,7 @@ pub fn list(config: &ScanConfig, split: Split) -> Result<Vec<ListedPart>, Error>
     Ok(list)
 }
 
-/// Orders the parts of a file.
+/// The sort key of a part within its file.
 fn first(cut: PartRange) -> u64 {
     match cut {
         PartRange::All => 0,
@@ -101,7 +102,7 @@ fn walk(
     Ok(())
 }
 
-/// The parts of a file that are the split's.
+/// Appends the parts of a file that belong to the split.
 fn add(
     config: &ScanConfig,
     split: Split,
@@ -132,12 +133,12 @@ fn add(
     Ok(())
 }
 
-/// Whether what is so named is held out.
+/// Whether the document or file with this name is held out.
 pub fn is_held_out(config: &ScanConfig, name: &str) -> bool {
     draw("held out", config.seed, name) % 1000 < u64::from(config.held_out_per_mille)
 }
 
-/// A number drawn from a name, for one purpose.
+/// A pseudo-random number from a name, independent for each purpose.
 fn draw(purpose: &str, seed: u64, name: &str) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(purpose.as_bytes()).update(&[0]).update(&seed.to_le_bytes()).update(name.as_bytes());
@@ -148,7 +149,7 @@ fn draw(purpose: &str, seed: u64, name: &str) -> u64 {
 
 /// `name` without the versions in its directories' names (`serde-1.0.2/src` gives `serde/src`).
 ///
-/// The same file of two versions is nearly the same text, so both must fall on one side.
+/// Two versions of a file are nearly the same text, so both must be held out or neither.
 fn without_versions(name: &str) -> String {
     let bare = |part: &str| -> String {
         match part.rsplit_once('-') {

@@ -1,8 +1,8 @@
-//! Reads one split of the documents below some roots: in a fixed order, within a budget, each normalised and
-//! judged.
+//! Reads one split of the documents below some roots, in a fixed order and within a byte budget; normalises
+//! and filters each.
 //!
-//! It goes in steps of some megabytes, so that whoever runs it can keep what is done and go on from there. In
-//! memory are the documents kept, and those of the step at hand.
+//! A scan runs in steps of some megabytes, so that the caller can save each and resume after the last. Memory
+//! holds the documents kept so far and those of the current step.
 
 mod config;
 mod files;
@@ -23,34 +23,36 @@ use process::{Processed, Processor};
 use rayon::prelude::*;
 use std::ops::ControlFlow;
 
-/// Reads one split, all of it.
+/// Reads one whole split.
 ///
-/// A document's split follows from its file's name and its place there alone, so all splits together hold
+/// A document's split depends only on its file's name and its position there, so the splits together hold
 /// each document once.
 ///
 /// # Errors
-/// When a root can't be walked or a file not be read, with its path, or too much of it is malformed.
+/// [`Error::Read`] with the path of a directory or file that can't be read; [`Error::Parameters`] if more
+/// than [`ScanConfig::malformed_max`] records are malformed.
 pub fn scan(config: &ScanConfig, split: Split, compute: &Compute) -> Result<Scan, Error> {
     let mut scanner = Scanner::open(config, split)?;
     while let Some(step) = scanner.step(compute)? {
-        scanner.take(step)?;
+        scanner.add_step(step)?;
     }
     scanner.finish()
 }
 
-/// Steps of a split with a full budget, about: each may become a record, and their number is bounded.
+/// About the number of steps in a split with a full budget. The caller may save each step, so they must not
+/// become too many.
 const STEPS: u64 = 128;
-/// Bytes that wait to be judged.
+/// Bytes of records that wait to be processed.
 const WAITING_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Records that wait to be judged.
+/// Records that wait to be processed.
 const WAITING_MAX: usize = 4096;
 
-/// What a step found.
+/// The result of one step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
-    /// Its documents, and the account of them.
+    /// Its documents and their counts.
     pub scan: Scan,
-    /// Parts of files that it read or passed over.
+    /// Parts of files that it read or skipped.
     pub parts: usize,
 }
 
@@ -59,7 +61,7 @@ pub struct Scanner {
     config: ScanConfig,
     list: Vec<ListedPart>,
     processor: Processor,
-    /// Parts that are done.
+    /// Parts that were read or skipped.
     done: usize,
     scan: Scan,
     budget: u64,
@@ -72,7 +74,10 @@ impl Scanner {
     /// As [`scan`].
     pub fn open(config: &ScanConfig, split: Split) -> Result<Self, Error> {
         if split.of == 0 || split.index >= split.of {
-            return Err(Error::Parameters(format!("split {} of {} is none", split.index, split.of)));
+            return Err(Error::Parameters(format!(
+                "there is no split {} of {}; splits are counted from 0",
+                split.index, split.of
+            )));
         }
         if config.held_out_per_mille > 1000 {
             return Err(Error::Parameters(format!(
@@ -92,11 +97,12 @@ impl Scanner {
         })
     }
 
-    /// Names what is read, and how: what was found under another name does not go on here.
+    /// A hash (BLAKE3, hexadecimal) of the parameters and the list of parts. A step may only be resumed by a
+    /// scanner with the same fingerprint.
     ///
     /// # Errors
-    /// When the parameters have no JSON, which they do.
-    pub fn name(&self) -> Result<String, Error> {
+    /// [`Error::Parameters`] if the parameters can't be written as JSON, such as a path that isn't UTF-8.
+    pub fn fingerprint(&self) -> Result<String, Error> {
         let config = serde_json::to_vec(&self.config).map_err(|e| Error::Parameters(e.to_string()))?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&config);
@@ -108,27 +114,27 @@ impl Scanner {
         Ok(hasher.finalize().to_hex().to_string())
     }
 
-    /// What was taken so far.
+    /// The counts of the steps added so far.
     #[must_use]
     pub fn report(&self) -> &ScanReport {
         &self.scan.report
     }
 
-    /// Whether parts would be left after `step`.
+    /// Whether parts remain after `step`.
     #[must_use]
-    pub fn goes_on_after(&self, step: &Step) -> bool {
+    pub fn has_more_after(&self, step: &Step) -> bool {
         self.done + step.parts < self.list.len()
     }
 
-    /// Takes a step's documents, of this scanner or of an earlier one of the same [`Scanner::name`].
+    /// Adds a step of this scanner, or of an earlier one with the same [`Scanner::fingerprint`].
     ///
     /// # Errors
-    /// When its books don't balance, or there are not so many parts.
-    pub fn take(&mut self, step: Step) -> Result<(), Error> {
+    /// [`Error::CountMismatch`] if its counts disagree, or it has more parts than remain.
+    pub fn add_step(&mut self, step: Step) -> Result<(), Error> {
         step.scan.report.check()?;
         if step.parts > self.list.len() - self.done {
             return Err(Error::CountMismatch(format!(
-                "a step of {} parts, where {} are left",
+                "a step has {} parts, but only {} remain",
                 step.parts,
                 self.list.len() - self.done
             )));
@@ -139,7 +145,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// Reads the next parts: some megabytes. `None`: there are none.
+    /// Reads the next parts, at least [`ScanConfig::step_bytes`] if there are as many; `None` when all are
+    /// done.
     ///
     /// # Errors
     /// As [`scan`].
@@ -162,7 +169,7 @@ impl Scanner {
         let enough = self.config.step_bytes.max(self.budget / STEPS);
         let (mut parts, mut bytes) = (0, 0u64);
         for (listed, number) in self.list.iter().zip(0..).skip(self.done) {
-            // What is only counted takes no time: no step ends there.
+            // Skipped parts cost nothing, so they never end a step.
             if bytes >= enough && !work.full {
                 break;
             }
@@ -174,17 +181,17 @@ impl Scanner {
         Ok(Some(Step { scan: work.step, parts }))
     }
 
-    /// What was found.
+    /// The documents and counts of the split.
     ///
     /// # Errors
-    /// [`Error::CountMismatch`], when not every document was kept or dropped for one reason.
+    /// [`Error::CountMismatch`] unless every document was kept or dropped for exactly one reason.
     pub fn finish(self) -> Result<Scan, Error> {
         self.scan.report.check()?;
         Ok(self.scan)
     }
 }
 
-/// A step in the making.
+/// A step in progress.
 struct Work<'a> {
     scanner: &'a Scanner,
     compute: &'a Compute,
@@ -224,7 +231,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Counts what is not read any more: a file that is one document as that, others as so many bytes.
+    /// Counts a part that is not read since the budget is used up: a text file as one dropped document, a
+    /// file of many documents as unread bytes.
     fn pass_over(&mut self, listed: &ListedPart) {
         let report = &mut self.step.report;
         match listed.part.format {
@@ -238,7 +246,7 @@ impl Work<'_> {
         }
     }
 
-    /// Judges all that waits, on all threads, and counts it in order.
+    /// Processes the waiting records on all threads, and counts the results in order.
     fn flush(&mut self) -> Result<(), Error> {
         let (scanner, waiting) = (self.scanner, std::mem::take(&mut self.waiting));
         self.waiting_bytes = 0;

@@ -1,4 +1,4 @@
-//! What becomes of one record: normalised, judged by the filters, compared with the evaluation sets.
+//! Processes one record: decodes, normalises and filters it, and compares it with the evaluation sets.
 
 use super::config::ScanConfig;
 use super::files::{ListedPart, is_held_out};
@@ -7,20 +7,20 @@ use crate::documents::{Document, Place, Tally};
 use crate::filters::{self, DropReason, FilterOutcome};
 use crate::read::Record;
 
-/// What became of a record.
+/// The result for one record. Sizes are bytes of text.
 #[derive(Debug)]
 pub enum Processed {
-    /// It is kept, without some lines.
+    /// It is kept; the tally counts the lines that a filter removed.
     Kept(Box<Document>, Tally),
-    /// It shares text with that evaluation set; its bytes.
+    /// It shares text with the named evaluation set; its bytes.
     Contaminated(String, u64),
-    /// It is not what the format says: what is wrong; its bytes.
+    /// It is not of the declared format: the reason and its bytes.
     Malformed(String, u64),
     /// It is dropped for another reason; its bytes.
     Dropped(DropReason, u64),
 }
 
-/// Judges records; on any number of threads.
+/// Processes records, on any number of threads.
 #[derive(Debug)]
 pub struct Processor {
     config: ScanConfig,
@@ -28,12 +28,10 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// By these rules.
     pub fn new(config: &ScanConfig, contamination: ContaminationIndex) -> Self {
         Self { config: config.clone(), contamination }
     }
 
-    /// What becomes of a record of a part.
     pub fn process(&self, listed: &ListedPart, record: Record) -> Processed {
         let body = match record.raw.body(&self.config.fields) {
             Ok(body) => self.config.normalise.body(body),
@@ -49,7 +47,7 @@ impl Processor {
         }
         let mut document = Document::new(listed.name.clone(), record.place, body, false);
         // A file is held out by its name, so that its versions stay together; a record by its content, so
-        // that copies do.
+        // that copies stay together.
         document.entry.held_out = match record.place {
             Place::Whole => listed.held_out,
             Place::Bytes { .. } | Place::Row(_) => is_held_out(&self.config, &document.entry.hash),

@@ -147,7 +147,7 @@ fn rows_are_read_once_however_many_splits_there_are_and_the_books_balance() {
     assert_eq!(scan.report.contaminated.get("quiz").map(|tally| tally.documents), Some(1));
     assert_eq!(scan.report.malformed.len(), 2);
     assert!(
-        scan.report.malformed.iter().any(|place| place.starts_with("corpus/rows.jsonl:302: no JSON: ")),
+        scan.report.malformed.iter().any(|place| place.starts_with("corpus/rows.jsonl:302: invalid JSON: ")),
         "{:?}",
         scan.report
     );
@@ -201,20 +201,20 @@ fn a_scan_that_goes_on_from_its_steps_finds_the_same() {
     let mut steps = Vec::new();
     let mut first = Scanner::open(&config, split).expect("opens");
     while let Some(step) = first.step(&compute()).expect("steps") {
-        steps.push((step.scan.to_bytes().expect("writes"), step.parts, first.goes_on_after(&step)));
-        first.take(step).expect("is taken");
+        steps.push((step.scan.to_bytes().expect("writes"), step.parts, first.has_more_after(&step)));
+        first.add_step(step).expect("is taken");
     }
     assert!(steps.len() > 5 && steps.iter().rev().skip(1).all(|step| step.2) && !steps[steps.len() - 1].2);
     for done in 0..=steps.len() {
         let mut other = Scanner::open(&config, split).expect("opens");
-        assert_eq!(other.name().expect("has a name"), first.name().expect("has a name"));
+        assert_eq!(other.fingerprint().expect("has a name"), first.fingerprint().expect("has a name"));
         for (bytes, parts, _) in &steps[..done] {
             other
-                .take(Step { scan: Scan::from_bytes(bytes).expect("reads"), parts: *parts })
+                .add_step(Step { scan: Scan::from_bytes(bytes).expect("reads"), parts: *parts })
                 .expect("is taken");
         }
         while let Some(step) = other.step(&compute()).expect("steps") {
-            other.take(step).expect("is taken");
+            other.add_step(step).expect("is taken");
         }
         assert_eq!(other.finish().expect("balances"), whole, "behind {done} steps");
     }
@@ -223,13 +223,13 @@ fn a_scan_that_goes_on_from_its_steps_finds_the_same() {
     let step = |scanner: &Scanner| scanner.step(&compute()).expect("steps").expect("has parts");
     let mut third = Scanner::open(&config, split).expect("opens");
     let broken = Step { parts: 44, ..step(&third) };
-    assert!(third.take(broken).expect_err("too many parts").to_string().contains("where 43 are left"));
+    assert!(third.add_step(broken).expect_err("too many parts").to_string().contains("only 43 remain"));
     let mut cooked = step(&third);
     cooked.scan.report.seen.documents += 1;
-    assert!(third.take(cooked).expect_err("does not balance").to_string().contains("were seen"));
+    assert!(third.add_step(cooked).expect_err("does not balance").to_string().contains("were seen"));
     let other = ScanConfig { seed: 9, ..config };
     assert_ne!(
-        Scanner::open(&other, split).expect("opens").name().expect("has a name"),
-        first.name().expect("has a name")
+        Scanner::open(&other, split).expect("opens").fingerprint().expect("has a name"),
+        first.fingerprint().expect("has a name")
     );
 }

@@ -1,11 +1,9 @@
-//! Encodes many texts with one tokenizer, and remembers what it has seen: the library's tokens, many times
-//! faster.
+//! Encodes many texts with a cache of words: the same tokens as the library gives, many times faster.
 //!
-//! A text is cut where the tokenizer's own expression is sure to end a word, whatever stands around: between
-//! a character that is no white space and white space. What lies between two cuts is encoded by the library
-//! once, and then known. For GPT-2's expression ASCII is cut into its words by hand ([`gpt2_words`]), which are
-//! shorter and so known sooner. A tokenizer whose words are not understood is asked for whole texts. The
-//! price is memory, bounded by [`KNOWN_MAX`] entries for each encoder.
+//! A text is split where the tokenizer's pre-tokenizer surely ends a word, whatever the context (see
+//! [`SplitRule`]). The library encodes each piece once; then it comes from the cache. For GPT-2's expression,
+//! ASCII is split into words directly ([`gpt2_words`]), which are shorter and repeat more often. Without a
+//! safe split rule the library encodes whole texts. The cache has at most [`CACHE_MAX`] entries per encoder.
 
 use super::Tokenizer;
 use super::split_rule::SplitRule;
@@ -14,24 +12,24 @@ use crate::gpt2_words;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Encodes many texts.
+/// Encodes many texts with one tokenizer. Not shared between threads.
 pub struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
-    known: HashMap<Box<str>, Known, BuildHasherDefault<WordHasher>>,
-    /// The tokens of everything known, in a row.
+    cache: HashMap<Box<str>, Cached, BuildHasherDefault<WordHasher>>,
+    /// The tokens of all cached pieces, concatenated.
     tokens: Vec<u32>,
 }
 
-/// Where the tokens of something known are.
+/// Where the tokens of a cached piece are.
 #[derive(Clone, Copy)]
-struct Known {
+struct Cached {
     start: u32,
     count: u32,
 }
 
-/// Words and pieces that an encoder remembers.
-const KNOWN_MAX: usize = 256 * 1024;
-/// Longer ones are not worth remembering.
+/// Most cached pieces.
+const CACHE_MAX: usize = 256 * 1024;
+/// Longest cached piece, in bytes; longer ones rarely repeat.
 const BYTES_MAX: usize = 64;
 
 impl<'a> Encoder<'a> {
@@ -52,7 +50,7 @@ impl<'a> Encoder<'a> {
             return Ok(());
         }
         if split_rule == SplitRule::Gpt2 && text.is_ascii() {
-            return gpt2_words::split(text).try_for_each(|word| self.remember(word, tokens));
+            return gpt2_words::split(text).try_for_each(|word| self.encode_piece(word, tokens));
         }
         let bytes = text.as_bytes();
         let mut start = 0;
@@ -60,21 +58,21 @@ impl<'a> Encoder<'a> {
             let inner =
                 bytes[start..].windows(2).position(|pair| split_rule.allows_between(pair[0], pair[1]));
             let end = inner.map_or(bytes.len(), |inner| start + inner + 1);
-            // Both bytes at a cut are ASCII, so it lies between characters.
+            // Both bytes at a split are ASCII, so it is a character boundary.
             let piece = &text[start..end];
             if split_rule == SplitRule::Gpt2 && piece.is_ascii() {
-                gpt2_words::split(piece).try_for_each(|word| self.remember(word, tokens))?;
+                gpt2_words::split(piece).try_for_each(|word| self.encode_piece(word, tokens))?;
             } else {
-                self.remember(piece, tokens)?;
+                self.encode_piece(piece, tokens)?;
             }
             start = end;
         }
         Ok(())
     }
 
-    fn remember(&mut self, piece: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
-        if let Some(known) = self.known.get(piece) {
-            let found = &self.tokens[known.start as usize..][..known.count as usize];
+    fn encode_piece(&mut self, piece: &str, tokens: &mut Vec<u32>) -> Result<(), Error> {
+        if let Some(cached) = self.cache.get(piece) {
+            let found = &self.tokens[cached.start as usize..][..cached.count as usize];
             tokens.extend_from_slice(found);
             return Ok(());
         }
@@ -82,10 +80,10 @@ impl<'a> Encoder<'a> {
         tokens.extend_from_slice(&found);
         let place = (u32::try_from(self.tokens.len()), u32::try_from(found.len()));
         if let (Ok(start), Ok(count)) = place
-            && self.known.len() < KNOWN_MAX
+            && self.cache.len() < CACHE_MAX
             && piece.len() <= BYTES_MAX
         {
-            self.known.insert(piece.into(), Known { start, count });
+            self.cache.insert(piece.into(), Cached { start, count });
             self.tokens.extend_from_slice(&found);
         }
         Ok(())
@@ -96,11 +94,11 @@ impl Tokenizer {
     /// Creates an encoder for many texts.
     #[must_use]
     pub fn encoder(&self) -> Encoder<'_> {
-        Encoder { tokenizer: self, known: HashMap::default(), tokens: Vec::new() }
+        Encoder { tokenizer: self, cache: HashMap::default(), tokens: Vec::new() }
     }
 }
 
-/// A hash for short texts: eight bytes at a time, multiplied and folded. Hostile texts can only make it slow,
+/// A hash for short texts: eight bytes at a time, multiplied and folded. Chosen collisions only make it slow,
 /// and the table is bounded.
 #[derive(Default)]
 struct WordHasher {
@@ -128,7 +126,7 @@ impl Hasher for WordHasher {
     }
 
     fn write_u8(&mut self, byte: u8) {
-        // The end mark of a text, which says nothing.
+        // The terminator that `str` appends: it adds nothing here.
         let _ = byte;
     }
 

@@ -1,8 +1,8 @@
-//! A tokenizer: a byte-level BPE trained from a bounded sample, or any Hugging Face `tokenizer.json` that the
-//! library understands.
+//! Tokenizers: a byte-level BPE trained on a bounded sample, or any Hugging Face `tokenizer.json` that the
+//! `tokenizers` library reads.
 //!
-//! A text never gives a special token, whatever it spells: those are put where they belong by us alone.
-//! Truncation, padding and the templates of a `tokenizer.json` are not used.
+//! Encoding a text never gives a special token, even if the text spells one; chat templates and packing
+//! insert them. The truncation, padding and post-processor of a `tokenizer.json` are not used.
 
 mod encoder;
 #[cfg(test)]
@@ -30,24 +30,24 @@ use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, ModelWrapper, NormalizerWrapper, TokenizerBuilder};
 
-/// The token between documents of a tokenizer that was trained here; it stands for no text.
+/// The end-of-sequence token of tokenizers trained here; it decodes to nothing.
 pub const EOS: &str = "<|end|>";
-/// What is taken for the end of a document when nobody says.
+/// Taken for the end-of-sequence token, the first that exists, if no `eos_token` is named.
 const EOS_KNOWN: [&str; 5] = [EOS, "<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"];
-/// The 256 bytes and the boundary.
+/// The 256 bytes and the end-of-sequence token.
 const VOCAB_MIN: usize = 257;
-/// A larger vocabulary is refused.
+/// The largest vocabulary.
 const VOCAB_MAX: usize = 1 << 20;
 
-/// How to train one.
+/// Parameters of training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerConfig {
-    /// Most tokens, with the 256 bytes and the boundary. Little text gives fewer.
+    /// Most tokens, including the 256 bytes and the special tokens; 257 to 2^20. Little text gives fewer.
     pub vocab_size: usize,
-    /// Most bytes of text to learn from.
+    /// Most bytes of text to train on.
     pub sample_bytes: usize,
-    /// More special tokens, besides the boundary, such as those of a chat template.
+    /// Special tokens besides [`EOS`], such as those of a chat template.
     pub special_tokens: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl Default for TokenizerConfig {
     }
 }
 
-/// A tokenizer.
+/// A tokenizer with its vocabulary as bytes.
 pub struct Tokenizer {
     library: library::Tokenizer,
     json: Vec<u8>,
@@ -66,16 +66,18 @@ pub struct Tokenizer {
     boundary: u32,
     split_rule: SplitRule,
     spelling: Spelling,
-    /// The bytes of each token; none for special ones.
+    /// The bytes of each token; empty for special tokens.
     pieces: Vec<Vec<u8>>,
     byte_lengths: Vec<u32>,
 }
 
 impl Tokenizer {
-    /// Learns merges from the training documents that are kept, an equal share of each scan's.
+    /// Trains a byte-level BPE on selected documents that are not held out, with an equal share from each
+    /// scan.
     ///
     /// # Errors
-    /// When the vocabulary is too small for all bytes, or there is no text.
+    /// [`Error::Parameters`] if the vocabulary size is out of range or no document fits the sample,
+    /// [`Error::Empty`] if no document is selected.
     pub fn train(
         config: &TokenizerConfig,
         scans: &[Scan],
@@ -119,7 +121,7 @@ impl Tokenizer {
         Self::from_bytes(json.map_err(failed)?.as_bytes())
     }
 
-    /// Reads a `tokenizer.json`, of which nothing else is known.
+    /// Reads a `tokenizer.json` without further special tokens.
     ///
     /// # Errors
     /// As [`Tokenizer::load`].
@@ -127,11 +129,11 @@ impl Tokenizer {
         Self::load(bytes, SpecialTokens::default())
     }
 
-    /// Reads a `tokenizer.json` whose special tokens are these.
+    /// Reads a `tokenizer.json` with these special tokens.
     ///
     /// # Errors
-    /// When it is none that the library understands, when it encodes at random, when a special token is not
-    /// in it, or when none is known that ends a document.
+    /// [`Error::Tokenizer`] if the library can't read it, its BPE uses dropout, a named special token is not
+    /// in the vocabulary, or no end-of-sequence token is known.
     pub fn load(bytes: &[u8], specials: SpecialTokens) -> Result<Self, Error> {
         let failed = |reason: String| Error::Tokenizer { doing: "read", reason };
         let mut library = library::Tokenizer::from_bytes(bytes).map_err(|e| failed(e.to_string()))?;
@@ -212,13 +214,13 @@ impl Tokenizer {
         &self.json
     }
 
-    /// What was said of its special tokens.
+    /// Its named special tokens.
     #[must_use]
     pub fn special_tokens(&self) -> &SpecialTokens {
         &self.specials
     }
 
-    /// Hash of [`Tokenizer::to_bytes`], and of its special tokens if any were named.
+    /// BLAKE3 hash of [`Tokenizer::to_bytes`] and the named special tokens, in hexadecimal.
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
@@ -230,19 +232,19 @@ impl Tokenizer {
         self.pieces.len()
     }
 
-    /// The token that ends a document.
+    /// The end-of-sequence token, placed after each document.
     #[must_use]
     pub fn eos(&self) -> u32 {
         self.boundary
     }
 
-    /// The token that begins a text, if it has one.
+    /// The beginning-of-sequence token, if named.
     #[must_use]
     pub fn bos(&self) -> Option<u32> {
         self.specials.bos_token.as_deref().and_then(|token| self.library.token_to_id(token))
     }
 
-    /// The token that fills a window: the one for it, else the boundary.
+    /// The padding token, or the end-of-sequence token if none is named.
     #[must_use]
     pub fn pad(&self) -> u32 {
         self.specials
@@ -252,7 +254,7 @@ impl Tokenizer {
             .unwrap_or(self.boundary)
     }
 
-    /// The id of a special token, by its spelling; `None` if there is none such, or it is no special one.
+    /// The id of a special token by its text; `None` if there is no such special token.
     #[must_use]
     pub fn special(&self, spelled: &str) -> Option<u32> {
         self.library
@@ -262,7 +264,7 @@ impl Tokenizer {
             .flatten()
     }
 
-    /// Checks that a model of `vocab_size` tokens has one for each of ours.
+    /// Checks that a model with `vocab_size` embeddings covers this vocabulary.
     ///
     /// # Errors
     /// [`Error::Mismatch`] with both numbers.
@@ -275,12 +277,11 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Checks that a model which was trained with the tokenizer `model` understands our tokens: an id that
-    /// both know must be the same token. Ids that only one of them knows may be rows of the model that were
-    /// left for later.
+    /// Checks this tokenizer against `model`, the tokenizer that a model was trained with: an id in both must
+    /// be the same token. An id in only one of them may be a reserved row of the embedding.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] naming the first id that is another token there.
+    /// [`Error::Mismatch`] with the first id that differs.
     pub fn check_tokens(&self, model: &Self) -> Result<(), Error> {
         let last = self.vocab_size().min(model.vocab_size()) as u32;
         for id in 0..last {
@@ -295,7 +296,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Checks that something was made with this tokenizer, by the hash that it was made with.
+    /// Checks the tokenizer hash of shards against this tokenizer.
     ///
     /// # Errors
     /// [`Error::Mismatch`] with both hashes.
@@ -310,10 +311,10 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The tokens of a text, without a boundary; text that looks like a special token is plain text.
+    /// Encodes a text, without an end-of-sequence token. Text that spells a special token is plain text.
     ///
     /// # Errors
-    /// When the library refuses.
+    /// [`Error::Tokenizer`] if the library fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let encoding = self.library.encode_fast(text, false);
         Ok(encoding
@@ -322,10 +323,10 @@ impl Tokenizer {
             .to_vec())
     }
 
-    /// The bytes of some tokens; boundaries give none.
+    /// Decodes tokens to bytes; special tokens give none.
     ///
     /// # Errors
-    /// When a token is outside the vocabulary.
+    /// [`Error::Tokenizer`] if a token is outside the vocabulary.
     pub fn decode_bytes(&self, tokens: &[u32]) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
         for token in tokens {
@@ -338,7 +339,7 @@ impl Tokenizer {
         Ok(bytes)
     }
 
-    /// The text of some tokens, without special ones; bytes that are no UTF-8 become U+FFFD.
+    /// Decodes tokens to text, without special tokens; invalid UTF-8 becomes U+FFFD.
     ///
     /// # Errors
     /// As [`Tokenizer::decode_bytes`].
@@ -346,7 +347,7 @@ impl Tokenizer {
         let bytes = self.decode_bytes(tokens)?;
         match self.spelling {
             Spelling::ByteLevel => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            // How the pieces of these join is only known to their decoders.
+            // Only the decoders of these know how to join tokens.
             Spelling::SentencePiece | Spelling::WordPiece | Spelling::Plain => {
                 let text = self.library.decode(tokens, true);
                 text.map_err(|e| Error::Tokenizer { doing: "decode with", reason: e.to_string() })
@@ -354,14 +355,14 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes of text that each token stands for, by id.
+    /// Bytes of text of each token, by id; 0 for special tokens.
     #[must_use]
     pub fn byte_lengths(&self) -> &[u32] {
         &self.byte_lengths
     }
 }
 
-/// The first training documents of each scan that fit its share.
+/// The first selected training documents of each scan that fit its share of `bytes`.
 fn sample<'a>(bytes: usize, scans: &'a [Scan], selection: &Selection) -> Result<Vec<Cow<'a, str>>, Error> {
     if selection.keep.len() != scans.len() {
         return Err(Error::Parameters(format!(

@@ -1,29 +1,31 @@
-//! Which tokens begin, end and pad a text, as `tokenizer_config.json` and `special_tokens_map.json` say.
+//! The BOS, EOS and padding tokens of a Hugging Face tokenizer (`tokenizer_config.json`,
+//! `special_tokens_map.json`).
 
 use super::super::Error;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The special tokens of a tokenizer, by what they are spelled as.
+/// The special tokens of a tokenizer, as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialTokens {
-    /// Begins a text.
+    /// Beginning of sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bos_token: Option<String>,
-    /// Ends a text: what stands between documents.
+    /// End of sequence; also the document separator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eos_token: Option<String>,
-    /// Fills a window.
+    /// Padding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pad_token: Option<String>,
 }
 
 impl SpecialTokens {
-    /// Reads the two files of a Hugging Face tokenizer, either of which may be missing; the second one's
-    /// tokens go before the first one's.
+    /// Reads `tokenizer_config.json` and `special_tokens_map.json`, either of which may be missing; the map
+    /// takes precedence.
     ///
     /// # Errors
-    /// When a file is no JSON object, or a token is neither a text, nor an object with `content`, nor null.
+    /// [`Error::Tokenizer`] if a file is not a JSON object, or a token is not a string, an object with
+    /// `content` or null.
     pub fn from_files(config: Option<&[u8]>, map: Option<&[u8]>) -> Result<Self, Error> {
         let mut specials = Self::default();
         for (name, bytes) in [("tokenizer_config.json", config), ("special_tokens_map.json", map)] {
@@ -56,13 +58,13 @@ impl SpecialTokens {
         Ok(specials)
     }
 
-    /// Whether nothing is said.
+    /// Whether no token is named.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// As a `special_tokens_map.json`.
+    /// Writes a `special_tokens_map.json`.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts are JSON")

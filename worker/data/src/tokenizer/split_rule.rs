@@ -3,15 +3,15 @@
 use tokenizers::pre_tokenizers::split::SplitPattern;
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
-/// How a tokenizer's texts may be cut.
+/// Where texts of a tokenizer can be split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SplitRule {
-    /// GPT-2's expression: before any white space, and ASCII into words.
+    /// GPT-2's expression: before white space; ASCII text at every word.
     Gpt2,
-    /// Llama 3's and Qwen 2's expressions: before white space, but a line's end belongs to the punctuation
-    /// before it.
+    /// Llama 3's and Qwen 2's expressions: before white space, except between punctuation and a line ending,
+    /// which they join.
     Llama3,
-    /// Not at all.
+    /// Nowhere: whole texts only.
     Never,
 }
 
@@ -21,17 +21,17 @@ const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl SplitRule {
-    /// What is sure for a tokenizer.
+    /// The rule that is safe for a tokenizer.
     pub(super) fn of(tokenizer: &tokenizers::Tokenizer) -> Self {
         let plain = matches!(tokenizer.get_model(), ModelWrapper::BPE(_));
-        // Composition never reaches across white space.
+        // NFC never composes across white space.
         let composes = match tokenizer.get_normalizer() {
             None => false,
             Some(NormalizerWrapper::NFC(_)) => true,
             Some(_) => return Self::Never,
         };
-        // Special tokens are plain text here; others are found before words are, and may hold or swallow
-        // white space.
+        // Special tokens are plain text here. Other added tokens are matched before pre-tokenization, and may
+        // contain or strip white space.
         let added = tokenizer.get_added_tokens_decoder();
         let found_first = added.values().filter(|token| !token.special);
         let (mut any, mut spaced) = (false, false);
@@ -73,11 +73,11 @@ impl SplitRule {
         }
     }
 
-    /// Whether a text may be cut between two of its bytes.
+    /// Whether a text can be split between two adjacent bytes.
     pub(super) fn allows_between(self, before: u8, after: u8) -> bool {
         let white = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r');
         match self {
-            // The byte before is beyond doubt only in ASCII.
+            // Only an ASCII byte is surely a character other than white space.
             Self::Gpt2 => white(after) && before.is_ascii() && !white(before),
             Self::Llama3 => {
                 white(after)

@@ -1,23 +1,23 @@
-//! The bytes that each token stands for: what bits per byte and lossless decoding need.
+//! The bytes of each token, for bits per byte and lossless decoding.
 
 use std::collections::HashMap;
 use tokenizers::{DecoderWrapper, ModelWrapper, PreTokenizerWrapper};
 
-/// How a vocabulary spells bytes.
+/// How a vocabulary writes bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
-    /// A character for each byte: GPT-2 and its kin.
+    /// Byte-level BPE: a character for each byte, as in GPT-2.
     ByteLevel,
     /// Text, with `▁` for a space and `<0x0A>` for a byte that has no token: SentencePiece.
     SentencePiece,
-    /// Text, with `##` before what goes on a word: WordPiece.
+    /// Text, with `##` before a continuation: WordPiece.
     WordPiece,
     /// Plain text.
     Plain,
 }
 
 impl Spelling {
-    /// That of a tokenizer.
+    /// Detects the spelling of a tokenizer.
     pub(super) fn of(tokenizer: &tokenizers::Tokenizer) -> Self {
         let decodes = |decoder: &DecoderWrapper| matches!(decoder, DecoderWrapper::ByteLevel(_));
         let divides = |step: &PreTokenizerWrapper| matches!(step, PreTokenizerWrapper::ByteLevel(_));
@@ -42,7 +42,7 @@ impl Spelling {
         }
     }
 
-    /// The bytes of a token that is spelled so; `None` if it stands for none.
+    /// The bytes of a token; `None` if `spelled` is not valid.
     pub(super) fn bytes(self, spelled: &str, alphabet: &HashMap<char, u8>) -> Option<Vec<u8>> {
         match self {
             Self::ByteLevel => spelled.chars().map(|c| alphabet.get(&c).copied()).collect(),

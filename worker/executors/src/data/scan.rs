@@ -143,9 +143,9 @@ pub fn run(attempt: &mut Attempt, params: &ScanParams) -> Result<(), Error> {
     let mut scanner = Scanner::open(&config, split)?;
     let (mut steps, mut seq) = resume(attempt, &mut scanner)?;
     while let Some(step) = scanner.step(&compute)? {
-        if scanner.goes_on_after(&step) {
+        if scanner.has_more_after(&step) {
             steps.steps.push((attempt.artifacts.put(&step.scan.to_bytes()?)?, step.parts));
-            scanner.take(step)?;
+            scanner.add_step(step)?;
             let kept = scanner.report().kept;
             let body = ScanProgress {
                 steps: steps.steps.len() as u64,
@@ -160,7 +160,7 @@ pub fn run(attempt: &mut Attempt, params: &ScanParams) -> Result<(), Error> {
                 body.steps, body.documents, body.bytes
             ));
         } else {
-            scanner.take(step)?;
+            scanner.add_step(step)?;
         }
     }
     let found = scanner.finish()?;
@@ -184,7 +184,7 @@ pub fn run(attempt: &mut Attempt, params: &ScanParams) -> Result<(), Error> {
 
 /// Takes the steps that an earlier attempt left; with the number of the last record.
 fn resume(attempt: &mut Attempt, scanner: &mut Scanner) -> Result<(Steps, u64), Error> {
-    let mut steps = Steps { name: scanner.name()?, steps: Vec::new() };
+    let mut steps = Steps { name: scanner.fingerprint()?, steps: Vec::new() };
     let records = attempt.progress(attempt.task(), STEP)?;
     let Some(record) = records.into_iter().find(|record| record.key == STEP) else {
         return Ok((steps, 0));
@@ -215,7 +215,7 @@ fn resume(attempt: &mut Attempt, scanner: &mut Scanner) -> Result<(Steps, u64), 
                 break;
             }
         };
-        scanner.take(Step { scan: Scan::from_bytes(&bytes)?, parts })?;
+        scanner.add_step(Step { scan: Scan::from_bytes(&bytes)?, parts })?;
         steps.steps.push((hash, parts));
     }
     attempt.say(&format!("{} steps were done by an earlier attempt", steps.steps.len()));

@@ -115,9 +115,9 @@ fn parameters_that_mean_nothing_are_refused_by_name() {
     corpus(dir.path());
     let table = [
         (json!({"format": "csv"}), "there is no format \"csv\"; there are auto, text"),
-        (json!({"filters": "strict"}), "there are no filters \"strict\"; there are none, code and web"),
+        (json!({"filters": "strict"}), "unknown filters \"strict\"; use `none`, `code` or `web`"),
         (json!({"normalise": ["nfd"]}), "\"nfd\" can't be normalised"),
-        (json!({"languages": ["en"]}), "there is no language \"en\""),
+        (json!({"languages": ["en"]}), "unknown language \"en\""),
         (json!({"decontaminate": ["quiz.jsonl"]}), "`decontaminate` has name=file, not \"quiz.jsonl\""),
         (json!({"decontaminate": ["quiz=/no/such/file"]}), "/no/such/file"),
         (json!({"near": "lines"}), "`near` is words, characters or none, not \"lines\""),
