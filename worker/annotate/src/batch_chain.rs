@@ -1,8 +1,8 @@
 //! The labels as artifacts: batches that name their parents; the log has the hash of the newest.
 //!
-//! A batch is merged with its parent while that has at most twice its labels, so that each batch has more than
-//! twice the labels of the next, as in a log-structured merge tree: a restart reads few artifacts, at the cost
-//! of writing each label a few times. Replaced labels stay in the chain.
+//! A batch is merged with its parent while that has at most twice its labels, so that each batch has more
+//! than twice the labels of the next, as in a log-structured merge tree: a restart reads few artifacts, at
+//! the cost of writing each label a few times. Replaced labels stay in the chain.
 
 use super::error::Error;
 use super::label_store::Label;
@@ -53,8 +53,8 @@ impl BatchChain {
         Ok((chain, labels))
     }
 
-    /// The chain with these labels at its end, which are durable when this returns. The caller records its head
-    /// in the log. On an error this chain is unchanged.
+    /// The chain with these labels at its end, which are durable when this returns. The caller records its
+    /// head in the log. On an error this chain is unchanged.
     pub fn with(&self, artifacts: &Artifacts, new: &[Label]) -> Result<BatchChain, Error> {
         let mut batches = self.batches.clone();
         let mut labels = new.to_vec();

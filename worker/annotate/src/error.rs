@@ -1,6 +1,6 @@
 //! What ends a stage of people who label, and what its user can do about it.
 
-use super::label_store::{LABEL_BYTES_MAX, Refusal};
+use super::refusal::{LABEL_BYTES_MAX, Refusal};
 use muster_attempt::{AttemptError, artifacts};
 use muster_protocol::ids::Digest;
 use std::io;
@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// A label of `labels` can't be chosen from.
     #[error(
-        "use `labels`: {label:?} is empty, longer than {LABEL_BYTES_MAX} bytes, has blanks around it or a second line, or stands there twice"
+        "use `labels`: {label:?} is empty, longer than {LABEL_BYTES_MAX} bytes, starts or ends with a blank, has a line break, or is given twice"
     )]
     Label {
         /// The label.

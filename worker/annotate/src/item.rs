@@ -1,11 +1,12 @@
-//! The items to label: read once, from a file or from the output of an earlier stage, and kept as an artifact.
+//! The items to label: read once, from a file or from the output of an earlier stage, and kept as an
+//! artifact.
 //!
-//! A line of a file is a JSON object with a text, and optionally an id and a proposal; other members are passed
-//! through. An invalid line is an error with its number, so that no file is labelled in part.
+//! A line of a file is a JSON object with a text, and optionally an id and a proposal; other members are
+//! passed through. An invalid line is an error with its number, so that no file is labelled in part.
 
 use super::error::Error;
-use super::label_store::check_label;
 use super::params::AnnotateParams;
+use super::refusal::check_label;
 use muster_attempt::Attempt;
 use muster_data::documents::{Body, Document, Place, Scan, Turn};
 use muster_protocol::ids::Digest;

@@ -2,14 +2,15 @@
 //! applies them to the store that all read.
 //!
 //! **Invariant**: a label is acknowledged only after the log has the hash of a durable batch that holds it.
-//! Requests that wait together go into one batch (group commit), so that many people cost the log no more than
-//! one. Waiting for people takes no CPU time.
+//! Requests that wait together go into one batch (group commit), so that many people cost the log no more
+//! than one. Waiting for people takes no CPU time.
 
 use super::batch_chain::BatchChain;
 use super::error::Error;
 use super::import::{self, ImportCounts, LineError};
-use super::label_store::{Label, LabelStore, PendingLabels, Refusal};
+use super::label_store::{Label, LabelStore, PendingLabels};
 use super::log_check::wait_for_record;
+use super::refusal::Refusal;
 use muster_attempt::Attempt;
 use muster_protocol::attempt_call::KeyedRecord;
 use muster_protocol::ids::Digest;

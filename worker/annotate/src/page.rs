@@ -1,7 +1,7 @@
 //! The form as HTML: plain, without scripts, and with all input escaped.
 //!
-//! A page is a pure function of what it shows. It never shows the labels of others to a person who has not given
-//! one, except to an adjudicator, and then without names.
+//! A page is a pure function of what it shows. It never shows the labels of others to a person who has not
+//! given one, except to an adjudicator, and then without names.
 
 use super::item::Item;
 use super::label_store::{ItemStatus, LabelStore};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct AnnotateParams {
     /// A file of JSON lines on the worker, one item each, by its absolute path; read once.
     pub items: String,
-    /// Instead: the stage whose outputs name an artifact of JSON lines as `items` or `labelled`, or documents as
-    /// `scan`.
+    /// Instead: the stage whose outputs name an artifact of JSON lines as `items` or `labelled`, or documents
+    /// as `scan`.
     pub items_stage: String,
     /// How many of the first items are labelled; 0: all.
     #[schemars(range(max = 1_000_000))]

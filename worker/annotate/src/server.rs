@@ -1,13 +1,14 @@
 //! The form and its API over HTTP. It reads the store, and passes what changes it to the label writer.
 //!
-//! `GET /` is the form, `POST /label` takes a label from it (or as JSON), `POST /labels.jsonl` an import, `POST
-//! /close` ends the stage, and `GET /items.jsonl` and `GET /status.json` show the results so far. Names are not
-//! authenticated: anybody who reaches the port may label. But no page of another site may label in a reader's
-//! name (cross-site request forgery, DNS rebinding): the headers `Host` and `Origin` are checked.
+//! `GET /` is the form, `POST /label` takes a label from it (or as JSON), `POST /labels.jsonl` an import,
+//! `POST /close` ends the stage, and `GET /items.jsonl` and `GET /status.json` show the results so far. Names
+//! are not authenticated: anybody who reaches the port may label. But no page of another site may label in a
+//! reader's name (cross-site request forgery, DNS rebinding): the headers `Host` and `Origin` are checked.
 
 use super::import::{self, ImportCounts, LineError};
-use super::label_store::{Label, LabelStore, PEOPLE_MAX, Refusal, is_name};
+use super::label_store::{Label, LabelStore};
 use super::label_writer::{Reply, WriteError, WriteRequest};
+use super::refusal::{PEOPLE_MAX, Refusal, is_name};
 use super::{page, report};
 use axum::Router;
 use axum::body::Bytes;
@@ -110,8 +111,8 @@ pub async fn serve(socket: TcpListener, app: Arc<AppState>, ended: oneshot::Rece
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = axum::serve(BoundedListener::new(socket, CONNECTIONS_MAX), router).with_graceful_shutdown(
         async move {
-            // An error means that the label writer is gone, which ends the server too. The receiver of `stop` may
-            // have ended already.
+            // An error means that the label writer is gone, which ends the server too. The receiver of `stop`
+            // may have ended already.
             let _ = ended.await;
             let _ = stop.send(());
         },

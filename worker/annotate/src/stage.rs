@@ -1,11 +1,13 @@
-//! One attempt at the stage: reads the items, serves the form, writes labels until all are there, and reports.
+//! One attempt at the stage: reads the items, serves the form, writes labels until all are there, and
+//! reports.
 
 use super::error::Error;
 use super::item::{self, Item};
-use super::label_store::{LABEL_BYTES_MAX, LabelStore, StageRules};
+use super::label_store::{LabelStore, StageRules};
 use super::label_writer::{LabelWriter, REQUESTS_MAX};
 use super::log_check::wait_for_record;
 use super::params::AnnotateParams;
+use super::refusal::LABEL_BYTES_MAX;
 use super::report;
 use super::server::{self, AppState};
 use muster_attempt::Attempt;
@@ -143,7 +145,8 @@ fn serve(
     served?.map_err(failed("go on"))
 }
 
-/// Listens. With port 0 it uses the port of the earlier attempt if that is free, so that the URL stays the same.
+/// Listens. With port 0 it uses the port of the earlier attempt if that is free, so that the URL stays the
+/// same.
 fn bind(address: &str, records: &[KeyedRecord]) -> Result<TcpListener, Error> {
     let wanted: SocketAddr = address.parse().map_err(|_| Error::Bind { given: address.to_owned() })?;
     let before = records.iter().find(|record| record.key == URL_KEY);

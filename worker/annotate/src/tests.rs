@@ -1,8 +1,9 @@
 //! The rules of the label store, and the pages.
 
 use super::item::Item;
-use super::label_store::{ItemStatus, Label, LabelChange, LabelStore, PendingLabels, Refusal, StageRules};
+use super::label_store::{ItemStatus, Label, LabelChange, LabelStore, PendingLabels, StageRules};
 use super::page;
+use super::refusal::Refusal;
 use serde_json::Map;
 use std::collections::BTreeMap;
 

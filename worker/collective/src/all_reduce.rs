@@ -4,7 +4,8 @@
 //! It works chunk by chunk: while one is summed the next ones are in the kernel's buffers, and each summed
 //! chunk is sent while it is still in the cache. Numbers are sent and received in place; only the others'
 //! parts of the own slice pass through one chunk of memory each. A rank sends and receives `2 (world - 1) /
-//! world` times the vector (Patarasuk and Yuan 2009), more if its range of replicas is not a node of the tree.
+//! world` times the vector (Patarasuk and Yuan 2009), more if its range of replicas is not a node of the
+//! tree.
 
 use super::connection::{Connection, QueuedMessage};
 use super::error::Error;
@@ -43,7 +44,8 @@ fn chunks(slice: &Range<usize>) -> usize {
 /// A frame that is partly sent to a peer.
 #[derive(Clone, Copy, Debug)]
 enum Sending {
-    /// A chunk of one of our parts, for the peer's slice: the chunk times the number of our parts, plus the part.
+    /// A chunk of one of our parts, for the peer's slice: the chunk times the number of our parts, plus the
+    /// part.
     Part(usize),
     /// The sum of this chunk of our slice.
     Sum(usize),

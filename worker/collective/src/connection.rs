@@ -2,9 +2,9 @@
 //! stopped.
 //!
 //! Frames are sent either straight from the caller's memory ([`Connection::start_frame`],
-//! [`Connection::continue_write`]) or from a queue of whole messages, drained by [`Connection::drain`]. Frames
-//! are received one at a time, never further than the caller asked: bytes that no operation is ready for stay
-//! in the kernels' buffers. That is the only flow control, and it bounds memory.
+//! [`Connection::continue_write`]) or from a queue of whole messages, drained by [`Connection::drain`].
+//! Frames are received one at a time, never further than the caller asked: bytes that no operation is ready
+//! for stay in the kernels' buffers. That is the only flow control, and it bounds memory.
 
 use super::frame::{BODY_BYTES_MAX, FrameHeader, HEADER_BYTES, HELLO_BYTES_MAX, Kind, invalid};
 use super::timeouts::Timeouts;
@@ -297,8 +297,8 @@ impl Connection {
         Ok(Some(true))
     }
 
-    /// The next message, once it is whole: at most `limit` bytes. Memory is taken one frame ahead of the bytes
-    /// that have arrived.
+    /// The next message, once it is whole: at most `limit` bytes. Memory is taken one frame ahead of the
+    /// bytes that have arrived.
     pub fn next_message(&mut self, limit: usize) -> io::Result<Option<(Kind, u32, Vec<u8>)>> {
         while let Some(header) = self.next_header()? {
             let is = (header.kind, header.tag);

@@ -1,10 +1,10 @@
 //! Frames between ranks: a header of 16 bytes, and a body of at most 1 MiB.
 //!
-//! The header, little-endian: the body's length (`u32`), a kind (`u8`), whether more frames of the same message
-//! follow (`u8`), two zero bytes, a tag (`u32`: the number of the operation or round, 0 in the handshake), and
-//! the CRC-32 of the body. TCP's own checksum misses one in 65,536 damaged segments, and a wrong sum would be
-//! the same on all ranks, so that no comparison would notice it. `cargo xtask bench collective` measures what
-//! the CRC costs.
+//! The header, little-endian: the body's length (`u32`), a kind (`u8`), whether more frames of the same
+//! message follow (`u8`), two zero bytes, a tag (`u32`: the number of the operation or round, 0 in the
+//! handshake), and the CRC-32 of the body. TCP's own checksum misses one in 65,536 damaged segments, and a
+//! wrong sum would be the same on all ranks, so that no comparison would notice it. `cargo xtask bench
+//! collective` measures what the CRC costs.
 
 use muster_host::frame::{self, FrameError, Header, check_length};
 use serde::Serialize;

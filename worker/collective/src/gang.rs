@@ -79,8 +79,8 @@ impl Gang {
     }
 
     /// The sums over all `replicas`, with the same bits on every rank. This rank passes `partials`: what
-    /// [`muster_llm::parallel::tree::sum`] leaves of its range of replicas. The result reuses the vector of the
-    /// first.
+    /// [`muster_llm::parallel::tree::sum`] leaves of its range of replicas. The result reuses the vector of
+    /// the first.
     ///
     /// # Errors
     /// When a rank is lost, lengths differ, or the ranks' ranges together are not all replicas in order of
@@ -153,7 +153,8 @@ impl Gang {
     }
 
     /// As rank 0, in a round of DiLoCo: the contributions by replica, as soon as all have arrived, or at the
-    /// deadline if they are enough. Contributions that arrive later are dropped. [`Gang::publish`] must follow.
+    /// deadline if they are enough. Contributions that arrive later are dropped. [`Gang::publish`] must
+    /// follow.
     ///
     /// # Errors
     /// When a rank is lost, or contributes for an unknown replica, or twice for one.
@@ -193,8 +194,8 @@ impl Gang {
         })
     }
 
-    /// As another rank: contributes to a round for some replicas, and waits for the outcome. A replica that is
-    /// not in [`RoundOutcome::merged`] was late, and continues from the outcome like all others.
+    /// As another rank: contributes to a round for some replicas, and waits for the outcome. A replica that
+    /// is not in [`RoundOutcome::merged`] was late, and continues from the outcome like all others.
     ///
     /// # Errors
     /// When a rank is lost.
@@ -208,8 +209,8 @@ impl Gang {
         outcome.ok_or(Error::Broken)
     }
 
-    /// As another rank: the outcome of `round` if it has arrived, without waiting. `Some` means that this rank
-    /// is late, and need not finish the round nor call [`Gang::contribute`] for it.
+    /// As another rank: the outcome of `round` if it has arrived, without waiting. `Some` means that this
+    /// rank is late, and need not finish the round nor call [`Gang::contribute`] for it.
     ///
     /// # Errors
     /// When rank 0 is lost.
@@ -257,30 +258,6 @@ impl Gang {
             connections.clear();
         }
         done
-    }
-}
-
-// The names that the executors still use.
-#[doc(hidden)]
-impl Gang {
-    pub fn form(member: &Member, address: &str, timeouts: Timeouts) -> Result<Gang, Error> {
-        Gang::join(member, address, timeouts)
-    }
-
-    pub fn alone() -> Gang {
-        Gang::single()
-    }
-
-    pub fn from_rank_0(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
-        self.broadcast(bytes)
-    }
-
-    pub fn agree(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.verify_equal(bytes)
-    }
-
-    pub fn closed(&mut self, round: u32) -> Result<Option<RoundOutcome>, Error> {
-        self.poll_outcome(round)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Heartbeats while a rank computes: a thread that sends them between operations, and drains the queues of late
-//! ranks.
+//! Heartbeats while a rank computes: a thread that sends them between operations, and drains the queues of
+//! late ranks.
 
 use super::connection::Connection;
 use super::timeouts::Timeouts;

@@ -3,9 +3,9 @@
 //!
 //! The ranks form a full mesh of connections: rank 0 listens at the gang's rendezvous address and tells all
 //! ranks where the others listen. Sums are taken along one tree over logical replicas
-//! ([`muster_llm::parallel::tree`]), so they have the same bits on every rank, in every run, for any number of
-//! ranks with any shares. Traffic is spread evenly: each rank owns a slice of the vector and sums it for all.
-//! A caller of another job, another formation, or no rank at all is refused with a reason.
+//! ([`muster_llm::parallel::tree`]), so they have the same bits on every rank, in every run, for any number
+//! of ranks with any shares. Traffic is spread evenly: each rank owns a slice of the vector and sums it for
+//! all. A caller of another job, another formation, or no rank at all is refused with a reason.
 //!
 //! All ranks call the same operations in the same order, except late ranks in DiLoCo's rounds. An operation
 //! runs on its caller's thread; a second thread only sends heartbeats while the caller computes. Memory,
@@ -43,7 +43,3 @@ pub use member::Member;
 pub use rounds::{RoundOutcome, RoundQuorum};
 pub use sums::Sums;
 pub use timeouts::Timeouts;
-
-// The names that the executors still use.
-#[doc(hidden)]
-pub use {rounds::RoundOutcome as Outcome, rounds::RoundQuorum as Gathering, timeouts::Timeouts as Timing};

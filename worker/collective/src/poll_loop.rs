@@ -1,5 +1,5 @@
-//! The poll loop of every operation: move the bytes that can be moved on every connection, send heartbeats, and
-//! wait for the next byte.
+//! The poll loop of every operation: move the bytes that can be moved on every connection, send heartbeats,
+//! and wait for the next byte.
 //!
 //! One thread does all of it, so that reads and writes overlap without locks, and no rank stops reading while
 //! it writes: all may send at once. The cost: a rank's connections share one core.
@@ -86,7 +86,8 @@ pub fn run_exchange(
         for (index, connection) in connections.iter_mut().enumerate() {
             connection.heartbeat(timeouts, now);
             let heard = exchange.awaits(index, connection).then(|| connection.last_received());
-            // We don't read the heartbeats of a rank that has sent everything; that it takes our bytes counts.
+            // We don't read the heartbeats of a rank that has sent everything; that it takes our bytes
+            // counts.
             let taken = (exchange.sends(index) || exchange.needs_drained(index) && !connection.is_drained())
                 .then(|| connection.last_sent().max(connection.last_received()));
             let sign = heard.or(taken);

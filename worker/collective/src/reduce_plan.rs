@@ -1,5 +1,5 @@
-//! The plan of an all-reduce: what each rank will send, exchanged before any number, and the order in which all
-//! partial sums are added.
+//! The plan of an all-reduce: what each rank will send, exchanged before any number, and the order in which
+//! all partial sums are added.
 
 use super::sums::Sums;
 use muster_llm::parallel::{Partial, Tree};
@@ -106,7 +106,8 @@ pub struct ReduceOrder {
 }
 
 impl ReduceOrder {
-    /// The order for the plans of all ranks in order. Where it can choose, the sum is kept in the part `home`.
+    /// The order for the plans of all ranks in order. Where it can choose, the sum is kept in the part
+    /// `home`.
     pub fn new(plans: &[&ReducePlan], home: usize) -> Result<ReduceOrder, muster_llm::parallel::Error> {
         let replicas = plans.first().map_or(0, |plan| plan.replicas);
         let mut tree = Tree::new(usize::try_from(replicas).unwrap_or(usize::MAX));

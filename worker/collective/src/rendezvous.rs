@@ -112,8 +112,8 @@ fn listen(address: &str, until: Instant) -> Result<TcpListener, Error> {
     }
 }
 
-/// Whether a caller is a rank of this gang, from `lowest` on, that has not joined yet; the error is the reason
-/// to refuse it.
+/// Whether a caller is a rank of this gang, from `lowest` on, that has not joined yet; the error is the
+/// reason to refuse it.
 fn admit(
     member: &Member,
     token: &str,

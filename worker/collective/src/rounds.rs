@@ -2,8 +2,8 @@
 //! deadline, and rank 0 sends the outcome to all.
 //!
 //! Once there are enough contributions, late ranks are not waited for: theirs are dropped unread, and the
-//! outcome, queued on their connection, tells them. **Invariant**: a contribution that arrives after its round
-//! has closed never reaches the caller.
+//! outcome, queued on their connection, tells them. **Invariant**: a contribution that arrives after its
+//! round has closed never reaches the caller.
 
 use super::connection::{Connection, QueuedMessage};
 use super::frame::Kind;
@@ -27,8 +27,8 @@ pub struct RoundQuorum {
 /// The outcome of a round, as rank 0 sends it to all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoundOutcome {
-    /// The replicas whose contributions were merged, ascending. All others adopt the outcome, and their work is
-    /// lost.
+    /// The replicas whose contributions were merged, ascending. All others adopt the outcome, and their work
+    /// is lost.
     pub merged: Vec<u32>,
     /// The aggregate, as rank 0 encoded it.
     pub bytes: Vec<u8>,

@@ -192,7 +192,7 @@ mod tests {
             ),
             ("train", "", r#"{"steps": 0}"#, "`steps` is a whole number from 1"),
             ("train", "", r#"{"learning_rate": 7}"#, "`learning_rate` is a number from 0 to 1, not 7"),
-            ("data.scan", "", r#"{"roots": "/a"}"#, "`roots` is a list of texts"),
+            ("data.scan", "", r#"{"roots": "/a"}"#, "`roots` is an array of strings"),
             ("data.annotate", "", r#"{"adjudicate": 1}"#, "`adjudicate` is true or false, not 1"),
             ("data.scan", "", "[]", "read the parameters of the stage: not a JSON object"),
             ("data.scan", "{", "", "read the parameters of the job: not a JSON object"),

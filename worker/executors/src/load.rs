@@ -10,7 +10,7 @@ use crate::model::{corpus, named_data_set};
 use crate::params::Params;
 use crate::wait_times::WaitTimes;
 use muster_attempt::Attempt;
-use muster_collective::loader::{Place, Recipe, Served, serve};
+use muster_collective::loader::{LoaderAddress, Recipe, Served, serve};
 use muster_llm::train::{Corpus, Dataset, PackedSequences, TextWindows};
 use muster_protocol::ids::Digest;
 use schemars::JsonSchema;
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The record that says where a loader listens: a [`Place`].
+/// The record that says where a loader listens: a [`LoaderAddress`].
 pub const SERVE: &str = "serve";
 /// Between two records of what was served.
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
@@ -72,8 +72,10 @@ pub fn run(attempt: &mut Attempt, params: &LoadParams, waits: &WaitTimes) -> Res
     let failed = |source| Error::Listen { bind: bind.clone(), source };
     let listener = TcpListener::bind(&bind).map_err(failed)?;
     let port = listener.local_addr().map_err(failed)?.port();
-    let place =
-        Place { address: format!("{}:{port}", attempt.address), token: uuid::Uuid::new_v4().to_string() };
+    let place = LoaderAddress {
+        address: format!("{}:{port}", attempt.address),
+        token: uuid::Uuid::new_v4().to_string(),
+    };
     let number = u64::from(attempt.launch.attempt.epoch) << 32;
     attempt.record(SERVE, number, Digest::of(place.token.as_bytes()), &place, false)?;
     attempt.say(&format!("{} tokens of {hash} are served at {}", corpus.len(), place.address));

@@ -112,8 +112,8 @@ pub enum ValueType {
     Integer(u64, u64),
     /// A number in a range, both ends included.
     Number(f64, f64),
-    Text,
-    Texts,
+    String,
+    Strings,
     /// One of some words.
     OneOf(Vec<String>),
     Flag,
@@ -140,8 +140,8 @@ impl ValueType {
                 bound("minimum").and_then(Value::as_f64).unwrap_or(f64::MIN),
                 bound("maximum").and_then(Value::as_f64).unwrap_or(f64::MAX),
             ),
-            Some("string") => ValueType::Text,
-            Some("array") => ValueType::Texts,
+            Some("string") => ValueType::String,
+            Some("array") => ValueType::Strings,
             Some("boolean") => ValueType::Flag,
             other => unreachable!("parameters of type {other:?} have no kind"),
         }
@@ -155,8 +155,8 @@ impl ValueType {
             ValueType::Number(min, max) => {
                 value.as_f64().is_some_and(|number| (*min..=*max).contains(&number))
             }
-            ValueType::Text => value.is_string(),
-            ValueType::Texts => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            ValueType::String => value.is_string(),
+            ValueType::Strings => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
             ValueType::OneOf(words) => {
                 value.as_str().is_some_and(|word| words.iter().any(|known| known == word))
             }
@@ -170,8 +170,8 @@ impl fmt::Display for ValueType {
         match self {
             ValueType::Integer(min, max) => write!(f, "a whole number from {min} to {max}"),
             ValueType::Number(min, max) => write!(f, "a number from {min} to {max}"),
-            ValueType::Text => f.write_str("a text"),
-            ValueType::Texts => f.write_str("a list of texts"),
+            ValueType::String => f.write_str("a string"),
+            ValueType::Strings => f.write_str("an array of strings"),
             ValueType::OneOf(words) => {
                 let (last, others) = words.split_last().map_or(("", &[][..]), |(last, all)| (last, all));
                 write!(f, "{} or {last}", others.join(", "))

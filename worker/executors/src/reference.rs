@@ -46,8 +46,8 @@ fn values(kind: &ValueType) -> String {
     match kind {
         ValueType::Integer(min, max) => format!("{min} to {max}"),
         ValueType::Number(min, max) => format!("{min} to {max}"),
-        ValueType::Text => "text".to_owned(),
-        ValueType::Texts => "list of texts".to_owned(),
+        ValueType::String => "string".to_owned(),
+        ValueType::Strings => "array of strings".to_owned(),
         ValueType::OneOf(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
         }

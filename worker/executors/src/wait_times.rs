@@ -1,18 +1,17 @@
-//! How long executors wait for others: what a test shortens.
+//! How long executors wait for others. Tests shorten these times.
 
 use muster_protocol::limits::WORKER_LEASE_MS;
 use std::time::Duration;
 
-/// How long executors wait for others.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitTimes {
-    /// How long a trainer bears that no loader answers: another one starts within a lease and a restart, if
-    /// there is room for it.
+    /// How long a trainer waits while no loader answers: a new one starts within a lease and a restart, if the
+    /// cluster has room for it.
     pub loader_outage: Duration,
-    /// How long a rank of a broken gang waits to be stopped, before it fails: the loss of another's worker is
-    /// known after a lease, and costs no retry.
+    /// How long a rank of a broken gang waits to be stopped before it fails. The loss of another rank's worker
+    /// is known after a lease, and costs no retry.
     pub broken_gang: Duration,
-    /// Between two looks of a loader at the stages that it feeds.
+    /// How often a loader checks the stages that it feeds.
     pub stage_poll: Duration,
 }
 

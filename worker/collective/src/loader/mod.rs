@@ -1,11 +1,11 @@
-//! Remote data loading: a loader on one worker makes batches and serves them over TCP; a stream prefetches them
-//! for a trainer on another.
+//! Remote data loading: a loader on one worker makes batches and serves them over TCP; a stream prefetches
+//! them for a trainer on another.
 //!
-//! A batch is a pure function of the data set, of how it is read ([`Recipe`]), and of the requested indices. So
-//! it does not matter which loader serves it, or how often, and a trainer whose loader died continues with the
-//! same bits. A trainer trains only on samples that are leased to it; it may read some before, to check the
-//! data and to measure its speed. **Back-pressure**: a stream requests a fixed number of batches ahead, and no
-//! more until one is taken; a loader makes one batch at a time for each connection.
+//! A batch is a pure function of the data set, of how it is read ([`Recipe`]), and of the requested indices.
+//! So it does not matter which loader serves it, or how often, and a trainer whose loader died continues with
+//! the same bits. A trainer trains only on samples that are leased to it; it may read some before, to check
+//! the data and to measure its speed. **Back-pressure**: a stream requests a fixed number of batches ahead,
+//! and no more until one is taken; a loader makes one batch at a time for each connection.
 //!
 //! **Boundary**: this module knows sockets and samples. Its callers know where loaders listen, and when they
 //! end.
@@ -18,9 +18,6 @@ mod wire;
 
 pub use server::{Served, serve};
 pub use stream::{BatchStream, LoaderAddress};
-// The names that the executors still use.
-#[doc(hidden)]
-pub use stream::{BatchStream as Stream, LoaderAddress as Place};
 
 use muster_data::pack::TooLong;
 use serde::{Deserialize, Serialize};

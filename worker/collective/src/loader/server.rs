@@ -1,10 +1,10 @@
 //! The loader: serves each connection on a thread of its own until it is told to stop.
 //!
-//! A caller must know the token, and belong to the newest formation of its gang that has connected; any other is
-//! refused with a reason, and holds up no other caller. Memory: one batch for each accepted connection. Once it
-//! is told to stop, it ends within [`MESSAGE_TIMEOUT`].
+//! A caller must know the token, and belong to the newest formation of its gang that has connected; any other
+//! is refused with a reason, and holds up no other caller. Memory: one batch for each accepted connection.
+//! Once it is told to stop, it ends within [`MESSAGE_TIMEOUT`].
 
-use super::wire::{self, BATCH_SAMPLES_MAX, Hello, Message, REQUEST_BYTES_MAX, SHORT_BYTES_MAX};
+use super::wire::{self, BATCH_SAMPLES_MAX, Message, REQUEST_BYTES_MAX, SHORT_BYTES_MAX, StreamHello};
 use super::{Error, Reader, Recipe};
 use muster_host::frame::DeadlineStream;
 use muster_llm::train::Dataset;
@@ -133,7 +133,7 @@ impl Loader<'_> {
     }
 
     fn admit(&self, first: Message) -> Result<(Reader, Arc<dyn Dataset>), Message> {
-        let Message::Hello(Hello { token, reader }) = first else {
+        let Message::Hello(StreamHello { token, reader }) = first else {
             return Err(Message::Refused(format!("{} where a hello was expected", first.name())));
         };
         if token != self.token {

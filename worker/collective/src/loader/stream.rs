@@ -1,10 +1,10 @@
 //! A trainer's end: prefetches the batches that it will need next from the loaders.
 //!
-//! One thread per loader fetches the first batch that no other is fetching. If its loader fails, the batch goes
-//! back to the queue, and the thread looks up the loader's address again. **Invariant**: at most `ahead` batches
-//! are held or in flight, besides one that the trainer waits for.
+//! One thread per loader fetches the first batch that no other is fetching. If its loader fails, the batch
+//! goes back to the queue, and the thread looks up the loader's address again. **Invariant**: at most `ahead`
+//! batches are held or in flight, besides one that the trainer waits for.
 
-use super::wire::{self, BATCH_BYTES_MAX, Hello, Message};
+use super::wire::{self, BATCH_BYTES_MAX, Message, StreamHello};
 use super::{Error, Reader};
 use muster_host::frame::DeadlineStream;
 use muster_llm::train::{Dataset, DatasetInfo, Error as TrainError, TokenBatch};
@@ -79,8 +79,8 @@ enum BatchState {
 }
 
 impl BatchStream {
-    /// Streams from `loaders` loaders, `ahead` batches ahead of the trainer. Gives up if no loader answers within
-    /// `timeout`.
+    /// Streams from `loaders` loaders, `ahead` batches ahead of the trainer. Gives up if no loader answers
+    /// within `timeout`.
     ///
     /// # Errors
     /// When none answers in time, or one refuses.
@@ -189,8 +189,8 @@ impl Prefetcher {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The ticket of the batch with these indices. If it is pending, the batches before it are dropped; if not,
-    /// it is queued before all others.
+    /// The ticket of the batch with these indices. If it is pending, the batches before it are dropped; if
+    /// not, it is queued before all others.
     fn ticket_for(&self, indices: &[u64]) -> u64 {
         let mut queue = self.lock();
         queue.fill(self.ahead);
@@ -255,7 +255,7 @@ impl Prefetcher {
     /// Fetches from a loader until that fails; `Ok`: until the stream is dropped.
     fn fetch_from(&self, address: &LoaderAddress, retry_after: &mut Duration) -> Result<(), String> {
         let stream = connect(&address.address).map_err(|e| e.to_string())?;
-        let hello = Hello { token: address.token.clone(), reader: self.reader.clone() };
+        let hello = StreamHello { token: address.token.clone(), reader: self.reader.clone() };
         match exchange(&stream, &Message::Hello(hello)).map_err(|e| e.to_string())? {
             Message::About(about) => self.check_about(about)?,
             Message::Refused(reason) => {

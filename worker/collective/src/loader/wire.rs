@@ -1,7 +1,7 @@
 //! The messages between a stream and a loader: a header of 12 bytes, and a body.
 //!
-//! The header, little-endian: the body's length (`u32`), a kind (`u32`), and the CRC-32 of the body. Each kind has
-//! a limit of its own for the body.
+//! The header, little-endian: the body's length (`u32`), a kind (`u32`), and the CRC-32 of the body. Each
+//! kind has a limit of its own for the body.
 
 use super::Reader;
 use muster_host::frame::{self, FrameError, Header, check_length};
@@ -23,7 +23,7 @@ pub const BATCH_BYTES_MAX: usize = 256 << 20;
 /// The first message of a stream, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hello {
+pub struct StreamHello {
     /// The loader's token, from its record in the log: other callers are refused.
     pub token: String,
     /// The trainer that reads.
@@ -34,7 +34,7 @@ pub struct Hello {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Message {
     /// The first message of a stream.
-    Hello(Hello),
+    Hello(StreamHello),
     /// The loader's answer: what its samples are like.
     About(DatasetInfo),
     /// Requests the samples with these indices, as one batch.
@@ -131,8 +131,8 @@ pub fn write(stream: &mut impl Write, message: &Message) -> io::Result<()> {
     frame::write(stream, &header, &body)
 }
 
-/// Reads a message whose body has at most `limit` bytes, so that a caller that is not accepted yet gets no memory
-/// for a batch.
+/// Reads a message whose body has at most `limit` bytes, so that a caller that is not accepted yet gets no
+/// memory for a batch.
 ///
 /// # Errors
 /// When the stream fails, or the message is not one of the protocol.

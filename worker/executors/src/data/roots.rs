@@ -1,16 +1,16 @@
-//! Where there is real text on a machine that built this program: the sources that cargo fetched for it.
+//! The default input: the sources that cargo fetched on the machine that built this program.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The directories to read if none are given: what cargo unpacked, else what was vendored, and this program's
-/// own sources.
+/// The directories to read if none are given: what cargo unpacked; without that, the vendored crates and this
+/// program's own sources.
 pub fn discovered() -> Vec<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
     let registry = home.map(|home| children(&home.join("registry/src"))).unwrap_or_default();
     if registry.is_empty() {
-        own_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")))
+        own_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")))
     } else {
         registry
     }
@@ -18,7 +18,7 @@ pub fn discovered() -> Vec<PathBuf> {
 
 /// The source directories of the workspace, without what a build leaves there.
 fn own_sources(workspace: &Path) -> Vec<PathBuf> {
-    let rooms = ["vendor", "protocol", "coordinator", "worker", "cli", "tests", "xtask"];
+    let rooms = ["vendor", "protocol", "host", "coordinator", "worker", "cli", "tests", "xtask"];
     rooms.iter().map(|room| workspace.join(room)).filter(|room| room.is_dir()).collect()
 }
 
@@ -37,7 +37,7 @@ mod tests {
     fn a_machine_that_built_this_has_sources() {
         let found = discovered();
         assert!(!found.is_empty() && found.iter().all(|root| root.is_dir()), "{found:?}");
-        let own = own_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")));
+        let own = own_sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")));
         assert!(own.iter().any(|root| root.ends_with("protocol")), "{own:?}");
     }
 }

@@ -313,7 +313,7 @@ fn many_people_at_once_lose_nothing() {
 #[test]
 fn what_does_not_fit_is_said_before_anybody_labels() {
     let table = [
-        (ITEMS, json!({"labels": ["good", "good"]}), "stands there twice"),
+        (ITEMS, json!({"labels": ["good", "good"]}), "is given twice"),
         (
             ITEMS,
             json!({"labels": ["good"]}),

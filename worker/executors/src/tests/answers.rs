@@ -11,7 +11,7 @@ use std::fs;
 /// A cluster with running text, and pairs from a file of the job's.
 fn cluster(dir: &std::path::Path) -> Cluster {
     let cluster = Cluster::new(dir);
-    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
     cluster.stage(
         "tokenizer",
@@ -93,7 +93,7 @@ fn tuning_is_measured_on_held_out_answers_beside_the_base() {
 fn rows_before_a_frozen_base_are_measured_with_that_base() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::new(dir.path());
-    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
     cluster.stage("tokenizer", "data.tokenizer", 1, false, r#"{"vocab_size": 400}"#);
     cluster.stage("pack", "data.pack", 1, false, "");

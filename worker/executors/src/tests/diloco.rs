@@ -1,9 +1,9 @@
-//! DiLoCo's rounds that do not go well: replicas that are late or bring no numbers, rounds that are spikes,
-//! and ranks that die on the way. Whatever happens, the records account for each sample once.
+//! DiLoCo rounds that fail: replicas that are late or diverge to NaN, rounds with a loss spike, and ranks that
+//! are killed. In every case the records account for each sample exactly once.
 
 use super::fake::Cluster;
 use super::train::{SHAPE, bodies, cluster, killed, weights};
-use muster_collective::{Gang, Member, Timing};
+use muster_collective::{Gang, Member, Timeouts};
 use muster_llm::model::weights::{initial, slots};
 use muster_llm::model::{Decoder, ModelConfig, hub};
 use muster_protocol::bus::Launch;
@@ -24,9 +24,9 @@ fn union(parts: &[IntervalSet<u64>]) -> IntervalSet<u64> {
         .unwrap_or_else(|| panic!("{parts:?} overlap"))
 }
 
-/// What rounds consumed and what was left out, if the ledger of a stage holds by the rules of `muster audit`:
-/// nothing is leased that is used up, a round consumes what is leased to it, and in the end nothing is
-/// missing.
+/// The samples that rounds consumed and those that were skipped. Checks a stage's records by the rules of
+/// `muster audit`: no used sample is leased, a round consumes what is leased to it, and in the end no sample
+/// is missing.
 fn account(cluster: &Cluster, stage: usize) -> (IntervalSet<u64>, IntervalSet<u64>) {
     let memory = cluster.memory.lock().unwrap();
     let rank_0 = memory.stages[stage].tasks[0];
@@ -68,7 +68,7 @@ fn said(cluster: &Cluster, stage: usize) -> Vec<Value> {
     records.map(|(_, record)| serde_json::from_str(&record.body).unwrap()).collect()
 }
 
-/// Joins as a rank of two, up to the first round.
+/// Joins as one of two ranks, up to the first round.
 fn join(launch: &Launch) -> Gang {
     let gang = launch.gang.clone().unwrap();
     let (job, stage) = (launch.attempt.task.job.to_string(), launch.stage.0);
@@ -81,15 +81,15 @@ fn join(launch: &Launch) -> Gang {
         world: launch.world,
     };
     let mut joined =
-        Gang::form(&member, &format!("{}:{}", gang.address, gang.port), Timing::default()).unwrap();
-    joined.from_rank_0(Vec::new()).unwrap();
+        Gang::join(&member, &format!("{}:{}", gang.address, gang.port), Timeouts::default()).unwrap();
+    joined.broadcast(Vec::new()).unwrap();
     joined.all_gather(vec![0; 8]).unwrap();
-    joined.from_rank_0(Vec::new()).unwrap();
+    joined.broadcast(Vec::new()).unwrap();
     joined
 }
 
-/// Brings the same to every round, until rank 0 has had three or is gone; how many replicas were merged each
-/// time.
+/// Contributes the same to every round, until rank 0 has closed three or is gone. Returns how many replicas
+/// were merged in each.
 fn bring(launch: &Launch, contributions: &[(u32, &str)]) {
     let mut gang = join(launch);
     for turn in 0..3 {
@@ -100,8 +100,8 @@ fn bring(launch: &Launch, contributions: &[(u32, &str)]) {
             Err(_) => return,
         }
     }
-    // The hash of the weights, and the checkpoint.
-    let _ = gang.from_rank_0(Vec::new()).and_then(|_| gang.from_rank_0(Vec::new()));
+    // The broadcasts of the weights' hash and of the checkpoint.
+    let _ = gang.broadcast(Vec::new()).and_then(|_| gang.broadcast(Vec::new()));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn late_replicas_are_fenced_and_their_samples_dealt_again() {
     let dir = tempfile::tempdir().unwrap();
     let params = format!(r#"{SHAPE}, {ROUNDS}, "min_contributions": 2, "round_seconds": 0"#);
     let cluster = cluster(dir.path(), &[("late", 2, params.clone()), ("hurried", 3, params)]);
-    // Rank 1 waits for what comes of each round, and brings nothing: replicas 2 and 3 are late.
+    // Rank 1 waits for each round's outcome and contributes nothing: replicas 2 and 3 are late.
     cluster.memory.lock().unwrap().stand_in = Some((1, |launch| bring(launch, &[])));
     let output = cluster.succeed("late");
     assert_eq!(output[0]["step"], 12);
@@ -126,8 +126,8 @@ fn late_replicas_are_fenced_and_their_samples_dealt_again() {
     let late = bodies(&cluster, 4, "lease").last().cloned().unwrap();
     assert_eq!((&late["round"], &late["samples"]), (&json!(2), &json!("32+32")));
 
-    // Real ranks, and no time: whoever is late, all hold the same weights in the end, and each sample is
-    // accounted for.
+    // Real ranks with a deadline of zero: whichever replicas are late, all ranks end with the same weights,
+    // and each sample is accounted for.
     cluster.memory.lock().unwrap().stand_in = None;
     weights(&cluster.succeed("hurried"));
     let (consumed, skipped) = account(&cluster, 5);
@@ -166,7 +166,7 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
     };
     expected(4);
 
-    // The agent goes when a round is committed, and before it is told whom it has refused.
+    // The agent dies after a round is committed and before its refusal is recorded.
     cluster.memory.lock().unwrap().patience = Some(("guard/", 1));
     assert!(cluster.run("killed")[0].is_err());
     assert_eq!((bodies(&cluster, 5, "round").len(), said(&cluster, 5).len()), (2, 1));
@@ -176,12 +176,13 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
         let wrong = |replica: u32, why: &str| (replica, format!(r#"{{"Wrong":"{why}"}}"#).into_bytes());
         gang.contribute(0, vec![wrong(2, "the loss of step 1 is NaN"), wrong(3, "its delta is none")])
             .unwrap();
-        gang.from_rank_0(Vec::new()).and_then(|_| gang.from_rank_0(Vec::new())).unwrap();
+        gang.broadcast(Vec::new()).and_then(|_| gang.broadcast(Vec::new())).unwrap();
     }));
     assert_eq!(cluster.succeed("killed")[0]["checkpoint"], whole["checkpoint"]);
     expected(5);
 
-    // Three must be merged, and two may: the round is done again, and so often that it is given up.
+    // Three replicas are required, and only two can be merged: the round is repeated until the training gives
+    // up.
     cluster.memory.lock().unwrap().stand_in = Some((1, |launch| {
         let mut gang = join(launch);
         for turn in 0..9 {
@@ -199,7 +200,7 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
     );
     assert_eq!((said(&cluster, 6).len(), bodies(&cluster, 6, "round").len()), (3, 0));
 
-    // No replica has numbers.
+    // All replicas diverge to NaN.
     cluster.memory.lock().unwrap().stand_in = None;
     let message = cluster.run("wild")[0].clone().unwrap_err();
     for part in [
@@ -213,7 +214,7 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
     assert_eq!(skipped, ["0+32", "32+32"]);
 }
 
-/// A model whose logits are no numbers.
+/// A model whose logits are NaN.
 fn write_wild_model(dir: &Path) {
     let config = ModelConfig {
         vocab_size: 300,
@@ -236,7 +237,7 @@ fn write_wild_model(dir: &Path) {
     }
 }
 
-/// Files that are easy to learn, and a few that are not.
+/// Files that are easy to learn, and a few that are random.
 fn write_texts(dir: &Path) {
     fs::create_dir(dir).unwrap();
     for file in 0..60 {
@@ -287,8 +288,8 @@ fn a_round_that_is_a_spike_is_done_again_on_other_samples() {
 
     let two = cluster.succeed("two");
     assert_eq!((&one[0]["checkpoint"], said(&cluster, 5)), (&two[0]["checkpoint"], guards.clone()));
-    // It dies when it says so for the second time: who goes on reads what was left out, and comes to the
-    // same.
+    // It dies when it records the second rollback. The next attempt reads what was skipped, and gets the same
+    // weights.
     cluster.memory.lock().unwrap().patience = Some(("guard/", 1));
     assert!(cluster.run("killed").iter().all(Result::is_err));
     cluster.memory.lock().unwrap().patience = None;
@@ -319,8 +320,8 @@ fn the_checkpoint_is_the_same_for_any_number_of_ranks_and_after_a_kill() {
         let (consumed, skipped) = account(&cluster, stage);
         assert_eq!((consumed.to_string(), skipped.len()), ("0+96".to_owned(), 0));
     }
-    // The next round was leased before the commit of the one before, or after it: in the order of rounds
-    // either way.
+    // A round may be leased before or after the commit of the round before it; leases are in the order of
+    // rounds either way.
     let rounds: Vec<Value> = bodies(&cluster, 4, "lease").iter().map(|body| body["round"].clone()).collect();
     assert_eq!(rounds, [0, 1, 2]);
 }

@@ -1,4 +1,4 @@
-//! A cluster of one thread per attempt: it remembers outputs, records and children, and answers as the
+//! A fake cluster with one thread per attempt: it keeps outputs, records and children, and answers as the
 //! coordinator does.
 
 use crate::error::Error;
@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// A lost loader or rank is noticed soon enough for a test.
+/// Short enough that a test notices a lost loader or rank quickly.
 const WAIT_TIMES: WaitTimes = WaitTimes {
     loader_outage: Duration::from_secs(20),
     broken_gang: Duration::ZERO,
     stage_poll: Duration::from_millis(20),
 };
 
-/// What a rank does that is no executor.
+/// What a rank does that runs no executor.
 pub type StandIn = fn(&Launch);
 
 /// A stage, with the numbers of its tasks.
@@ -53,21 +53,20 @@ pub struct Memory {
     pub children: BTreeMap<u32, ChildSpec>,
     pub outputs: BTreeMap<u32, String>,
     pub records: BTreeMap<u32, BTreeMap<String, KeyedRecord>>,
-    /// Every record there was, in order.
+    /// All records, in order.
     pub ledger: Vec<(u32, KeyedRecord)>,
     answers: BTreeMap<(u32, u64), CallAnswer>,
     epochs: BTreeMap<u32, u32>,
     formations: u32,
-    /// A record with such a key counts no more: the log has one of another attempt, though the agent does not
-    /// know.
+    /// Records with this key are stale: the log has one of another attempt, which the agent does not know of.
     pub usurped: Option<&'static str>,
-    /// CPUs granted to each attempt; 0: one.
+    /// CPUs granted to each attempt; 0 means one.
     pub cpus: u32,
-    /// MiB granted to each attempt; 0: it is not said.
+    /// MiB granted to each attempt; 0: no limit is given.
     pub memory_mib: u32,
-    /// Records with such a key may be taken so many times yet; then the agent is gone.
+    /// A key, and how many more records with it are accepted before the agent dies.
     pub patience: Option<(&'static str, usize)>,
-    /// A rank that is no executor, but this.
+    /// A rank that runs this instead of an executor.
     pub stand_in: Option<(u32, StandIn)>,
 }
 
@@ -90,15 +89,14 @@ impl Cluster {
         memory.stages.push(Stage { name, executor, params: params.to_owned(), tasks, gang, sealed: false });
     }
 
-    /// Runs all tasks of a stage at once, each in a thread, and gives how they ended.
+    /// Runs all tasks of a stage at once, each in a thread, and returns their results.
     pub fn run(&self, name: &str) -> Vec<Result<Value, String>> {
         let launches = {
             let mut memory = self.memory.lock().unwrap();
             memory.formations += 1;
             let index = memory.stages.iter().position(|stage| stage.name == name).unwrap();
             let stage = &memory.stages[index];
-            // Nobody else takes it between here and rank 0's listening, as likely as not; the others call
-            // again anyhow.
+            // Another process is unlikely to take the port before rank 0 listens; the other ranks retry anyway.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let gang = stage.gang.then(|| Rendezvous {
                 formation: memory.formations,
@@ -157,7 +155,7 @@ impl Cluster {
         attempts.collect::<Vec<_>>().into_iter().map(|attempt| attempt.join().unwrap()).collect()
     }
 
-    /// As [`Cluster::run`], if all must succeed.
+    /// Like [`Cluster::run`], but panics unless all tasks succeed.
     pub fn succeed(&self, name: &str) -> Vec<Value> {
         self.run(name)
             .into_iter()
@@ -180,7 +178,7 @@ impl Cluster {
             let mut attempt = Attempt::new(launch, "test".to_owned(), &self.dir.join("artifacts"), client)?;
             run(&work.executor, &mut attempt, &WAIT_TIMES)
         })();
-        // The agent waits for connections; this one is the last.
+        // The agent waits for connections; this is the last one.
         over.store(true, Ordering::SeqCst);
         drop(UnixStream::connect(&socket));
         let output = agent.join().unwrap();
@@ -190,13 +188,13 @@ impl Cluster {
         Ok(serde_json::from_str(&output).unwrap())
     }
 
-    /// What a task recorded last under a key.
+    /// A task's newest record under a key.
     pub fn record(&self, task: u32, key: &str) -> KeyedRecord {
         self.memory.lock().unwrap().records[&task][key].clone()
     }
 }
 
-/// The agent's end of an attempt's socket, for all its connections; the output, once the attempt is over.
+/// The agent's end of an attempt's socket, for all its connections. Returns the output once the attempt ends.
 fn agent(
     listener: &UnixListener,
     task: u32,
@@ -215,7 +213,7 @@ fn agent(
     serving.into_iter().filter_map(|serving| serving.join().unwrap()).next_back()
 }
 
-/// One connection; the output if one was said on it.
+/// Serves one connection; returns the output if the attempt sent one on it.
 fn serve(mut stream: &UnixStream, task: u32, memory: &Mutex<Memory>) -> Option<String> {
     let mut output = None;
     loop {
@@ -256,7 +254,7 @@ fn serve(mut stream: &UnixStream, task: u32, memory: &Mutex<Memory>) -> Option<S
                     memory.ledger.push((task, kept));
                     AgentFrame::Taken(Taken {})
                 } else {
-                    // The coordinator would drop it in silence; no executor may rely on that.
+                    // The coordinator would drop it silently; no executor may rely on that.
                     AgentFrame::Refused(Detail { message: format!("{} {} is not new", kept.key, kept.seq) })
                 }
             }
@@ -286,7 +284,7 @@ impl Memory {
         match request {
             CallRequest::StageOutputs(ask) => {
                 let stage = self.stages.iter().find(|stage| stage.name == ask.stage).unwrap();
-                // One at a time, so that pages are turned.
+                // One per page, so that the paging is tested.
                 let place = (ask.from as usize..stage.tasks.len())
                     .find(|place| self.outputs.contains_key(&stage.tasks[*place]));
                 let outputs = place.map(|place| {
@@ -326,7 +324,7 @@ impl Memory {
                         .after
                         .iter()
                         .all(|after| matches!(after, TaskRef::New(new) if first + new.index < self.tasks));
-                    assert!(new, "children come after those that they wait for");
+                    assert!(new, "a child's dependencies must be added before it");
                     self.stages[child.stage.0 as usize].tasks.push(self.tasks);
                     self.children.insert(self.tasks, child.clone());
                     self.tasks += 1;

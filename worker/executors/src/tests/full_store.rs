@@ -1,8 +1,8 @@
-//! A store of artifacts that is full: the attempt says which and by how much, earlier checkpoints stay, and
-//! once there is room it goes on.
+//! A full artifact store: the attempt's error names the store and the missing bytes, earlier checkpoints stay,
+//! and the training resumes once there is room.
 //!
-//! The store is a file system of a few MiB in namespaces of our own, so this test starts itself again in
-//! them. Where the system gives nobody any, that is said, and nothing is shown.
+//! The store is a file system of a few MiB in its own namespaces, so this test starts itself again in them. On
+//! a system without user namespaces it prints that, and tests nothing.
 
 use super::fake::Cluster;
 use super::made::{artifacts, bodies, hash, prepared, refused, texts, train, weights};
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const NAME: &str = "executors::tests::full_store::a_full_store_is_named_and_costs_no_checkpoint";
-/// Where the small file system is, in the process that has it.
+const NAME: &str = "tests::full_store::a_full_store_is_named_and_costs_no_checkpoint";
+/// The environment variable with the small file system's path, in the process that mounts it.
 const PLACE: &str = "MUSTER_TEST_SMALL_STORE";
 const MOUNT: &str = r#"mount -t tmpfs -o size=8m none "$0" && exec "$@""#;
 /// Three checkpoints.
@@ -25,7 +25,7 @@ fn free(dir: &Path) -> u64 {
     found.f_bavail * found.f_frsize
 }
 
-/// Leaves so many bytes free.
+/// Fills the store until `left` bytes are free.
 fn fill(dir: &Path, left: u64) -> PathBuf {
     let ballast = dir.join("ballast");
     fs::write(&ballast, vec![1; (free(dir) - left) as usize]).unwrap();
@@ -44,10 +44,7 @@ fn a_full_store_is_named_and_costs_no_checkpoint() {
         command
     };
     if !shell(&["true"]).output().is_ok_and(|tried| tried.status.success()) {
-        let said = writeln!(
-            stderr(),
-            "this system has no namespaces for a small file system: a full store is not shown"
-        );
+        let said = writeln!(stderr(), "this system has no user namespaces: a full store is not tested");
         return said.unwrap();
     }
     let program = env::current_exe().unwrap().display().to_string();
@@ -62,7 +59,7 @@ fn a_full_store_is_named_and_costs_no_checkpoint() {
 }
 
 fn in_a_small_store(dir: &Path) {
-    // What it comes to where there is room; its artifacts would be found if it were the same store.
+    // The expected weights, from another store: in the same one its artifacts would be reused.
     let elsewhere = tempfile::tempdir().unwrap();
     let calm = prepared(elsewhere.path(), texts(30));
     train(&calm, "train", 1, RUN);
@@ -71,7 +68,7 @@ fn in_a_small_store(dir: &Path) {
 
     let cluster = prepared(dir, texts(30));
     train(&cluster, "train", 1, RUN);
-    // One checkpoint fits, and a half: an old one goes when the next is committed, and no sooner.
+    // One and a half checkpoints fit: an old one is deleted only when the next is committed.
     let ballast = fill(dir, bytes * 3 / 2);
     let message = refused(&cluster, "train");
     let store = dir.join("artifacts");
@@ -89,7 +86,7 @@ fn in_a_small_store(dir: &Path) {
         Model::load(&artifacts(cluster), &ModelPlace::Artifact(hash(&rounds[0]["checkpoint"]))).unwrap()
     };
     load(&cluster).decoder().unwrap();
-    // Nobody has made room: the same is said again, and nothing is lost by it.
+    // Without more room it fails the same way, and loses nothing.
     assert!(refused(&cluster, "train").contains("is full"));
     load(&cluster);
     fs::remove_file(ballast).unwrap();
@@ -101,7 +98,7 @@ fn in_a_small_store(dir: &Path) {
         bodies(&cluster, "train", "round").iter().map(|body| body["samples"].clone()).collect();
     assert_eq!(samples, ["0+8", "8+8", "16+8"]);
 
-    // So full that not even a pin fits.
+    // Too full even for a pin.
     train(&cluster, "none", 1, &format!(r#"{RUN}, "seed": 9"#));
     fill(dir, 0);
     assert!(refused(&cluster, "none").contains("is full"));

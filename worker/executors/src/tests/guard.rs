@@ -1,6 +1,5 @@
-//! The guard in a job: a spike or a number that is none goes back to the last good checkpoint and leaves its
-//! samples out, as a record in the log, with the same bits for any number of ranks and whoever dies
-//! meanwhile.
+//! The loss guard in a job: a spike or a NaN rolls back to the last good checkpoint and skips its samples,
+//! with a record in the log, and with the same bits for any number of ranks and after any kill.
 
 use super::fake::Cluster;
 use super::made::{
@@ -16,16 +15,16 @@ use serde_json::{Value, json};
 use std::ops::Range;
 use std::path::Path;
 
-/// Three passes over the texts, so that the garbage comes when they are known.
+/// Three passes over the texts, so that the model has learnt them when the garbage comes.
 const RUN: &str =
     r#""steps": 128, "microbatches": 4, "sequences": 1, "checkpoint_every": 8, "learning_rate": 0.01"#;
 
-/// Texts that are soon known by heart.
+/// Texts that a model soon memorizes.
 fn known() -> Vec<Body> {
     (0..36).map(|n| Body::Text("one two three four ".repeat(4 + n))).collect()
 }
 
-/// The same, and one of words that nobody ever said.
+/// The same, and one of random words.
 fn poisoned() -> Vec<Body> {
     let mut documents = known();
     documents[17] = Body::Text("~#0x9e}{^Q|Z@w;7c15\\K".to_owned());
@@ -40,8 +39,7 @@ fn runs(value: &Value) -> IntervalSet<u64> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-/// That all that was consumed and left out is accounted for: nothing is both, and nothing is missing below
-/// the end.
+/// Checks that no sample was both consumed and skipped, and that none is missing below the end.
 fn accounted(cluster: &Cluster, stage: &str, planned: u64) {
     let of = |key: &str, member: &str| -> Vec<Range<u64>> {
         bodies(cluster, stage, key)
@@ -55,10 +53,10 @@ fn accounted(cluster: &Cluster, stage: &str, planned: u64) {
     left.sort_unstable();
     left.dedup();
     let both = consumed.ranges().flatten().filter(|number| left.binary_search(number).is_ok()).count();
-    assert_eq!(both, 0, "what was left out was not consumed");
+    assert_eq!(both, 0, "a skipped sample was consumed");
     let mut all: Vec<u64> = consumed.ranges().flatten().chain(left).collect();
     all.sort_unstable();
-    assert!(all.iter().copied().eq(0..all.len() as u64), "nothing is missing: {all:?}");
+    assert!(all.iter().copied().eq(0..all.len() as u64), "a sample is missing: {all:?}");
 }
 
 #[test]
@@ -84,7 +82,7 @@ fn a_spike_goes_back_and_leaves_its_samples_out_with_the_same_bits() {
         );
     }
     accounted(&cluster, "one", 512);
-    // The steps after the checkpoint are done again, and so they are in the metrics.
+    // The steps after the checkpoint are repeated, so the metrics have them twice.
     let steps: Vec<u64> =
         bodies(&cluster, "one", "train").iter().map(|body| body["step"].as_u64().unwrap()).collect();
     assert!(steps.windows(2).any(|pair| pair[1] <= pair[0]), "{steps:?}");
@@ -93,11 +91,11 @@ fn a_spike_goes_back_and_leaves_its_samples_out_with_the_same_bits() {
         assert_eq!(weights(&cluster.succeed(name)), one, "{name}");
         assert_eq!(decisions(&cluster, name), found, "{name}");
     }
-    // Who does not look learns the garbage.
+    // Without the guard, the model learns the garbage.
     assert_ne!(weights(&cluster.succeed("blind")), one);
     assert!(decisions(&cluster, "blind").is_empty());
 
-    // The agent goes when the first decision was written, and again at the round after it: nobody decides
+    // The agent dies when the first decision was written, and again at the round after it: no decision is made
     // twice.
     cluster.memory.lock().unwrap().patience = Some(("guard/", 0));
     refused(&cluster, "killed");
@@ -118,7 +116,7 @@ fn a_spike_goes_back_and_leaves_its_samples_out_with_the_same_bits() {
 fn a_run_that_goes_wrong_again_and_again_ends_in_an_error_and_no_kill_gives_it_more_tries() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = prepared(dir.path(), poisoned());
-    // A rate that grows until nothing is learnt any more.
+    // A learning rate that grows until the training diverges.
     let run = r#""steps": 60, "microbatches": 2, "sequences": 1, "checkpoint_every": 4, "learning_rate": 1.0, "clip_norm": 1000.0,
         "warmup_steps": 60, "guard_deviations": 0.5, "guard_max": 2"#;
     for (name, ranks) in [("one", 1), ("two", 2)] {
@@ -130,13 +128,13 @@ fn a_run_that_goes_wrong_again_and_again_ends_in_an_error_and_no_kill_gives_it_m
     let found = decisions(&cluster, "one");
     assert_eq!(found.len(), 2);
 
-    // A retry goes on from the same checkpoint, with what was decided: to the same end.
+    // A retry resumes from the same checkpoint, with the recorded decisions, and ends the same way.
     assert_eq!(refused(&cluster, "one"), message);
     assert_eq!(decisions(&cluster, "one"), found);
     let ended = cluster.run("two");
     assert!(ended.iter().all(|ended| ended.as_ref().unwrap_err() == &message), "{ended:?}");
     assert_eq!(decisions(&cluster, "two"), found);
-    // What was committed before can be loaded.
+    // The last committed checkpoint can be loaded.
     let last = bodies(&cluster, "one", "round").pop().unwrap();
     Model::load(&artifacts(&cluster), &ModelPlace::Artifact(hash(&last["checkpoint"])))
         .unwrap()
@@ -144,8 +142,8 @@ fn a_run_that_goes_wrong_again_and_again_ends_in_an_error_and_no_kill_gives_it_m
         .unwrap();
 }
 
-/// A base that is no number behind one token, and sound behind all others: one dimension is far too large,
-/// and only that token has any of it.
+/// A base whose output is NaN after one token and valid after all others: one dimension is far too large, and
+/// only that token uses it.
 fn broken_base(dir: &Path, vocab: usize, token: usize) -> String {
     let config = ModelConfig { tie_word_embeddings: false, ..shape(vocab) };
     let base = model_dir(dir.join("base"), &config, |tensors| {
@@ -180,7 +178,7 @@ fn a_number_that_is_none_leaves_the_weights_as_they_were_and_its_samples_out() {
     let data = data_set(&cluster);
     let token = tokenizer(&artifacts(&cluster), &data).unwrap().encode(" ~").unwrap().pop().unwrap();
     let base = broken_base(dir.path(), data.manifest.vocab_size as usize, token as usize);
-    // What is trained can't reach the dimension.
+    // The trained weights can't change that dimension.
     let run = format!(
         r#""base": "{base}", "method": "lora", "targets": ["q_proj", "k_proj", "v_proj"], "steps": 48, "microbatches": 4, "sequences": 1,
             "checkpoint_every": 4"#

@@ -1,5 +1,5 @@
-//! The whole chain at a tiny scale, in one process: real text, real sockets, and attempts that die on the
-//! way.
+//! The executors, from files to evaluation, at a tiny scale in one process: real text, real sockets, and
+//! attempts that are killed.
 
 mod annotate;
 mod answers;
@@ -27,7 +27,7 @@ const TINY: &str = r#"{"steps": 10, "context": 32, "microbatches": 4, "sequences
 /// A cluster whose job is like `examples/code-model.toml`, on the sources of the vocabulary.
 fn cluster(dir: &std::path::Path) -> Cluster {
     let cluster = Cluster::new(dir);
-    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     cluster.stage("scan", "data.scan", 2, false, &roots.to_string());
     cluster.stage("tokenizer", "data.tokenizer", 1, false, r#"{"vocab_size": 400, "sample_mib": 1}"#);
     cluster.stage("pack", "data.pack", 2, false, "");
@@ -66,7 +66,7 @@ fn the_chain_runs_from_files_to_best_of_n() {
 
     let plan = &cluster.succeed("plan")[0];
     assert_eq!((&plan["lines"], &plan["tasks"]), (&json!(3), &json!(7)));
-    // A planner that runs again, since it was killed before it was heard, plans nothing twice.
+    // A planner that was killed before its output arrived, and runs again, plans nothing twice.
     assert_eq!(&cluster.succeed("plan")[0], plan);
     assert!(cluster.memory.lock().unwrap().stages[8..].iter().all(|stage| stage.sealed));
     let completed = cluster.succeed("complete");
@@ -82,14 +82,14 @@ fn the_chain_runs_from_files_to_best_of_n() {
 }
 
 #[test]
-fn a_gang_that_breaks_goes_on_from_its_checkpoint_to_the_same_weights() {
+fn a_broken_gang_resumes_from_its_checkpoint_to_the_same_weights() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = cluster(dir.path());
     prepare(&cluster);
-    // One rank, undisturbed: what the others must come to as well.
+    // One undisturbed rank gives the expected weights.
     let alone = cluster.succeed("alone")[0]["checkpoint"].clone();
 
-    // Rank 0's agent goes at the second checkpoint, when steps up to 8 are done and recorded.
+    // Rank 0's agent dies at the second checkpoint, when steps up to 8 are done and recorded.
     cluster.memory.lock().unwrap().patience = Some(("checkpoint", 1));
     let broken = cluster.run("train");
     assert!(broken.iter().all(Result::is_err), "{broken:?}");
@@ -108,7 +108,7 @@ fn a_gang_that_breaks_goes_on_from_its_checkpoint_to_the_same_weights() {
     let steps: Vec<Value> = metrics
         .map(|(_, record)| serde_json::from_str::<Value>(&record.body).unwrap()["step"].clone())
         .collect();
-    // Whether the last step was done before the agent was missed depends on the disk.
+    // Whether the last step was done before the agent's death was noticed depends on the disk.
     let (whole, again) = steps.split_at(steps.len() - 3);
     assert!(whole.starts_with(&[2, 4, 6, 8].map(Value::from)) && whole.len() <= 5, "{steps:?}");
     assert_eq!(again, [6, 8, 10].map(Value::from));
@@ -140,7 +140,7 @@ fn a_killed_subtask_repeats_no_finished_call() {
 }
 
 #[test]
-fn what_does_not_fit_is_said() {
+fn missing_inputs_and_unknown_keys_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = cluster(dir.path());
     let message = |stage: &str| cluster.run(stage)[0].clone().unwrap_err();

@@ -13,7 +13,7 @@ pub(super) const SHAPE: &str =
 /// A data set, and stages of `train` with these parameters beside the sizes.
 pub(super) fn cluster(dir: &Path, stages: &[(&'static str, u32, String)]) -> Cluster {
     let cluster = Cluster::new(dir);
-    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
+    let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
     cluster.stage("tokenizer", "data.tokenizer", 1, false, r#"{"vocab_size": 300, "sample_mib": 1}"#);
     cluster.stage("pack", "data.pack", 1, false, "");

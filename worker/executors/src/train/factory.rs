@@ -13,7 +13,7 @@ use crate::outputs::DataSet;
 use crate::place::ModelPlace;
 use muster_attempt::Attempt;
 use muster_attempt::artifacts::Artifacts;
-use muster_collective::loader::Stream;
+use muster_collective::loader::BatchStream;
 use muster_data::tokenizer::Tokenizer;
 use muster_host::compute::Compute;
 use muster_llm::device::{self, Device};
@@ -47,7 +47,7 @@ enum SampleSource {
     /// All of the data, in memory.
     Corpus(Arc<Corpus>),
     /// Loaders, once they were found.
-    Loaders(Option<Arc<Stream>>),
+    Loaders(Option<Arc<BatchStream>>),
 }
 
 /// Where the weights come from.

@@ -28,7 +28,7 @@ use crate::wait_times::WaitTimes;
 use diloco::DilocoTraining;
 use factory::TrainerFactory;
 use muster_attempt::Attempt;
-use muster_collective::{Gang, Timing};
+use muster_collective::{Gang, Timeouts};
 use params::Mode;
 use rank::{Finished, Rank};
 use records::Resume;
@@ -70,7 +70,7 @@ fn train(attempt: &mut Attempt, params: &TrainParams, waits: &WaitTimes) -> Resu
     let log = if rank == 0 { Some(TrainingLog::open(attempt, &spec)?) } else { None };
     let said =
         log.as_ref().map(|log| serde_json::to_vec(log.resume()).unwrap_or_default()).unwrap_or_default();
-    let resume: Resume = serde_json::from_slice(&gang.from_rank_0(said)?).map_err(TrainError::Resume)?;
+    let resume: Resume = serde_json::from_slice(&gang.broadcast(said)?).map_err(TrainError::Resume)?;
     // Not before: a loader may be late, and the others would wait for us in vain.
     factory.open(attempt, waits.loader_outage)?;
     let trainer = factory.trainer()?;
@@ -115,9 +115,9 @@ fn train(attempt: &mut Attempt, params: &TrainParams, waits: &WaitTimes) -> Resu
 fn join_gang(attempt: &Attempt) -> Result<Gang, Error> {
     match &attempt.launch.gang {
         Some(gang) => {
-            Ok(Gang::form(&member(attempt), &format!("{}:{}", gang.address, gang.port), Timing::default())?)
+            Ok(Gang::join(&member(attempt), &format!("{}:{}", gang.address, gang.port), Timeouts::default())?)
         }
-        None if attempt.launch.world == 1 => Ok(Gang::alone()),
+        None if attempt.launch.world == 1 => Ok(Gang::single()),
         None => Err(TrainError::NoGang.into()),
     }
 }

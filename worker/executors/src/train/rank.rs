@@ -47,7 +47,7 @@ impl Rank<'_> {
         let round = self.log.as_ref().and_then(|log| log.resume().round.as_ref());
         let said = self
             .gang
-            .from_rank_0(round.map(|round| round.checkpoint.to_string()).unwrap_or_default().into_bytes())?;
+            .broadcast(round.map(|round| round.checkpoint.to_string()).unwrap_or_default().into_bytes())?;
         if said.is_empty() {
             return Ok(None);
         }

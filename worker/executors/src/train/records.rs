@@ -35,7 +35,8 @@ pub struct RoundAccount {
     pub history: Vec<PastStep>,
     /// Checkpoints that are kept, with this one.
     pub kept: Vec<StoredCheckpoint>,
-    /// Those that no rule keeps any more: a process that is killed while it removes them leaves that to the next.
+    /// Those that no rule keeps any more: a process that is killed while it removes them leaves that to the
+    /// next.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<StoredCheckpoint>,
 }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::launch::formation;
 use crate::load::SERVE;
 use muster_attempt::Attempt;
-use muster_collective::loader::{Place, Reader, Recipe, Stream};
+use muster_collective::loader::{BatchStream, LoaderAddress, Reader, Recipe};
 use muster_protocol::ids::{Digest, TaskId};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn open(
     spec: &TrainSpec,
     data: Digest,
     outage: Duration,
-) -> Result<Stream, Error> {
+) -> Result<BatchStream, Error> {
     let stage = spec.loader_stage.clone();
     let found = attempt.find_stage(&stage)?;
     if found.tasks == 0 {
@@ -40,7 +40,7 @@ pub fn open(
     };
     let job = attempt.task().job;
     let other = Mutex::new(attempt.try_clone()?);
-    let directory = move |loader: u32| -> Result<Place, String> {
+    let directory = move |loader: u32| -> Result<LoaderAddress, String> {
         let task = TaskId { job, index: found.first_task + loader };
         let mut attempt = other.lock().unwrap_or_else(PoisonError::into_inner);
         let records = attempt.progress(task, SERVE).map_err(|error| error.to_string())?;
@@ -50,5 +50,5 @@ pub fn open(
         serde_json::from_str(&record.body).map_err(|error| format!("read where {task} listens: {error}"))
     };
     attempt.say(&format!("samples come from {} loaders of stage `{}`", found.tasks, spec.loader_stage));
-    Ok(Stream::open(reader, found.tasks, Box::new(directory), spec.prefetch, outage)?)
+    Ok(BatchStream::open(reader, found.tasks, Box::new(directory), spec.prefetch, outage)?)
 }

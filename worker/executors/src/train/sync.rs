@@ -119,8 +119,8 @@ impl SyncTraining<'_> {
         StepWindow { round, steps: state.step..end, samples }
     }
 
-    /// No rank uses a sample before the log has its lease. The next window's is requested now, so that no rank
-    /// waits for it then.
+    /// No rank uses a sample before the log has its lease. The next window's is requested now, so that no
+    /// rank waits for it then.
     fn lease(&mut self, window: &StepWindow) -> Result<(), Error> {
         let TrainState { skipped, .. } = self.0.trainer.state().clone();
         let cursor = window.samples.last().map_or(0, |range| range.end);
@@ -133,7 +133,7 @@ impl SyncTraining<'_> {
                 log.request_lease(self.0.attempt, next.round, &next.samples, replicas, each)?;
             }
         }
-        self.0.gang.from_rank_0(Vec::new()).map(drop).map_err(Error::from)
+        self.0.gang.broadcast(Vec::new()).map(drop).map_err(Error::from)
     }
 
     /// Begins to write the checkpoint that a round is committed with.
@@ -242,7 +242,7 @@ impl SyncTraining<'_> {
     /// them in silence.
     fn agreed(&mut self) -> Result<String, Error> {
         let hash = self.0.trainer.weights_hash()?;
-        self.0.gang.agree(hash.as_bytes())?;
+        self.0.gang.verify_equal(hash.as_bytes())?;
         Ok(hash)
     }
 

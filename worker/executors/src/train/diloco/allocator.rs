@@ -1,15 +1,15 @@
-//! Which samples a round gets: those that late replicas have given back, then the next.
+//! Which samples a round gets: those that late replicas have returned, then the next ones.
 
 use muster_llm::train::order;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Which samples were handed out: the same on all ranks.
+/// Which samples were handed out; equal on all ranks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleAllocator {
     /// The first sample that was never handed out.
     cursor: u64,
-    /// Those that came back, in order and apart.
+    /// The returned samples: sorted, disjoint ranges.
     returned: Vec<Range<u64>>,
 }
 
@@ -40,7 +40,7 @@ impl SampleAllocator {
         }
     }
 
-    /// Never hands out these samples again, of which those that were never handed out come next.
+    /// Never hands out these samples, whether they were returned or come next.
     pub fn leave_out(&mut self, samples: impl IntoIterator<Item = Range<u64>>) {
         for gone in samples {
             let returned = std::mem::take(&mut self.returned);
@@ -55,7 +55,7 @@ impl SampleAllocator {
         }
     }
 
-    /// What came back and was not handed out again.
+    /// The samples that were returned and not handed out again.
     pub fn returned(&self) -> &[Range<u64>] {
         &self.returned
     }
@@ -86,8 +86,8 @@ mod tests {
         let before = allocator.clone();
         let rolled_back = allocator.take(9);
         assert_eq!(rolled_back, [2..8, 10..13]);
-        // One that starts again from the checkpoint before, and reads what was left out, goes on as one that
-        // did not.
+        // An allocator that restarts from the checkpoint before, and reads what was left out, equals one that
+        // did not restart.
         let mut again = before.clone();
         again.leave_out(rolled_back);
         assert_eq!(again, allocator);

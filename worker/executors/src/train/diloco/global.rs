@@ -1,26 +1,27 @@
-//! What all ranks know alike, and how a round changes it.
+//! The state that all ranks share, and how a round changes it.
 
 use super::allocator::SampleAllocator;
 use super::messages::RoundResult;
 use crate::error::Error;
-use muster_collective::Outcome;
+use muster_collective::RoundOutcome;
 use muster_llm::diloco::{Contribution, OuterOptimizer};
 
-/// What all ranks know alike.
+/// The state that is equal on all ranks.
 pub struct Global {
     pub round: u64,
-    /// Rounds that were closed in this life, whether they counted or not: what the gang tells them apart by.
+    /// Rounds that this attempt has closed, including rolled-back ones: the number by which the gang tells
+    /// them apart.
     pub turn: u32,
     pub weights: Vec<f32>,
     pub outer: OuterOptimizer,
     pub allocator: SampleAllocator,
 }
 
-/// Moves the global weights by a round's outcome; samples of replicas that are neither in it nor refused go
-/// back.
+/// Moves the global weights by a round's outcome. Samples of replicas that were neither merged nor refused
+/// are returned.
 pub fn adopt(
     global: &mut Global,
-    outcome: &Outcome,
+    outcome: &RoundOutcome,
     result: &RoundResult,
     leases: &[Contribution],
     mean: &[f32],

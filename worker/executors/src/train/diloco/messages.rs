@@ -1,20 +1,19 @@
-//! What goes between the ranks in a round: what a replica has learnt, or why it may not count; and what came
-//! of the round.
+//! The messages between ranks in a round: a replica's result, or why it is refused; and the round's outcome.
 
 use super::encoding;
 use crate::error::Error;
 use crate::train::error::TrainError;
-use muster_collective::Outcome;
+use muster_collective::RoundOutcome;
 use muster_llm::diloco::Int8Delta;
 use muster_protocol::ids::Digest;
 use muster_protocol::interval_set::IntervalSet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// What a replica brings to the end of a round.
+/// A replica's result at the end of a round.
 #[derive(Debug)]
 pub enum ReplicaResult {
-    /// What may be merged.
+    /// A delta that can be merged.
     Delta {
         /// The artifact with the replica's moments.
         state: Digest,
@@ -27,7 +26,7 @@ pub enum ReplicaResult {
     Failed(String),
 }
 
-/// What stands before a delta, in a line.
+/// The line of JSON before a delta.
 #[derive(Debug, Serialize, Deserialize)]
 enum ResultHeader {
     #[serde(rename = "Learnt")]
@@ -73,7 +72,7 @@ impl ReplicaResult {
     }
 }
 
-/// What came of a round, beside who was merged.
+/// The outcome of a round, besides which replicas were merged.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct RoundResult {
     /// Nothing was merged: the round is done again from where it began, with other samples.
@@ -84,12 +83,12 @@ pub struct RoundResult {
 
 impl RoundResult {
     /// As the outcome of a round.
-    pub fn outcome(&self, merged: Vec<u32>, mean: &[f32]) -> Result<Outcome, Error> {
-        Ok(Outcome { merged, bytes: line(self, &encoding::to_bytes(mean))? })
+    pub fn outcome(&self, merged: Vec<u32>, mean: &[f32]) -> Result<RoundOutcome, Error> {
+        Ok(RoundOutcome { merged, bytes: line(self, &encoding::to_bytes(mean))? })
     }
 
     /// From an outcome, with the mean of the deltas, which is empty if nothing was merged.
-    pub fn from_outcome(outcome: &Outcome, parameters: usize) -> Result<(RoundResult, Vec<f32>), Error> {
+    pub fn from_outcome(outcome: &RoundOutcome, parameters: usize) -> Result<(RoundResult, Vec<f32>), Error> {
         let (result, rest) = split::<RoundResult>("what came of a round", &outcome.bytes)?;
         let count = if result.rolled_back { 0 } else { parameters };
         Ok((result, encoding::from_bytes("a round's mean delta", rest, count)?))

@@ -1,26 +1,27 @@
-//! `diloco`: logical replicas go alone for some steps each, and meet in rounds (Douillard et al. 2023).
+//! `diloco`: logical replicas train alone for some steps, and are averaged in rounds (Douillard et al. 2023).
 //!
-//! A round's samples are leased before it begins: to each replica those that follow the one's before it. Each
-//! replica offers what it has learnt as an int8 delta; rank 0 closes the round when all have, or when its
-//! time is up and enough have, and moves the global weights by the mean. The round's commit names its
-//! checkpoint: global weights, momentum, and each replica's moments, so that a restart goes on with the same
-//! bits. A late replica is fenced: its work is lost, its moments go back, and its samples are dealt again.
+//! A round's samples are leased before it begins; the replicas get consecutive parts of them. Each replica
+//! contributes an int8 delta. Rank 0 closes the round when all replicas have contributed, or at the deadline
+//! if enough have, and moves the global weights by the mean. The round's commit names its checkpoint (global
+//! weights, momentum, and the moments of each replica), so that a restart continues with the same bits. A
+//! late replica is fenced: its work is lost, its moments are restored, and its samples are handed out again.
 //!
-//! **The guard.** A replica whose loss, gradient or delta is no finite number is refused: it is never merged,
-//! its moments go back, and its samples are left out. A round that has too few others, or whose mean loss is
-//! a spike, is rolled back: the weights are still those that it began with, its samples are left out, and it
-//! is done again with the next. Each such round is a `guard/…` record, and counts for `guard_max`. Whatever
-//! is decided follows from what the replicas bring, so that it is the same for any number of ranks.
+//! **The guard.** A replica with a loss, gradient or delta that is NaN or infinite is refused: it is never
+//! merged, its moments are restored, and its samples are skipped. A round with too few other replicas, or
+//! whose mean loss is a spike, is rolled back: the weights stay as they were when it began, its samples are
+//! skipped, and it is repeated with the next samples. Each such round is a `guard/…` record, and counts
+//! towards `guard_max`. Decisions depend only on the replicas' results, so they are the same for any number
+//! of ranks.
 //!
-//! **Exactly once.** A checkpoint is written while the next round computes, so a round's outcome is told
-//! before the log has its commit; but its own checkpoint is not begun before the commit of the round before
-//! is in the log, so at most one round is told and not committed. If rank 0 dies then, the gang goes on from
-//! the last round that is committed: the lease of the lost one went back with the attempt, its samples are
-//! leased and learnt from again, and consumed once, by the commit. The next round's lease is asked for when a
-//! round begins, for the samples that will be next if all are merged; where some are not, the commit is
-//! waited for, and what went back is leased anew. A round that refuses a replica keeps that decision in its
-//! checkpoint, and it is recorded once the commit is in the log: one who dies in between records it at the
-//! start.
+//! **Exactly once.** A checkpoint is written while the next round computes, so a round's outcome is published
+//! before the log has its commit. But its checkpoint is started only when the commit of the round before is
+//! in the log, so at most one round is published and not committed. If rank 0 dies then, the gang continues
+//! from the last committed round: the lost round's lease ended with the attempt, and its samples are leased
+//! again, trained on again, and consumed once, by the commit. The next round's lease is requested when a
+//! round begins, for the samples that come next if all replicas are merged. If some are not, rank 0 waits for
+//! the commit and leases again what was returned. A round that refuses a replica keeps that decision in its
+//! checkpoint, and records it once the commit is in the log; an attempt that dies in between records it when
+//! it restarts.
 
 mod allocator;
 mod encoding;
@@ -43,7 +44,7 @@ use crate::error::Error;
 use allocator::SampleAllocator;
 use global::{Global, adopt};
 use messages::{ReplicaResult, RoundResult};
-use muster_collective::Outcome;
+use muster_collective::RoundOutcome;
 use muster_llm::diloco::{self, OuterOptimizer, ReplicaState};
 use muster_llm::train::adamw::Moments;
 use muster_llm::train::guard::LossPoint;
@@ -56,14 +57,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// The results of our replicas, and the outcome of the round if it has closed without them.
-type LocalResults = (BTreeMap<u32, ReplicaResult>, Option<Outcome>);
+/// The results of this rank's replicas, and the outcome of the round if it has closed without them.
+type LocalResults = (BTreeMap<u32, ReplicaResult>, Option<RoundOutcome>);
 
-/// A step with how long its samples were waited for, or what is wrong with its numbers.
+/// A step and how long it waited for its samples; or which of its numbers is NaN or infinite.
 type InnerStep = Result<(StepReport, Duration), String>;
 
 impl DilocoTraining<'_> {
-    /// Goes through all rounds.
+    /// Trains for all rounds.
     pub fn run(mut self) -> Result<Finished, Error> {
         let rounds = self.0.spec.rounds;
         let all = self.0.spec.train.steps / rounds.inner_steps;
@@ -77,7 +78,7 @@ impl DilocoTraining<'_> {
         }
         self.tell_refusal(&progress)?;
         let history = std::mem::take(&mut self.0.resume.history).into_iter().map(LossPoint::from).collect();
-        // Earlier lives count: a run that is killed may not go back more often for that.
+        // Rollbacks of earlier attempts count: a run that is killed may not roll back more often for that.
         let mut policy = RoundPolicy::after(
             history,
             self.0.log.as_ref().map_or(0, |log| log.resume().guards.len() as u64),
@@ -85,9 +86,9 @@ impl DilocoTraining<'_> {
         if global.round < all {
             self.lease(&global)?;
         }
-        // No rank uses a sample before the log has its lease; later leases are in the log before the outcome
-        // of the round before is told.
-        self.0.gang.from_rank_0(Vec::new())?;
+        // No rank uses a sample before the log has its lease. Later leases are in the log before the outcome
+        // of the round before is published.
+        self.0.gang.broadcast(Vec::new())?;
         while global.round < all {
             let until = Instant::now() + rounds.time;
             let samples = global.allocator.take(self.per_round());
@@ -116,12 +117,12 @@ impl DilocoTraining<'_> {
                 let merged = outcome.has(replica.replica);
                 replica.start_round(&global.weights)?;
                 if let Some(state) = states.get(&replica.replica).filter(|_| !merged) {
-                    // No checkpoint will name it.
+                    // No checkpoint refers to it.
                     self.0.attempt.artifacts.discard(*state)?;
                 }
                 match (merged, states.get(&replica.replica), progress.states.get(&replica.replica)) {
                     (true, Some(state), _) => drop(progress.states.insert(replica.replica, *state)),
-                    // What it learnt is lost; so are the moments that came of it.
+                    // Its work is lost, and so are the moments that came with it.
                     (_, _, Some(state)) => {
                         replica.moments =
                             encoding::moments(&self.0.attempt.artifacts.get(*state)?, global.weights.len())?
@@ -136,8 +137,8 @@ impl DilocoTraining<'_> {
     /// Where the last committed round ended, or the start.
     fn begin(&mut self) -> Result<(Global, DilocoState), Error> {
         let outer = self.0.spec.rounds.outer;
-        // Those of rounds that were committed since are neither to come nor came back: nothing is done about
-        // them.
+        // Those of rounds that were committed since are below the cursor and were not returned: leaving them
+        // out changes nothing.
         let skipped: Vec<Range<u64>> =
             self.0.resume.guards.iter().flat_map(|guard| guard.skipped.ranges()).collect();
         let Some(round) = self.0.resume.round.take() else {
@@ -187,7 +188,7 @@ impl DilocoTraining<'_> {
         range.map(of).collect()
     }
 
-    /// All inner steps of our replicas, or the outcome of a round that has closed without us.
+    /// All inner steps of this rank's replicas, or the outcome of a round that has closed without them.
     fn learn(
         &mut self,
         mine: &mut [ReplicaState],
@@ -209,7 +210,7 @@ impl DilocoTraining<'_> {
             let (mut losses, mut wrong) = (Vec::new(), None);
             for inner in 0..self.0.spec.rounds.inner_steps {
                 if self.0.attempt.launch.rank != 0
-                    && let Some(outcome) = self.0.gang.closed(global.turn)?
+                    && let Some(outcome) = self.0.gang.poll_outcome(global.turn)?
                 {
                     return Ok((BTreeMap::new(), Some(outcome)));
                 }
@@ -223,7 +224,7 @@ impl DilocoTraining<'_> {
                     }
                 };
                 losses.push(report.loss);
-                // Rank 0's first replica tells of all.
+                // Rank 0's first replica reports for all of them.
                 report.tokens *= self.0.spec.rounds.replicas as u64;
                 if let Some(log) = &mut self.0.log
                     && place == 0
@@ -240,7 +241,7 @@ impl DilocoTraining<'_> {
         Ok((own, None))
     }
 
-    /// What a replica whose steps are done brings.
+    /// The result of a replica that has done its steps.
     fn offer(
         &self,
         replica: &mut ReplicaState,
@@ -260,7 +261,7 @@ impl DilocoTraining<'_> {
         }
     }
 
-    /// One inner step of the replica that the trainer stands for.
+    /// One inner step of the replica whose state the trainer holds.
     fn step(&mut self, numbers: &[Range<u64>]) -> Result<InnerStep, Error> {
         let (microbatches, sequences) = (self.0.spec.train.microbatches, self.0.spec.train.sequences as u64);
         let mut work = Accumulator::new(&self.0.trainer, self.0.spec.allow_accumulation);
@@ -282,13 +283,13 @@ impl DilocoTraining<'_> {
     fn end(mut self, global: &Global, planned: u64) -> Result<Finished, Error> {
         self.restore(global, None)?;
         let hash = self.0.trainer.weights_hash()?;
-        let theirs = self.0.gang.from_rank_0(hash.clone().into_bytes())?;
+        let theirs = self.0.gang.broadcast(hash.clone().into_bytes())?;
         if theirs != hash.as_bytes() {
             return Err(TrainError::WeightsDiffer { ours: hash }.into());
         }
         if let Some(log) = &mut self.0.log {
-            // Rounds that some were late for used fewer than they might: what came back, and what was planned
-            // and is not needed any more.
+            // Rounds with late replicas used fewer samples than planned. What is left: the returned samples,
+            // and the planned ones that no round needs any more.
             let left =
                 global.allocator.returned().iter().cloned().chain([global.allocator.cursor()..planned]);
             if let Some(skipped) = IntervalSet::from_disjoint(left).filter(|samples| !samples.is_empty()) {

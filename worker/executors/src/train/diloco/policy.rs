@@ -1,8 +1,8 @@
-//! Whether a round counts: a pure function of what its replicas bring and of the losses before.
+//! Whether a round counts: a pure function of its replicas' results and of the losses before.
 //!
-//! A replica whose loss, gradient or delta is no finite number is refused, and the round goes on without it;
-//! a round that has too few others, or whose mean loss is a spike, is rolled back. Nothing here depends on
-//! which rank held which replica.
+//! A replica with a loss, gradient or delta that is NaN or infinite is refused, and the round continues
+//! without it. A round with too few other replicas, or whose mean loss is a spike, is rolled back. Nothing
+//! here depends on which rank held which replica.
 
 use super::messages::ReplicaResult;
 use crate::train::training_log::HISTORY_STEPS;
@@ -11,7 +11,7 @@ use muster_llm::train::{GuardVerdict, SpikeGuard};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Replicas that a reason names.
+/// The most replicas that a reason names.
 const NAMED: usize = 3;
 
 /// What is to be done with a round.
@@ -25,20 +25,20 @@ pub enum RoundDecision {
         /// The mean loss of the others, of each step.
         points: Vec<LossPoint>,
     },
-    /// Nothing is.
+    /// Nothing is merged.
     RollBack { why: String },
 }
 
-/// What is known of the rounds before.
+/// The history of the rounds before.
 #[derive(Debug, Default)]
 pub struct RoundPolicy {
     history: Vec<LossPoint>,
-    /// How often something went wrong.
+    /// Rounds that were rolled back or refused a replica.
     pub times: u64,
 }
 
 impl RoundPolicy {
-    /// One that goes on after these steps, when something went wrong so often.
+    /// A policy that continues after these steps and `times` bad rounds.
     pub fn after(history: Vec<LossPoint>, times: u64) -> RoundPolicy {
         RoundPolicy { history, times }
     }
@@ -48,13 +48,13 @@ impl RoundPolicy {
         &self.history
     }
 
-    /// The steps of a round were merged.
+    /// Remembers the steps of a merged round.
     pub fn remember(&mut self, points: Vec<LossPoint>) {
         self.history.extend(points);
         self.history.drain(..self.history.len().saturating_sub(HISTORY_STEPS));
     }
 
-    /// Judges the round of `steps`. It needs `least` replicas that may be merged.
+    /// Judges the round of `steps`, which needs at least `least` replicas that can be merged.
     pub fn decide(
         &self,
         guard: &SpikeGuard,

@@ -1,5 +1,5 @@
-//! The end of a round as rank 0 sees it: it gathers, judges, commits, leases what is next, and tells all what
-//! came of it.
+//! The end of a round on rank 0: gather the results, judge them, commit, lease the next samples, publish the
+//! outcome.
 
 use super::encoding;
 use super::global::{Global, adopt};
@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::train::error::TrainError;
 use crate::train::export;
 use crate::train::records::Guard;
-use muster_collective::{Gathering, Outcome};
+use muster_collective::{RoundOutcome, RoundQuorum};
 use muster_host::durable;
 use muster_llm::diloco::{Contribution, Int8Delta, RoundCommit, RoundPlan, mean_delta};
 use muster_llm::train::guard::LossPoint;
@@ -35,9 +35,9 @@ impl DilocoTraining<'_> {
         leases: &[Contribution],
         own: Vec<(u32, Vec<u8>)>,
         until: Instant,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<RoundOutcome, Error> {
         let (rounds, turn) = (self.0.spec.rounds, global.turn);
-        let rule = Gathering {
+        let rule = RoundQuorum {
             replicas: rounds.replicas as u32,
             min_contributions: rounds.min_contributions as u32,
             until,
@@ -95,7 +95,7 @@ impl DilocoTraining<'_> {
         Ok(outcome)
     }
 
-    /// Moves the global weights, and begins to write the checkpoint that the round is committed with.
+    /// Moves the global weights, and starts to write the checkpoint that commits the round.
     fn merge(
         &mut self,
         global: &mut Global,
@@ -103,7 +103,7 @@ impl DilocoTraining<'_> {
         split: SplitReplicas,
         leases: &[Contribution],
         (history, loss): (&[LossPoint], f64),
-    ) -> Result<Outcome, Error> {
+    ) -> Result<RoundOutcome, Error> {
         let SplitReplicas { deltas, refused } = split;
         let (number, epoch) = (global.round, u64::from(self.0.attempt.launch.attempt.epoch));
         let base = durable::hash(&encoding::to_bytes(&global.weights));
@@ -121,15 +121,15 @@ impl DilocoTraining<'_> {
         if deltas.len() < leases.len()
             && let Some(log) = &mut self.0.log
         {
-            // What goes back is still held by this round's lease, until its commit is in the log.
+            // The returned samples are held by this round's lease until its commit is in the log.
             log.flush(self.0.attempt)?;
             self.tell_refusal(progress)?;
         }
         Ok(outcome)
     }
 
-    /// Begins to write a round's checkpoint, once the round before is in the log: its parent is then the
-    /// same, however fast that was.
+    /// Starts to write a round's checkpoint once the round before is in the log, so that its parent does not
+    /// depend on timing.
     fn keep(
         &mut self,
         global: &Global,
@@ -144,7 +144,7 @@ impl DilocoTraining<'_> {
         let parent = log.resume().round.as_ref().map(|round| round.checkpoint.to_string());
         let about =
             serde_json::to_vec(progress).map_err(|source| TrainError::Encode { what: STATE_FILE, source })?;
-        // The trainer's own last loss is that of whichever replica this rank had last.
+        // The trainer's own last loss is that of the last replica of this rank.
         let snapshot = self.0.trainer.snapshot(parent)?.with_loss(loss);
         let snapshot = snapshot.with(export::extra_files(self.0.spec, self.0.factory, &self.0.trainer)?);
         let files = [
@@ -161,7 +161,7 @@ impl DilocoTraining<'_> {
         )
     }
 
-    /// Something went wrong in a round: that may not happen too often.
+    /// Counts a bad round; an error if there were more than `guard_max`.
     fn count(&self, policy: &mut RoundPolicy, step: u64, why: &str) -> Result<(), TrainError> {
         policy.times += 1;
         let times = self.0.spec.guard_max;
@@ -171,14 +171,14 @@ impl DilocoTraining<'_> {
         Ok(())
     }
 
-    /// Says what is left out, after the round before is in the log.
+    /// Records which samples are skipped, after the round before is in the log.
     fn guard(&mut self, what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<(), Error> {
         let Some(log) = &mut self.0.log else { return Ok(()) };
         log.flush(self.0.attempt)?;
         log.record_guard(self.0.attempt, decision(what, step, why, leases)?)
     }
 
-    /// Says whom the last committed round has refused, if that was not said yet.
+    /// Records which replicas the last committed round refused, unless the log has it already.
     pub(super) fn tell_refusal(&mut self, progress: &DilocoState) -> Result<(), Error> {
         let (Some(log), Some(refusal)) = (&mut self.0.log, &progress.refusal) else { return Ok(()) };
         if log.resume().guards.iter().any(|guard| guard.skipped == refusal.skipped) {
@@ -188,7 +188,7 @@ impl DilocoTraining<'_> {
     }
 }
 
-/// That the samples of these leases are left out, in a round that began at `step`.
+/// The record that skips the samples of these leases, in a round that began at `step`.
 fn decision(what: &str, step: u64, why: String, leases: &[Contribution]) -> Result<Guard, TrainError> {
     let skipped = IntervalSet::from_disjoint(leases.iter().flat_map(|lease| lease.samples.ranges()));
     let skipped = skipped.ok_or(TrainError::LeftOutTwice { step })?;

@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 pub const STATE_FILE: &str = "diloco.json";
 pub const MOMENTUM_FILE: &str = "outer-momentum.f32";
 
-/// The file of a checkpoint that has what is neither weights nor moments of replica 0.
+/// The file of a checkpoint that holds all but the weights and the moments of replica 0.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct DilocoState {
     #[serde(rename = "deal")]
     pub allocator: SampleAllocator,
-    /// By replica: the artifact with its moments; none before its first contribution.
+    /// By replica: the artifact with its moments. A replica without a contribution has none.
     pub states: BTreeMap<u32, Digest>,
-    /// Of replicas that its round has refused: what is to stand in the log.
+    /// The record to write about the replicas that its round has refused.
     #[serde(default)]
     pub refusal: Option<Guard>,
 }
 
-/// The artifacts that a checkpoint of rounds has beside its files: the replicas' moments.
+/// The artifacts that a DiLoCo checkpoint has besides its files: the replicas' moments.
 pub fn state_files(artifacts: &Artifacts, manifest: &CheckpointManifest) -> Result<Vec<Digest>, Error> {
     let Some(file) = manifest.files.iter().find(|file| file.name == STATE_FILE) else {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! A training in rounds: what its beginning, its steps and the end of a round share.
+//! What the parts of a DiLoCo training share: leases and the trainer's state.
 
 use super::encoding;
 use super::global::Global;
@@ -19,7 +19,7 @@ impl DilocoTraining<'_> {
         self.0.spec.rounds.replicas as u64 * self.0.spec.rounds.inner_steps * self.each()
     }
 
-    /// Returns once the log has the lease of the round that is next.
+    /// Leases the next round's samples, and returns once the log has the lease.
     pub fn lease(&mut self, global: &Global) -> Result<(), Error> {
         let samples = global.allocator.clone().take(self.per_round());
         let (replicas, each) = (self.0.spec.rounds.replicas, self.0.spec.rounds.inner_steps * self.each());
@@ -29,8 +29,8 @@ impl DilocoTraining<'_> {
         }
     }
 
-    /// Asks for the lease of the round after this one, whose samples are taken, as it will be if all replicas
-    /// are merged.
+    /// Requests the lease of the next round, for the samples that come next if all replicas are merged. This
+    /// round's samples must have been taken.
     pub fn request_lease(&mut self, global: &Global, all: u64) -> Result<(), Error> {
         let samples = global.allocator.clone().take(self.per_round());
         let (replicas, each) = (self.0.spec.rounds.replicas, self.0.spec.rounds.inner_steps * self.each());
