@@ -1,4 +1,4 @@
-//! What can end an executor.
+//! The errors that end an executor.
 
 use crate::agent::AgentError;
 use crate::data::DataError;
@@ -57,7 +57,7 @@ pub enum Error {
     /// Training failed.
     #[error(transparent)]
     Train(#[from] muster_llm::train::Error),
-    /// What several ranks do together failed.
+    /// A collective operation failed.
     #[error(transparent)]
     Parallel(#[from] muster_llm::parallel::Error),
     /// A round of DiLoCo failed.

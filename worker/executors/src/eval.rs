@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 const SHOWN_BYTES: usize = 160;
 /// Held-out questions that are answered as samples.
 const ANSWERS: usize = 3;
-/// What a sample of text goes on from, if nothing else is asked for.
+/// The default prompt of a sample.
 const PROMPT: &str = "pub fn ";
 
 /// Parameters of `eval`.
@@ -33,7 +33,7 @@ pub struct EvalParams {
     /// Tokens of the sample.
     #[schemars(range(min = 1, max = 4096))]
     pub sample_tokens: usize,
-    /// What the sample goes on from; empty: `pub fn `, or, of data with masks, held-out questions.
+    /// The prompt of the sample; empty: `pub fn `, or, of data with masks, held-out questions.
     pub prompt: String,
     /// Temperature of the sample; 0 takes the likeliest token.
     #[schemars(range(min = 0.0, max = 10.0))]
@@ -71,7 +71,7 @@ impl Params for EvalParams {}
 #[derive(Serialize)]
 struct Sample {
     prompt: String,
-    /// What the data have there, if the prompt is a held-out question.
+    /// The data's answer, if the prompt is a held-out question.
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
     completion: Completion,
@@ -192,7 +192,7 @@ fn answers(
     Ok(samples)
 }
 
-/// What stands before the first answer of a sequence, and that answer with the mark that ends it; `None` if
+/// The tokens before the first answer of a sequence, and that answer with its end mark; `None` if
 /// one is empty.
 fn question(sequence: &Sequence) -> Option<(&[u32], &[u32])> {
     let start = sequence.learnt.iter().position(|learnt| *learnt).filter(|start| *start > 0)?;
@@ -201,7 +201,7 @@ fn question(sequence: &Sequence) -> Option<(&[u32], &[u32])> {
     Some((&sequence.tokens[..start], &sequence.tokens[start..start + length]))
 }
 
-/// The beginning of a text, without what a terminal would obey.
+/// The beginning of a text, without control characters that a terminal would obey.
 fn shown(text: &str) -> String {
     let mut left = SHOWN_BYTES;
     let fits = |c: &char| {

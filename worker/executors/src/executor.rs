@@ -211,7 +211,7 @@ mod tests {
                 assert_eq!(source, Source::Default);
                 stage.insert(key.to_owned(), value.clone());
             }
-            // As the job's, since a stage may not say what means nothing.
+            // As the job's parameters: a stage may not set one that has no effect.
             check(executor.name, &Value::Object(stage).to_string(), "").unwrap();
             for parameter in (executor.parameters)() {
                 assert!(!parameter.about.is_empty(), "{}: {}", executor.name, parameter.name);

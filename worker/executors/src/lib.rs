@@ -44,7 +44,7 @@ pub fn main(name: &str) -> ExitCode {
     match attempt.and_then(|mut attempt| run(name, &mut attempt, &WaitTimes::default())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If even this can't be said, the exit code still says that it failed.
+            // If even this can't be written, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "error: {name}: failed to {error}");
             ExitCode::FAILURE
         }

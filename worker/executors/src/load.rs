@@ -1,9 +1,8 @@
 //! `data.load`: makes batches for trainers elsewhere, so that those need neither the data set in memory nor
 //! time to read it.
 //!
-//! It says in the log where it listens, and serves until every stage that it feeds has ended; what a trainer
-//! learns from is leased to it. It keeps nothing that counts: killed, it starts again somewhere, and trainers
-//! find it there.
+//! It records its address in the log, and serves until every stage that it feeds has ended. It keeps no state
+//! that matters: if it is killed, it starts again elsewhere, and trainers find it there.
 
 use crate::error::Error;
 use crate::model::{corpus, named_data_set};
@@ -23,7 +22,7 @@ use std::time::{Duration, Instant};
 
 /// The record that says where a loader listens: a [`LoaderAddress`].
 pub const SERVE: &str = "serve";
-/// Between two records of what was served.
+/// The interval between two records of what was served.
 const RECORD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Parameters of `data.load`.
@@ -105,8 +104,8 @@ fn samples(corpus: &Arc<Corpus>, recipe: &Recipe) -> Result<Arc<dyn Dataset>, Er
     })
 }
 
-/// Returns once all tasks of the stages that are fed have succeeded; should one fail for good, the job ends,
-/// and so do we.
+/// Returns once all tasks of the stages that it feeds have succeeded. If one fails for good, the job ends,
+/// and this task with it.
 fn wait(
     attempt: &mut Attempt,
     feeds: &[String],

@@ -1,5 +1,5 @@
-//! What several executors open from the artifacts: a data set, its shards and tokenizer, and a trained model
-//! with what was learnt for it.
+//! Opens what several executors need from the artifacts: a data set, its shards and tokenizer, and a trained
+//! model with its adapter.
 
 use crate::error::Error;
 use crate::outputs::{DataSet, DatasetRef, ManifestOutput, ShardRef, TrainOutput};
@@ -128,21 +128,21 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// A model, with what was learnt for it.
+/// A model with its adapter.
 pub struct Model {
     /// Its shape.
     pub config: ModelConfig,
     /// Its weights, flat in order of name.
     pub weights: Vec<f32>,
-    /// A prefix or a prompt, which no weight can take in.
+    /// A prefix or a prompt, which can't be merged into weights.
     pub adapter: Option<Adapter>,
     /// Where the weights are.
     pub base: ModelPlace,
 }
 
 impl Model {
-    /// Of a directory, a checkpoint, or an artifact that lists the files of a model. If a checkpoint holds an
-    /// adapter only, its base is found by what the adapter says; low-rank additions are merged into it.
+    /// Opens a directory, a checkpoint, or an artifact that lists the files of a model. If a checkpoint holds
+    /// only an adapter, the adapter names its base; LoRA layers are merged into it.
     pub fn load(artifacts: &Artifacts, place: &ModelPlace) -> Result<Model, Error> {
         Model::within(artifacts, place, ADAPTERS_MAX)
     }
@@ -209,7 +209,7 @@ fn flat(model: &Decoder) -> Result<Vec<f32>, model::Error> {
     Ok(flat)
 }
 
-/// The tokenizer that lies beside a model, if one does.
+/// The tokenizer in a model's directory, if there is one.
 pub fn tokenizer_of(artifacts: &Artifacts, place: &ModelPlace) -> Result<Option<Tokenizer>, Error> {
     let opened = Opened::open(artifacts, place)?;
     let Some(json) = opened.file(TOKENIZER)? else { return Ok(None) };
@@ -226,7 +226,7 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// Opens it: a whole model, or what was learnt on a base, on that base.
+    /// Opens it: a whole model, or an adapter on its base.
     pub fn open(&self, artifacts: &Artifacts) -> Result<Decoder, Error> {
         Model::load(artifacts, &self.place)?.decoder()
     }
@@ -238,7 +238,7 @@ pub fn trained(attempt: &mut Attempt, train_stage: &str) -> Result<Trained, Erro
     Ok(Trained { checkpoint, place })
 }
 
-/// A file of a checkpoint, which is the artifact with the hash that its manifest says.
+/// Reads a file of a checkpoint: the artifact with the hash in the manifest.
 pub fn checkpoint_file(artifacts: &Artifacts, file: &checkpoint::CheckpointFile) -> Result<Vec<u8>, String> {
     let hash = checkpoint_file_hash(file).map_err(|e| e.to_string())?;
     artifacts.get(hash).map_err(|e| e.to_string())

@@ -1,4 +1,4 @@
-//! What one executor leaves for another: outputs, which hold hashes and figures, and JSON artifacts.
+//! What executors pass to each other: outputs, which hold hashes and figures, and JSON artifacts.
 
 use crate::agent::rust_line::LineVerdict;
 use muster_data::documents::Tally;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 pub struct ScanOutput {
     /// The artifact with the texts.
     pub scan: Digest,
-    /// The artifact with what deduplication needs to know of them.
+    /// The artifact with the texts' signatures for deduplication.
     pub sketch: Digest,
     /// Documents kept so far.
     pub documents: u64,
@@ -86,14 +86,14 @@ pub struct DatasetRef {
     pub idx: Digest,
 }
 
-/// What packing a part of a split left.
+/// The result of packing a part of a split.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PartRef {
     /// To train on.
     pub train: ShardRef,
     /// To measure with.
     pub held_out: ShardRef,
-    /// What did not become tokens, by reason.
+    /// Documents and turns that did not become tokens, by reason.
     pub dropped: BTreeMap<DropReason, Tally>,
     /// Tokens to train on.
     pub train_tokens: u64,
@@ -158,12 +158,12 @@ pub struct ManifestOutput {
 /// The output of `train`, for each rank.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct TrainOutput {
-    /// Whose.
+    /// The rank.
     pub rank: u32,
     /// The last checkpoint.
     pub checkpoint: Digest,
-    /// The artifact that lists the files of a whole model, where the checkpoint has none: low-rank additions,
-    /// merged.
+    /// The artifact that lists the files of a whole model, with LoRA layers merged, if the checkpoint holds
+    /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Digest>,
     /// Hash of the trained weights.
@@ -216,7 +216,7 @@ pub struct CompleteOutput {
     pub reused: u64,
 }
 
-/// What the verifier found for a line: an artifact.
+/// The verifier's results for a line: an artifact.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Verdicts {
     /// For each candidate, against the real line.
@@ -246,7 +246,7 @@ pub struct VerifyOutput {
     pub best: Judged,
 }
 
-/// A candidate in the verifier's eyes.
+/// The verifier's result for a candidate.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Judged {
     /// Whether it lexes and its brackets balance.

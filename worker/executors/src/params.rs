@@ -3,10 +3,10 @@
 //!
 //! The schema is a struct of the executor, as `schemars` describes it: serde gives the keys and the defaults,
 //! doc comments the meaning, and `range` the numbers that a key may have. Two extensions say what else is
-//! checked here: `x-only-with` names other keys and what they must be for this one to mean something (a list
+//! checked here: `x-only-with` names other keys and what they must be for this one to have an effect (a list
 //! of words, or whether they must be set at all), and `x-at-most` a key that this one may not exceed. They
-//! bind what a stage says of itself: a job's parameters go to all of its stages, so a key there may mean
-//! nothing to one of them.
+//! bind a stage's own parameters. A job's parameters go to all of its stages, so a key there may have no
+//! effect in one of them.
 //!
 //! Nothing here knows an executor.
 
@@ -23,7 +23,7 @@ const SIMILARITY_MIN: f64 = 0.6;
 
 /// The parameters of an executor.
 pub trait Params: Default + Serialize + DeserializeOwned + JsonSchema {
-    /// Says which values contradict each other, where the schema can't.
+    /// Checks for values that contradict each other, which the schema can't express.
     fn contradiction(&self) -> Option<String> {
         None
     }
@@ -32,7 +32,7 @@ pub trait Params: Default + Serialize + DeserializeOwned + JsonSchema {
 /// Where a value was given; a later one is laid over an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Nowhere.
+    /// Nowhere: the default.
     Default,
     /// In `params` of the job.
     Job,
@@ -189,7 +189,7 @@ pub struct Parameter {
     pub default: Value,
     /// What it is for.
     pub about: String,
-    /// Other keys and what they must be for this one to mean something.
+    /// Other keys and what they must be for this one to have an effect.
     pub only_with: Vec<(String, Condition)>,
     /// A key whose value this one may not exceed.
     pub at_most: Option<String>,

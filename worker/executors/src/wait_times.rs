@@ -5,11 +5,11 @@ use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub struct WaitTimes {
-    /// How long a trainer waits while no loader answers: a new one starts within a lease and a restart, if the
-    /// cluster has room for it.
+    /// How long a trainer waits while no loader answers: a new one starts within a lease and a restart, if
+    /// the cluster has room for it.
     pub loader_outage: Duration,
-    /// How long a rank of a broken gang waits to be stopped before it fails. The loss of another rank's worker
-    /// is known after a lease, and costs no retry.
+    /// How long a rank of a broken gang waits to be stopped before it fails. The loss of another rank's
+    /// worker is known after a lease, and costs no retry.
     pub broken_gang: Duration,
     /// How often a loader checks the stages that it feeds.
     pub stage_poll: Duration,

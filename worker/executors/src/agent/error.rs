@@ -1,4 +1,4 @@
-//! What can be wrong with an agent's stage.
+//! The errors of agent stages.
 
 /// An agent's stage can't go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! What can be wrong with a data stage.
+//! The errors of data stages.
 
 use std::io;
 use std::path::PathBuf;

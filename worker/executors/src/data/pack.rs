@@ -1,7 +1,7 @@
 //! `data.pack`: tokenizes one split into shards, part by part; one task per split.
 //!
-//! Each part that is done is recorded in the log with the list of all parts so far, so an attempt that is
-//! started again goes on behind the last one. Parts depend on the documents and the parameters alone, so the
+//! Each part that is done is recorded in the log with the list of all parts so far, so a restarted attempt
+//! resumes after the last one. Parts depend on the documents and the parameters alone, so the
 //! shards are the same on any worker.
 
 use super::DataError;
@@ -46,9 +46,9 @@ pub struct PackParams {
     /// Most tokens of a conversation; 0: any number.
     #[schemars(range(max = 16_777_216))]
     pub context: usize,
-    /// What becomes of a longer one: `truncate`, `drop` or `error`.
+    /// What is done with a longer one: `truncate`, `drop` or `error`.
     pub too_long: String,
-    /// Text that is packed into one shard, and done again after a kill, in KiB.
+    /// Text that is packed into one shard, and is packed again after a kill, in KiB.
     #[schemars(range(min = 1, max = 4_194_304))]
     pub part_kib: u64,
     /// The stage that ran `data.scan`.
@@ -143,7 +143,7 @@ fn resume(attempt: &mut Attempt, parts: usize) -> Result<(Vec<PartRef>, u64), Er
             Ok((done, record.seq))
         }
         Ok(done) => Err(DataError::OtherParts { done: done.len(), parts, record: record.seq }.into()),
-        // What an artifact that is gone held can be made again.
+        // The contents of a missing artifact can be computed again.
         Err(error) => {
             attempt.say(&format!(
                 "the parts of an earlier attempt are packed again, since this one failed to {error}"

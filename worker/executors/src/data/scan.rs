@@ -1,7 +1,7 @@
 //! `data.scan`: reads and filters one split of the input files; one task per split.
 //!
-//! It goes in steps. What a step found is kept as an artifact, and a record in the log lists the steps done,
-//! so an attempt that is started again reads nothing twice. A small split is one step, and leaves no record.
+//! It runs in steps. Each step's result is an artifact, and a record in the log lists the finished steps, so
+//! a restarted attempt reads nothing twice. A small split is one step, and leaves no record.
 
 use super::{DataError, roots};
 use crate::error::Error;
@@ -71,8 +71,8 @@ pub struct ScanParams {
     /// Words in a row that a document may not share with an evaluation set.
     #[schemars(range(min = 8, max = 1000))]
     pub decontaminate_words: usize,
-    /// What a near duplicate shares runs of: `words`, `characters`, or `none`: near duplicates are not looked
-    /// for.
+    /// The units of the runs that near duplicates share: `words` or `characters`; `none`: near duplicates are
+    /// kept.
     pub near: String,
     /// Words or characters of a run; 0: 5 words, 25 characters.
     #[schemars(range(max = 1000))]
@@ -83,7 +83,7 @@ pub struct ScanParams {
     /// Rows of a band.
     #[schemars(range(min = 1, max = 16))]
     pub near_rows: usize,
-    /// Most text of each split, in MiB.
+    /// The most text of each split, in MiB.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub max_mib: u64,
     /// A file of lines is dealt out to the splits in blocks of this size, in KiB.
@@ -95,7 +95,7 @@ pub struct ScanParams {
     /// Malformed lines or rows of a split, at most.
     #[schemars(range(max = 1_099_511_627_776_u64))]
     pub malformed_max: u64,
-    /// Of a thousand documents, how many are kept from training.
+    /// Documents of a thousand that are held out from training.
     #[schemars(range(min = 1, max = 500))]
     pub held_out_per_mille: u32,
     /// The seed of all random choices.
@@ -191,7 +191,7 @@ fn resume(attempt: &mut Attempt, scanner: &mut Scanner) -> Result<(Steps, u64), 
     };
     let left: Steps = match attempt.get_json(record.payload_hash) {
         Ok(left) => left,
-        // What an artifact that is gone held can be found again.
+        // The contents of a missing artifact can be computed again.
         Err(error) => {
             attempt.say(&format!(
                 "the steps of an earlier attempt are done again, since this one failed to {error}"

@@ -130,7 +130,7 @@ fn train(
     Ok(Tokenizer::train(&config, scans, choice, &compute(attempt)?)?)
 }
 
-/// Reads a Hugging Face tokenizer: the file, and what lies beside it.
+/// Reads a Hugging Face tokenizer: the file, and those beside it.
 fn load(path: &Path) -> Result<Tokenizer, Error> {
     let json = read(path)?.ok_or_else(|| DataError::NoTokenizer { path: path.to_owned() })?;
     let config = read(&path.with_file_name("tokenizer_config.json"))?;

@@ -1,4 +1,4 @@
-//! People at the form of `data.annotate`, over real sockets, with attempts that die on the way.
+//! People at the form of `data.annotate`, over real sockets, with attempts that are killed.
 
 use super::fake::Cluster;
 use reqwest::{Client, Response, StatusCode};
@@ -12,10 +12,10 @@ const ITEMS: &str = r#"{"id": "a", "text": "fn <b>&\"'", "proposal": "good", "la
 {"id": "c", "text": "three"}
 "#;
 
-/// Between two looks at what a stage recorded.
+/// How often a stage's records are polled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// People at a stage that runs in a thread.
+/// A client of a stage that runs in a thread.
 struct Stage {
     cluster: Cluster,
     task: u32,
@@ -33,7 +33,7 @@ impl Stage {
         Stage::of(Cluster::new(dir), all)
     }
 
-    /// The same in a cluster where there was something before.
+    /// The same, in a cluster that earlier attempts have used.
     fn of(cluster: Cluster, params: Value) -> Stage {
         cluster.stage("label", "data.annotate", 1, false, &params.to_string());
         let task = cluster.memory.lock().unwrap().stages.last().unwrap().tasks[0];
@@ -53,7 +53,7 @@ impl Stage {
         }
     }
 
-    /// The number of the attempt that serves, and where.
+    /// The number of the serving attempt, and its address.
     fn url(&self) -> (u64, String) {
         let memory = self.cluster.memory.lock().unwrap();
         let record = memory.records.get(&self.task).and_then(|records| records.get("url"));
@@ -78,7 +78,7 @@ impl Stage {
         self.text(self.client.get(format!("{}{path}", self.url().1)).send())
     }
 
-    /// As a browser sends it.
+    /// Posts a form as a browser does.
     fn save(&self, who: &str, item: &str, label: &str) -> (StatusCode, String) {
         let body: String = form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("who", who), ("item", item), ("label", label)])
@@ -122,7 +122,7 @@ fn people_label_twice_confirm_and_decide() {
     let (_, page) = stage.get("/?who=ann");
     assert!(page.contains("fn &lt;b&gt;&amp;&quot;&#39;") && !page.contains("fn <b>"), "{page}");
     assert!(page.contains("value=\"good\" checked") && page.contains("A model proposes"), "{page}");
-    // Saved, and on to the next one, whose proposal is the other label.
+    // The label is saved, and the form shows the next item, whose proposal is the other label.
     let (status, page) = stage.save("ann", "a", "good");
     assert!(
         status == StatusCode::OK && page.contains("Saved: a") && page.contains("value=\"bad\" checked"),
@@ -132,7 +132,7 @@ fn people_label_twice_confirm_and_decide() {
     stage.save("ann", "c", "good");
     let (_, page) = stage.get("/?who=ann");
     assert!(page.contains("Nothing is left for you"), "{page}");
-    // A changed mind.
+    // A second label by the same person replaces the first.
     let (_, page) = stage.get("/?who=ann&item=b%2F1");
     assert!(page.contains("This is your label") && page.contains("value=\"good\" checked"), "{page}");
     stage.save("ann", "c", "bad");
@@ -144,7 +144,7 @@ fn people_label_twice_confirm_and_decide() {
         (&status["complete"], &status["standings"]["disputed"], &status["replaced"]),
         (&json!(2), &json!(1), &json!(1))
     );
-    // Neither of the two decides, and only what is disputed is shown to a third.
+    // The two annotators may not adjudicate; a third is shown only the disputed items.
     assert!(stage.get("/?who=bob").1.contains("Nothing is left for you"));
     let (_, page) = stage.get("/?who=eve");
     assert!(
@@ -159,7 +159,7 @@ fn people_label_twice_confirm_and_decide() {
     let figures = ["items", "decided", "differing", "open", "labels", "people"]
         .map(|key| output[key].as_u64().unwrap());
     assert_eq!(figures, [3, 3, 0, 0, 7, 3]);
-    // Ann: good good bad; Bob: good bad bad. Of five labels of proposed items four are as proposed.
+    // Ann: good good bad; Bob: good bad bad. Four of the five labels of items with a proposal equal it.
     assert_eq!(
         (&output["raw"], &output["kappa"], &output["alpha"]),
         (&json!(0.666667), &json!(0.4), &json!(0.444444))
@@ -195,7 +195,7 @@ fn what_was_acknowledged_outlives_the_attempt() {
     stage.end().unwrap_err();
 
     stage.cluster.memory.lock().unwrap().patience = None;
-    // The file may change: what is labelled is what was read.
+    // The file may change: the items are those that were read at first.
     std::fs::write(dir.path().join("items.jsonl"), "garbage").unwrap();
     let before = stage.url();
     stage.start();
@@ -214,7 +214,7 @@ fn what_was_acknowledged_outlives_the_attempt() {
         (&output["decided"], &output["kappa"], &output["raw"]),
         (&json!(3), &Value::Null, &Value::Null)
     );
-    // Killed before its end was heard, it comes to the same again, without a form.
+    // Killed before its output arrived, it produces the same output again, without a form.
     stage.start();
     assert_eq!(stage.end().unwrap(), output);
     // The history is in the chain: four labels, with the one that was replaced.
@@ -350,7 +350,7 @@ fn documents_of_a_scan_are_edited_and_proposals_come_from_a_stage() {
     cluster.stage("scan", "data.scan", 1, false, &roots.to_string());
     cluster.succeed("scan");
     cluster.stage("model", "data.scan", 1, false, "");
-    // Which documents come first is the scan's affair: all get the same proposal.
+    // The order of documents is up to the scan, so all get the same proposal.
     let mut first =
         Stage::of(cluster.clone(), json!({"items_stage": "scan", "items_max": 2, "allow_partial": true}));
     let ids: Vec<String> =

@@ -1,5 +1,5 @@
-//! Tuning on questions and answers that a stage before left in the job's own directory, with the tokenizer of
-//! another data set.
+//! Fine-tuning on questions and answers that an earlier stage left in the job's directory, with the tokenizer
+//! of another data set.
 
 use super::TINY;
 use super::fake::Cluster;
@@ -8,7 +8,7 @@ use muster_protocol::ids::JobId;
 use serde_json::{Value, json};
 use std::fs;
 
-/// A cluster with running text, and pairs from a file of the job's.
+/// A cluster with plain text, and with pairs from a file in the job's directory.
 fn cluster(dir: &std::path::Path) -> Cluster {
     let cluster = Cluster::new(dir);
     let roots = json!({"roots": [concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/src")], "max_mib": 1, "held_out_per_mille": 300});

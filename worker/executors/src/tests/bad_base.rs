@@ -1,5 +1,5 @@
-//! Bases that can't be trained: each attempt says what, where and what would be right, and what was trained
-//! before stays.
+//! Bases that can't be trained: each error names the file, the fault and the remedy, and earlier checkpoints
+//! stay.
 
 use super::fake::Cluster;
 use super::made::{artifacts, data_set, eval, model_dir, prepared, refused, shape, texts, train};
@@ -14,12 +14,12 @@ use std::path::Path;
 
 const FEW: &str = r#""steps": 2, "microbatches": 1, "sequences": 2, "checkpoint_every": 2"#;
 
-/// The tensor whose name ends so.
+/// The tensor whose name has this ending.
 fn tensor<'a>(tensors: &'a mut [NamedTensor], end: &str) -> &'a mut NamedTensor {
     tensors.iter_mut().find(|tensor| tensor.name.ends_with(end)).unwrap()
 }
 
-/// What a training on this base ends with.
+/// The error of a training on this base.
 fn on(cluster: &Cluster, name: &'static str, base: &Path, more: &str) -> String {
     train(cluster, name, 1, &format!(r#"{FEW}, "base": "{}"{more}"#, base.display()));
     refused(cluster, name)
@@ -121,7 +121,7 @@ fn a_base_that_does_not_fit_is_named_with_what_would() {
         assert!(expected.iter().all(|part| message.contains(part)), "{name}: {message}");
     }
 
-    // What was trained before is as it was.
+    // The earlier checkpoint is unchanged.
     eval(&cluster, "again", "before");
     assert_eq!(cluster.succeed("again"), measured);
     train(&cluster, "fits", 1, &format!(r#"{FEW}, "base": "{}", "context": 32"#, whole.display()));
@@ -140,21 +140,21 @@ fn a_tokenizer_of_another_model_is_refused_though_it_has_as_many_tokens() {
         fs::write(base.join("tokenizer.json"), json).unwrap();
         base
     };
-    // Trained on other text, to the same number of tokens: nothing but the tokens tells.
+    // A tokenizer of equal size, trained on other text: only the tokens differ.
     let other = Tokenizer::from_bytes(&other_json(ours.vocab_size())).unwrap();
     assert_eq!(other.vocab_size(), ours.vocab_size());
     let message = on(&cluster, "strange", &beside("strange", other.to_bytes()), "");
     assert!(message.contains("use the tokenizer and the model together: token 25"), "{message}");
     assert!(message.contains("for the model it is"), "{message}");
 
-    // Its own is taken, and so is one that can't be compared.
+    // The base's own tokenizer is accepted, and so is one that can't be compared.
     let fits = |name: &'static str, json: &[u8]| {
         train(&cluster, name, 1, &format!(r#"{FEW}, "base": "{}""#, beside(name, json).display()));
         cluster.succeed(name)
     };
     assert_eq!(fits("own", ours.to_bytes())[0]["weights"], fits("unknown", b"{}")[0]["weights"]);
 
-    // A checkpoint has its tokenizer with it: what is trained on it is compared as well.
+    // A checkpoint contains its tokenizer, which is compared as well.
     let there = tempfile::tempdir().unwrap();
     let elsewhere = prepared(there.path(), texts(30).into_iter().map(shouted).collect());
     let theirs = data_set(&elsewhere);
@@ -167,12 +167,12 @@ fn a_tokenizer_of_another_model_is_refused_though_it_has_as_many_tokens() {
     assert!(message.contains("use the tokenizer and the model together"), "{message}");
 }
 
-/// The same document in capital letters, whose pairs are others.
+/// The same document in capital letters, which gives other merges.
 fn shouted(body: Body) -> Body {
     Body::Text(body.plain().to_uppercase())
 }
 
-/// A tokenizer of so many tokens, learnt from other text.
+/// A tokenizer with `vocab_size` tokens, trained on other text.
 fn other_json(vocab_size: usize) -> Vec<u8> {
     let body =
         Body::Text("pub fn next(&mut self) -> Option<Item> { self.items.pop() } struct Items; impl Iterator for Items {}\n".repeat(40));

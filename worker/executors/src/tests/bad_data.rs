@@ -1,5 +1,5 @@
-//! Data that can't be trained on, and artifacts that were damaged on disk: each attempt says which, and what
-//! was trained before stays.
+//! Data that can't be trained on, and artifacts damaged on disk: each error names the artifact, and earlier
+//! checkpoints stay.
 
 use super::fake::Cluster;
 use super::made::{
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 const FEW: &str = r#""steps": 2, "microbatches": 1, "sequences": 2, "checkpoint_every": 2"#;
 
-/// Changes a byte of an artifact where it lies; gives its place and what was there.
+/// Flips a byte of an artifact in its file. Returns the path and the old contents.
 fn damage(cluster: &Cluster, hash: Digest) -> (PathBuf, Vec<u8>) {
     let path = artifacts(cluster).path(hash);
     let bytes = fs::read(&path).unwrap();
@@ -72,7 +72,7 @@ fn a_damaged_checkpoint_is_named_and_gone_on_from_once_it_is_whole() {
         let (path, bytes) =
             damage(&cluster, hash(&json!(format!("blake3:{}", file["hash"].as_str().unwrap()))));
         let ended = cluster.run("killed").remove(0);
-        // The tokenizer is not needed to go on.
+        // Resuming does not need the tokenizer.
         if name == "tokenizer.json" {
             assert!(ended.unwrap_err().contains(&path.display().to_string()));
         } else {
@@ -110,14 +110,14 @@ fn a_corpus_without_a_token_is_said_to_be_empty() {
         "make a data set: there is no document to train on: 0 seen, 0 held out, none dropped"
     );
 
-    // All of it may be held out, or dropped by a filter.
+    // All documents are held out, or dropped by a filter.
     let dir = tempfile::tempdir().unwrap();
     let mut documents = texts(10);
     let cluster = scanned(dir.path(), documents.split_off(9), &json!({ "tokenizer": given }).to_string(), "");
     ["tokenizer", "pack"].into_iter().for_each(|stage| drop(cluster.succeed(stage)));
     drop(cluster.succeed("manifest"));
 
-    // One document has too little for one window.
+    // The only document is shorter than one window.
     let dir = tempfile::tempdir().unwrap();
     let cluster = scanned(
         dir.path(),

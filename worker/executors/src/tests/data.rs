@@ -1,4 +1,5 @@
-//! Data sets of conversations: kills, threads and given tokenizers on the way to one manifest.
+//! Data sets of conversations: with kills, any number of threads and given tokenizers, the manifest is the
+//! same.
 
 use super::fake::Cluster;
 use crate::model;
@@ -31,7 +32,7 @@ fn body(number: u64) -> Body {
             chosen: format!("{}.", number + 1),
             rejected: "Nothing.".to_owned(),
         },
-        // Longer than the context, now and then.
+        // Some are longer than the context.
         2 => Body::Chat(vec![
             question,
             turn("assistant", format!("After it comes {}. ", number + 1).repeat(1 + number as usize % 7 * 3)),
@@ -40,7 +41,7 @@ fn body(number: u64) -> Body {
     }
 }
 
-/// A cluster of which two splits have been scanned: there is no file to read in these tests.
+/// A cluster with two scanned splits; these tests read no files.
 fn cluster(dir: &Path, documents: u64, pack: &str, tokenizer: &str) -> Cluster {
     let cluster = Cluster::new(dir);
     cluster.stage("scan", "data.scan", 2, false, "");
@@ -49,7 +50,7 @@ fn cluster(dir: &Path, documents: u64, pack: &str, tokenizer: &str) -> Cluster {
     cluster.stage("manifest", "data.manifest", 1, false, "");
     let artifacts = Artifacts::open(&dir.join("artifacts")).unwrap();
     for split in 0..2u32 {
-        // A document of each split is the same.
+        // The splits have one document in common.
         let numbers = (0..documents).map(|row| if row == 8 { 8 } else { row + u64::from(split) * documents });
         let rows = numbers.enumerate().map(|(row, number)| {
             Document::new(
@@ -100,7 +101,7 @@ fn threads_and_kills_leave_no_trace_in_a_data_set() {
         cluster.memory.lock().unwrap().cpus = cpus;
         cluster.succeed("tokenizer");
         if let Some(after) = kill {
-            // An agent goes at that record; what was recorded before is not done again.
+            // An agent dies at that record; recorded work is not repeated.
             cluster.memory.lock().unwrap().patience = Some(("part", after));
             assert!(cluster.run("pack").iter().any(Result::is_err));
             cluster.memory.lock().unwrap().patience = None;
@@ -208,7 +209,7 @@ fn a_tokenizer_that_is_given_is_taken_with_its_special_tokens() {
     assert_eq!((data.tokenizer, data.manifest.boundary), (hash, tokenizer.eos()));
     assert_eq!(ChatTemplate::named("auto", &tokenizer).unwrap(), ChatTemplate::Chatml);
 
-    // Without what names its special tokens it is another tokenizer than the one of the shards.
+    // Without the file that names its special tokens, it differs from the tokenizer of the shards.
     data.special_tokens = None;
     let message = model::tokenizer(&artifacts, &data).err().unwrap().to_string();
     assert!(message.contains("use the tokenizer and the shards together"), "{message}");

@@ -1,13 +1,13 @@
-//! From rows in files to a data set without near duplicates: splits, shares and kills on the way to one
-//! manifest.
+//! From rows in files to a data set without near duplicates: with any splits, shares and kills, the manifest
+//! is the same.
 
 use super::fake::Cluster;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
-/// Rows of two files: prose of random words, some rows nearly the same as the row before, some equal, some no
-/// rows at all.
+/// Rows of two files: random words; some rows are near duplicates of the row before, some are equal to it,
+/// and some are malformed.
 fn corpus(dir: &Path) {
     fs::create_dir_all(dir.join("corpus")).unwrap();
     let text = |number: u64, changed: bool| {
@@ -73,7 +73,7 @@ fn shares_and_kills_leave_no_trace_in_a_data_set_without_near_duplicates() {
         corpus(dir.path());
         let cluster = cluster(dir.path(), 2, shares);
         if let Some(after) = kill {
-            // An agent goes at that record; what was recorded before is not read again.
+            // An agent dies at that record; recorded input is not read again.
             cluster.memory.lock().unwrap().patience = Some(("step", after));
             assert!(cluster.run("scan").iter().any(Result::is_err));
             cluster.memory.lock().unwrap().patience = None;

@@ -1,5 +1,5 @@
-//! DiLoCo rounds that fail: replicas that are late or diverge to NaN, rounds with a loss spike, and ranks that
-//! are killed. In every case the records account for each sample exactly once.
+//! DiLoCo rounds that fail: replicas that are late or diverge to NaN, rounds with a loss spike, and ranks
+//! that are killed. In every case the records account for each sample exactly once.
 
 use super::fake::Cluster;
 use super::train::{SHAPE, bodies, cluster, killed, weights};

@@ -96,7 +96,8 @@ impl Cluster {
             memory.formations += 1;
             let index = memory.stages.iter().position(|stage| stage.name == name).unwrap();
             let stage = &memory.stages[index];
-            // Another process is unlikely to take the port before rank 0 listens; the other ranks retry anyway.
+            // Another process is unlikely to take the port before rank 0 listens; the other ranks retry
+            // anyway.
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let gang = stage.gang.then(|| Rendezvous {
                 formation: memory.formations,

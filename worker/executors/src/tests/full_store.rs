@@ -1,8 +1,8 @@
-//! A full artifact store: the attempt's error names the store and the missing bytes, earlier checkpoints stay,
-//! and the training resumes once there is room.
+//! A full artifact store: the attempt's error names the store and the missing bytes, earlier checkpoints
+//! stay, and the training resumes once there is room.
 //!
-//! The store is a file system of a few MiB in its own namespaces, so this test starts itself again in them. On
-//! a system without user namespaces it prints that, and tests nothing.
+//! The store is a file system of a few MiB in its own namespaces, so this test starts itself again in them.
+//! On a system without user namespaces it prints that, and tests nothing.
 
 use super::fake::Cluster;
 use super::made::{artifacts, bodies, hash, prepared, refused, texts, train, weights};

@@ -95,8 +95,8 @@ fn a_spike_goes_back_and_leaves_its_samples_out_with_the_same_bits() {
     assert_ne!(weights(&cluster.succeed("blind")), one);
     assert!(decisions(&cluster, "blind").is_empty());
 
-    // The agent dies when the first decision was written, and again at the round after it: no decision is made
-    // twice.
+    // The agent dies when the first decision was written, and again at the round after it: no decision is
+    // made twice.
     cluster.memory.lock().unwrap().patience = Some(("guard/", 0));
     refused(&cluster, "killed");
     let done = bodies(&cluster, "killed", "round").len();

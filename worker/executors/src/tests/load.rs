@@ -1,5 +1,5 @@
-//! Trainers whose samples come from loaders: the same weights as of those that make them themselves, also
-//! when loaders come late or die.
+//! Trainers that get their samples from loaders: the weights equal those of trainers that make samples
+//! themselves, also when loaders start late or die.
 
 use super::fake::Cluster;
 use super::train::{SHAPE, bodies, cluster, weights};
@@ -35,8 +35,8 @@ fn loaders_feed_a_gang_and_the_weights_are_those_of_samples_made_at_home() {
     let (trained, loaded) = beside(&cluster, "fed", "load");
     assert_eq!(weights(&trained), home);
     let sum = |key: &str| loaded.iter().map(|output| output[key].as_u64().unwrap()).sum::<u64>();
-    // Each sample of the run once, and what each rank looks at first: that every weight gets a gradient,
-    // twice if it measures its speed.
+    // Each sample of the run once, besides those that each rank reads first: to check that every weight gets
+    // a gradient, and twice more if it measures its speed.
     assert!(sum("samples") >= 48 && sum("samples") < 60, "{loaded:?}");
     assert_eq!(bodies(&cluster, 5, "round").len(), 3);
 
@@ -59,8 +59,7 @@ fn a_stage_that_is_no_loader_is_named() {
     cluster.stage("none", "data.load", 0, false, "");
     cluster.stage("load", "data.load", 1, false, r#"{"feeds": ["long"]}"#);
     assert_eq!(cluster.run("empty")[0].clone().unwrap_err(), "find the loaders: stage `none` has no task");
-    // What the loader finds wrong with the data is the trainer's error at once; the loader itself goes on
-    // until it is stopped.
+    // If the loader finds the data invalid, the trainer fails at once; the loader runs until it is stopped.
     let other = cluster.clone();
     let loading = thread::spawn(move || other.run("load"));
     let message = cluster.run("long")[0].clone().unwrap_err();

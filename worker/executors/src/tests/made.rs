@@ -1,5 +1,4 @@
-//! What the tests of trainings are made of: data sets of known documents, models on disk, and what was
-//! recorded.
+//! Fixtures of the training tests: data sets of known documents, models on disk, and access to records.
 
 use super::fake::Cluster;
 use crate::outputs::{DataSet, ScanOutput};
@@ -13,8 +12,8 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A model that is trained in no time; a stage says its `steps`, `sequences` and `microbatches`, and what of
-/// this it wants otherwise.
+/// A model that trains in moments. A stage adds its `steps`, `sequences` and `microbatches`, and overrides
+/// the rest as needed.
 const TINY: &str = r#""hidden_size": 32, "intermediate_size": 64, "layers": 1, "heads": 2, "kv_heads": 1"#;
 const SIZES: &str = r#""context": 16, "warmup_steps": 2, "metrics_every": 1, "shares": "equal""#;
 /// A tokenizer of a few tokens.
@@ -24,7 +23,7 @@ pub fn turn(role: &str, content: String) -> Turn {
     Turn { role: role.to_owned(), content }
 }
 
-/// Texts that are easily learnt.
+/// Texts that are easy to learn.
 pub fn texts(count: u64) -> Vec<Body> {
     (0..count)
         .map(|number| {
@@ -76,7 +75,7 @@ pub fn scanned(dir: &Path, bodies: Vec<Body>, tokenizer: &str, pack: &str) -> Cl
     cluster
 }
 
-/// As [`scanned`], with a data set.
+/// Like [`scanned`], with a data set.
 pub fn prepared(dir: &Path, bodies: Vec<Body>) -> Cluster {
     let cluster = scanned(dir, bodies, TOKENIZER, "");
     ["tokenizer", "pack", "manifest"].into_iter().for_each(|stage| drop(cluster.succeed(stage)));
@@ -102,19 +101,19 @@ pub fn train(cluster: &Cluster, name: &'static str, ranks: u32, params: &str) {
     cluster.stage(name, "train", ranks, ranks > 1, &format!("{{{shape}{SIZES}, {params}}}"));
 }
 
-/// A stage that measures what another has trained.
+/// A stage that evaluates the model of another.
 pub fn eval(cluster: &Cluster, name: &'static str, of: &str) {
     let params =
         format!(r#"{{"train_stage": "{of}", "tokens_max": 200, "sample_tokens": 4, "prompt": "After "}}"#);
     cluster.stage(name, "eval", 1, false, &params);
 }
 
-/// How a stage's first rank that failed says so.
+/// The error of a stage's first failed rank.
 pub fn refused(cluster: &Cluster, name: &str) -> String {
     cluster.run(name).into_iter().find_map(Result::err).unwrap_or_else(|| panic!("{name} succeeded"))
 }
 
-/// The bodies of the records of a stage's rank 0 whose key begins so, in order.
+/// The bodies of the records of a stage's rank 0 whose key starts with `key`, in order.
 pub fn bodies(cluster: &Cluster, stage: &str, key: &str) -> Vec<Value> {
     let memory = cluster.memory.lock().unwrap();
     let rank_0 = memory.stages.iter().find(|one| one.name == stage).unwrap().tasks[0];
@@ -123,7 +122,7 @@ pub fn bodies(cluster: &Cluster, stage: &str, key: &str) -> Vec<Value> {
     records.map(|(_, record)| serde_json::from_str(&record.body).unwrap()).collect()
 }
 
-/// What all ranks came to.
+/// The weights' hash, which must be equal on all ranks.
 pub fn weights(outputs: &[Value]) -> String {
     assert!(outputs.iter().all(|output| output["weights"] == outputs[0]["weights"]), "{outputs:?}");
     outputs[0]["weights"].as_str().unwrap().to_owned()
@@ -147,7 +146,7 @@ pub fn shape(vocab_size: usize) -> ModelConfig {
     }
 }
 
-/// A model in the Hugging Face layout, whose tensors were changed.
+/// A model in the Hugging Face layout, with its tensors changed by `change`.
 pub fn model_dir(dir: PathBuf, config: &ModelConfig, change: impl FnOnce(&mut Vec<NamedTensor>)) -> PathBuf {
     fs::create_dir_all(&dir).unwrap();
     let flat = initial(config, 3);

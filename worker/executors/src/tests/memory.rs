@@ -1,5 +1,5 @@
-//! Too little memory: what is needed is said before it is taken, and what may be computed in parts comes to
-//! the weights of those parts.
+//! Too little memory: the error says how much is needed before it is allocated, and a batch that may be
+//! computed in parts gives the weights of those parts.
 
 use super::made::{prepared, refused, texts, train, weights};
 
@@ -15,7 +15,7 @@ fn a_batch_that_does_not_fit_is_refused_or_computed_in_halves() {
     cluster.succeed("base");
     for method in ["full", "lora"] {
         let named = |what: &str| -> &'static str { Box::leak(format!("{method}-{what}").into_boxed_str()) };
-        // What is dropped is drawn for each part, as it is for each microbatch.
+        // Dropout is drawn for each part, as it is for each microbatch.
         let more = match method {
             "lora" => r#""base_stage": "base", "method": "lora", "dropout": 0.1, "rank": 4"#,
             _ => r#""method": "full""#,
@@ -44,8 +44,8 @@ fn a_batch_that_does_not_fit_is_refused_or_computed_in_halves() {
         ] {
             assert!(message.contains(part), "{message}");
         }
-        // Its sums are those of twice as many microbatches of half the length, to the last bit; one product
-        // over all of the samples adds in another order.
+        // The sums equal those of twice as many microbatches of half the size, bit for bit. A single product
+        // over all samples adds in another order.
         let parts = weights(&cluster.succeed(parts));
         assert_ne!(parts, wide);
         assert_eq!(weights(&cluster.succeed(gang)), parts);
@@ -53,7 +53,7 @@ fn a_batch_that_does_not_fit_is_refused_or_computed_in_halves() {
         cluster.memory.lock().unwrap().memory_mib = 0;
     }
 
-    // What does not fit in the smallest part is said, too.
+    // If the smallest part does not fit either, the error says so.
     cluster.stage(
         "huge",
         "train",

@@ -1,5 +1,5 @@
-//! Every method with every objective as a job: it succeeds, leaves an adapter that loads again, is measured,
-//! and is gone on from.
+//! Every method with every objective as a job: it succeeds, saves an adapter that loads again, is evaluated,
+//! and is trained further.
 
 use super::fake::Cluster;
 use super::made::{answers, artifacts, bodies, eval, hash, prepared, refused, texts, train, weights};
@@ -12,11 +12,11 @@ use serde_json::Value;
 use std::f64::consts::LN_2;
 use std::path::Path;
 
-/// Rows that a prefix or a prompt has.
+/// Rows of a prefix or a prompt.
 const ROWS: usize = 4;
 const TOKENS: [u32; 6] = [70, 101, 105, 32, 80, 81];
 
-/// A base with room for what stands before a sequence, and a data set of texts, conversations and pairs.
+/// A base with room for a prefix or a prompt, and a data set of texts, conversations and pairs.
 fn cluster(dir: &Path) -> Cluster {
     let cluster = prepared(dir, texts(20).into_iter().chain(answers(60)).collect());
     let params = r#"{"hidden_size": 32, "intermediate_size": 64, "layers": 2, "heads": 2, "kv_heads": 1, "context": 48, "steps": 6,
@@ -88,14 +88,13 @@ fn every_method_with_every_objective_leaves_what_loads_again() {
             let output = &trained[0];
             assert_eq!(output["step"], 4, "{output}");
             if objective == "dpo" {
-                // Before it has learnt anything, a policy that is its own reference prefers nothing.
+                // Before training, a policy equals its reference and so has no preference.
                 let losses: Vec<f64> = bodies(&cluster, name, "train")
                     .iter()
                     .map(|body| body["loss"].as_f64().unwrap())
                     .collect();
                 let own = (losses[0] - LN_2).abs() < 1e-5;
-                // A prefix that was drawn is a change already; additions drop a part of what is no part of
-                // the base yet.
+                // A random prefix already changes the output; LoRA layers start at zero.
                 assert_eq!(own, !matches!(method, "prefix" | "prompt"), "{name}: {losses:?}");
                 assert!(!own || losses[3] < losses[0], "{name}: {losses:?}");
             }
@@ -115,9 +114,9 @@ fn every_method_with_every_objective_leaves_what_loads_again() {
                     &muster_llm::device::Device::Cpu,
                 );
                 let off = distance(&logits(&built.unwrap()), &found);
-                // The merged model of qlora has the base as it was held in few bits.
+                // The merged model of qlora contains the base as it was quantised.
                 assert!(off < if method == "qlora" { 0.05 } else { 1e-4 }, "{name}: off by {off}");
-                // The checkpoint alone is enough as well.
+                // The checkpoint alone is enough, too.
                 let again = logits(&load(&cluster, &output["checkpoint"]).decoder().unwrap());
                 assert!(distance(&again, &found) < if method == "qlora" { 0.05 } else { 1e-4 }, "{name}");
             }
@@ -145,8 +144,8 @@ fn what_was_tuned_is_gone_on_from_or_says_why_not() {
         tuned(&cluster, more, 1, first, first, "dpo");
         let before = cluster.succeed(first).remove(0);
         let after = cluster.succeed(more).remove(0);
-        // What goes on has the base of what it goes on from, and began where that ended: against itself it
-        // preferred nothing.
+        // A continued training keeps the base, and starts where the first one ended: against itself as the
+        // reference it had no preference.
         assert_eq!(adapter(&cluster, &after).base, base);
         assert_ne!(after["weights"], before["weights"]);
         let loss = bodies(&cluster, more, "train")[0]["loss"].as_f64().unwrap();
@@ -164,8 +163,8 @@ fn what_was_tuned_is_gone_on_from_or_says_why_not() {
         );
         assert!(message.contains(&expected), "{message}");
     }
-    // Additions are merged, so anything goes on from them: from the stage, or from the checkpoint that holds
-    // no more than them.
+    // LoRA layers can be merged, so any method continues from them: from the stage, or from a checkpoint that
+    // holds only the adapter.
     tuned(&cluster, "lora", 1, "base", "lora", "sft");
     let lora = cluster.succeed("lora").remove(0);
     tuned(&cluster, "full", 1, "lora", "full", "dpo");

@@ -1,5 +1,5 @@
 //! The modes and methods of `train` at a tiny scale: the same bits for any number of ranks, also when they
-//! die and come back in other numbers; and leases and rounds that account for each sample.
+//! die and restart with another number; and leases and rounds that account for each sample.
 
 use super::fake::Cluster;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(super) fn weights(outputs: &[Value]) -> Value {
     outputs[0]["weights"].clone()
 }
 
-/// What a stage whose rank 0 dies at its second record of a round comes to when it goes on with `ranks`
+/// The weights of a stage whose rank 0 dies at its second `round` record, and that resumes with `ranks`
 /// ranks.
 pub(super) fn killed(cluster: &Cluster, name: &'static str, ranks: u32) -> Value {
     cluster.memory.lock().unwrap().patience = Some(("round", 1));

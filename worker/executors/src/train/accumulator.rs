@@ -1,5 +1,5 @@
-//! The gradients of some logical replicas: which samples, how long they were waited for, and what is done
-//! when the memory is too small.
+//! The gradients of some logical replicas: reads their samples, measures the wait, and computes a batch in
+//! parts when memory is short.
 
 use super::error::TrainError;
 use crate::error::Error;
@@ -17,12 +17,11 @@ pub struct Accumulator<'a> {
     trainer: &'a Trainer,
     /// Whether a microbatch may be computed in parts.
     may_cut: bool,
-    /// How long samples were waited for.
+    /// The time spent waiting for samples.
     pub waited: Duration,
 }
 
 impl Accumulator<'_> {
-    /// Nothing done yet.
     pub fn new(trainer: &Trainer, may_cut: bool) -> Accumulator<'_> {
         Accumulator { trainer, may_cut, waited: Duration::ZERO }
     }
@@ -78,7 +77,7 @@ impl Accumulator<'_> {
     }
 }
 
-/// Whether there was too little memory for a batch: by count, or as a driver says.
+/// Whether memory was too small for a batch, by the estimate or by the driver's error.
 fn is_short(error: &train::Error) -> bool {
     matches!(error, train::Error::Budget { .. }) || error.to_string().contains(TOO_SMALL)
 }
@@ -90,7 +89,7 @@ pub fn sums(partial: Partial<GradientSum>) -> Result<Partial<collective::Sums>, 
     Ok(Partial { first, len, values: collective::Sums { vector, scalars: values.sums.to_array().to_vec() } })
 }
 
-/// What the gang has summed.
+/// The sums of the gang.
 pub fn total(sums: collective::Sums) -> Result<GradientSum, Error> {
     Ok(GradientSum { sums: LossSums::from_slice(&sums.scalars)?, flat: sums.vector.into() })
 }

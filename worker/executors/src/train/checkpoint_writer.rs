@@ -11,7 +11,7 @@ use muster_llm::train::{CheckpointManifest, Retention, Snapshot};
 use muster_protocol::ids::Digest;
 use std::collections::BTreeSet;
 
-/// A checkpoint that is durable, and all that the log is to be told of it.
+/// A durable checkpoint, and what the log records of it.
 #[derive(Debug)]
 pub struct SavedCheckpoint {
     /// The round that ends with it.
@@ -22,19 +22,19 @@ pub struct SavedCheckpoint {
     pub bytes: u64,
     /// Checkpoints that are kept from then on.
     pub kept: Vec<StoredCheckpoint>,
-    /// Those that are not.
+    /// Checkpoints to remove.
     pub gone: Vec<StoredCheckpoint>,
 }
 
-/// Who writes checkpoints, off the training thread.
+/// Writes checkpoints, off the training thread.
 pub struct CheckpointWriter {
     /// Where to.
     pub artifacts: Artifacts,
-    /// For whom they are pinned.
+    /// The owner of the pins.
     pub owner: String,
-    /// Which are kept.
+    /// Which checkpoints are kept.
     pub retention: Retention,
-    /// Which life of the gang this is.
+    /// The attempt's epoch.
     pub formation: u32,
 }
 
@@ -75,7 +75,7 @@ impl CheckpointWriter {
     }
 }
 
-/// Takes away what only `gone` needed, of those checkpoints and the ones that `stay`. `with` gives more
+/// Removes the artifacts that the checkpoints `gone` need and those that `stay` do not. `with` gives more
 /// artifacts of a checkpoint.
 pub fn remove_checkpoints(
     artifacts: &Artifacts,
@@ -95,8 +95,8 @@ pub fn remove_checkpoints(
         needed.insert(*checkpoint);
     }
     for checkpoint in gone {
-        // A manifest goes after the files that it names, so that a process that is killed here leaves nothing
-        // that the next one can't find.
+        // A manifest is removed after the files that it names, so that after a kill the next process still
+        // finds what is left.
         let Some(manifest) = still_there(manifest(artifacts, *checkpoint))? else { continue };
         let more = still_there(with(&manifest))?.unwrap_or_default();
         for hash in more
@@ -111,7 +111,7 @@ pub fn remove_checkpoints(
     Ok(())
 }
 
-/// `None` if an earlier life has removed it.
+/// `None` if an earlier attempt has removed it.
 fn still_there<T>(found: Result<T, Error>) -> Result<Option<T>, Error> {
     match found {
         Ok(found) => Ok(Some(found)),
@@ -176,7 +176,7 @@ mod tests {
             let stay = checkpoint(&artifacts, 2, &["new", "shared"]);
             artifacts.put(b"state").unwrap();
             artifacts.pin(Digest::of(b"state"), "owner").unwrap();
-            // What an earlier life has done already, in its order.
+            // Repeats the steps of an earlier attempt in their order.
             for text in ["state", "old", "named"].iter().take(killed_after) {
                 artifacts.unpin(Digest::of(text.as_bytes()), "owner").unwrap();
             }

@@ -1,4 +1,4 @@
-//! What can be wrong with a training.
+//! The errors of a training.
 
 use crate::place::ModelPlace;
 use muster_llm::train;

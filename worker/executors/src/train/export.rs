@@ -1,5 +1,5 @@
-//! What a training leaves beside its numbers: an adapter in PEFT's layout, the tokenizer, and a whole model
-//! in the Hugging Face layout.
+//! What a training saves besides its state: an adapter in PEFT's layout, the tokenizer, and a whole model in
+//! the Hugging Face layout.
 
 use super::factory::TrainerFactory;
 use super::spec::TrainSpec;
@@ -14,8 +14,7 @@ use std::collections::BTreeMap;
 /// Files of a model are split at about this length.
 const FILE_BYTES: usize = 1 << 30;
 
-/// What a checkpoint has beside its numbers: the tokenizer, and the adapter's files, of a method that leaves
-/// one.
+/// The other files of a checkpoint: the tokenizer, and the adapter's files if the method has an adapter.
 pub fn extra_files(
     spec: &TrainSpec,
     factory: &TrainerFactory,
@@ -39,8 +38,8 @@ pub fn extra_files(
     Ok(files)
 }
 
-/// An artifact that lists the files of a whole model, if the checkpoint does not hold one and one can be
-/// made: low-rank additions are merged.
+/// An artifact that lists the files of a whole model, if the checkpoint holds none and one can be made by
+/// merging LoRA layers.
 pub fn merged_model(
     attempt: &Attempt,
     spec: &TrainSpec,

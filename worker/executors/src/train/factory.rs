@@ -26,7 +26,7 @@ use muster_protocol::ids::Digest;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// What trainers of one attempt are made of, as often as one goes back to the start.
+/// Makes the trainers of one attempt: one at the start, and one for each rollback to step 0.
 pub struct TrainerFactory {
     spec: TrainSpec,
     base: BaseModel,
@@ -36,9 +36,9 @@ pub struct TrainerFactory {
     compute: Compute,
     device: Device,
     artifacts: Artifacts,
-    /// Bytes that were granted, where they are the ones that count.
+    /// The memory granted, in bytes, where that is the limit.
     memory: Option<u64>,
-    /// What an adapter says of its base, once it was read.
+    /// An adapter's description of its base, once it was read.
     name: OnceLock<String>,
 }
 
@@ -75,7 +75,7 @@ impl TrainerFactory {
         let place = if attempt.launch.request.gpus > 0 { "cuda:0" } else { "cpu" };
         let device = device::open(place).map_err(TrainError::Device)?;
         let request = &attempt.launch.request;
-        // Without a request nothing is known. On a GPU its own memory counts, as its driver says.
+        // Without a request no limit is known. On a GPU the driver reports the limit.
         let memory =
             (request.gpus == 0 && request.memory_mib > 0).then(|| u64::from(request.memory_mib) << 20);
         let (spec, compute, artifacts) = (spec.clone(), compute(attempt)?, attempt.artifacts.clone());
@@ -111,14 +111,14 @@ impl TrainerFactory {
                 if let Some(adapter) = &adapter {
                     goes_on(&spec.method, adapter, place)?;
                 }
-                // What goes on from an adapter has the same base.
+                // A training that continues an adapter keeps its base.
                 self.name.get_or_init(|| base.to_string());
                 (config, weights, adapter)
             }
         };
         let context = spec.context;
-        // Rows that nothing has learnt yet are no part of what answers are preferred against, as if the
-        // adapter were off; an addition that begins at zero changes nothing anyhow.
+        // Untrained rows are not part of the reference model, as if the adapter were off. LoRA layers start
+        // at zero, and so change nothing.
         let fresh = begun.is_none() && before(&spec.method).is_some();
         let reference = match spec.learning {
             Learning::Preferences if fresh => {
@@ -139,7 +139,7 @@ impl TrainerFactory {
             (SampleSource::Corpus(corpus), Learning::Text { cut }) => {
                 Arc::new(TextWindows::new(Arc::clone(corpus), context, cut)?)
             }
-            // A learnt prompt stands before a window, and so before its first sequence only.
+            // A learnt prompt precedes a window, and so only its first sequence.
             (SampleSource::Corpus(corpus), Learning::Conversations(too_long)) if prompt => {
                 Arc::new(PackedSequences::alone(Arc::clone(corpus), context, 0, too_long)?)
             }
@@ -162,7 +162,7 @@ impl TrainerFactory {
         Ok(peft::build(config, weights, method, train.precision, &self.device, train.seed)?)
     }
 
-    /// What an adapter says of its base.
+    /// An adapter's description of its base.
     pub fn base_name(&self) -> String {
         match &self.base {
             BaseModel::Scratch(_) => String::new(),
@@ -170,7 +170,7 @@ impl TrainerFactory {
         }
     }
 
-    /// The files of the tokenizer of the data set, which is the model's from now on.
+    /// The files of the data set's tokenizer, which becomes the model's.
     pub fn tokenizer_files(&self) -> Vec<(String, Vec<u8>)> {
         let mut files = vec![(TOKENIZER.to_owned(), self.tokenizer.to_bytes().to_vec())];
         if !self.tokenizer.special_tokens().is_empty() {
@@ -180,7 +180,7 @@ impl TrainerFactory {
     }
 }
 
-/// The word for what a method puts before each sequence, and how many positions it takes.
+/// The name of what a method puts before each sequence, and its number of positions.
 fn before(method: &MethodConfig) -> Option<(&'static str, usize)> {
     match method {
         MethodConfig::Prefix(prefix) => Some(("prefix", prefix.virtual_tokens)),
@@ -189,7 +189,7 @@ fn before(method: &MethodConfig) -> Option<(&'static str, usize)> {
     }
 }
 
-/// What stands before each sequence can't be merged into weights: only the same method goes on from it.
+/// A prefix or prompt can't be merged into weights, so only the same method continues from it.
 fn goes_on(method: &MethodConfig, from: &Adapter, place: &ModelPlace) -> Result<(), TrainError> {
     match (before(method), before(&from.method)) {
         (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
@@ -214,8 +214,7 @@ fn find_base(
     match tokenizer_of(&attempt.artifacts, &place) {
         Ok(Some(theirs)) => tokenizer.check_tokens(&theirs)?,
         Ok(None) => {}
-        // It may be one of a kind that is not known here; the model can be trained on other tokens all the
-        // same.
+        // Its kind may be unknown here; the model can still be trained on other tokens.
         Err(error) => attempt.say(&format!(
             "the tokenizer of {place} can't be compared with that of the data: failed to {error}"
         )),

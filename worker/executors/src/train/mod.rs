@@ -1,7 +1,7 @@
 //! `train`: one rank of a gang that trains or tunes a model, in step with the others or in rounds.
 //!
-//! The library computes; here is who computes what, what the log is told before and after, and where a
-//! restart goes on. Only rank 0 writes records. **Invariant**: a sample is used only under a lease in the
+//! The library computes; this module divides the work, writes the log before and after, and finds where a
+//! restart resumes. Only rank 0 writes records. **Invariant**: a sample is used only under a lease in the
 //! log, and consumed only by a committed round, whose checkpoint is durable.
 
 mod accumulator;
@@ -71,7 +71,7 @@ fn train(attempt: &mut Attempt, params: &TrainParams, waits: &WaitTimes) -> Resu
     let said =
         log.as_ref().map(|log| serde_json::to_vec(log.resume()).unwrap_or_default()).unwrap_or_default();
     let resume: Resume = serde_json::from_slice(&gang.broadcast(said)?).map_err(TrainError::Resume)?;
-    // Not before: a loader may be late, and the others would wait for us in vain.
+    // Only now: a loader may be late, and the other ranks would time out waiting for this one.
     factory.open(attempt, waits.loader_outage)?;
     let trainer = factory.trainer()?;
     attempt.say(&format!(

@@ -89,13 +89,13 @@ pub struct TrainParams {
     /// gradients.
     #[schemars(range(min = 1, max = 4096))]
     pub microbatches: usize,
-    /// Dataset of a microbatch.
+    /// Sequences of a microbatch.
     #[schemars(range(min = 1, max = 4096))]
     pub sequences: usize,
     /// Attention does not look back beyond the start of a document.
     #[schemars(extend("x-only-with" = {"objective": ["lm"]}))]
     pub cut_documents: bool,
-    /// What becomes of a conversation that is longer than the context.
+    /// What is done with a conversation that is longer than the context.
     #[schemars(extend("x-only-with" = {"objective": ["sft"]}))]
     pub too_long: TooLongRule,
     /// The weight of the KL penalty against the reference model.
@@ -138,24 +138,24 @@ pub struct TrainParams {
     #[schemars(range(min = 1, max = 256), extend("x-only-with" = {"base": false, "base_stage": false}))]
     pub kv_heads: usize,
 
-    /// What is trained: every weight, or something small on a frozen base, which all but `full` need.
+    /// What is trained: all weights (`full`), or an adapter on a frozen base.
     pub method: Method,
-    /// Rank of the additions.
+    /// Rank of the LoRA layers.
     #[schemars(range(min = 1, max = 4096), extend("x-only-with" = {"method": ["lora", "qlora"]}))]
     pub rank: usize,
-    /// Additions are multiplied by alpha / rank.
+    /// LoRA layers are scaled by alpha / rank.
     #[schemars(range(min = 1e-3, max = 1e6), extend("x-only-with" = {"method": ["lora", "qlora"]}))]
     pub alpha: f64,
-    /// The part of an addition's input that is dropped.
+    /// Dropout of the LoRA layers' input.
     #[schemars(range(min = 0.0, max = 0.99), extend("x-only-with" = {"method": ["lora", "qlora"]}))]
     pub dropout: f64,
-    /// Additions are multiplied by alpha / sqrt(rank).
+    /// LoRA layers are scaled by alpha / sqrt(rank).
     #[schemars(extend("x-only-with" = {"method": ["lora", "qlora"]}))]
     pub rslora: bool,
-    /// Projections that get an addition, as `q_proj`; empty: all of them.
+    /// Projections that get a LoRA layer, such as `q_proj`; empty: all of them.
     #[schemars(extend("x-only-with" = {"method": ["lora", "qlora"]}))]
     pub targets: Vec<String>,
-    /// How the base is held: in GGUF's blocks, not NF4.
+    /// The base's quantisation: GGUF blocks, not NF4.
     #[schemars(extend("x-only-with" = {"method": ["qlora"]}))]
     pub quantised: Quantised,
     /// Learnt rows before each sample.
@@ -195,11 +195,11 @@ pub struct TrainParams {
     /// Steps of a replica between two rounds.
     #[schemars(range(min = 1, max = 1_000_000), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub inner_steps: u64,
-    /// Replicas that are enough for a round when its time is up; 0: all.
+    /// Replicas that are enough for a round at its deadline; 0: all.
     #[schemars(range(max = 1024), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub min_contributions: usize,
     /// The deadline of a round: later contributions are rejected, and their samples are returned; 0: as soon
-    /// as enough are there.
+    /// as enough have contributed.
     #[schemars(range(max = 1_048_576), extend("x-only-with" = {"mode": ["diloco"]}))]
     pub round_seconds: u64,
     /// Learning rate of the outer Nesterov step.
@@ -304,8 +304,8 @@ impl Default for TrainParams {
     }
 }
 
-/// Which values go together: checked when a job is submitted, since a contradiction that a gang finds has
-/// cost an hour of data.
+/// Checks which values go together, when a job is submitted: a gang would find a contradiction only after the
+/// data stages.
 impl Params for TrainParams {
     fn contradiction(&self) -> Option<String> {
         let TrainParams { base, base_stage, steps, decay_steps, .. } = self;
@@ -419,7 +419,7 @@ mod tests {
             r#"{"method": "qlora", "base": "/m", "quantised": "q8_0"}"#,
             r#"{"steps": 10}"#,
         ] {
-            // What a job says binds none of its stages alone.
+            // The job's parameters are not meant for one stage alone.
             check("train", r#"{"seed": 3, "warmup_steps": 900, "layers": 2, "inner_steps": 5}"#, right)
                 .unwrap();
         }

@@ -1,4 +1,4 @@
-//! A rank of a training, and what it agrees on with the others.
+//! A rank of a training, and its agreements with the other ranks.
 
 use super::accumulator::Accumulator;
 use super::error::TrainError;
@@ -15,12 +15,12 @@ use muster_protocol::ids::Digest;
 use std::ops::Range;
 use std::time::Instant;
 
-/// Where the fastest rank is faster than the slowest by less than this, shares are equal: that is noise.
+/// If the fastest rank exceeds the slowest by less than this, shares are equal: the difference is noise.
 const UNEQUAL_FROM: f64 = 1.5;
-/// Measurements of a rank's speed, of which the fastest counts.
+/// Measurements of a rank's speed; the fastest counts.
 const PROBES: usize = 3;
 
-/// A rank, as the modes of training share it.
+/// A rank: what the modes of training have in common.
 pub struct Rank<'a> {
     pub attempt: &'a mut Attempt,
     pub gang: &'a mut Gang,
@@ -80,7 +80,7 @@ impl Rank<'_> {
     }
 
     /// Which microbatches or replicas each rank holds, by the speeds of all; speeds that hardly differ count
-    /// as equal. All ranks come to the same answer.
+    /// as equal. All ranks compute the same shares.
     pub fn assign_shares(&mut self, replicas: usize, speed: u64) -> Result<Vec<Range<usize>>, Error> {
         let said = self.gang.all_gather(speed.to_le_bytes().to_vec())?;
         let read = |bytes: Vec<u8>| {

@@ -1,5 +1,5 @@
-//! What a training keeps beside the records of [`muster_protocol::training`]: the account of a round, and
-//! where a restart goes on.
+//! What a training records besides [`muster_protocol::training`]: the account of a round, and where a restart
+//! resumes.
 
 use muster_llm::diloco;
 use muster_llm::train::checkpoint::CheckpointInfo;
@@ -26,10 +26,10 @@ pub struct PendingRound {
     pub account: RoundAccount,
 }
 
-/// What the payload of a round's record has.
+/// The payload of a round's record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RoundAccount {
-    /// Who gave what.
+    /// The contributions, by replica.
     pub commit: diloco::RoundCommit,
     /// The last steps, as the guard sees them: a restart judges the next as this life would have.
     pub history: Vec<PastStep>,
@@ -68,7 +68,7 @@ pub struct StoredCheckpoint {
     pub checkpoint: Digest,
 }
 
-/// What the log is told of a round whose checkpoint is durable.
+/// What the log records of a round whose checkpoint is durable.
 pub fn round_record(
     pending: &PendingRound,
     formation: u32,
@@ -107,12 +107,12 @@ pub fn round_record(
     if fits(&short) { Ok(short) } else { Err(diloco::Error::Commit { round: short.round, reason: reason() }) }
 }
 
-/// Where to go on, as rank 0 tells the others.
+/// Where to resume, as rank 0 broadcasts it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Resume {
     /// After this round; `None`: from the start.
     pub round: Option<Round>,
-    /// Decisions of the guard, to be carried out again on what follows it.
+    /// Decisions of the guard after the checkpoint, to be repeated.
     pub guards: Vec<Guard>,
     /// The last steps before.
     pub history: Vec<PastStep>,

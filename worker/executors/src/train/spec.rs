@@ -1,4 +1,4 @@
-//! What a training is to do, in the types of the libraries.
+//! A training's parameters in the types of the libraries.
 
 use super::params::{Method, Mode, ObjectiveName, ShareRule, TrainParams};
 use muster_data::pack::TooLong;
@@ -27,7 +27,7 @@ pub enum Learning {
     Preferences,
 }
 
-/// What the rounds of DiLoCo are like.
+/// The parameters of DiLoCo's rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounds {
     /// Logical replicas.
@@ -73,7 +73,7 @@ pub struct TrainSpec {
     pub measured: bool,
     /// Whether a microbatch may be cut for lack of memory.
     pub allow_accumulation: bool,
-    /// The stage that samples come from; empty: they are made here.
+    /// The stage that serves samples; empty: this task makes them.
     pub loader_stage: String,
     /// Batches that are fetched ahead.
     pub prefetch: usize,

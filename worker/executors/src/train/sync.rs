@@ -42,7 +42,7 @@ enum WindowOutcome {
 type SyncStep = Result<(StepReport, Duration), (&'static str, f64)>;
 
 impl SyncTraining<'_> {
-    /// Goes through all rounds.
+    /// Trains for all rounds.
     pub fn run(mut self) -> Result<Finished, Error> {
         let resumed = self.0.resume.round.take();
         self.go_back_to(resumed.as_ref().map(|round| round.checkpoint))?;
@@ -59,7 +59,7 @@ impl SyncTraining<'_> {
         }
         let share = self.share()?;
         let mut round = resumed.map_or(0, |round| round.round + 1);
-        // Earlier lives count: a run that is killed may not go back more often for that.
+        // Rollbacks of earlier attempts count: a run that is killed may not roll back more often for that.
         let mut went_back = guards.len() as u64;
         let mut base = self.agreed()?;
         while self.0.trainer.step() < steps {
@@ -165,7 +165,7 @@ impl SyncTraining<'_> {
         )
     }
 
-    /// The steps of a window, up to its end or to one that goes wrong.
+    /// The steps of a window, up to its end or to the first bad one.
     fn steps(
         &mut self,
         steps: &Range<u64>,
@@ -198,7 +198,7 @@ impl SyncTraining<'_> {
                 to,
             });
             let guard = self.0.spec.guard;
-            // It may not leave out what an earlier round has consumed.
+            // It may not skip what an earlier round has consumed.
             let guard = muster_llm::train::SpikeGuard {
                 steps_before: guard.steps_before.min(step - steps.start),
                 ..guard
@@ -265,7 +265,7 @@ impl SyncTraining<'_> {
         }
     }
 
-    /// Leaves out what is still to come of some samples.
+    /// Skips those of some samples that are still to come.
     fn leave_out(&mut self, ranges: impl IntoIterator<Item = Range<u64>>) -> Result<(), Error> {
         for range in ranges {
             if range.start >= self.0.trainer.state().cursor {

@@ -1,4 +1,4 @@
-//! What rank 0 writes into the log: leases, rounds, metrics, decisions, and where a restart went on.
+//! What rank 0 writes into the log: leases, rounds, metrics, decisions, and where a restart resumed.
 //!
 //! Records under one key are numbered, and the number must grow; a round's number is its own, so that the log
 //! itself takes none twice. They are written in order by a thread of their own. Only two are ever waited for:
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// Steps that a round's account has for the guard.
 pub const HISTORY_STEPS: usize = 64;
 
-/// What was measured since the last record.
+/// The metrics since the last record.
 #[derive(Debug)]
 struct MetricsWindow {
     since: Instant,
@@ -91,7 +91,7 @@ pub struct TrainingLog {
 }
 
 impl TrainingLog {
-    /// Reads what earlier attempts at this task recorded.
+    /// Reads the records of earlier attempts at this task.
     pub fn open(attempt: &mut Attempt, spec: &TrainSpec) -> Result<TrainingLog, Error> {
         let mut resume = Resume::default();
         let (mut numbers, mut reached, mut kept, mut gone) = (BTreeMap::new(), 0, Vec::new(), Vec::new());
@@ -294,7 +294,7 @@ impl TrainingLog {
         self.write(training::METRICS, &body)
     }
 
-    /// A round is over: its checkpoint is written while the training goes on, after the one before.
+    /// Ends a round: its checkpoint is written while the training continues, after the one before.
     pub fn commit_round(
         &mut self,
         attempt: &Attempt,
@@ -431,7 +431,7 @@ fn rounded(number: f64) -> f64 {
     (number * 1e6).round() / 1e6
 }
 
-/// What of this process is in memory; 0 where the system does not say.
+/// The resident memory of this process; 0 if the system does not report it.
 fn resident_mib() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
