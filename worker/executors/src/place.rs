@@ -14,9 +14,9 @@ pub enum ModelError {
     NoBase { base: String },
     #[error("find the model: stage `{stage}` has no rank 0")]
     NoRank0 { stage: String },
-    #[error("find the base of the adapter in {place}: it was made from scratch, and kept nowhere")]
+    #[error("find the base of the adapter in {place}: it was trained from scratch and not saved")]
     BaseNotKept { place: ModelPlace },
-    #[error("find the base of the adapter in {place}: more than {ADAPTERS_MAX} lie upon each other")]
+    #[error("find the base of the adapter in {place}: more than {ADAPTERS_MAX} adapters are stacked")]
     TooManyAdapters { place: ModelPlace },
     #[error("use the adapter in {place}: its base {base} has a prefix or a prompt of its own")]
     BaseHasRows { place: ModelPlace, base: ModelPlace },

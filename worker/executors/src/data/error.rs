@@ -7,11 +7,11 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     #[error(
-        "choose among duplicates: stage `{dedup_stage}` looked through {compared} documents, stage `{scan_stage}` has {documents}; \
+        "choose among duplicates: stage `{dedup_stage}` compared {compared} documents, stage `{scan_stage}` has {documents}; \
          both must read the same stage of data.scan"
     )]
     OtherDocuments { dedup_stage: String, compared: u64, scan_stage: String, documents: u64 },
-    #[error("join the shards: `pack_stage` has left none")]
+    #[error("join the shards: `pack_stage` has made none")]
     NoShards,
     #[error("join the shards: they were packed with different parameters; give all splits the same")]
     MixedShards,
@@ -22,7 +22,7 @@ pub enum DataError {
     #[error("use the parameters of the stage: {0}")]
     TooLong(String),
     #[error(
-        "go on behind {done} parts of {parts}: record {record} is of other parts; did `part_kib` change?"
+        "resume after {done} of {parts} parts: record {record} is of other parts; did `part_kib` change?"
     )]
     OtherParts { done: usize, parts: usize, record: u64 },
     #[error(
@@ -34,7 +34,7 @@ pub enum DataError {
     NoTokenizer { path: PathBuf },
     #[error("read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("read {}: its {bytes} bytes are more than {most}", path.display())]
+    #[error("read {}: it has {bytes} bytes; at most {most} are allowed", path.display())]
     TooLarge { path: PathBuf, bytes: u64, most: u64 },
     #[error("find text: of {seen} documents in {roots:?} none is kept; see the reasons in the task's log")]
     NothingKept { seen: u64, roots: Vec<PathBuf> },

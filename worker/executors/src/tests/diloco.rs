@@ -204,9 +204,9 @@ fn replicas_without_numbers_are_refused_and_that_is_said_once() {
     cluster.memory.lock().unwrap().stand_in = None;
     let message = cluster.run("wild")[0].clone().unwrap_err();
     for part in [
-        "go on at step 0: 0 replicas may be merged",
+        "continue at step 0: 0 replicas may be merged",
         "replica 0: the",
-        "the guard may go back 2 times (`guard_max`)",
+        "the guard may roll back 2 times (`guard_max`)",
     ] {
         assert!(message.contains(part), "{message}");
     }

@@ -123,8 +123,8 @@ fn a_run_that_goes_wrong_again_and_again_ends_in_an_error_and_no_kill_gives_it_m
         train(&cluster, name, ranks, run);
     }
     let message = refused(&cluster, "one");
-    assert!(message.starts_with("go on at step ") && message.contains("a loss of "), "{message}");
-    assert!(message.contains("the guard may go back 2 times (`guard_max`)"), "{message}");
+    assert!(message.starts_with("continue at step ") && message.contains("a loss of "), "{message}");
+    assert!(message.contains("the guard may roll back 2 times (`guard_max`)"), "{message}");
     let found = decisions(&cluster, "one");
     assert_eq!(found.len(), 2);
 
@@ -200,7 +200,7 @@ fn a_number_that_is_none_leaves_the_weights_as_they_were_and_its_samples_out() {
     let step = &found[0]["step"];
     assert_eq!(
         message,
-        format!("go on at step {step}: the loss is NaN; the guard may go back 0 times (`guard_max`)")
+        format!("continue at step {step}: the loss is NaN; the guard may roll back 0 times (`guard_max`)")
     );
     assert_eq!(found[0]["back_to"], json!(step.as_u64().unwrap() / 4 * 4));
 }

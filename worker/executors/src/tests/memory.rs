@@ -36,7 +36,7 @@ fn a_batch_that_does_not_fit_is_refused_or_computed_in_halves() {
 
         let message = refused(&cluster, short);
         for part in [
-            "compute 16 samples of 256 positions together",
+            "compute a batch of 16 samples of 256 positions",
             "hold 16 sequences of 16 positions in memory: they need 1.",
             "for weights, moments, gradients",
             "and 1.0 MiB are granted",

@@ -158,9 +158,8 @@ fn what_was_tuned_is_gone_on_from_or_says_why_not() {
     {
         tuned(&cluster, name, 1, from, method, "lm");
         let message = refused(&cluster, name);
-        let expected = format!(
-            "it is a model with a {from} of {ROWS}, which no weight can take in; only `method` = {from}"
-        );
+        let expected =
+            format!("its {from} of {ROWS} rows can't be merged into weights; only `method` = {from}");
         assert!(message.contains(&expected), "{message}");
     }
     // LoRA layers can be merged, so any method continues from them: from the stage, or from a checkpoint that

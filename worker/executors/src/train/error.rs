@@ -9,11 +9,11 @@ use std::ops::Range;
 /// A training can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
-    #[error("train with `mode` = single as {world} tasks: it is for one; sync and diloco are for more")]
+    #[error("train with `mode` = single as {world} tasks: it is for one task; use sync or diloco for more")]
     SingleOfMany { world: u32 },
-    #[error("share `{key}` = {count} among {world} ranks: each needs one")]
+    #[error("share `{key}` = {count} among {world} ranks: each rank needs at least one")]
     TooFewShares { key: &'static str, count: usize, world: u32 },
-    #[error("find the other ranks: a stage of more than one trainer must say `gang = true`")]
+    #[error("find the other ranks: a stage with more than one trainer needs `gang = true`")]
     NoGang,
     #[error("{0}")]
     Device(String),
@@ -26,25 +26,25 @@ pub enum TrainError {
     #[error("make a trainer before its loaders were found")]
     LoadersNotOpen,
     #[error(
-        "go on from {place}: it is a model with a {method} of {rows}, which no weight can take in; only `method` = {method} \
-         with `virtual_tokens` = {rows} goes on from it"
+        "continue from {place}: its {method} of {rows} rows can't be merged into weights; only `method` = {method} \
+         with `virtual_tokens` = {rows} can continue from it"
     )]
     OtherRows { place: ModelPlace, method: &'static str, rows: usize },
     #[error(
-        "compute {samples} samples of {tokens} positions together: {source}; {hint} or `gradient_checkpointing` would \
+        "compute a batch of {samples} samples of {tokens} positions: {source}; {hint} or `gradient_checkpointing` would \
          need less"
     )]
     TooLittleMemory { samples: u64, tokens: usize, source: train::Error, hint: &'static str },
     #[error("read the gradients of a device: {0}")]
     ReadDevice(String),
-    #[error("go on at step {step}: {why}; the guard may go back {times} times (`guard_max`)")]
+    #[error("continue at step {step}: {why}; the guard may roll back {times} times (`guard_max`)")]
     GuardExhausted { step: u64, why: String, times: u64 },
-    #[error("end the training: it has left no checkpoint")]
+    #[error("end the training: it has no checkpoint")]
     NoCheckpoint,
 
-    #[error("understand where rank 0 goes on: {0}")]
+    #[error("read where rank 0 resumes: {0}")]
     Resume(serde_json::Error),
-    #[error("understand which checkpoint rank 0 names")]
+    #[error("read the name of rank 0's checkpoint")]
     CheckpointName,
     #[error("read a rank's speed: it sent {bytes} bytes")]
     Speed { bytes: usize },
@@ -55,25 +55,25 @@ pub enum TrainError {
     UnreadableRecord { key: String, seq: u64, source: serde_json::Error },
     #[error("write {what} as JSON: {source}")]
     Encode { what: &'static str, source: serde_json::Error },
-    #[error("lease {samples:?}: some come twice")]
+    #[error("lease {samples:?}: some are given twice")]
     LeasedTwice { samples: Vec<Range<u64>> },
     #[error("start a thread to {task}: {source}")]
     Thread { task: &'static str, source: io::Error },
 
-    #[error("go on from {checkpoint}: it has no file {file}, so it is not a checkpoint of `mode` = diloco")]
+    #[error("resume from {checkpoint}: it has no file {file}, so it is not a checkpoint of `mode` = diloco")]
     NotDiloco { checkpoint: Digest, file: &'static str },
     #[error("read {file}: {source}")]
     Decode { file: &'static str, source: serde_json::Error },
-    #[error("read {what}: {bytes} bytes where {count} numbers are wanted")]
+    #[error("read {what}: {bytes} bytes where {count} numbers are expected")]
     WrongLength { what: &'static str, bytes: usize, count: usize },
     #[error(
-        "read what a replica has learnt: {losses} losses and {numbers} numbers, of {steps} steps and {parameters} weights"
+        "read a replica's result: {losses} losses and {numbers} numbers, for {steps} steps and {parameters} weights"
     )]
     OtherReplica { losses: usize, numbers: usize, steps: u64, parameters: usize },
     #[error("sum the microbatches of a replica: some are missing")]
     MissingMicrobatches,
-    #[error("leave out the samples of step {step}: some come twice")]
+    #[error("skip the samples of step {step}: some are given twice")]
     LeftOutTwice { step: u64 },
-    #[error("end the rounds: this rank holds the weights {ours}, and rank 0 others")]
+    #[error("end the training: this rank's weights {ours} differ from those of rank 0")]
     WeightsDiffer { ours: String },
 }

@@ -312,7 +312,7 @@ impl Params for TrainParams {
         let from_scratch = base.is_empty() && base_stage.is_empty();
         if !base.is_empty() && !base_stage.is_empty() {
             return Some(format!(
-                "`base` = {base} and `base_stage` = {base_stage} are two models to go on from: give one"
+                "`base` = {base} and `base_stage` = {base_stage} are two models to start from: give one"
             ));
         }
         if from_scratch && self.method != Method::Full {
@@ -373,7 +373,7 @@ mod tests {
                 "`rank` means something only with `method` = lora or qlora, and `method` is full",
             ),
             (r#"{"method": "lora"}"#, "give it one by `base` or `base_stage`"),
-            (r#"{"method": "lora", "base": "/m", "base_stage": "s"}"#, "two models to go on from"),
+            (r#"{"method": "lora", "base": "/m", "base_stage": "s"}"#, "two models to start from"),
             (
                 r#"{"base": "/m", "layers": 2}"#,
                 "`layers` means something only without `base`, and `base` is /m",

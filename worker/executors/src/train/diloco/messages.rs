@@ -56,7 +56,7 @@ impl ReplicaResult {
 
     /// From bytes, if they are of `steps` steps and `parameters` numbers.
     pub fn from_bytes(bytes: &[u8], steps: u64, parameters: usize) -> Result<ReplicaResult, Error> {
-        let what = "what a replica has learnt";
+        let what = "a replica's result";
         let (head, rest) = split::<ResultHeader>(what, bytes)?;
         match head {
             ResultHeader::Delta { state, losses } => {
@@ -89,7 +89,7 @@ impl RoundResult {
 
     /// From an outcome, with the mean of the deltas, which is empty if nothing was merged.
     pub fn from_outcome(outcome: &RoundOutcome, parameters: usize) -> Result<(RoundResult, Vec<f32>), Error> {
-        let (result, rest) = split::<RoundResult>("what came of a round", &outcome.bytes)?;
+        let (result, rest) = split::<RoundResult>("a round's outcome", &outcome.bytes)?;
         let count = if result.rolled_back { 0 } else { parameters };
         Ok((result, encoding::from_bytes("a round's mean delta", rest, count)?))
     }
@@ -102,7 +102,7 @@ impl RoundResult {
 
 fn line<T: Serialize>(head: &T, rest: &[u8]) -> Result<Vec<u8>, TrainError> {
     let mut bytes = serde_json::to_vec(head)
-        .map_err(|source| TrainError::Encode { what: "what a rank says of a round", source })?;
+        .map_err(|source| TrainError::Encode { what: "a rank's message of a round", source })?;
     bytes.push(b'\n');
     bytes.extend_from_slice(rest);
     Ok(bytes)
