@@ -37,7 +37,7 @@ tagged! {
         9 => WorkerRegistered(WorkerRegistered),
         /// The leader has not heard from a worker for a while.
         10 => WorkerSuspected(WorkerEvent),
-        /// A suspect worker was heard from again.
+        /// A suspect or lost worker was heard from again.
         11 => WorkerRecovered(WorkerEvent),
         /// A worker's lease ended.
         12 => WorkerLost(WorkerEvent),

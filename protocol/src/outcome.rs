@@ -20,7 +20,7 @@ tagged! {
         5 => Lost(Reason),
         /// It could not start: no such program, executor or directory.
         6 => NotStarted(Reason),
-        /// It was stopped because another rank of its gang ended. Not counted as a failure of the task.
+        /// It was stopped because another rank of its gang ended badly. Not counted as a failure of the task.
         7 => GangBroken(Reason),
     }
 }

@@ -29,7 +29,7 @@ pub struct WorkerHello {
     pub capacity: Resources,
     /// Its GPUs; `capacity.gpus` of them.
     pub gpus: Vec<GpuInfo>,
-    /// For placement constraints.
+    /// Shown to people; nothing is scheduled by them yet.
     pub labels: BTreeMap<String, String>,
     /// Attempts that may be queued at it beyond its resources; at most
     /// [`QUEUED_PER_WORKER_MAX`](crate::limits::QUEUED_PER_WORKER_MAX).

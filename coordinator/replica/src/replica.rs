@@ -34,7 +34,7 @@ const EXPIRY_INTERVAL_MS: u64 = 500;
 
 /// One member of the cluster: Raft, the replicated state, and while it leads, a leader's duties.
 ///
-/// One thread owns it and drives it in one loop:
+/// One thread owns it and drives it in one loop (`ReplicaThread` in `muster-coordinator`):
 ///
 /// ```text
 /// loop {
@@ -46,7 +46,8 @@ const EXPIRY_INTERVAL_MS: u64 = 500;
 ///
 /// `handle` changes memory only. `settle` proposes what is queued, runs Raft's ready cycle until it is empty,
 /// writes and syncs once per cycle, applies what is committed and answers. So all inputs that arrive during
-/// one sync share the next one (group commit), and nothing is promised before it is durable.
+/// one sync share the next one (group commit), and nothing is promised before it is durable. The cycle itself
+/// is in `ready.rs`; scheduling and dispatch begin in `leadership.rs`.
 ///
 /// **Cost.** Everything runs on one thread: deciding, folding, syncs, snapshots and the hash of the whole
 /// state. Whatever takes long delays heartbeats, commits and reads alike; a snapshot or a state hash of a

@@ -46,6 +46,7 @@ impl Decider<'_> {
                 None => self.fail_task(task),
             }
         } else {
+            // Its worker was lost: at once, and at no cost to its retries.
             let ready_at = self.state.now().log_ms;
             self.push(Event::TaskRequeued(TaskRequeued { task, ready_at, counts: false }));
         }

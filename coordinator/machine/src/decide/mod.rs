@@ -1,4 +1,4 @@
-//! What a command comes to: events, which are folded into the state, and an answer.
+//! Decides a command: events, which are folded into the state, and an answer.
 //!
 //! It re-checks what keeps the cluster safe, and never the order in which the scheduler chose. It never
 //! changes the state but by folding events.

@@ -1,5 +1,5 @@
-//! The accounting of one worker: what attempts hold, what they wait for, and what is left. The only place
-//! where requests are added up: the fold, `decide` and `schedule` all use it.
+//! The accounting of one worker: what attempts hold, what they wait for, and what is left. The fold, `decide`
+//! and `schedule` all use it. The invariants add up on their own, to check it.
 
 use crate::state::task::{ActiveAttempt, AttemptPhase};
 use alloc::collections::{BTreeMap, BTreeSet};
