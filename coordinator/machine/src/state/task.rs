@@ -47,8 +47,8 @@ pub(crate) enum TaskState {
     Backoff { ready_at: LogMs },
     /// It has an attempt.
     Active(ActiveAttempt),
-    /// Its attempt ended; what follows depends on the other ranks of its gang. A task without a gang is in this
-    /// state only until the next event of the same command.
+    /// Its attempt ended; what follows depends on the other ranks of its gang. A task without a gang is in
+    /// this state only until the next event of the same command.
     AwaitingGang,
 }
 

@@ -2,9 +2,9 @@
 //! them into the weights.
 //!
 //! Parameters, defaults and names are PEFT's. A starts Kaiming-uniform and B at zero, so that training starts
-//! from the base itself; therefore A's gradient is zero before the first step. It has no
-//! backward pass of its own: `Projection::apply` in `model/layer.rs` composes it of `linear`, `dropout`, `scale`
-//! and `linear`, each of which records its own on the tape.
+//! from the base itself; therefore A's gradient is zero before the first step. It has no backward pass of its
+//! own: `Projection::apply` in `model/layer.rs` composes it of `linear`, `dropout`, `scale` and `linear`,
+//! each of which records its own on the tape.
 
 use super::added::{AddedWeight, WeightInit};
 use super::error::{Error, invalid};
