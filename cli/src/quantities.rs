@@ -14,7 +14,7 @@ impl ParseQuantityError {
 }
 
 const SIZE: &str = "a size: a number and one of KiB MiB GiB TiB kB MB GB TB, such as \"2GiB\"";
-const DURATION: &str = "a duration: numbers and quantities of ms s m h d, such as \"90s\" or \"1h30m\"";
+const DURATION: &str = "a duration: numbers and units of ms s m h d, such as \"90s\" or \"1h30m\"";
 const CPUS: &str = "a number of CPUs from 0 to 1000000, such as 2 or 0.5";
 const ARRAY: &str = "an array: FIRST-LAST or FIRST-LAST:STEP, such as \"0-99\" or \"0-99:2\"";
 const MIB: u128 = 1 << 20;
