@@ -118,7 +118,7 @@ macro_rules! encode_as {
         }
     };
 }
-use encode_as;
+pub(crate) use encode_as;
 
 #[cfg(test)]
 mod tests;

@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Begins every connection, so that a client that is not a coordinator is noticed at once.
 const MAGIC: [u8; 4] = *b"MSTR";
-/// The version of what follows.
-const VERSION: u8 = 1;
+/// The version of what follows. 2: state hashes are over the second layout of snapshots, so a coordinator that
+/// has another layout would seem to have diverged; they must not meet.
+const VERSION: u8 = 2;
 const BYTES_MAX: usize = 1024;
 
 /// Why a caller was refused.
@@ -130,14 +131,14 @@ mod tests {
         let table: Vec<(Vec<u8>, &str)> = vec![
             (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "it does not use the coordinators' protocol"),
             (
-                b"MSTR\x02\0\0\0\x01\0".to_vec(),
-                "it uses version 2 of the peer protocol, but this coordinator uses 1",
+                b"MSTR\x01\0\0\0\x01\0".to_vec(),
+                "it uses version 1 of the peer protocol, but this coordinator uses 2",
             ),
             (
-                b"MSTR\x01\xff\xff\xff\xff".to_vec(),
+                b"MSTR\x02\xff\xff\xff\xff".to_vec(),
                 "its hello has 4294967295 bytes; at most 1024 are allowed",
             ),
-            (b"MSTR\x01\0\0\0\x02\x01\xff".to_vec(), "its hello cannot be read"),
+            (b"MSTR\x02\0\0\0\x02\x01\xff".to_vec(), "its hello cannot be read"),
             (good[..good.len() - 1].to_vec(), "the connection ended"),
             (identity("other", 1).hello_to(RaftId(1)), "it is of the cluster \"other\""),
             (identity("test", 1).hello_to(RaftId(3)), "it wanted to reach raft-3"),

@@ -26,7 +26,7 @@ async fn invalid_bytes_affect_no_other_connection() {
         body.push(u8::try_from(name.len()).unwrap());
         body.extend(name.bytes());
         body.push(1);
-        let mut bytes = b"MSTR\x01".to_vec();
+        let mut bytes = b"MSTR\x02".to_vec();
         bytes.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
         bytes.extend(body);
         bytes
@@ -37,7 +37,7 @@ async fn invalid_bytes_affect_no_other_connection() {
         b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
         vec![0xff; 100_000],
         b"MSTR\x07".to_vec(),
-        b"MSTR\x01\xff\xff\xff\xff".to_vec(),
+        b"MSTR\x02\xff\xff\xff\xff".to_vec(),
         hello("c7", 7),
         hello("c2", 2)[..12].to_vec(),
         // A member that sends invalid bytes: its connection ends, and it may connect again.

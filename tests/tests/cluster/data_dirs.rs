@@ -85,7 +85,7 @@ fn a_directory_in_use_or_of_another_cluster_or_a_newer_build_is_refused() {
 
     let identity = cluster.coordinator_data(0).join("identity");
     let written = fs::read_to_string(&identity).unwrap();
-    fs::write(&identity, written.replacen("format 1", "format 99", 1)).unwrap();
+    fs::write(&identity, written.replacen("format 2", "format 99", 1)).unwrap();
     let (code, printed) = refused(&cluster, &own);
     assert_eq!(code, Some(2), "{printed}");
     assert!(printed.contains("99") && printed.contains("newer muster"), "{printed}");

@@ -29,7 +29,7 @@ impl State {
             submitted_wall_ms: self.records.now.wall_ms,
             first_child: first,
             status: JobStatus { phase: Phase::Open, active: 0 }.into(),
-            stages: Stages::new(stages),
+            stages: Stages::from(stages),
             children: Default::default(),
             tasks: Default::default(),
             ended_tasks: Default::default(),

@@ -2,10 +2,12 @@
 
 use crate::state::stage::Stage;
 use crate::state::task::{EndedTask, Progress, Task, TaskHistory};
-use crate::transaction::{Tx, TxCell, TxMap, TxQueue, Undo, undo_fields};
+use crate::transaction::{Tx, TxCell, TxMap, TxQueue, Undo, encode_as, undo_fields};
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bincode::{Decode, Encode};
+use core::ops::{Deref, Index, IndexMut};
 use muster_protocol::ids::{AttemptId, JobId, RequestId, StageIndex, TaskId};
 use muster_protocol::outcome::Terminal;
 use muster_protocol::spec::{JobSpec, StageSpec, Work};
@@ -80,8 +82,14 @@ pub(crate) enum Phase {
 }
 
 /// The stages of a job, in the order of its spec. There are never more or fewer.
-#[derive(Clone, Debug, Encode, Decode)]
-pub(crate) struct Stages(Vec<Stage>);
+#[derive(Clone, Debug)]
+pub(crate) struct Stages {
+    stages: Vec<Stage>,
+    /// Those that may have changed since the last commit or rollback, so that a command costs what it touches.
+    touched: BTreeSet<usize>,
+}
+
+encode_as!(Stages<>, stages: Vec<Stage>);
 
 /// A task that a running task added.
 #[derive(Clone, Debug, Encode, Decode)]
@@ -94,41 +102,59 @@ pub(crate) struct Child {
     pub params: String,
 }
 
-impl Stages {
-    pub fn new(stages: Vec<Stage>) -> Self {
-        Stages(stages)
+impl From<Vec<Stage>> for Stages {
+    fn from(stages: Vec<Stage>) -> Self {
+        Stages { stages, touched: BTreeSet::new() }
     }
+}
 
+impl Stages {
     pub fn get_mut(&mut self, at: usize) -> Option<&mut Stage> {
-        self.0.get_mut(at)
+        let stage = self.stages.get_mut(at)?;
+        self.touched.insert(at);
+        Some(stage)
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stage> {
-        self.0.iter_mut()
+        self.touched.extend(0..self.stages.len());
+        self.stages.iter_mut()
     }
 }
 
-impl core::ops::Deref for Stages {
+impl Deref for Stages {
     type Target = [Stage];
 
     fn deref(&self) -> &[Stage] {
-        &self.0
+        &self.stages
     }
 }
 
-impl core::ops::DerefMut for Stages {
-    fn deref_mut(&mut self) -> &mut [Stage] {
-        &mut self.0
+impl IndexMut<usize> for Stages {
+    fn index_mut(&mut self, at: usize) -> &mut Stage {
+        self.touched.insert(at);
+        &mut self.stages[at]
+    }
+}
+
+impl Index<usize> for Stages {
+    type Output = Stage;
+
+    fn index(&self, at: usize) -> &Stage {
+        &self.stages[at]
     }
 }
 
 impl Undo for Stages {
     fn commit(&mut self) {
-        self.0.iter_mut().for_each(Undo::commit);
+        while let Some(at) = self.touched.pop_first() {
+            self.stages[at].commit();
+        }
     }
 
     fn rollback(&mut self) {
-        self.0.iter_mut().for_each(Undo::rollback);
+        while let Some(at) = self.touched.pop_first() {
+            self.stages[at].rollback();
+        }
     }
 }
 

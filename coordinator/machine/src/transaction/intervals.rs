@@ -34,7 +34,7 @@ impl<N: Number> TxIntervals<N> {
     pub fn insert(&mut self, number: N, tx: Tx) -> bool {
         let is_open = tx.is_open();
         let changed = self.set.insert(number);
-        if changed && is_open {
+        if changed && is_open && !self.is_replaced() {
             self.undo.push(IntervalChange::Inserted(number));
         }
         changed
@@ -44,7 +44,7 @@ impl<N: Number> TxIntervals<N> {
     pub fn remove(&mut self, number: N, tx: Tx) -> bool {
         let is_open = tx.is_open();
         let changed = self.set.remove(number);
-        if changed && is_open {
+        if changed && is_open && !self.is_replaced() {
             self.undo.push(IntervalChange::Removed(number));
         }
         changed
@@ -62,8 +62,13 @@ impl<N: Number> TxIntervals<N> {
         mem::take(&mut self.set)
     }
 
+    /// Whether a rollback ends with a whole set, whatever else has changed since.
+    fn is_replaced(&self) -> bool {
+        matches!(self.undo.first(), Some(IntervalChange::Replaced(_)))
+    }
+
     fn keep(&mut self, tx: Tx) {
-        if tx.is_open() {
+        if tx.is_open() && !self.is_replaced() {
             self.undo.push(IntervalChange::Replaced(self.set.clone()));
         }
     }
@@ -95,5 +100,6 @@ impl<N: Number> Undo for TxIntervals<N> {
                 IntervalChange::Replaced(before) => self.set = before,
             }
         }
+        self.undo.shrink_to(UNDO_LOG_KEPT);
     }
 }

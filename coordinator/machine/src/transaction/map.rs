@@ -183,5 +183,6 @@ impl<K: Ord, R: Undo> Undo for TxMap<K, R> {
                 }
             }
         }
+        self.undo.shrink_to(UNDO_LOG_KEPT);
     }
 }

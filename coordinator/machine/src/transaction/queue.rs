@@ -76,5 +76,6 @@ impl<T> Undo for TxQueue<T> {
                 QueueChange::Removed(at, item) => self.items.insert(at, item),
             }
         }
+        self.undo.shrink_to(UNDO_LOG_KEPT);
     }
 }

@@ -62,9 +62,13 @@ impl Accumulator<'_> {
                     } else {
                         "fewer `sequences`, or `allow_accumulation`,"
                     };
-                    return Err(
-                        TrainError::TooLittleMemory { samples: count, tokens, source: error, hint }.into()
-                    );
+                    return Err(TrainError::TooLittleMemory {
+                        samples: count,
+                        tokens,
+                        source: Box::new(error),
+                        hint,
+                    }
+                    .into());
                 }
                 drop(batch);
                 let mut sum = self.of(&order::part(numbers, 0, count / 2))?;

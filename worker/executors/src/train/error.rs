@@ -34,7 +34,7 @@ pub enum TrainError {
         "compute a batch of {samples} samples of {tokens} positions: {source}; {hint} or `gradient_checkpointing` would \
          need less"
     )]
-    TooLittleMemory { samples: u64, tokens: usize, source: train::Error, hint: &'static str },
+    TooLittleMemory { samples: u64, tokens: usize, source: Box<train::Error>, hint: &'static str },
     #[error("read the gradients of a device: {0}")]
     ReadDevice(String),
     #[error("continue at step {step}: {why}; the guard may roll back {times} times (`guard_max`)")]

@@ -218,7 +218,7 @@ impl Job {
             submitted_wall_ms: self.submitted_wall_ms,
             first_child: self.base,
             status: state::JobStatus { phase: self.phase, active: self.live }.into(),
-            stages: state::Stages::new(self.stages.into_iter().map(Stage::convert).collect()),
+            stages: self.stages.into_iter().map(Stage::convert).collect::<Vec<_>>().into(),
             children: children.into(),
             tasks: tasks.into_iter().collect(),
             ended_tasks: ended_tasks.into_iter().collect(),
