@@ -47,10 +47,13 @@ impl Cluster {
             .with_context(|| format!("make the directory {}", directory.display()))?;
         let directory =
             fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
-        let http = ports::free(config.coordinators, config.port)?;
-        let peer = ports::free(config.coordinators, config.port.map(|port| port.saturating_add(100)))?;
-        let port = ports::free(1, None)?[0];
-        let bus = Bus::start(port, &directory).await?;
+        let count = config.coordinators;
+        let wishes = ports::successors(config.port, count)
+            .chain(ports::successors(config.port.map(|port| port.saturating_add(100)), count))
+            .chain([None]);
+        let ports = ports::free(wishes)?;
+        let (http, peer) = (ports[..count].to_vec(), ports[count..2 * count].to_vec());
+        let bus = Bus::start(ports[2 * count], &directory).await?;
         let program = env::current_exe().context("find this program")?;
         let coordinators = (0..config.coordinators).map(|_| None).collect();
         let mut cluster =
