@@ -172,7 +172,7 @@ fn whoever_does_not_know_the_token_stays_out_of_the_mesh() {
             Err(_) => thread::yield_now(),
         }
     };
-    let (kind, body) = handshake::read_frame(&mut stream, QUICK.join, 1 << 16).unwrap();
+    let (kind, body) = handshake::read_frame(&stream, QUICK.join, 1 << 16).unwrap();
     assert_eq!(kind, Kind::Mesh);
     let mesh: serde_json::Value = frame::parse(kind, &body).unwrap();
     let rank_1 = mesh["addresses"][1].as_str().unwrap().parse().unwrap();
