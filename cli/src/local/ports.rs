@@ -5,8 +5,8 @@ use std::net::TcpListener;
 
 /// A distinct port for each wish: the wished one where it is free, any free one otherwise.
 pub fn free(wishes: impl IntoIterator<Item = Option<u16>>) -> Result<Vec<u16>> {
-    // All listeners are held until the end, so that no port is found twice. So all the ports of a cluster must
-    // be asked for together.
+    // All listeners are held until the end, so that no port is found twice. So all the ports of a cluster
+    // must be asked for together.
     let mut held = Vec::new();
     for wish in wishes {
         let listener = wish.and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok());

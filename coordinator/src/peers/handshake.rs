@@ -10,8 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Begins every connection, so that a client that is not a coordinator is noticed at once.
 const MAGIC: [u8; 4] = *b"MSTR";
-/// The version of what follows. 2: state hashes are over the second layout of snapshots, so a coordinator that
-/// has another layout would seem to have diverged; they must not meet.
+/// The version of what follows. 2: state hashes are over the second layout of snapshots, so a coordinator
+/// that has another layout would seem to have diverged; they must not meet.
 const VERSION: u8 = 2;
 const BYTES_MAX: usize = 1024;
 

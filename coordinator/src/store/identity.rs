@@ -68,7 +68,8 @@ pub fn claim(dir: &Path, identity: &StoreIdentity) -> Result<(), StoreError> {
     if found.raft_id != identity.raft_id {
         return other("raft id", &found.raft_id, &identity.raft_id);
     }
-    // Before anything of the newer format is written: an older build then refuses the directory by its format.
+    // Before anything of the newer format is written: an older build then refuses the directory by its
+    // format.
     if format < DATA_FORMAT { write(identity) } else { Ok(()) }
 }
 

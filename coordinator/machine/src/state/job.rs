@@ -85,7 +85,8 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct Stages {
     stages: Vec<Stage>,
-    /// Those that may have changed since the last commit or rollback, so that a command costs what it touches.
+    /// Those that may have changed since the last commit or rollback, so that a command costs what it
+    /// touches.
     touched: BTreeSet<usize>,
 }
 

@@ -28,7 +28,7 @@ const STEP: &str = "step";
 /// The steps that are done, as an artifact.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Steps {
-    /// What was read, and how: [`Scanner::name`].
+    /// What was read, and how: [`Scanner::fingerprint`].
     name: String,
     /// Each step's scan, and how many parts of files it read.
     steps: Vec<(Digest, usize)>,
